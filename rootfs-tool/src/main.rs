@@ -1,0 +1,3 @@
+//! rootfs-tool
+
+fn main() {}

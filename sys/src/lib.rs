@@ -1,0 +1,6 @@
+//! What every Coracle program stands on: the error type, command lines, and the system calls that
+//! nix lacks. All `unsafe` of the workspace lives here, in `init` and in files named `sys`.
+
+pub mod error;
+
+pub use error::{Context, Error, Kind, Result};
