@@ -1,2 +1,37 @@
-//! What the end-to-end tests share: where the binaries are, and how to run them. These tests drive
-//! the binaries in `dist/` and link nothing of them.
+//! What the end-to-end tests share. These tests drive the binaries in `dist/` as a user would and
+//! link nothing of them.
+//!
+//!     binaries   where the three binaries, the recipes and the peers are
+//!     command    run a program with a time limit, as root or as an ordinary user, leaking descriptors
+//!     scratch    temporary folders whose mounts are undone, and a store in one of them
+//!     privilege  what a test needs of the machine: missing, it is listed as skipped or it fails
+//!     canary     a tree on the host that must be byte-identical afterwards
+//!     racer      exchange two names as fast as the kernel can
+//!     bundle     an OCI bundle whose config.json is bent at will
+//!     leftovers  mounts, cgroups, processes and files before and after
+
+pub mod binaries;
+pub mod bundle;
+pub mod canary;
+pub mod command;
+pub mod leftovers;
+pub mod privilege;
+pub mod racer;
+pub mod scratch;
+mod sys;
+
+pub use binaries::{dist, peer, workspace};
+pub use command::{Cmd, Output};
+pub use privilege::{Privilege, need};
+pub use scratch::{Scratch, Store};
+
+/// Poll until `done` holds; panic with `what` after half a minute. No test asserts how long a thing
+/// took: this waits for an event that must come.
+#[track_caller]
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !done() {
+        assert!(std::time::Instant::now() < end, "{what}: did not come about in 30 s");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}

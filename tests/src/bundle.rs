@@ -1,0 +1,142 @@
+//! An OCI bundle whose config.json is bent at will: the base is a plain container's, a test changes
+//! what it is about.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::{Cmd, Scratch};
+
+/// A folder with `rootfs/` and `config.json`.
+pub struct Bundle {
+    scratch: Scratch,
+    config: Value,
+}
+
+impl Bundle {
+    /// A rootfs with Debian's static busybox as every tool, and a config that runs `args` as root in
+    /// all namespaces. `None` where busybox-static is not installed.
+    pub fn busybox(args: &[&str]) -> Option<Self> {
+        let busybox = crate::peer("busybox")?;
+        let scratch = Scratch::new("bundle");
+        for dir in ["bin", "dev", "etc", "proc", "sys", "tmp", "root"] {
+            scratch.mkdir(PathBuf::from("rootfs").join(dir));
+        }
+        std::fs::copy(busybox, scratch.join("rootfs/bin/busybox")).expect("copy busybox");
+        scratch.write("rootfs/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
+        scratch.write("rootfs/etc/group", "root:x:0:\n");
+        for tool in TOOLS {
+            let link = scratch.join("rootfs/bin").join(tool);
+            std::os::unix::fs::symlink("busybox", link).expect("link a tool");
+        }
+        Some(Self { scratch, config: base(args) })
+    }
+
+    /// Change the config.
+    pub fn edit(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Set one value by its JSON pointer; the objects that lead to it are made.
+    pub fn set(mut self, pointer: &str, value: Value) -> Self {
+        let mut at = &mut self.config;
+        for key in pointer.split('/').skip(1) {
+            at = match at {
+                Value::Array(list) => {
+                    let n: usize = if key == "-" { list.len() } else { key.parse().expect("an index") };
+                    if n == list.len() {
+                        list.push(Value::Null);
+                    }
+                    &mut list[n]
+                }
+                other => &mut other[key],
+            };
+        }
+        *at = value;
+        self
+    }
+
+    /// The folder.
+    pub fn path(&self) -> PathBuf {
+        self.scratch.path().to_path_buf()
+    }
+
+    /// A name in its rootfs.
+    pub fn rootfs(&self, name: &str) -> PathBuf {
+        self.scratch.join("rootfs").join(name)
+    }
+
+    /// Write config.json as it stands now.
+    pub fn write(&self) -> PathBuf {
+        let text = serde_json::to_vec_pretty(&self.config).expect("JSON");
+        self.scratch.write("config.json", text)
+    }
+
+    /// `runner run --bundle DIR ID` with a state folder of its own.
+    #[track_caller]
+    pub fn run(&self) -> Cmd {
+        self.write();
+        let state = self.scratch.join("state");
+        Cmd::runner().arg("--root").arg(state).arg("run").arg("--bundle").arg(self.path()).arg(self.id())
+    }
+
+    /// The container's id: the folder's own name.
+    pub fn id(&self) -> String {
+        self.scratch.path().file_name().expect("a name").to_string_lossy().into_owned()
+    }
+}
+
+const TOOLS: &[&str] = &[
+    "sh", "cat", "ls", "ps", "id", "mount", "umount", "mkdir", "rm", "ln", "touch", "echo", "sleep", "true",
+    "false", "stat", "grep", "head", "env", "pwd", "kill", "readlink", "chmod", "find", "wc", "test", "ip",
+    "hostname", "dd", "mv", "cp", "printf", "seq", "tr", "sed", "awk", "cut", "sort", "tail", "mknod",
+];
+
+/// The config of a plain container: all namespaces, docker's capabilities, the usual mounts.
+fn base(args: &[&str]) -> Value {
+    let caps = json!([
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FSETID",
+        "CAP_FOWNER",
+        "CAP_MKNOD",
+        "CAP_NET_RAW",
+        "CAP_SETGID",
+        "CAP_SETUID",
+        "CAP_SETFCAP",
+        "CAP_SETPCAP",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_SYS_CHROOT",
+        "CAP_KILL",
+        "CAP_AUDIT_WRITE"
+    ]);
+    let mount = |at: &str, kind: &str, options: &[&str]| json!({"destination": at, "type": kind, "source": kind, "options": options});
+    json!({
+        "ociVersion": "1.2.0",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": args,
+            "env": ["PATH=/bin:/usr/bin:/sbin"],
+            "cwd": "/",
+            "capabilities": {"bounding": caps, "effective": caps, "permitted": caps},
+            "noNewPrivileges": true
+        },
+        "root": {"path": "rootfs"},
+        "hostname": "bundle",
+        "mounts": [
+            mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+            mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
+            mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"])
+        ],
+        "linux": {
+            "namespaces": [
+                {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "network"}
+            ],
+            "maskedPaths": ["/proc/kcore", "/proc/keys", "/sys/firmware"],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+        }
+    })
+}
