@@ -1,41 +1,106 @@
 # Coracle: everything a newcomer, a contributor or a packager needs to type. `make help` lists it.
+# Every target can be typed again at any time; what is done already is not done twice.
 
-ARCH   ?= $(shell uname -m)
-TARGET ?= $(ARCH)-unknown-linux-musl
-PREFIX ?= /usr/local
+SHELL   := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PREFIX  ?= /usr/local
 DESTDIR ?=
-CARGO  ?= cargo
+CARGO   ?= cargo
+HOST    := $(shell uname -m)
+ARCH    ?= $(HOST)
+
+# Static musl binaries; where their target cannot be had, static glibc ones. This is asked again by every
+# recipe, after `target` has tried to add the musl target.
+have    = $(shell d=$$(rustc --print target-libdir --target $(1) 2>/dev/null) && test -d "$$d" && echo yes)
+MUSL    := $(ARCH)-unknown-linux-musl
+GNU     := $(ARCH)-unknown-linux-gnu
+TARGET  = $(if $(call have,$(MUSL)),$(MUSL),$(GNU))
+OUT     = target/$(TARGET)/release
 
 # Crates that bring C or assembly are compiled by the host's gcc, or by a cross gcc.
-export CC_x86_64_unknown_linux_musl  ?= $(if $(filter x86_64,$(shell uname -m)),gcc,x86_64-linux-gnu-gcc)
-export CC_aarch64_unknown_linux_musl ?= $(if $(filter aarch64,$(shell uname -m)),gcc,aarch64-linux-gnu-gcc)
+export CC_x86_64_unknown_linux_musl  ?= $(if $(filter x86_64,$(HOST)),gcc,x86_64-linux-gnu-gcc)
+export CC_aarch64_unknown_linux_musl ?= $(if $(filter aarch64,$(HOST)),gcc,aarch64-linux-gnu-gcc)
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS  := -C target-feature=+crt-static -C relocation-model=static
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt-static -C relocation-model=static
 
-OUT  := target/$(TARGET)/release
-BINS := init runner rootfs-tool
 # dist/ holds the binaries of this machine; those of another architecture go to dist/ARCH/.
-DIST := $(if $(filter $(shell uname -m),$(ARCH)),dist,dist/$(ARCH))
+BINS := init runner rootfs-tool
+DIST := $(if $(filter $(HOST),$(ARCH)),dist,dist/$(ARCH))
 
 .PHONY: help
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
+.PHONY: demo
+demo: build ## compose an image from this machine's own tools and run a command in it
+	@echo
+	@echo '--> compose images/shell: no network, the programs are those of this machine'
+	dist/rootfs-tool compose images/shell -t shell
+	@echo
+	@echo '--> run a command in it: PID 1 is init, the command is its child'
+	dist/runner run --rm shell sh -c 'echo "I am process $$$$, user $$(id -u)"; ps; cat /proc/1/comm'
+	@echo
+	@echo '--> that was: composed by dist/rootfs-tool, run by dist/runner, with dist/init as PID 1. Yours to type:'
+	@echo '    dist/runner run --rm -it shell sh'
+
 .PHONY: build
-build: target ## the three static binaries, in dist/
-	$(CARGO) build --release --locked --target $(TARGET) -p coracle-init -p coracle-runner -p coracle-rootfs-tool
+build: target ## the three static binaries, in dist/ (ARCH=aarch64: in dist/aarch64/)
+	@echo '--> build for $(TARGET)'
+	$(CARGO) build --release --locked --target $(TARGET) -p coracle-init
+	CORACLE_INIT=$(CURDIR)/$(OUT)/init $(CARGO) build --release --locked --target $(TARGET) -p coracle-runner -p coracle-rootfs-tool
 	@mkdir -p $(DIST)
 	@for b in $(BINS); do install -m 755 $(OUT)/$$b $(DIST)/$$b.new && mv -f $(DIST)/$$b.new $(DIST)/$$b; done
-	@ls -l $(addprefix $(DIST)/,$(BINS))
+	@cd $(DIST) && ls -l $(BINS)
 
+# rustup's answer is only noise where it has none: then the binaries are made with glibc.
 .PHONY: target
 target:
-	@rustc --print target-libdir --target $(TARGET) 2>/dev/null | xargs -r test -d || rustup target add $(TARGET)
+	@command -v $(CARGO) >/dev/null || { echo 'Rust is missing: see https://rustup.rs' >&2; exit 1; }
+	@command -v cc >/dev/null || { echo 'a C linker is missing: apt-get install gcc libc6-dev' >&2; exit 1; }
+	@test -n '$(call have,$(MUSL))' || { echo '--> add the Rust target $(MUSL)'; rustup target add $(MUSL); } \
+		|| { echo '--> no $(MUSL) to be had: the binaries are linked to glibc, static'; \
+		     test -n '$(call have,$(GNU))' || { echo 'nor is $(GNU)' >&2; exit 1; }; }
+
+.PHONY: components
+components:
+	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 
 .PHONY: check
-check: ## the contributor's minute: format, lints, unit tests
+check: components ## the contributor's minute: format, lints, unit tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --locked --workspace --exclude coracle-tests
 
+.PHONY: needs
+needs: ## install what the tests need (Debian, Ubuntu); asks first on a terminal
+	@tests/needs
+
 .PHONY: test
-test: check build ## everything that CI runs
-	$(CARGO) test --locked -p coracle-tests
+test: needs check build ## everything that CI runs
+	tests/tiers
+
+.PHONY: test-all
+test-all: needs check build ## everything there is, the slow ones in full
+	CORACLE_TEST_ALL=1 tests/tiers
+
+.PHONY: bench
+bench: build ## start-up, memory and PID 1, each beside its peers on this machine
+	$(CARGO) bench --locked -p coracle-tests
+
+.PHONY: size
+size: build ## each binary and what weighs most in it
+	@tests/size $(DIST)
+
+.PHONY: install
+install: ## install what `make build` made: PREFIX=/usr/local DESTDIR=
+	@test -x dist/runner || { echo 'nothing is built yet: make build' >&2; exit 1; }
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin libexec/coracle share/coracle share/doc/coracle)
+	install -m 755 dist/runner dist/rootfs-tool $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 dist/init $(DESTDIR)$(PREFIX)/libexec/coracle/
+	cp -R --no-preserve=ownership images $(DESTDIR)$(PREFIX)/share/coracle/
+	install -m 644 $(wildcard *.md) LICENSE $(DESTDIR)$(PREFIX)/share/doc/coracle/
+	@packaging/apparmor '$(PREFIX)' '$(DESTDIR)'

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share. These tests drive the binaries in `dist/` as a user would and
 //! link nothing of them.
 //!
+//! ```text
 //!     binaries   where the three binaries, the recipes and the peers are
 //!     command    run a program with a time limit, as root or as an ordinary user, leaking descriptors
 //!     scratch    temporary folders whose mounts are undone, and a store in one of them
@@ -9,6 +10,7 @@
 //!     racer      exchange two names as fast as the kernel can
 //!     bundle     an OCI bundle whose config.json is bent at will
 //!     leftovers  mounts, cgroups, processes and files before and after
+//! ```
 
 pub mod binaries;
 pub mod bundle;

@@ -49,9 +49,8 @@ pub fn ordinary_user() -> Option<&'static User> {
     .as_ref()
 }
 
-/// Is it there? If not, print `skipped: ...`, or fail under `REQUIRE_ALL=1`.
-///
-///     if !need(Privilege::Root) { return; }
+/// Is it there? If not, print `skipped: ...`, or fail under `REQUIRE_ALL=1`. A test opens with
+/// `if !need(Privilege::Root) { return; }`.
 #[must_use]
 #[track_caller]
 pub fn need(what: Privilege) -> bool {
