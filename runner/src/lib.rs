@@ -1,0 +1,4 @@
+//! Runs containers. Data flows one way: command line or config.json -> [`spec`] -> a plan -> kernel
+//! calls -> a report. The binary is a thin `main` over this library.
+
+pub mod spec;

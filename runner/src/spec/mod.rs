@@ -1,0 +1,177 @@
+//! The OCI runtime specification's config.json (1.3) as plain structs. Words of an enumeration stay
+//! strings here: what a word means, and whether it is known, is decided in the plan, so that a start
+//! can warn of an unknown capability and go on. Unknown fields are ignored, as the specification asks.
+
+mod linux;
+mod locate;
+mod mount;
+mod process;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use coracle_sys::{Context, Error, Result};
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use linux::{
+    Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Personality, TimeOffset,
+};
+pub use mount::Mount;
+pub use process::{Capabilities, ConsoleSize, CpuAffinity, IoPriority, Process, Rlimit, Scheduler, User};
+
+/// The version written into a config.json that we make.
+pub const VERSION: &str = "1.3.0";
+
+/// A whole config.json.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    /// The specification's version, by semantic versioning.
+    pub oci_version: String,
+    /// The container's process. `create` may leave it out; `start` needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// The root file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Root>,
+    /// The host name inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The NIS domain name inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domainname: Option<String>,
+    /// Mounts beyond the root, in order.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// Programs run at the container's turning points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
+    /// Free words about the container. They never decide anything.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// What is Linux's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux: Option<Linux>,
+}
+
+/// The root file system.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Root {
+    /// Absolute, or relative to the bundle.
+    pub path: PathBuf,
+    /// Whether it is mounted read only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub readonly: bool,
+}
+
+/// The six kinds of hook.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Hooks {
+    /// Deprecated: with the runtime's namespaces, after they are made, before `pivot_root`.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub prestart: Vec<Hook>,
+    /// In the runtime's namespaces, during `create`, before `pivot_root`.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub create_runtime: Vec<Hook>,
+    /// In the container's namespaces, during `create`, before `pivot_root`.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub create_container: Vec<Hook>,
+    /// In the container, during `start`, before the command.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub start_container: Vec<Hook>,
+    /// In the runtime's namespaces, after the command started.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub poststart: Vec<Hook>,
+    /// In the runtime's namespaces, after the container was deleted.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub poststop: Vec<Hook>,
+}
+
+/// One program to run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Absolute path of the program.
+    pub path: PathBuf,
+    /// Its argv, with argv[0].
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Its whole environment, as NAME=value.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// Seconds until it is killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<i64>,
+}
+
+impl Spec {
+    /// Read a config.json's text. An error names the field that is wrong.
+    pub fn parse(json: &str) -> Result<Self> {
+        let spec: Self = serde_json::from_str(json).map_err(|e| locate::explain(json, &e))?;
+        spec.check_version()?;
+        Ok(spec)
+    }
+
+    /// Read a config.json.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).context(|| format!("open({path:?})"))?;
+        Self::parse(&text).context(|| format!("read {}", path.display()))
+    }
+
+    fn check_version(&self) -> Result<()> {
+        match self.oci_version.split('.').next() {
+            Some("1") => Ok(()),
+            _ => Err(Error::invalid(format!("ociVersion {:?} is not of the 1.x series", self.oci_version))),
+        }
+    }
+}
+
+/// Go writes `null` for an empty list: read it as one.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+fn is_false(b: &bool) -> bool {
+    !b
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_survives_being_read_and_written() {
+        let text = r#"{"ociVersion":"1.0.2","process":{"user":{"uid":1,"gid":2},"args":["sh"],"cwd":"/"},
+            "root":{"path":"rootfs"},"mounts":null,"linux":{"namespaces":[{"type":"pid"}]},"unknown":{"a":[1]}}"#;
+        let spec = Spec::parse(text).unwrap();
+        let again = Spec::parse(&serde_json::to_string(&spec).unwrap()).unwrap();
+        assert_eq!(spec, again);
+        assert_eq!(spec.process.unwrap().user.gid, 2);
+    }
+
+    #[test]
+    fn a_malformed_config_is_one_line_that_names_the_field() {
+        for (text, names) in [
+            (r#"{"ociVersion":"1.0","root":{"path":5}}"#, "root.path"),
+            (
+                r#"{"ociVersion":"1.0","mounts":[{"destination":"/a"},{"destination":[]}]}"#,
+                "mounts[1].destination",
+            ),
+            (r#"{"ociVersion":"1.0","process":{"cwd":"/","user":{"uid":-1,"gid":0}}}"#, "process.user.uid"),
+            (
+                r#"{"ociVersion":"1.0","process":{"cwd":"/","user":{"uid":4294967296,"gid":0}}}"#,
+                "process.user.uid",
+            ),
+            (r#"{"ociVersion":"1.0","root":{}}"#, "path"),
+            (r#"{"ociVersion":"2.0"}"#, "ociVersion"),
+            (r#"{"ociVersion":"1.0","hostname":"a""#, "hostname"),
+            ("", "empty"),
+        ] {
+            let e = Spec::parse(text).unwrap_err().to_string();
+            assert!(e.contains(names) && !e.contains('\n'), "{text}: {e}");
+        }
+    }
+}
