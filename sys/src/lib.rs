@@ -2,5 +2,6 @@
 //! nix lacks. All `unsafe` of the workspace lives here, in `init` and in files named `sys`.
 
 pub mod error;
+pub mod mount;
 
 pub use error::{Context, Error, Kind, Result};
