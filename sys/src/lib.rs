@@ -2,6 +2,7 @@
 //! nix lacks. All `unsafe` of the workspace lives here, in `init` and in files named `sys`.
 
 pub mod error;
+pub mod idmap;
 pub mod mount;
 
 pub use error::{Context, Error, Kind, Result};
