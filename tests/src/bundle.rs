@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::{Cmd, Scratch};
+use crate::{Cmd, Scratch, rootfs};
 
 /// A folder with `rootfs/` and `config.json`.
 pub struct Bundle {
@@ -17,18 +17,8 @@ impl Bundle {
     /// A rootfs with Debian's static busybox as every tool, and a config that runs `args` as root in
     /// all namespaces. `None` where busybox-static is not installed.
     pub fn busybox(args: &[&str]) -> Option<Self> {
-        let busybox = crate::peer("busybox")?;
         let scratch = Scratch::new("bundle");
-        for dir in ["bin", "dev", "etc", "proc", "sys", "tmp", "root"] {
-            scratch.mkdir(PathBuf::from("rootfs").join(dir));
-        }
-        std::fs::copy(busybox, scratch.join("rootfs/bin/busybox")).expect("copy busybox");
-        scratch.write("rootfs/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
-        scratch.write("rootfs/etc/group", "root:x:0:\n");
-        for tool in TOOLS {
-            let link = scratch.join("rootfs/bin").join(tool);
-            std::os::unix::fs::symlink("busybox", link).expect("link a tool");
-        }
+        rootfs::busybox(&scratch.mkdir("rootfs"))?;
         Some(Self { scratch, config: base(args) })
     }
 
@@ -87,14 +77,8 @@ impl Bundle {
     }
 }
 
-const TOOLS: &[&str] = &[
-    "sh", "cat", "ls", "ps", "id", "mount", "umount", "mkdir", "rm", "ln", "touch", "echo", "sleep", "true",
-    "false", "stat", "grep", "head", "env", "pwd", "kill", "readlink", "chmod", "find", "wc", "test", "ip",
-    "hostname", "dd", "mv", "cp", "printf", "seq", "tr", "sed", "awk", "cut", "sort", "tail", "mknod",
-];
-
 /// The config of a plain container: all namespaces, docker's capabilities, the usual mounts.
-fn base(args: &[&str]) -> Value {
+pub fn base(args: &[&str]) -> Value {
     let caps = json!([
         "CAP_CHOWN",
         "CAP_DAC_OVERRIDE",
@@ -113,7 +97,7 @@ fn base(args: &[&str]) -> Value {
     ]);
     let mount = |at: &str, kind: &str, options: &[&str]| json!({"destination": at, "type": kind, "source": kind, "options": options});
     json!({
-        "ociVersion": "1.2.0",
+        "ociVersion": "1.0.2",
         "process": {
             "user": {"uid": 0, "gid": 0},
             "args": args,

@@ -67,6 +67,7 @@ pub fn listing(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     walk(dir, dir, &mut found);
     found.sort();
+    found.dedup();
     found
 }
 
@@ -90,7 +91,6 @@ fn walk(top: &Path, dir: &Path, found: &mut Vec<String>) {
             walk(top, &path, found);
         }
     }
-    found.dedup();
 }
 
 /// The SHA-256 of one file, in hex; of an unreadable one, what the kernel says.

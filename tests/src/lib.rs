@@ -8,10 +8,13 @@
 //!     privilege  what a test needs of the machine: missing, it is listed as skipped or it fails
 //!     canary     a tree on the host that must be byte-identical afterwards
 //!     racer      exchange two names as fast as the kernel can
+//!     rootfs     root filesystems to be hostile with: a static busybox, a recipe around it
 //!     bundle     an OCI bundle whose config.json is bent at will
 //!     leftovers  mounts, cgroups, processes and files before and after
+//!     bench      a program started again and again beside its peers
 //! ```
 
+pub mod bench;
 pub mod binaries;
 pub mod bundle;
 pub mod canary;
@@ -19,6 +22,7 @@ pub mod command;
 pub mod leftovers;
 pub mod privilege;
 pub mod racer;
+pub mod rootfs;
 pub mod scratch;
 mod sys;
 

@@ -13,6 +13,8 @@ pub enum Privilege<'a> {
     Root,
     /// To be an ordinary user, or root on a machine with the test user.
     OrdinaryUser,
+    /// To start containers at all: root with the right to mount, or a user with user namespaces.
+    Containers,
     /// That an ordinary user may make a user namespace.
     UserNamespaces,
     /// A cgroup controller, on v1 or v2, in which groups can be made.
@@ -77,6 +79,8 @@ fn probe(what: Privilege) -> Result<(), String> {
             true => Ok(()),
             false => Err("root, with the right to mount".into()),
         },
+        Privilege::Containers if nix::unistd::geteuid().is_root() => probe(Privilege::Root),
+        Privilege::Containers => probe(Privilege::UserNamespaces),
         Privilege::OrdinaryUser => match ordinary_user() {
             Some(_) => Ok(()),
             None => Err("an ordinary user (`make test` makes coracle-test)".into()),

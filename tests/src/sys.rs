@@ -47,3 +47,15 @@ pub(crate) fn new_session(command: &mut Command) {
         });
     }
 }
+
+/// Have the child enter a mount namespace. Without one it is forked all the same, so that the start-up of
+/// two programs can be compared.
+pub(crate) fn enter_mount_namespace(command: &mut Command, namespace: Option<RawFd>) {
+    // SAFETY: setns is async-signal-safe, and the child has one thread.
+    unsafe {
+        command.pre_exec(move || match namespace.map_or(0, |fd| libc::setns(fd, libc::CLONE_NEWNS)) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+}
