@@ -1,0 +1,47 @@
+//! PID 1 of a container: starts one command, forwards signals to it, reaps what it leaves behind,
+//! and ends with its exit code. Command line and environment are those of tini, and more.
+//!
+//! It allocates nothing, has one thread and no signal handler: every signal is blocked before
+//! anything else is done and read back from a signalfd, so that none is lost. It does not mount,
+//! configure or isolate anything: that is its caller's work.
+//!
+//! Reading order: `args` (what was asked), `child` (the command's side of the fork), `supervise`
+//! (the loop), `reap`, `tree` (what outlives the command), `terminal`.
+
+#![cfg_attr(not(test), no_std)]
+
+mod args;
+mod child;
+mod log;
+mod reap;
+mod signals;
+mod supervise;
+mod sys;
+mod terminal;
+mod tree;
+
+pub use sys::abort;
+
+use args::Action;
+use log::Line;
+
+/// What the kernel gave the program, decided upon and carried out. Returns the exit code.
+fn run(argv: sys::Argv, env: sys::Env) -> u8 {
+    let mask = sys::block_all_signals();
+    match args::parse(argv.bytes(), |name| env.get(name)) {
+        Ok(Action::Help) => print(args::HELP),
+        Ok(Action::Version) => print(args::VERSION),
+        Ok(Action::License) => print(args::LICENSE),
+        Ok(Action::Exec(options, at)) => child::exec_only(&options, argv.from(at), env, mask),
+        Ok(Action::Run(options, at)) => supervise::run(&options, argv.from(at), env, mask),
+        Err(refusal) => {
+            Line::new().text(refusal.what).text(b": ").text(refusal.why).complain();
+            1
+        }
+    }
+}
+
+fn print(text: &str) -> u8 {
+    sys::write(1, text.as_bytes());
+    0
+}
