@@ -25,6 +25,8 @@ pub(crate) struct ChildIgnored(bool);
 
 // std would bring the C library; without it the library is asked for here.
 #[link(name = "c")]
+#[cfg_attr(all(target_env = "gnu", target_feature = "crt-static"), link(name = "gcc_eh"), link(name = "gcc"))]
+#[cfg_attr(all(target_env = "gnu", target_feature = "crt-static"), link(name = "c"))]
 unsafe extern "C" {}
 
 /// One system call.
@@ -147,14 +149,15 @@ extern "C" fn main(count: c_int, words: *const *const c_char, entries: *mut *mut
 
 /// Leave at once: nothing is flushed, no handler runs.
 pub(crate) fn exit(code: u8) -> ! {
-    // SAFETY: _exit takes any number and does not return.
-    unsafe { libc::_exit(c_int::from(code)) }
+    loop {
+        let _ = call!(SYS_exit_group, code);
+    }
 }
 
-/// What a panic amounts to: leave by SIGABRT.
+/// What a panic amounts to: leave with the exit code of SIGABRT. The signal itself would not end
+/// PID 1.
 pub fn abort() -> ! {
-    // SAFETY: abort has no precondition and does not return.
-    unsafe { libc::abort() }
+    exit(128 + libc::SIGABRT as u8)
 }
 
 // --- processes
@@ -224,30 +227,23 @@ pub(crate) struct Usage {
 }
 
 /// Wait for a child without blocking: `pid`, or any when -1. Nothing when none is ready.
-#[allow(clippy::unnecessary_cast, reason = "the fields are narrower on 32-bit machines")]
+#[allow(clippy::unnecessary_cast, reason = "long is narrower on 32-bit machines")]
 pub(crate) fn wait(pid: Pid) -> Result<Option<Waited>, Errno> {
-    let mut status = 0;
-    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: both pointers are to locals of the right type.
-    let pid = unsafe { libc::wait4(pid, &mut status, libc::WNOHANG, usage.as_mut_ptr()) };
-    // SAFETY: all bytes zero is a valid rusage, and the kernel only overwrites it.
-    let usage = unsafe { usage.assume_init() };
-    let micros = |time: libc::timeval| time.tv_sec as i64 * 1_000_000 + time.tv_usec as i64;
-    let usage =
-        Usage { user: micros(usage.ru_utime), system: micros(usage.ru_stime), peak: usage.ru_maxrss as i64 };
-    let pid = check(c_long::from(pid))? as Pid;
-    Ok((pid != 0).then_some(Waited { pid, status, usage }))
+    let mut status: c_int = 0;
+    // struct rusage as the kernel has it: two times of two words each, then fourteen words.
+    let mut usage: [c_long; 18] = [0; 18];
+    let pid = call!(SYS_wait4, pid, &raw mut status, libc::WNOHANG, usage.as_mut_ptr())? as Pid;
+    let [user, user_micros, system, system_micros, peak, ..] = usage.map(|word| word as i64);
+    let (user, system) = (user * 1_000_000 + user_micros, system * 1_000_000 + system_micros);
+    Ok((pid != 0).then_some(Waited { pid, status, usage: Usage { user, system, peak } }))
 }
 
 /// Whether the child `pid` is stopped; `consume` makes the next question answer no.
 pub(crate) fn is_stopped(pid: Pid, consume: bool) -> bool {
-    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let mut info = SigInfo::zeroed();
     let options = libc::WSTOPPED | libc::WNOHANG | if consume { 0 } else { libc::WNOWAIT };
-    // SAFETY: the pointer is to a local siginfo_t.
-    let result = unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), options) };
-    // SAFETY: all bytes zero is a valid siginfo_t with signal 0, which is what it stays when no
-    // child has changed its state.
-    result == 0 && unsafe { info.assume_init() }.si_signo != 0
+    // The signal stays 0 when no child has changed its state.
+    call!(SYS_waitid, libc::P_PID, pid, &raw mut info, options, 0).is_ok() && info.signal != 0
 }
 
 /// End the tracing of a child that made this process its tracer; it gets `signal`.
@@ -282,16 +278,23 @@ pub(crate) fn set_signal_mask(mask: Mask) {
 /// Let SIGCHLD have its default action: while it is ignored the kernel reaps children itself, and
 /// their exit codes are lost.
 pub(crate) fn default_sigchld() -> ChildIgnored {
-    // SAFETY: SIG_DFL is a valid disposition, and no handler is installed.
-    ChildIgnored(unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } == libc::SIG_IGN)
+    ChildIgnored(set_sigchld(libc::SIG_DFL) == libc::SIG_IGN)
 }
 
 /// Ignore SIGCHLD again if it was.
 pub(crate) fn restore_sigchld(ignored: ChildIgnored) {
     if ignored.0 {
-        // SAFETY: SIG_IGN is a valid disposition, and no handler is installed.
-        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        set_sigchld(libc::SIG_IGN);
     }
+}
+
+/// Set the disposition of SIGCHLD to one that has no handler. Returns what it was.
+fn set_sigchld(disposition: usize) -> usize {
+    // struct sigaction as the kernel has it: the disposition first; no flags, an empty mask.
+    let new = [disposition, 0, 0, 0, 0, 0];
+    let mut old = [0usize; 6];
+    let _ = call!(SYS_rt_sigaction, libc::SIGCHLD, new.as_ptr(), old.as_mut_ptr(), 8);
+    old[0]
 }
 
 /// What travels with a signal, as the kernel lays it out.
@@ -301,7 +304,7 @@ struct SigInfo {
     errno: c_int,
     code: c_int,
     body: SigInfoBody,
-    padding: [u64; 12],
+    padding: [u64; 13],
 }
 
 #[repr(C)]
@@ -314,11 +317,11 @@ struct SigInfoBody {
 impl SigInfo {
     fn zeroed() -> Self {
         let body = SigInfoBody { pid: 0, uid: 0, value: 0 };
-        Self { signal: 0, errno: 0, code: 0, body, padding: [0; 12] }
+        Self { signal: 0, errno: 0, code: 0, body, padding: [0; 13] }
     }
 }
 
-const _: () = assert!(size_of::<SigInfo>() >= 120);
+const _: () = assert!(size_of::<SigInfo>() >= 128);
 
 /// A signal that arrived.
 #[derive(Clone, Copy)]
@@ -438,8 +441,9 @@ impl SignalFd {
 /// Wait until `fd` is ready for `events`.
 fn poll(fd: c_int, events: libc::c_short, timeout: c_int) -> bool {
     let mut poll = libc::pollfd { fd, events, revents: 0 };
-    // SAFETY: the pointer is to one local pollfd.
-    unsafe { libc::poll(&mut poll, 1, timeout) == 1 && poll.revents & events != 0 }
+    let timeout = c_long::from(timeout);
+    let time: [c_long; 2] = [timeout / 1000, timeout % 1000 * 1_000_000];
+    call!(SYS_ppoll, &raw mut poll, 1, time.as_ptr(), 0, 8) == Ok(1) && poll.revents & events != 0
 }
 
 /// Write to a descriptor, once. What could not be written is lost.
@@ -494,12 +498,9 @@ pub(crate) fn close_range(first: c_int, last: c_int) {
     if first > last || call!(SYS_close_range, first, last, 0).is_ok() {
         return;
     }
-    let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
-    // SAFETY: the pointer is to a local rlimit, of which all bytes zero is a valid value.
-    let limit = unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr());
-        limit.assume_init().rlim_cur
-    };
+    let mut limits = [0u64; 2];
+    let _ = call!(SYS_prlimit64, 0, libc::RLIMIT_NOFILE, 0, limits.as_mut_ptr());
+    let limit = limits[0];
     let end = c_int::try_from(limit).unwrap_or(c_int::MAX).min(1 << 20);
     (first..=last.min(end)).for_each(close);
 }
@@ -533,15 +534,11 @@ pub(crate) fn set_foreground_group(fd: c_int, group: Pid) -> Result<(), Errno> {
 // --- time
 
 /// Microseconds of a clock that only runs forward.
-#[allow(clippy::unnecessary_cast, reason = "the fields are narrower on 32-bit machines")]
 pub(crate) fn now() -> u64 {
-    let mut time = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: the pointer is to a local timespec, of which all bytes zero is a valid value.
-    let time = unsafe {
-        libc::clock_gettime(libc::CLOCK_MONOTONIC, time.as_mut_ptr());
-        time.assume_init()
-    };
-    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+    let mut time: [c_long; 2] = [0; 2];
+    let _ = call!(SYS_clock_gettime, libc::CLOCK_MONOTONIC, time.as_mut_ptr());
+    let [seconds, nanos] = time.map(|word| word as u64);
+    seconds * 1_000_000 + nanos / 1000
 }
 
 #[cfg(test)]
