@@ -23,8 +23,11 @@ OUT     = target/$(TARGET)/release
 # Crates that bring C or assembly are compiled by the host's gcc, or by a cross gcc.
 export CC_x86_64_unknown_linux_musl  ?= $(if $(filter x86_64,$(HOST)),gcc,x86_64-linux-gnu-gcc)
 export CC_aarch64_unknown_linux_musl ?= $(if $(filter aarch64,$(HOST)),gcc,aarch64-linux-gnu-gcc)
-export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS  := -C target-feature=+crt-static -C relocation-model=static
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt-static -C relocation-model=static
+# init has no Rust runtime below it, so what glibc needs itself (its unwinder) is named here. This holds for
+# these builds only: what cargo compiles for its own use on this machine is not static.
+static  := -C target-feature=+crt-static -C relocation-model=static $(addprefix -C link-arg=,-l:libgcc_eh.a -l:libc.a)
+flags   = CARGO_TARGET_$(subst -,_,$(shell echo $(GNU) | tr a-z A-Z))_RUSTFLAGS='$(static)'
+STATIC  = $(if $(filter %-gnu,$(TARGET)),$(flags))
 
 # dist/ holds the binaries of this machine; those of another architecture go to dist/ARCH/.
 BINS := init runner rootfs-tool
@@ -49,8 +52,8 @@ demo: build ## compose an image from this machine's own tools and run a command 
 .PHONY: build
 build: target ## the three static binaries, in dist/ (ARCH=aarch64: in dist/aarch64/)
 	@echo '--> build for $(TARGET)'
-	$(CARGO) build --release --locked --target $(TARGET) -p coracle-init
-	CORACLE_INIT=$(CURDIR)/$(OUT)/init $(CARGO) build --release --locked --target $(TARGET) -p coracle-runner -p coracle-rootfs-tool
+	$(STATIC) $(CARGO) build --release --locked --target $(TARGET) -p coracle-init
+	$(STATIC) CORACLE_INIT=$(CURDIR)/$(OUT)/init $(CARGO) build --release --locked --target $(TARGET) -p coracle-runner -p coracle-rootfs-tool
 	@mkdir -p $(DIST)
 	@for b in $(BINS); do install -m 755 $(OUT)/$$b $(DIST)/$$b.new && mv -f $(DIST)/$$b.new $(DIST)/$$b; done
 	@cd $(DIST) && ls -l $(BINS)
