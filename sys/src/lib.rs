@@ -1,6 +1,7 @@
 //! What every Coracle program stands on: the error type, command lines, and the system calls that
 //! nix lacks. All `unsafe` of the workspace lives here, in `init` and in files named `sys`.
 
+pub mod argv;
 pub mod error;
 pub mod idmap;
 pub mod mount;

@@ -1,0 +1,303 @@
+//! Command lines as hands type them, for argh, which takes only the plain form: `--flag value` and
+//! `-f value`, one word each. From argh's own table of a command this rewrites `--flag=value`, `-it`,
+//! `-p8080:80` and flags that stand behind positional words, and cuts the command that is to run
+//! off before argh sees it. There is no second list of flags.
+
+use std::ffi::{OsStr, OsString};
+
+use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
+
+use crate::{Error, Result};
+
+/// Where the flags of a command end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// Nowhere: flags may stand anywhere, up to a `--`.
+    None,
+    /// Behind so many positional words: what follows is a command line of its own.
+    After(usize),
+}
+
+/// A command line in argh's form.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Normal {
+    /// Flags first, then `--` and the positional words, if there are any.
+    pub words: Vec<String>,
+    /// The command line behind them, untouched.
+    pub tail: Vec<OsString>,
+}
+
+/// Rewrite `argv`, which is what follows the command's name.
+pub fn normalise(table: &CommandInfoWithArgs, argv: &[OsString], tail: Tail) -> Result<Normal> {
+    let table = Table { flags: table.flags, command: table.name };
+    let mut flags = Given::default();
+    let mut positional = Vec::new();
+    let mut words = argv.iter();
+    let mut rest = Vec::new();
+    while let Some(word) = words.next() {
+        if tail == Tail::After(positional.len()) {
+            // `run IMAGE -- CMD` and `run IMAGE CMD` are the same.
+            if word != "--" {
+                rest.push(word.clone());
+            }
+            rest.extend(words.by_ref().cloned());
+            break;
+        }
+        if word == "--" {
+            for word in words.by_ref() {
+                if tail == Tail::After(positional.len()) {
+                    rest.push(word.clone());
+                } else {
+                    positional.push(text(word)?);
+                }
+            }
+            break;
+        }
+        let word = text(word)?;
+        if let Some(long) = word.strip_prefix("--") {
+            table.long(long, &mut words, &mut flags)?;
+        } else if let Some(letters) = word.strip_prefix('-').filter(|l| !l.is_empty()) {
+            table.short(letters, &mut words, &mut flags)?;
+        } else {
+            positional.push(word);
+        }
+    }
+    let mut words = flags.words();
+    if !positional.is_empty() {
+        words.push("--".to_owned());
+        words.append(&mut positional);
+    }
+    Ok(Normal { words, tail: rest })
+}
+
+/// The flags in their order, each with its value. Of a flag that is not a list the last one counts.
+#[derive(Default)]
+struct Given(Vec<(String, Option<String>)>);
+
+impl Given {
+    fn add(&mut self, flag: &FlagInfo<'_>, value: Option<String>) {
+        if flag.optionality != Optionality::Repeating {
+            self.remove(flag);
+        }
+        self.0.push((flag.long.to_owned(), value));
+    }
+
+    fn remove(&mut self, flag: &FlagInfo<'_>) {
+        self.0.retain(|(name, _)| name != flag.long);
+    }
+
+    fn help(&mut self) {
+        self.0.push(("--help".to_owned(), None));
+    }
+
+    fn words(self) -> Vec<String> {
+        self.0.into_iter().flat_map(|(name, value)| [Some(name), value]).flatten().collect()
+    }
+}
+
+struct Table<'a> {
+    flags: &'a [FlagInfo<'a>],
+    command: &'a str,
+}
+
+impl Table<'_> {
+    /// `--name`, `--name value`, `--name=value`; `--switch=false` is no switch, as in docker.
+    fn long<'w>(
+        &self,
+        word: &str,
+        words: &mut impl Iterator<Item = &'w OsString>,
+        given: &mut Given,
+    ) -> Result<()> {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        if name == "help" {
+            given.help();
+            return Ok(());
+        }
+        let Some(flag) = self.flags.iter().find(|f| f.long.strip_prefix("--") == Some(name)) else {
+            return Err(self.unknown(&format!("--{name}")));
+        };
+        match (takes_value(flag), value) {
+            (false, None | Some("true")) => given.add(flag, None),
+            (false, Some("false")) => given.remove(flag),
+            (false, Some(other)) => {
+                return Err(Error::usage(format!("--{name} takes true or false, not {other:?}")));
+            }
+            (true, Some(value)) => given.add(flag, Some(value.to_owned())),
+            (true, None) => given.add(flag, Some(next(flag.long, words)?)),
+        }
+        Ok(())
+    }
+
+    /// `-i`, `-it`, `-e VALUE`, `-eVALUE`, `-e=VALUE`.
+    fn short<'w>(
+        &self,
+        letters: &str,
+        words: &mut impl Iterator<Item = &'w OsString>,
+        given: &mut Given,
+    ) -> Result<()> {
+        let mut chars = letters.chars();
+        while let Some(letter) = chars.next() {
+            let Some(flag) = self.flags.iter().find(|f| f.short == Some(letter)) else {
+                if letter == 'h' {
+                    given.help();
+                    continue;
+                }
+                return Err(self.unknown(&format!("-{letter}")));
+            };
+            if !takes_value(flag) {
+                given.add(flag, None);
+                continue;
+            }
+            let glued = chars.as_str();
+            let value = match glued.strip_prefix('=').unwrap_or(glued) {
+                "" if glued.is_empty() => next(&format!("-{letter}"), words)?,
+                value => value.to_owned(),
+            };
+            given.add(flag, Some(value));
+            break;
+        }
+        Ok(())
+    }
+
+    fn unknown(&self, flag: &str) -> Error {
+        let name = flag.trim_start_matches('-');
+        let near = self
+            .flags
+            .iter()
+            .filter(|f| !f.hidden && flag.starts_with("--"))
+            .map(|f| (distance(name, f.long.trim_start_matches('-')), f.long))
+            .min()
+            .filter(|(d, _)| *d <= 2.min(name.len() / 2));
+        let hint = match near {
+            Some((_, near)) => format!(" (did you mean {near}?)"),
+            None => format!(" (see {} --help)", self.command),
+        };
+        Error::usage(format!("unknown flag: {flag}{hint}"))
+    }
+}
+
+fn takes_value(flag: &FlagInfo<'_>) -> bool {
+    matches!(flag.kind, FlagInfoKind::Option { .. })
+}
+
+fn next<'w>(flag: &str, words: &mut impl Iterator<Item = &'w OsString>) -> Result<String> {
+    match words.next() {
+        Some(value) => text(value),
+        None => Err(Error::usage(format!("flag needs an argument: {flag}"))),
+    }
+}
+
+fn text(word: &OsStr) -> Result<String> {
+    match word.to_str() {
+        Some(word) => Ok(word.to_owned()),
+        None => Err(Error::usage(format!("{word:?} is not UTF-8"))),
+    }
+}
+
+/// How many letters must be put in, taken out or replaced to get from `a` to `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use argh::{ArgsInfo, FromArgs};
+
+    use super::*;
+
+    /// A command with a flag of every kind.
+    #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
+    #[argh(subcommand, name = "run", help_triggers("--help"))]
+    #[allow(dead_code)]
+    struct Run {
+        /// input
+        #[argh(switch, short = 'i')]
+        interactive: bool,
+        /// terminal
+        #[argh(switch, short = 't')]
+        tty: bool,
+        /// remove
+        #[argh(switch)]
+        rm: bool,
+        /// environment
+        #[argh(option, short = 'e')]
+        env: Vec<String>,
+        /// host name
+        #[argh(option, short = 'h')]
+        hostname: Option<String>,
+        /// image
+        #[argh(positional)]
+        image: String,
+    }
+
+    fn run(line: &str, tail: Tail) -> Result<Normal> {
+        let argv: Vec<OsString> = line.split(' ').filter(|w| !w.is_empty()).map(OsString::from).collect();
+        normalise(&Run::get_args_info(), &argv, tail)
+    }
+
+    #[test]
+    fn what_hands_type_becomes_what_argh_takes() {
+        for (typed, words, tail) in [
+            ("-it --rm IMG sh -c -x", "--interactive --tty --rm -- IMG", "sh -c -x"),
+            ("-ti IMG", "--tty --interactive -- IMG", ""),
+            ("-eA=1 -e B=2 --env=C=3 --env D IMG", "--env A=1 --env B=2 --env C=3 --env D -- IMG", ""),
+            ("-ite A IMG", "--interactive --tty --env A -- IMG", ""),
+            ("-h box IMG -h", "--hostname box -- IMG", "-h"),
+            ("-h=a -h b --hostname c IMG", "--hostname c -- IMG", ""),
+            ("--rm --rm=false IMG", "-- IMG", ""),
+            ("--rm=true IMG", "--rm -- IMG", ""),
+            ("--rm IMG -- sh -- x", "--rm -- IMG", "sh -- x"),
+            ("--rm -- IMG --rm", "--rm -- IMG", "--rm"),
+            ("-e --rm IMG", "--env --rm -- IMG", ""),
+            ("--help", "--help", ""),
+            ("- sh", "-- -", "sh"),
+        ] {
+            let normal = run(typed, Tail::After(1)).unwrap();
+            assert_eq!(normal.words.join(" "), words, "{typed}");
+            assert_eq!(normal.tail.join(OsStr::new(" ")), tail, "{typed}");
+        }
+    }
+
+    #[test]
+    fn without_a_command_of_its_own_flags_may_follow_words() {
+        let normal = run("A --rm B -- --rm", Tail::None).unwrap();
+        assert_eq!(normal.words, ["--rm", "--", "A", "B", "--rm"]);
+        assert!(normal.tail.is_empty());
+    }
+
+    #[test]
+    fn argh_reads_what_comes_out() {
+        let words = run("-ite A -h box IMG sh", Tail::After(1)).unwrap().words;
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let parsed = Run::from_args(&["run"], &words).unwrap();
+        assert_eq!((parsed.tty, parsed.env, parsed.image), (true, vec!["A".to_owned()], "IMG".to_owned()));
+    }
+
+    #[test]
+    fn a_wrong_flag_is_named_with_the_nearest_right_one() {
+        for (typed, says) in [
+            ("--hostnam x IMG", "unknown flag: --hostnam (did you mean --hostname?)"),
+            ("--frobnicate IMG", "unknown flag: --frobnicate (see run --help)"),
+            ("-iz IMG", "unknown flag: -z (see run --help)"),
+            ("--env", "flag needs an argument: --env"),
+            ("-e", "flag needs an argument: -e"),
+            ("--rm=maybe IMG", "--rm takes true or false, not \"maybe\""),
+        ] {
+            assert_eq!(run(typed, Tail::After(1)).unwrap_err().to_string(), says, "{typed}");
+        }
+    }
+}
