@@ -5,5 +5,6 @@ pub mod argv;
 pub mod error;
 pub mod idmap;
 pub mod mount;
+pub mod process;
 
 pub use error::{Context, Error, Kind, Result};

@@ -1,0 +1,116 @@
+//! Capabilities: names become five bit masks, the masks become the process's own. Names that nobody
+//! knows are handed back to be warned of; they grant nothing.
+
+use std::str::FromStr;
+
+use coracle_sys::{Context, Result, process as sys};
+use serde::Serialize;
+
+use crate::spec;
+
+/// The five sets as bit masks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Sets {
+    /// What execve can ever grant.
+    pub bounding: u64,
+    /// What counts.
+    pub effective: u64,
+    /// What may be made effective.
+    pub permitted: u64,
+    /// What passes execve by file bits.
+    pub inheritable: u64,
+    /// What an ordinary user keeps through execve.
+    pub ambient: u64,
+}
+
+/// CAP_SETGID as a mask.
+pub const SETGID: u64 = 1 << 6;
+/// CAP_SETUID as a mask.
+pub const SETUID: u64 = 1 << 7;
+/// CAP_SYS_ADMIN as a mask.
+pub const SYS_ADMIN: u64 = 1 << 21;
+/// CAP_SYS_RESOURCE as a mask.
+pub const SYS_RESOURCE: u64 = 1 << 24;
+/// One past the highest capability that this build knows by name.
+const COUNT: u8 = 41;
+
+/// Names to masks; unknown names go to `unknown`. Absent sets are empty, as the specification has it.
+pub fn plan(capabilities: Option<&spec::Capabilities>, unknown: &mut Vec<String>) -> Sets {
+    let Some(c) = capabilities else { return Sets::default() };
+    let mut mask = |names: &[String]| {
+        names.iter().fold(0, |mask, name| match caps::Capability::from_str(name) {
+            Ok(cap) => mask | cap.bitmask(),
+            Err(_) => {
+                if !unknown.contains(name) {
+                    unknown.push(name.clone());
+                }
+                mask
+            }
+        })
+    };
+    let (permitted, inheritable) = (mask(&c.permitted), mask(&c.inheritable));
+    Sets {
+        bounding: mask(&c.bounding),
+        effective: mask(&c.effective),
+        permitted,
+        inheritable,
+        // The kernel raises only what is permitted and inheritable. Other runtimes let the rest be,
+        // and their configurations count on it.
+        ambient: mask(&c.ambient) & permitted & inheritable,
+    }
+}
+
+impl Sets {
+    /// Drop everything else from the bounding set. Needs CAP_SETPCAP, so it comes first.
+    pub fn limit_bounding(&self) -> Result<()> {
+        // Past the known ones up to the first that the kernel does not know either: a newer kernel's
+        // capabilities are dropped as well.
+        for cap in 0..64u8 {
+            if self.bounding & 1 << cap == 0 && !sys::drop_bounding(cap)? && cap >= COUNT {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Become what was planned, but keep `also` until [`Sets::finish`].
+    pub fn keep_also(&self, also: u64) -> Result<()> {
+        let (_, held, _) = sys::capget()?;
+        let also = also & held;
+        sys::capset(self.effective | also, self.permitted | also, self.inheritable)
+            .context(|| "take the container's capabilities")
+    }
+
+    /// Become what was planned, ambient set and all.
+    pub fn finish(&self) -> Result<()> {
+        sys::capset(self.effective, self.permitted, self.inheritable)
+            .context(|| "take the container's capabilities")?;
+        sys::clear_ambient()?;
+        for cap in (0..64).filter(|cap| self.ambient & 1 << cap != 0) {
+            sys::raise_ambient(cap).context(|| "raise the ambient capabilities")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_become_masks_and_unknown_names_are_handed_back() {
+        let c = spec::Capabilities {
+            bounding: vec!["CAP_CHOWN".into(), "CAP_SYS_ADMIN".into()],
+            effective: vec!["CAP_CHOWN".into(), "CAP_FUTURE".into()],
+            permitted: vec!["CAP_FUTURE".into()],
+            ..Default::default()
+        };
+        let mut unknown = Vec::new();
+        let sets = plan(Some(&c), &mut unknown);
+        assert_eq!((sets.bounding, sets.effective), (1 | SYS_ADMIN, 1));
+        assert_eq!((sets.permitted, sets.inheritable, sets.ambient), (0, 0, 0));
+        assert_eq!(unknown, ["CAP_FUTURE"]);
+        assert_eq!(plan(None, &mut unknown), Sets::default());
+        assert_eq!(caps::all().len(), COUNT as usize);
+    }
+}

@@ -1,0 +1,269 @@
+//! The container's side of a start: `Entered -> Rooted -> Confined -> exec`, each step consuming the
+//! one before, because their order is security.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use coracle_sys::{Context, Error, Kind, Result, mount as mounts_sys, process as sys};
+use nix::fcntl::OFlag;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{
+    Gid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, setgroups, sethostname, setresgid, setresuid, setsid,
+};
+
+use super::wire::{Channel, Message};
+use super::{Setup, image};
+use crate::namespaces::{Entrance, Kind as Ns};
+use crate::plan::Plan;
+use crate::rootfs::Root;
+
+/// Run the container's side. Comes back only with an error.
+pub(super) fn run(plan: &Plan, setup: &Setup<'_>, joins: &[Entrance], channel: &Channel) -> Error {
+    let go = || -> Result<Error> {
+        let entered = Entered::new(plan, setup, joins, channel)?;
+        entered.root()?.confine()?.exec()
+    };
+    go().unwrap_or_else(|e| e)
+}
+
+/// In all namespaces, with all ids mapped.
+struct Entered<'a> {
+    plan: &'a Plan,
+    setup: &'a Setup<'a>,
+    channel: &'a Channel,
+}
+
+/// In the container's root; nothing of the host can be reached by path any more.
+struct Rooted<'a> {
+    plan: &'a Plan,
+    setup: &'a Setup<'a>,
+    channel: &'a Channel,
+}
+
+/// With the container's ids, limits and rights.
+struct Confined<'a> {
+    plan: &'a Plan,
+    setup: &'a Setup<'a>,
+    channel: &'a Channel,
+}
+
+impl<'a> Entered<'a> {
+    fn new(plan: &'a Plan, setup: &'a Setup<'a>, joins: &[Entrance], channel: &'a Channel) -> Result<Self> {
+        // No descriptor of the host's survives the exec, and none that the caller leaked to us.
+        sys::close_on_exec_from(3 + plan.preserve_fds)?;
+        if plan.die_with_parent {
+            die_with_parent(channel)?;
+        }
+        if plan.maps.is_some() {
+            match channel.receive()? {
+                Message::Mapped => become_root_inside()?,
+                _ => return Err(Error::new(Kind::System, "the runner is gone")),
+            }
+        }
+        // Limits and the score name our own /proc entry, which is closed to us once we cannot be traced.
+        plan.process.set_limits()?;
+        prctl::set_dumpable(false).context(|| "prctl(PR_SET_DUMPABLE, 0)")?;
+        setup.enter_cgroups()?;
+        for entrance in joins.iter().filter(|e| !matches!(e.kind(), Ns::User | Ns::Pid)) {
+            entrance.enter()?;
+        }
+        Ok(Self { plan, setup, channel })
+    }
+
+    fn root(self) -> Result<Rooted<'a>> {
+        let plan = self.plan;
+        if let Some(name) = &plan.hostname {
+            sethostname(name).context(|| format!("sethostname({name:?})"))?;
+        }
+        if let Some(name) = &plan.domainname {
+            sys::set_domain_name(name)?;
+        }
+        if plan.namespaces.makes(Ns::Network) {
+            sys::loopback_up().context(|| "bring up the loopback device")?;
+        }
+        umask(Mode::empty());
+        let stack = self.setup.mount_stack(&plan.root)?;
+        let root = plan.root.attach(stack)?;
+        let mut dev = None;
+        for mount in &plan.mounts {
+            let tree = mount.attach(&root)?;
+            if mount.at == Path::new("/dev") {
+                dev = Some(tree);
+            }
+        }
+        let terminal = self.make_dev(&root, dev)?;
+        self.write_sysctl()?;
+        self.make_cwd(&root)?;
+        plan.hidden.apply(&root)?;
+        setsid().context(|| "setsid()")?;
+        if let Some(tty) = terminal {
+            take_terminal(tty, plan.process.terminal.unwrap_or_default())?;
+        }
+        plan.root.enter(&root)?;
+        Ok(Rooted { plan, setup: self.setup, channel: self.channel })
+    }
+
+    /// Nodes, links, and the container's own terminal on /dev/console.
+    fn make_dev(&self, root: &Root, dev: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+        let plan = self.plan;
+        let whole = plan.devices.nodes.is_empty();
+        let dev = match dev {
+            Some(dev) => dev,
+            None if whole => root.open(Path::new("/dev"))?,
+            None => root.make_directory(Path::new("/dev"))?,
+        };
+        plan.devices.make(root, dev.as_fd())?;
+        if plan.process.terminal.is_none() {
+            return Ok(None);
+        }
+        let make = || -> Result<OwnedFd> {
+            let ptmx = root.open_read_write(Path::new("/dev/pts/ptmx"))?;
+            let peer = sys::pty_peer(ptmx.as_fd())?;
+            let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let mode = Mode::from_bits_truncate(0o600);
+            let console = nix::fcntl::openat(&dev, "console", flags, mode)
+                .context(|| "openat(\"/dev/console\", O_CREAT|O_NOFOLLOW)")?;
+            let tree = mounts_sys::clone_tree(peer.as_fd(), Path::new(""), false)?;
+            mounts_sys::attach(tree.as_fd(), console.as_fd())?;
+            self.channel.send(&Message::Console(ptmx))?;
+            Ok(peer)
+        };
+        make().context(|| "make the container's terminal").map(Some)
+    }
+
+    /// Through a /proc of our own that nothing of the container's can be mounted over.
+    fn write_sysctl(&self) -> Result<()> {
+        if self.plan.sysctl.is_empty() {
+            return Ok(());
+        }
+        let context = mounts_sys::FsContext::open("proc")?;
+        context.create()?;
+        let proc = context.mount(0)?;
+        for (path, value) in &self.plan.sysctl {
+            let write = || -> Result<()> {
+                let full = Path::new("sys").join(path);
+                let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                let file = nix::fcntl::openat(&proc, &full, flags, Mode::empty())
+                    .context(|| format!("openat(\"/proc/{}\", O_WRONLY)", full.display()))?;
+                nix::unistd::write(&file, value.as_bytes())
+                    .context(|| format!("write(\"/proc/{}\", {value:?})", full.display()))?;
+                Ok(())
+            };
+            write().context(|| format!("set the kernel parameter {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// An image need not have the working directory.
+    fn make_cwd(&self, root: &Root) -> Result<()> {
+        let cwd = &self.plan.process.cwd;
+        if cwd == Path::new("/") {
+            return Ok(());
+        }
+        match root.open(cwd) {
+            Err(e) if e.kind() == Kind::NotFound => {
+                root.make_directory(cwd).map(drop).context(|| "make process.cwd")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<'a> Rooted<'a> {
+    /// From the runner's rights to the container's.
+    fn confine(self) -> Result<Confined<'a>> {
+        let (plan, process) = (self.plan, &self.plan.process);
+        if plan.new_keyring {
+            match sys::join_new_session_keyring(c"coracle") {
+                // A kernel without keyrings has none to share, and a filter may hide them.
+                Err(e) if matches!(e.kind(), Kind::Unsupported | Kind::Denied) => {}
+                other => other?,
+            }
+        }
+        let early = process.enter_cwd();
+        process.capabilities.limit_bounding()?;
+        process.become_user()?;
+        umask(Mode::from_bits_truncate(process.umask));
+        // The change of user has cleared it.
+        if plan.die_with_parent {
+            die_with_parent(self.channel)?;
+        }
+        // A directory that only the user may enter, such as one on NFS.
+        match early {
+            Err(e) if e.kind() == Kind::Denied && process.uid != 0 => process.enter_cwd()?,
+            other => other?,
+        }
+        if self.setup.hold {
+            self.channel.send(&Message::Ready)?;
+            match self.channel.receive()? {
+                Message::Go => {}
+                _ => return Err(Error::new(Kind::System, "the runner is gone")),
+            }
+        }
+        Ok(Confined { plan, setup: self.setup, channel: self.channel })
+    }
+}
+
+impl Confined<'_> {
+    /// The last rights go, and the command comes. The point of no return is execveat.
+    fn exec(self) -> Result<Error> {
+        let (plan, process) = (self.plan, &self.plan.process);
+        let error_fd = self.channel.as_fd().as_raw_fd();
+        let (argv, env) = (process.init_argv(error_fd)?, process.c_env()?);
+        let init = image::open(self.setup.init)?;
+        sys::set_close_on_exec(error_fd, false)?;
+        reset_signals()?;
+        if process.no_new_privileges {
+            prctl::set_no_new_privs().context(|| "prctl(PR_SET_NO_NEW_PRIVS, 1)")?;
+        }
+        // A filter needs CAP_SYS_ADMIN or no_new_privs: the one is kept until it is in, and the
+        // calls that are left after it are few.
+        if let Some(seccomp) = self.setup.seccomp {
+            if !plan.process.no_new_privileges {
+                process.capabilities.keep_also(crate::caps::SYS_ADMIN)?;
+            }
+            seccomp()?;
+        }
+        process.capabilities.finish()?;
+        Ok(sys::exec_fd(init.as_fd(), &argv, &env).wrap("execute init"))
+    }
+}
+
+/// Be killed when the parent is, also when that has happened before we asked.
+fn die_with_parent(channel: &Channel) -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL).context(|| "prctl(PR_SET_PDEATHSIG, SIGKILL)")?;
+    match channel.is_open() {
+        true => Ok(()),
+        false => Err(Error::new(Kind::System, "the runner is gone")),
+    }
+}
+
+/// The ids of a new user namespace are ours only once we take them.
+fn become_root_inside() -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    setresgid(gid, gid, gid)
+        .context(|| "setresgid(0, 0, 0)")
+        .context(|| "become root in the user namespace")?;
+    // Denied in a namespace of one id: there are no groups to lose then.
+    let _ = setgroups(&[]);
+    setresuid(uid, uid, uid).context(|| "setresuid(0, 0, 0)").context(|| "become root in the user namespace")
+}
+
+fn take_terminal(tty: OwnedFd, (rows, columns): (u16, u16)) -> Result<()> {
+    if (rows, columns) != (0, 0) {
+        sys::set_window_size(tty.as_fd(), rows, columns)?;
+    }
+    sys::set_controlling_terminal(tty.as_fd())?;
+    dup2_stdin(&tty).context(|| "dup2(tty, 0)")?;
+    dup2_stdout(&tty).context(|| "dup2(tty, 1)")?;
+    dup2_stderr(&tty).context(|| "dup2(tty, 2)")
+}
+
+/// The command starts with no signal blocked; std ignores SIGPIPE, and the command is not to.
+fn reset_signals() -> Result<()> {
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+        .context(|| "sigprocmask(SIG_SETMASK, [])")?;
+    sys::default_signal(libc::SIGPIPE)
+}

@@ -1,0 +1,248 @@
+//! Starting a container: one clone into all its namespaces, the ids mapped from outside, the child
+//! set up by [`child`], and what it has to say brought back. Waiting is here; forwarding signals and
+//! terminals is not.
+
+mod child;
+mod image;
+mod sys;
+mod wire;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use coracle_sys::process::{self as process_sys, Cloned, Ended};
+use coracle_sys::{Context, Error, Kind, Result};
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+
+use crate::namespaces::{self, Entrance, Kind as Ns};
+use crate::plan::Plan;
+use crate::process::exec_error;
+use crate::rootfs;
+
+use wire::{Channel, Message};
+
+/// What a start needs beside the plan: open things, and bytes.
+pub struct Setup<'a> {
+    /// Our init's executable.
+    pub init: &'a [u8],
+    /// Stop before the command is executed, until [`Starting::go`].
+    pub hold: bool,
+    /// Installs the filter; the last thing that happens before the command is executed.
+    pub seccomp: Option<&'a dyn Fn() -> Result<()>>,
+}
+
+impl Setup<'_> {
+    fn enter_cgroups(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn mount_stack(&self, _root: &rootfs::Plan) -> Result<Option<OwnedFd>> {
+        Ok(None)
+    }
+}
+
+/// A container on its way: its process exists, its command does not run yet.
+pub struct Starting {
+    pid: i32,
+    pidfd: OwnedFd,
+    channel: Channel,
+    console: Option<OwnedFd>,
+    command: String,
+}
+
+/// A container whose command runs.
+pub struct Container {
+    pid: i32,
+    pidfd: OwnedFd,
+    console: Option<OwnedFd>,
+}
+
+/// Start. The caller must have one thread. On an error the child is gone already.
+pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
+    let joins = namespaces::open_all(&plan.namespaces)?;
+    let (ours, theirs) = wire::pair()?;
+    let flags = plan.namespaces.flags().bits() as u32 as u64;
+    let through_helper = joins.iter().any(|e| matches!(e.kind(), Ns::User | Ns::Pid));
+    let (pid, pidfd) = if through_helper {
+        spawn_inside(plan, setup, &joins, flags, &ours, theirs)?
+    } else {
+        match process_sys::clone(flags, None).map_err(explain_clone)? {
+            Cloned::Child => {
+                drop(ours);
+                become_container(plan, setup, &joins, &theirs)
+            }
+            Cloned::Parent { pid, pidfd } => {
+                drop(theirs);
+                (pid, pidfd)
+            }
+        }
+    };
+    let mut starting =
+        Starting { pid, pidfd, channel: ours, console: None, command: plan.process.args[0].clone() };
+    starting.map_ids(plan)?;
+    Ok(starting)
+}
+
+/// A helper enters the namespaces that decide what its children are, and makes the container from
+/// there as a child of ours.
+fn spawn_inside(
+    plan: &Plan,
+    setup: &Setup<'_>,
+    joins: &[Entrance],
+    flags: u64,
+    ours: &Channel,
+    theirs: Channel,
+) -> Result<(i32, OwnedFd)> {
+    let helper = match process_sys::clone(0, None)? {
+        Cloned::Parent { pid, .. } => pid,
+        Cloned::Child => {
+            let inside = || -> Result<()> {
+                nix::sys::prctl::set_dumpable(false).context(|| "prctl(PR_SET_DUMPABLE, 0)")?;
+                for entrance in joins.iter().filter(|e| matches!(e.kind(), Ns::User | Ns::Pid)) {
+                    entrance.enter()?;
+                }
+                let flags = flags | CloneFlags::CLONE_PARENT.bits() as u32 as u64;
+                match process_sys::clone(flags, None).map_err(explain_clone)? {
+                    Cloned::Child => become_container(plan, setup, joins, &theirs),
+                    Cloned::Parent { pid, pidfd } => theirs.send(&Message::Pid(pid, pidfd)),
+                }
+            };
+            if let Err(e) = inside() {
+                let _ = theirs.send(&Message::Failed(e));
+            }
+            process_sys::exit_now(0)
+        }
+    };
+    drop(theirs);
+    let said = ours.receive();
+    process_sys::wait(helper)?;
+    match said? {
+        Message::Pid(pid, pidfd) => Ok((pid, pidfd)),
+        Message::Failed(e) => Err(e),
+        _ => Err(Error::new(Kind::System, "the process that joins the namespaces is gone")),
+    }
+}
+
+/// The child's whole life up to its exec.
+fn become_container(plan: &Plan, setup: &Setup<'_>, joins: &[Entrance], channel: &Channel) -> ! {
+    let error = child::run(plan, setup, joins, channel);
+    let _ = channel.send(&Message::Failed(error));
+    process_sys::exit_now(125)
+}
+
+impl Starting {
+    /// Its pid, in the runner's pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its pidfd.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    fn map_ids(&mut self, plan: &Plan) -> Result<()> {
+        let Some(maps) = &plan.maps else { return Ok(()) };
+        let write = || -> Result<()> {
+            maps.write(nix::unistd::Pid::from_raw(self.pid))
+                .context(|| "map the ids of the user namespace")?;
+            self.channel.send(&Message::Mapped)
+        };
+        write().inspect_err(|_| self.kill())
+    }
+
+    /// Wait until all is set up; with [`Setup::hold`] that is where it stops.
+    pub fn ready(&mut self) -> Result<()> {
+        match self.listen()? {
+            Message::Ready => Ok(()),
+            _ => Err(Error::new(Kind::System, "the container's process did not wait")),
+        }
+    }
+
+    /// Let a container that was held go on.
+    pub fn go(&mut self) -> Result<()> {
+        self.channel.send(&Message::Go)
+    }
+
+    /// Wait until the command runs. On an error the process is gone.
+    pub fn finish(mut self) -> Result<Container> {
+        match self.listen()? {
+            Message::End => {
+                let Self { pid, pidfd, console, .. } = self;
+                Ok(Container { pid, pidfd, console })
+            }
+            _ => {
+                self.kill();
+                Err(Error::new(Kind::System, "the container's process is confused"))
+            }
+        }
+    }
+
+    /// The terminal's other side, when the command has a terminal. Known once it is ready or runs.
+    pub fn console(&mut self) -> Option<OwnedFd> {
+        self.console.take()
+    }
+
+    /// The next message that is neither a descriptor nor an error.
+    fn listen(&mut self) -> Result<Message> {
+        loop {
+            let failed = match self.channel.receive()? {
+                Message::Console(fd) => {
+                    self.console = Some(fd);
+                    continue;
+                }
+                Message::Failed(e) => e,
+                Message::ExecFailed(errno) => exec_error(&self.command, errno),
+                other => return Ok(other),
+            };
+            self.kill();
+            return Err(failed);
+        }
+    }
+
+    /// End it, and wait until it is gone.
+    fn kill(&self) {
+        let _ = process_sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _ = process_sys::wait(self.pid);
+    }
+}
+
+impl Container {
+    /// Its pid, in the runner's pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its pidfd, readable when it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// The terminal's other side, when the command has a terminal.
+    pub fn console(&mut self) -> Option<OwnedFd> {
+        self.console.take()
+    }
+
+    /// Send it a signal.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        process_sys::pidfd_send_signal(self.pidfd.as_fd(), signal)
+    }
+
+    /// Wait until it has ended. To be called once.
+    pub fn wait(&self) -> Result<Ended> {
+        process_sys::wait(self.pid)
+    }
+}
+
+/// The clone's errnos that mislead.
+fn explain_clone(e: Error) -> Error {
+    match e.errno() {
+        Some(Errno::ENOSPC) => e.wrap(
+            "make the container's namespaces (their number is limited: see /proc/sys/user/max_*_namespaces)",
+        ),
+        Some(Errno::EPERM) => e.wrap(
+            "make the container's namespaces (a host may forbid user namespaces to ordinary users: see /proc/sys/user/max_user_namespaces, kernel.unprivileged_userns_clone, and on Ubuntu kernel.apparmor_restrict_unprivileged_userns)",
+        ),
+        _ => e.wrap("make the container's namespaces"),
+    }
+}

@@ -1,0 +1,203 @@
+//! Messages between the parent and what it starts, over a socket pair that keeps their bounds. The
+//! end of the stream is the good news: the command runs. What arrives may come from a process that
+//! the container controls, so nothing in it is trusted to be more than a message.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use coracle_sys::{Context, Error, Kind, Result};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, send, sendmsg,
+    socketpair,
+};
+
+/// One end.
+pub(super) struct Channel {
+    fd: OwnedFd,
+}
+
+/// What is said.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Child to parent: it could not be done.
+    Failed(Error),
+    /// Init to parent: the command's execve gave this errno.
+    ExecFailed(Errno),
+    /// Helper to parent: the container's pid, and its pidfd with it.
+    Pid(i32, OwnedFd),
+    /// Child to parent: the terminal's other side.
+    Console(OwnedFd),
+    /// Child to parent: all is set up, say go.
+    Ready,
+    /// Parent to child: the ids are mapped and the cgroups entered.
+    Mapped,
+    /// Parent to child: execute the command.
+    Go,
+    /// The other end is gone.
+    End,
+}
+
+const LONGEST: usize = 16 * 1024;
+
+/// Both ends, close-on-exec.
+pub(super) fn pair() -> Result<(Channel, Channel)> {
+    let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .context(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)")?;
+    Ok((Channel { fd: a }, Channel { fd: b }))
+}
+
+impl Channel {
+    /// Say something.
+    pub(super) fn send(&self, message: &Message) -> Result<()> {
+        let with_fd = |tag: &[u8], fd: &OwnedFd| {
+            let fds = [fd.as_raw_fd()];
+            let rights = [ControlMessage::ScmRights(&fds)];
+            sendmsg::<()>(self.fd.as_raw_fd(), &[IoSlice::new(tag)], &rights, MsgFlags::MSG_NOSIGNAL, None)
+        };
+        let plain = |bytes: &[u8]| send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL);
+        match message {
+            Message::Failed(error) => plain(&encode(error)),
+            Message::Pid(pid, fd) => {
+                let mut bytes = vec![b'P'];
+                bytes.extend(pid.to_ne_bytes());
+                with_fd(&bytes, fd)
+            }
+            Message::Console(fd) => with_fd(b"C", fd),
+            Message::Ready => plain(b"R"),
+            Message::Mapped => plain(b"M"),
+            Message::Go => plain(b"G"),
+            // Only init says the one, and closing says the other.
+            Message::ExecFailed(_) | Message::End => Ok(0),
+        }
+        .context(|| "sendmsg(channel)")?;
+        Ok(())
+    }
+
+    /// Wait for the other end to say something.
+    pub(super) fn receive(&self) -> Result<Message> {
+        let mut bytes = vec![0u8; LONGEST];
+        let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
+        let (length, fd) = loop {
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            match recvmsg::<()>(self.fd.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECONNRESET) => return Ok(Message::End),
+                Err(e) => return Err(e).context(|| "recvmsg(channel)"),
+                Ok(m) => {
+                    let fd = m.cmsgs().ok().and_then(|mut all| {
+                        all.find_map(|c| match c {
+                            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+                            _ => None,
+                        })
+                    });
+                    break (m.bytes, fd.map(super::sys::adopt));
+                }
+            }
+        };
+        Ok(decode(&bytes[..length], fd))
+    }
+
+    /// Whether the other end still exists.
+    pub(super) fn is_open(&self) -> bool {
+        let mut byte = [0u8];
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        !matches!(nix::sys::socket::recv(self.fd.as_raw_fd(), &mut byte, flags), Ok(0))
+    }
+
+    /// Its descriptor, which init is told of.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Message {
+    let nonsense = || Message::Failed(Error::invalid("the container's process sent nonsense"));
+    match (bytes, fd) {
+        ([], None) => Message::End,
+        (b"R", None) => Message::Ready,
+        (b"M", None) => Message::Mapped,
+        (b"G", None) => Message::Go,
+        (b"C", Some(fd)) => Message::Console(fd),
+        ([b'P', pid @ ..], Some(fd)) => match pid.try_into() {
+            Ok(pid) => Message::Pid(i32::from_ne_bytes(pid), fd),
+            Err(_) => nonsense(),
+        },
+        // Longer than any errno: an error of ours has a kind and words.
+        ([b'E', kind, text @ ..], None) if bytes.len() != 4 => {
+            let text = String::from_utf8_lossy(text).replace(char::is_control, "?");
+            Message::Failed(Error::new(kind_of(*kind), text))
+        }
+        (errno, None) => match errno.try_into() {
+            Ok(errno) => Message::ExecFailed(Errno::from_raw(i32::from_ne_bytes(errno))),
+            Err(_) => nonsense(),
+        },
+        _ => nonsense(),
+    }
+}
+
+const KINDS: [Kind; 10] = [
+    Kind::System,
+    Kind::Usage,
+    Kind::Invalid,
+    Kind::NotFound,
+    Kind::Exists,
+    Kind::Busy,
+    Kind::Denied,
+    Kind::Unsupported,
+    Kind::CannotExecute,
+    Kind::CommandNotFound,
+];
+
+fn encode(error: &Error) -> Vec<u8> {
+    let kind = KINDS.iter().position(|k| *k == error.kind()).unwrap_or(0);
+    let mut bytes = vec![b'E', kind as u8];
+    let text = error.to_string();
+    bytes.extend(&text.as_bytes()[..text.len().min(LONGEST - 8)]);
+    // Four bytes are an errno of init's.
+    if bytes.len() == 4 {
+        bytes.push(b' ');
+    }
+    bytes
+}
+
+fn kind_of(byte: u8) -> Kind {
+    KINDS.get(byte as usize).copied().unwrap_or(Kind::System)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_crosses_with_its_kind_and_words() {
+        let (a, b) = pair().unwrap();
+        for text in ["x", "ab", "a longer one"] {
+            a.send(&Message::Failed(Error::new(Kind::Denied, text))).unwrap();
+            let Message::Failed(e) = b.receive().unwrap() else { panic!("not an error") };
+            assert_eq!((e.kind(), e.to_string().trim()), (Kind::Denied, text));
+        }
+        drop(a);
+        assert!(matches!(b.receive().unwrap(), Message::End));
+    }
+
+    #[test]
+    fn a_descriptor_crosses_with_its_message() {
+        let (a, b) = pair().unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        a.send(&Message::Pid(70_000, file.into())).unwrap();
+        assert!(matches!(b.receive().unwrap(), Message::Pid(70_000, _)));
+    }
+
+    #[test]
+    fn whatever_the_container_sends_is_only_a_message() {
+        for bytes in [&b"P"[..], b"C", b"PPPPPP", b"Z", b"EE", &[0xff; 9000]] {
+            assert!(matches!(decode(bytes, None), Message::Failed(_)), "{bytes:?}");
+        }
+        let enoent = 2i32.to_ne_bytes();
+        assert!(matches!(decode(&enoent, None), Message::ExecFailed(Errno::ENOENT)));
+        let Message::Failed(e) = decode(b"E\x01a\nrunner: b", None) else { panic!() };
+        assert!(!e.to_string().contains('\n'));
+    }
+}

@@ -1,0 +1,429 @@
+//! Mounts: the spec's list becomes a plan, the plan becomes kernel calls. A tree is built detached
+//! and attached last, on a descriptor that was resolved inside the root: no half-made mount is ever
+//! visible and no link of an image leads out.
+
+mod hide;
+mod options;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use coracle_sys::mount::{self as sys, Attrs, FsContext, attr};
+use coracle_sys::{Context, Error, Kind, Result};
+use nix::mount::MsFlags;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use serde::Serialize;
+
+use crate::namespaces::{self, Kind as Ns};
+use crate::rootfs::{Root, clean};
+use crate::spec;
+
+pub use hide::{Hidden, plan_hidden};
+use options::Options;
+
+/// One mount, fully decided. `at` is resolved inside the container's root.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mount {
+    /// Where, inside.
+    pub at: PathBuf,
+    /// What.
+    pub from: Source,
+    /// Its flags.
+    options: Options,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// A directory, file or tree of the host.
+    Bind {
+        /// The host's path.
+        path: PathBuf,
+        /// With all mounts below it.
+        recursive: bool,
+    },
+    /// A new instance of a file system.
+    Fs {
+        /// Its type.
+        kind: String,
+        /// Its device, or a word for people where it has none.
+        source: Option<String>,
+    },
+    /// The container's cgroups on v1: a tmpfs with one directory for each controller.
+    CgroupV1(Vec<Hierarchy>),
+    /// No new mount: the flags of the one that is there.
+    Remount,
+}
+
+/// One cgroup v1 hierarchy to be seen inside.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Hierarchy {
+    /// Its directory's name, such as `cpu,cpuacct`.
+    pub name: String,
+    /// What it is mounted with: controllers, or `none` and a name.
+    pub options: Vec<(String, Option<String>)>,
+    /// The container's own group on the host, bound where there is no cgroup namespace.
+    pub group: PathBuf,
+}
+
+/// What the mounts depend on beside their own entries.
+pub struct Around<'a> {
+    /// The container's namespaces.
+    pub namespaces: &'a namespaces::Plan,
+    /// The bundle, which relative sources start from.
+    pub bundle: &'a Path,
+    /// Group ids of the user namespace, when there is a new one.
+    pub gids: Option<&'a [spec::IdMapping]>,
+    /// The container's cgroup v1 hierarchies; `None` where the host has cgroup v2 alone.
+    pub cgroup_v1: Option<&'a [Hierarchy]>,
+}
+
+/// Keep the spec's order: a later mount is meant to cover an earlier one.
+pub fn plan(mounts: &[spec::Mount], around: &Around<'_>) -> Result<Vec<Mount>> {
+    mounts
+        .iter()
+        .map(|m| decide(m, around).context(|| format!("mounts: {}", m.destination.display())))
+        .collect()
+}
+
+fn decide(mount: &spec::Mount, around: &Around<'_>) -> Result<Mount> {
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        return Err(Error::unsupported("mappings of a mount's own are not supported yet"));
+    }
+    if mount.destination.as_os_str().is_empty() {
+        return Err(Error::invalid("the destination is empty"));
+    }
+    let at = clean(&mount.destination);
+    if at == Path::new("/") {
+        return Err(Error::invalid("the root cannot be covered by a mount"));
+    }
+    let mut options = options::parse(&mount.options)?;
+    let kind = mount.kind.as_deref().unwrap_or("none");
+    let from = if options.remount {
+        Source::Remount
+    } else if options.bind || matches!(kind, "none" | "bind" | "rbind") {
+        if let Some(word) = options.misplaced_on_bind() {
+            return Err(Error::invalid(format!("the option {word:?} makes no sense for a bind mount")));
+        }
+        let source = mount.source.as_ref().ok_or_else(|| Error::invalid("a bind needs a source"))?;
+        Source::Bind { path: around.bundle.join(source), recursive: options.recursive || kind == "rbind" }
+    } else {
+        file_system(kind, mount, &mut options, around)
+    };
+    if at == Path::new("/proc") && !is_proc(&from) {
+        return Err(Error::invalid("only a proc file system can be mounted on /proc"));
+    }
+    Ok(Mount { at, from, options })
+}
+
+/// What stands for proc: itself, or the host's where a new one is forbidden.
+fn is_proc(from: &Source) -> bool {
+    match from {
+        Source::Fs { kind, .. } => kind == "proc",
+        Source::Bind { path, .. } => path == Path::new("/proc"),
+        Source::Remount => true,
+        Source::CgroupV1(_) => false,
+    }
+}
+
+fn file_system(kind: &str, mount: &spec::Mount, options: &mut Options, around: &Around<'_>) -> Source {
+    // In a user namespace the kernel gives these only to the owner of the namespace that they show.
+    let foreign = |ns| around.gids.is_some() && !around.namespaces.is_own(ns);
+    let host = |path: &str| Source::Bind { path: path.into(), recursive: true };
+    match kind {
+        "sysfs" if foreign(Ns::Network) => {
+            options.all_flags = options.flags;
+            return host("/sys");
+        }
+        "proc" if foreign(Ns::Pid) => return host("/proc"),
+        "mqueue" if foreign(Ns::Ipc) => return host("/dev/mqueue"),
+        "cgroup" | "cgroup2" => {
+            if let Some(hierarchies) = around.cgroup_v1 {
+                return Source::CgroupV1(hierarchies.to_vec());
+            }
+            return Source::Fs { kind: "cgroup2".into(), source: Some("cgroup".into()) };
+        }
+        // The terminals' group is a convenience; where it has no id inside, it cannot be had.
+        "devpts" => options.data.retain(|(key, value)| key != "gid" || maps_gid(value.as_deref(), around)),
+        _ => {}
+    }
+    let source = mount.source.as_ref().map(|s| s.to_string_lossy().into_owned());
+    if !is_virtual(kind) && options.flags.set & attr::RDONLY != 0 {
+        // A read-only device cannot be mounted otherwise.
+        options.data.push(("ro".into(), None));
+    }
+    Source::Fs { kind: kind.into(), source }
+}
+
+fn maps_gid(gid: Option<&str>, around: &Around<'_>) -> bool {
+    let (Some(gid), Some(map)) = (gid.and_then(|g| g.parse::<u32>().ok()), around.gids) else {
+        return true;
+    };
+    map.iter().any(|m| gid >= m.container_id && gid - m.container_id < m.size)
+}
+
+/// File systems without a device: their source is a word for people.
+fn is_virtual(kind: &str) -> bool {
+    matches!(
+        kind,
+        "proc"
+            | "sysfs"
+            | "tmpfs"
+            | "devpts"
+            | "mqueue"
+            | "cgroup2"
+            | "securityfs"
+            | "debugfs"
+            | "tracefs"
+            | "bpf"
+            | "ramfs"
+            | "hugetlbfs"
+            | "binfmt_misc"
+            | "configfs"
+            | "pstore"
+            | "efivarfs"
+            | "fusectl"
+    )
+}
+
+/// What the mounts ask of the host's propagation, for [`crate::rootfs::plan`].
+pub fn propagation(mounts: &[Mount]) -> MsFlags {
+    mounts
+        .iter()
+        .filter_map(|m| m.options.propagation)
+        .map(|(flag, _)| MsFlags::from_bits_truncate(flag as libc::c_ulong))
+        .fold(MsFlags::empty(), |all, flag| all | flag & (MsFlags::MS_SHARED | MsFlags::MS_SLAVE))
+}
+
+impl Mount {
+    /// Build the tree detached and attach it last. Gives the mount back, open.
+    pub fn attach(&self, root: &Root) -> Result<OwnedFd> {
+        self.try_attach(root).context(|| format!("mount {}", self.at.display()))
+    }
+
+    fn try_attach(&self, root: &Root) -> Result<OwnedFd> {
+        let tree = match &self.from {
+            Source::Remount => {
+                let there = root.open(&self.at)?;
+                self.set_flags(&there, true)?;
+                return Ok(there);
+            }
+            Source::Bind { path, recursive } => {
+                let tree = sys::clone_host_tree(path, *recursive)?;
+                self.set_flags(&tree, false)?;
+                tree
+            }
+            Source::Fs { kind, source } => {
+                let tree = new_file_system(kind, source.as_deref(), &self.options)?;
+                self.set_propagation(&tree)?;
+                tree
+            }
+            Source::CgroupV1(hierarchies) => return self.cgroups_v1(hierarchies, root),
+        };
+        let target = self.target(root, &tree)?;
+        sys::attach(tree.as_fd(), target.as_fd())?;
+        Ok(tree)
+    }
+
+    /// What to mount on: made if it is missing, and what it must be.
+    fn target(&self, root: &Root, tree: &OwnedFd) -> Result<OwnedFd> {
+        let strict = self.at == Path::new("/proc")
+            || self.at == Path::new("/sys")
+            || matches!(&self.from, Source::Fs { kind, .. } if kind == "proc" || kind == "sysfs");
+        let found = if strict { root.open_real_directory(&self.at) } else { root.open(&self.at) };
+        match found {
+            Ok(target) => {
+                if !strict {
+                    self.refuse_inside_proc(&target)?;
+                }
+                Ok(target)
+            }
+            Err(e) if e.kind() == Kind::NotFound => {
+                let is_directory = match self.from {
+                    Source::Bind { .. } => is_directory(tree)?,
+                    _ => true,
+                };
+                if is_directory { root.make_directory(&self.at) } else { root.make_file(&self.at) }
+            }
+            Err(e) if strict => Err(e.wrap("it must be a real directory of the image")),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Files of /proc that are fine to replace, as they only inform. Anything else there would make
+    /// later writes to /proc go somewhere else.
+    fn refuse_inside_proc(&self, target: &OwnedFd) -> Result<()> {
+        const REPLACEABLE: [&str; 10] = [
+            "/proc/cpuinfo",
+            "/proc/diskstats",
+            "/proc/loadavg",
+            "/proc/meminfo",
+            "/proc/net/dev",
+            "/proc/slabinfo",
+            "/proc/stat",
+            "/proc/swaps",
+            "/proc/sys/kernel/ns_last_pid",
+            "/proc/uptime",
+        ];
+        if REPLACEABLE.iter().any(|p| self.at == Path::new(p)) {
+            return Ok(());
+        }
+        let fs = fstatfs(target).context(|| format!("fstatfs({:?})", self.at))?;
+        if fs.filesystem_type() == PROC_SUPER_MAGIC {
+            return Err(Error::invalid("nothing can be mounted inside /proc"));
+        }
+        Ok(())
+    }
+
+    fn set_flags(&self, tree: &OwnedFd, remount: bool) -> Result<()> {
+        let all = self.options.all_flags;
+        if !all.is_empty() {
+            let attrs = Attrs { set: all.set, clear: all.clear, ..Attrs::default() };
+            sys::set_attrs(tree.as_fd(), attrs, true)?;
+        }
+        let own = self.options.flags;
+        if !own.is_empty() {
+            // A bind keeps what its source has: clearing happens where it was asked for, and a flag
+            // that is locked by the source's owner stays without complaint.
+            let attrs = Attrs { set: own.set, clear: own.clear, ..Attrs::default() };
+            match sys::set_attrs(tree.as_fd(), attrs, false) {
+                Err(e) if e.kind() == Kind::Denied && !remount && own.clear & !attr::ATIME != 0 => {
+                    let attrs = Attrs { set: own.set, ..Attrs::default() };
+                    sys::set_attrs(tree.as_fd(), attrs, false)?;
+                }
+                other => other?,
+            }
+        }
+        self.set_propagation(tree)
+    }
+
+    fn set_propagation(&self, tree: &OwnedFd) -> Result<()> {
+        // A clone shares its source's events unless it is told otherwise.
+        let default = matches!(self.from, Source::Bind { .. }).then_some((libc::MS_PRIVATE, true));
+        let Some((flag, recursive)) = self.options.propagation.or(default) else { return Ok(()) };
+        sys::set_attrs(tree.as_fd(), Attrs { propagation: flag, ..Attrs::default() }, recursive)
+    }
+
+    /// A tmpfs with a directory for each hierarchy; read only at the end, if it is to be.
+    fn cgroups_v1(&self, hierarchies: &[Hierarchy], root: &Root) -> Result<OwnedFd> {
+        let mode = [("mode".into(), Some("755".into())), ("size".into(), Some("64k".into()))];
+        let flags = self.options.flags.set;
+        let holder = Options { data: mode.into(), ..Options::default() };
+        let tree = new_file_system("tmpfs", None, &holder)?;
+        let target = self.target(root, &tree)?;
+        sys::attach(tree.as_fd(), target.as_fd())?;
+        for hierarchy in hierarchies {
+            let name = Path::new(&hierarchy.name);
+            nix::sys::stat::mkdirat(&tree, name, nix::sys::stat::Mode::from_bits_truncate(0o755))
+                .context(|| format!("mkdirat({name:?})"))?;
+            let mut options = Options { data: hierarchy.options.clone(), ..Options::default() };
+            options.flags.set = flags;
+            let group = match new_file_system("cgroup", None, &options) {
+                Ok(group) => group,
+                Err(e) if e.kind() == Kind::Denied => {
+                    let group = sys::clone_host_tree(&hierarchy.group, false)?;
+                    sys::set_attrs(group.as_fd(), Attrs { set: flags, ..Attrs::default() }, false)?;
+                    group
+                }
+                Err(e) => return Err(e),
+            };
+            sys::attach_at(group.as_fd(), tree.as_fd(), name)?;
+        }
+        sys::set_attrs(tree.as_fd(), Attrs { set: flags, ..Attrs::default() }, false)?;
+        Ok(tree)
+    }
+}
+
+/// A new instance of a file system, detached.
+fn new_file_system(kind: &str, source: Option<&str>, options: &Options) -> Result<OwnedFd> {
+    let context = FsContext::open(kind)?;
+    if let Some(source) = source {
+        context.string("source", source)?;
+    }
+    for (key, value) in &options.data {
+        match value {
+            Some(value) => context.string(key, value)?,
+            None => context.flag(key)?,
+        }
+    }
+    context.create().map_err(|e| match (kind, e.errno()) {
+        ("proc" | "sysfs", Some(nix::errno::Errno::EPERM)) => e.wrap(format!(
+            "the kernel gives a new {kind} only to a user namespace that can see all of the host's: inside a container, have it started with unmasked paths"
+        )),
+        _ => e,
+    })?;
+    context.mount(options.flags.set)
+}
+
+fn is_directory(file: &OwnedFd) -> Result<bool> {
+    let stat = nix::sys::stat::fstat(file).context(|| "fstat(mount source)")?;
+    Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(kind: &str, destination: &str, options: &[&str]) -> spec::Mount {
+        spec::Mount {
+            destination: destination.into(),
+            kind: Some(kind.into()),
+            source: Some("src".into()),
+            options: options.iter().map(|o| o.to_string()).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn plan_one(m: spec::Mount, user: bool, ns: &[Ns]) -> Result<Mount> {
+        let namespaces = namespaces::Plan { new: ns.to_vec(), join: vec![] };
+        let gids = [spec::IdMapping { container_id: 0, host_id: 1000, size: 1 }];
+        let around = Around {
+            namespaces: &namespaces,
+            bundle: Path::new("/b"),
+            gids: user.then_some(&gids[..]),
+            cgroup_v1: None,
+        };
+        Ok(plan(&[m], &around)?.remove(0))
+    }
+
+    #[test]
+    fn a_relative_bind_source_starts_from_the_bundle() {
+        let m = plan_one(mount("none", "/a/../x", &["rbind", "ro"]), false, &[]).unwrap();
+        assert_eq!(m.at, Path::new("/x"));
+        assert_eq!(m.from, Source::Bind { path: "/b/src".into(), recursive: true });
+    }
+
+    #[test]
+    fn what_the_kernel_would_refuse_in_a_user_namespace_is_bound_from_the_host() {
+        let bound = |kind, at, ns: &[Ns]| {
+            matches!(plan_one(mount(kind, at, &["ro"]), true, ns).unwrap().from, Source::Bind { .. })
+        };
+        assert!(bound("sysfs", "/sys", &[Ns::Mount]) && !bound("sysfs", "/sys", &[Ns::Network]));
+        assert!(bound("proc", "/proc", &[Ns::Mount]) && !bound("proc", "/proc", &[Ns::Pid]));
+        assert!(bound("mqueue", "/dev/mqueue", &[]) && !bound("mqueue", "/dev/mqueue", &[Ns::Ipc]));
+    }
+
+    #[test]
+    fn the_terminals_group_is_asked_for_only_where_it_has_an_id() {
+        let keys = |user| {
+            let m = plan_one(mount("devpts", "/dev/pts", &["newinstance", "gid=5"]), user, &[]);
+            m.unwrap().options.data.len()
+        };
+        assert_eq!((keys(false), keys(true)), (2, 1));
+    }
+
+    #[test]
+    fn hostile_mounts_are_refused() {
+        for m in [
+            mount("tmpfs", "/proc", &[]),
+            mount("bind", "/proc", &["bind"]),
+            mount("tmpfs", "/", &[]),
+            mount("tmpfs", "/a/..", &[]),
+            mount("tmpfs", "", &[]),
+            mount("none", "/a", &["bind", "size=5"]),
+        ] {
+            assert!(plan_one(m.clone(), false, &[]).is_err(), "{m:?}");
+        }
+    }
+}

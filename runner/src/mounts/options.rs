@@ -1,0 +1,182 @@
+//! fstab's words: flags of the mount, its propagation, and what is left for the file system.
+
+use coracle_sys::mount::attr;
+use coracle_sys::{Error, Result};
+use serde::Serialize;
+
+/// A mount's flags, as sets of `MOUNT_ATTR_*` bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Flags {
+    /// Set on the mount.
+    pub set: u64,
+    /// Cleared from the mount.
+    pub clear: u64,
+}
+
+/// All that a list of words amounts to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Options {
+    /// `bind` or `rbind` was among them.
+    pub bind: bool,
+    /// `rbind`.
+    pub recursive: bool,
+    /// Flags of the mount itself.
+    pub flags: Flags,
+    /// Flags of all mounts below as well: `rro` and its like.
+    pub all_flags: Flags,
+    /// MS_SHARED and its like, and whether for all below.
+    pub propagation: Option<(u64, bool)>,
+    /// `remount`: change what is mounted there.
+    pub remount: bool,
+    /// What the file system itself is told: `key` or `key=value`.
+    pub data: Vec<(String, Option<String>)>,
+}
+
+/// Word, bits set, bits cleared.
+const WORDS: [(&str, u64, u64); 18] = [
+    ("ro", attr::RDONLY, 0),
+    ("rw", 0, attr::RDONLY),
+    ("nosuid", attr::NOSUID, 0),
+    ("suid", 0, attr::NOSUID),
+    ("nodev", attr::NODEV, 0),
+    ("dev", 0, attr::NODEV),
+    ("noexec", attr::NOEXEC, 0),
+    ("exec", 0, attr::NOEXEC),
+    ("nodiratime", attr::NODIRATIME, 0),
+    ("diratime", 0, attr::NODIRATIME),
+    ("noatime", attr::NOATIME, attr::ATIME),
+    ("atime", attr::RELATIME, attr::ATIME),
+    ("relatime", attr::RELATIME, attr::ATIME),
+    ("norelatime", attr::RELATIME, attr::ATIME),
+    ("strictatime", attr::STRICTATIME, attr::ATIME),
+    ("nostrictatime", attr::RELATIME, attr::ATIME),
+    ("nosymfollow", attr::NOSYMFOLLOW, 0),
+    ("symfollow", 0, attr::NOSYMFOLLOW),
+];
+
+/// Words for the superblock that are not data of any one file system.
+const SUPERBLOCK: [&str; 4] = ["sync", "dirsync", "lazytime", "mand"];
+
+const PROPAGATION: [(&str, u64); 4] = [
+    ("private", libc::MS_PRIVATE),
+    ("shared", libc::MS_SHARED),
+    ("slave", libc::MS_SLAVE),
+    ("unbindable", libc::MS_UNBINDABLE),
+];
+
+/// Words that other runtimes know and we do not serve yet: refused by name, not passed on.
+const REFUSED: [&str; 6] = ["tmpcopyup", "copy-symlink", "src-nofollow", "dest-nofollow", "idmap", "ridmap"];
+
+/// Read the words; a later one wins over an earlier one.
+pub(crate) fn parse(words: &[String]) -> Result<Options> {
+    let mut all = Options::default();
+    for word in words {
+        if !all.take(word) {
+            all.take_data(word)?;
+        }
+    }
+    Ok(all)
+}
+
+impl Options {
+    /// Take a word that every mount knows.
+    fn take(&mut self, word: &str) -> bool {
+        match word {
+            "bind" => self.bind = true,
+            "rbind" => (self.bind, self.recursive) = (true, true),
+            "remount" => self.remount = true,
+            "defaults" | "async" | "nolazytime" | "nomand" | "" => {}
+            _ => {
+                if let Some((_, set, clear)) = WORDS.iter().find(|w| w.0 == word) {
+                    self.flags.add(*set, *clear);
+                    return true;
+                }
+                let Some(rest) = word.strip_prefix('r') else {
+                    return self.take_propagation(word, false);
+                };
+                if let Some((_, set, clear)) = WORDS.iter().find(|w| w.0 == rest) {
+                    self.all_flags.add(*set, *clear);
+                    return true;
+                }
+                return self.take_propagation(rest, true);
+            }
+        }
+        true
+    }
+
+    fn take_propagation(&mut self, word: &str, recursive: bool) -> bool {
+        match PROPAGATION.iter().find(|p| p.0 == word) {
+            Some((_, flag)) => self.propagation = Some((*flag, recursive)),
+            None => return false,
+        }
+        true
+    }
+
+    fn take_data(&mut self, word: &str) -> Result<()> {
+        let (key, value) = match word.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_string())),
+            None => (word, None),
+        };
+        if REFUSED.contains(&key) {
+            return Err(Error::unsupported(format!("the mount option {word:?} is not supported yet")));
+        }
+        self.data.push((key.to_string(), value));
+        Ok(())
+    }
+
+    /// Whether a bind was given what only a file system can take.
+    pub(crate) fn misplaced_on_bind(&self) -> Option<&str> {
+        self.data.iter().map(|d| d.0.as_str()).find(|key| !SUPERBLOCK.contains(key))
+    }
+}
+
+impl Flags {
+    fn add(&mut self, set: u64, clear: u64) {
+        self.set = self.set & !clear | set;
+        self.clear = self.clear & !set | clear;
+    }
+
+    /// Whether there is nothing to change.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(words: &str) -> Options {
+        parse(&words.split(',').map(String::from).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn a_later_word_wins_over_an_earlier_one() {
+        let o = options("ro,rw,nosuid,noatime,strictatime");
+        assert_eq!(o.flags.set, attr::NOSUID | attr::STRICTATIME);
+        assert_eq!(o.flags.clear, attr::RDONLY | attr::ATIME);
+    }
+
+    #[test]
+    fn words_with_an_r_before_them_are_for_all_below() {
+        let o = options("rbind,rro,rslave,relatime");
+        assert!(o.bind && o.recursive);
+        assert_eq!(o.all_flags.set, attr::RDONLY);
+        assert_eq!(o.propagation, Some((libc::MS_SLAVE, true)));
+        assert_eq!(o.flags, Flags { set: 0, clear: attr::ATIME });
+    }
+
+    #[test]
+    fn what_no_mount_knows_is_for_the_file_system() {
+        let o = options("mode=755,size=64k,newinstance,context=a=b");
+        assert_eq!(o.data[0], ("mode".into(), Some("755".into())));
+        assert_eq!(o.data[2], ("newinstance".into(), None));
+        assert_eq!(o.data[3], ("context".into(), Some("a=b".into())));
+        assert_eq!(o.misplaced_on_bind(), Some("mode"));
+    }
+
+    #[test]
+    fn words_of_other_runtimes_are_refused_by_name() {
+        assert!(parse(&["tmpcopyup".into()]).unwrap_err().to_string().contains("tmpcopyup"));
+    }
+}

@@ -1,0 +1,179 @@
+//! The plan of a container: plain, printable data. Every decision is taken, nothing is touched.
+
+use std::path::{Path, PathBuf};
+
+use coracle_sys::idmap::Maps;
+use coracle_sys::{Context, Error, Result};
+use serde::Serialize;
+
+use crate::host::Host;
+use crate::mounts::{self, Around, Hidden, Hierarchy, Mount};
+use crate::namespaces::{self, Kind as Ns, Sysctl};
+use crate::process::{self, Init};
+use crate::rootfs::{self, Source};
+use crate::spec::{Linux, Spec};
+use crate::{devices, idmap};
+
+/// What the spec does not say: the runner's own choices.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The container's id.
+    pub id: String,
+    /// Relative paths of the spec start here.
+    pub bundle: PathBuf,
+    /// The root file system, where it is not the spec's `root.path`.
+    pub root: Option<Source>,
+    /// What runs the command.
+    pub init: Init,
+    /// The container is killed when its parent dies.
+    pub die_with_parent: bool,
+    /// It gets a session keyring of its own.
+    pub new_keyring: bool,
+    /// Descriptors from 3 on that it inherits.
+    pub preserve_fds: u32,
+    /// Cgroup v1 hierarchies to be seen inside; `None` where the host has v2 alone.
+    pub cgroup_v1: Option<Vec<Hierarchy>>,
+}
+
+/// Everything that will be done.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The container's id.
+    pub id: String,
+    /// Namespaces made and joined.
+    pub namespaces: namespaces::Plan,
+    /// Maps of the new user namespace.
+    #[serde(skip)]
+    pub maps: Option<Maps>,
+    /// The root file system.
+    pub root: rootfs::Plan,
+    /// Mounts, in order.
+    pub mounts: Vec<Mount>,
+    /// Device nodes and links.
+    pub devices: devices::Plan,
+    /// Masked and read-only paths.
+    pub hidden: Hidden,
+    /// Kernel parameters.
+    pub sysctl: Vec<Sysctl>,
+    /// The host name inside.
+    pub hostname: Option<String>,
+    /// The domain name inside.
+    pub domainname: Option<String>,
+    /// The process.
+    pub process: process::Plan,
+    /// The container is killed when its parent dies.
+    pub die_with_parent: bool,
+    /// It gets a session keyring of its own.
+    pub new_keyring: bool,
+    /// Descriptors from 3 on that it inherits.
+    pub preserve_fds: u32,
+    /// What was asked for and means nothing here.
+    pub warnings: Vec<String>,
+}
+
+/// Decide everything.
+pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
+    let none = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&none);
+    refuse_unsupported(spec, linux)?;
+    let namespaces = namespaces::plan(&linux.namespaces)?;
+    let new_user = namespaces.makes(Ns::User);
+    let maps = match new_user {
+        true => Some(idmap::plan(&linux.uid_mappings, &linux.gid_mappings, host)?),
+        false => None,
+    };
+    if !new_user && !namespaces.joins(Ns::User) && !host.has(crate::caps::SYS_ADMIN) {
+        return Err(Error::new(
+            coracle_sys::Kind::Denied,
+            "an ordinary user needs a user namespace: add {\"type\": \"user\"} to linux.namespaces with mappings",
+        ));
+    }
+    let around = Around {
+        namespaces: &namespaces,
+        bundle: &options.bundle,
+        gids: new_user.then_some(&linux.gid_mappings[..]),
+        cgroup_v1: options.cgroup_v1.as_deref(),
+    };
+    let mounts = mounts::plan(&spec.mounts, &around)?;
+    let (source, readonly) = root(spec, options)?;
+    let propagation = linux.rootfs_propagation.as_deref();
+    let root = rootfs::plan(source, readonly, propagation, mounts::propagation(&mounts))?;
+    let devices = devices::plan(&spec.mounts, &linux.devices, new_user)?;
+    let process = spec.process.as_ref().ok_or_else(|| Error::invalid("process is missing"))?;
+    let mut warnings = Vec::new();
+    Ok(Plan {
+        id: options.id.clone(),
+        maps,
+        mounts,
+        root,
+        devices,
+        hidden: mounts::plan_hidden(&linux.masked_paths, &linux.readonly_paths)?,
+        sysctl: namespaces::plan_sysctl(&linux.sysctl, &namespaces)?,
+        hostname: own_name(&spec.hostname, "hostname", &namespaces)?,
+        domainname: own_name(&spec.domainname, "domainname", &namespaces)?,
+        process: process::plan(process, options.init.clone(), &mut warnings)?,
+        die_with_parent: options.die_with_parent,
+        new_keyring: options.new_keyring,
+        preserve_fds: options.preserve_fds,
+        namespaces,
+        warnings,
+    })
+}
+
+/// The root and whether it is read only.
+fn root(spec: &Spec, options: &Options) -> Result<(Source, bool)> {
+    let readonly = spec.root.as_ref().is_some_and(|r| r.readonly);
+    if let Some(source) = &options.root {
+        return Ok((source.clone(), readonly));
+    }
+    let root = spec.root.as_ref().ok_or_else(|| Error::invalid("root is missing"))?;
+    if root.path.as_os_str().is_empty() {
+        return Err(Error::invalid("root.path is empty"));
+    }
+    let path = options.bundle.join(&root.path);
+    let path =
+        std::fs::canonicalize(&path).context(|| format!("open({path:?})")).context(|| "find root.path")?;
+    if path == Path::new("/") {
+        return Err(Error::invalid("root.path is the host's root"));
+    }
+    Ok((Source::Directory(path), readonly))
+}
+
+/// A name that would otherwise be set for the host.
+fn own_name(name: &Option<String>, field: &str, namespaces: &namespaces::Plan) -> Result<Option<String>> {
+    match name.as_deref() {
+        None | Some("") => Ok(None),
+        Some(name) if !namespaces.is_own(Ns::Uts) => Err(Error::invalid(format!(
+            "{field} {name:?} would change the host: the container has no uts namespace of its own"
+        ))),
+        Some(name) if name.len() > 64 => {
+            Err(Error::invalid(format!("{field} {name:?} is longer than 64 bytes")))
+        }
+        Some(name) => Ok(Some(name.to_string())),
+    }
+}
+
+fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
+    let hooks = spec.hooks.as_ref();
+    let any =
+        |pick: fn(&crate::spec::Hooks) -> &Vec<crate::spec::Hook>| hooks.is_some_and(|h| !pick(h).is_empty());
+    for (field, asked) in [
+        ("hooks.prestart", any(|h| &h.prestart)),
+        ("hooks.createRuntime", any(|h| &h.create_runtime)),
+        ("hooks.createContainer", any(|h| &h.create_container)),
+        ("hooks.startContainer", any(|h| &h.start_container)),
+        ("hooks.poststart", any(|h| &h.poststart)),
+        ("hooks.poststop", any(|h| &h.poststop)),
+        ("linux.netDevices", !linux.net_devices.is_empty()),
+        ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|l| !l.is_empty())),
+        ("linux.intelRdt", linux.intel_rdt.is_some()),
+        ("linux.memoryPolicy", linux.memory_policy.is_some()),
+        ("linux.personality", linux.personality.is_some()),
+        ("linux.timeOffsets", !linux.time_offsets.is_empty()),
+    ] {
+        if asked {
+            return Err(Error::unsupported(format!("{field} is not supported yet")));
+        }
+    }
+    Ok(())
+}

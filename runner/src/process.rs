@@ -1,0 +1,337 @@
+//! The container's process: who it is, its limits, its command. The plan is made here, and so are the
+//! steps from a process with the runner's rights to one with the container's; their order is security
+//! and is kept by [`crate::launch`].
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use coracle_sys::{Context, Error, Kind, Result};
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid, chdir, getcwd, setgroups, setresgid, setresuid};
+use serde::Serialize;
+
+use crate::caps;
+use crate::spec;
+
+/// What runs the command inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Init {
+    /// Our init is PID 1, with these options; the command is its child.
+    Pid1(Vec<String>),
+    /// Our init executes the command and is gone.
+    ExecOnly,
+}
+
+/// One setrlimit(2).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Limit {
+    /// RLIMIT_NAME.
+    pub name: String,
+    #[serde(skip)]
+    resource: Resource,
+    /// What counts.
+    pub soft: u64,
+    /// What the soft one may be raised to.
+    pub hard: u64,
+}
+
+/// The process, fully decided.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// argv of the command.
+    pub args: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<String>,
+    /// Working directory, inside.
+    pub cwd: PathBuf,
+    /// User id, inside.
+    pub uid: u32,
+    /// Group id, inside.
+    pub gid: u32,
+    /// Supplementary groups, the primary one among them.
+    pub groups: Vec<u32>,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Capability sets.
+    pub capabilities: caps::Sets,
+    /// Resource limits.
+    pub limits: Vec<Limit>,
+    /// Whether execve may grant no new privileges.
+    pub no_new_privileges: bool,
+    /// /proc/self/oom_score_adj, when it is to change.
+    pub oom_score_adj: Option<i32>,
+    /// A terminal of its own, and its size in rows and columns.
+    pub terminal: Option<(u16, u16)>,
+    /// What runs the command.
+    pub init: Init,
+}
+
+/// Decide the process. Warnings are what was asked for and means nothing here.
+pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> Result<Plan> {
+    refuse_unsupported(process)?;
+    if process.args.is_empty() {
+        return Err(Error::invalid("process.args is empty"));
+    }
+    if !process.cwd.is_absolute() {
+        return Err(Error::invalid(format!("process.cwd {:?} is not absolute", process.cwd)));
+    }
+    let words = process.args.iter().map(|a| ("args", a)).chain(process.env.iter().map(|e| ("env", e)));
+    for (field, word) in words {
+        if word.contains('\0') {
+            return Err(Error::invalid(format!("process.{field} {word:?} holds a NUL byte")));
+        }
+    }
+    if let Some(adj) = process.oom_score_adj
+        && !(-1000..=1000).contains(&adj)
+    {
+        return Err(Error::invalid(format!("process.oomScoreAdj {adj} is not between -1000 and 1000")));
+    }
+    let mut unknown = Vec::new();
+    let capabilities = caps::plan(process.capabilities.as_ref(), &mut unknown);
+    warnings.extend(unknown.iter().map(|name| format!("the capability {name:?} is unknown and not granted")));
+    let user = &process.user;
+    let mut groups = vec![user.gid];
+    groups.extend(user.additional_gids.iter().filter(|g| **g != user.gid));
+    Ok(Plan {
+        args: process.args.clone(),
+        env: process.env.clone(),
+        cwd: process.cwd.clone(),
+        uid: user.uid,
+        gid: user.gid,
+        groups,
+        umask: user.umask.unwrap_or(0o022) & 0o777,
+        capabilities,
+        limits: process.rlimits.iter().map(limit).collect::<Result<_>>()?,
+        no_new_privileges: process.no_new_privileges,
+        oom_score_adj: process.oom_score_adj,
+        terminal: process.terminal.then(|| {
+            let size = process.console_size.unwrap_or_default();
+            (size.height, size.width)
+        }),
+        init,
+    })
+}
+
+fn refuse_unsupported(process: &spec::Process) -> Result<()> {
+    let set = |s: &Option<String>| s.as_deref().is_some_and(|s| !s.is_empty());
+    for (field, asked) in [
+        ("apparmorProfile", set(&process.apparmor_profile)),
+        ("selinuxLabel", set(&process.selinux_label)),
+        ("ioPriority", process.io_priority.is_some()),
+        ("scheduler", process.scheduler.is_some()),
+        ("execCPUAffinity", process.exec_cpu_affinity.is_some()),
+    ] {
+        if asked {
+            return Err(Error::unsupported(format!("process.{field} is not supported yet")));
+        }
+    }
+    Ok(())
+}
+
+fn limit(rlimit: &spec::Rlimit) -> Result<Limit> {
+    let resource = match rlimit.kind.as_str() {
+        "RLIMIT_AS" => Resource::RLIMIT_AS,
+        "RLIMIT_CORE" => Resource::RLIMIT_CORE,
+        "RLIMIT_CPU" => Resource::RLIMIT_CPU,
+        "RLIMIT_DATA" => Resource::RLIMIT_DATA,
+        "RLIMIT_FSIZE" => Resource::RLIMIT_FSIZE,
+        "RLIMIT_LOCKS" => Resource::RLIMIT_LOCKS,
+        "RLIMIT_MEMLOCK" => Resource::RLIMIT_MEMLOCK,
+        "RLIMIT_MSGQUEUE" => Resource::RLIMIT_MSGQUEUE,
+        "RLIMIT_NICE" => Resource::RLIMIT_NICE,
+        "RLIMIT_NOFILE" => Resource::RLIMIT_NOFILE,
+        "RLIMIT_NPROC" => Resource::RLIMIT_NPROC,
+        "RLIMIT_RSS" => Resource::RLIMIT_RSS,
+        "RLIMIT_RTPRIO" => Resource::RLIMIT_RTPRIO,
+        "RLIMIT_RTTIME" => Resource::RLIMIT_RTTIME,
+        "RLIMIT_SIGPENDING" => Resource::RLIMIT_SIGPENDING,
+        "RLIMIT_STACK" => Resource::RLIMIT_STACK,
+        other => return Err(Error::invalid(format!("process.rlimits: {other:?} is unknown"))),
+    };
+    if rlimit.soft > rlimit.hard {
+        return Err(Error::invalid(format!(
+            "process.rlimits: the soft {} {} is above the hard one {}",
+            rlimit.kind, rlimit.soft, rlimit.hard
+        )));
+    }
+    Ok(Limit { name: rlimit.kind.clone(), resource, soft: rlimit.soft, hard: rlimit.hard })
+}
+
+impl Plan {
+    /// Limits and the badness score: while we may still raise them.
+    pub fn set_limits(&self) -> Result<()> {
+        if let Some(adj) = self.oom_score_adj {
+            let path = "/proc/self/oom_score_adj";
+            let write = |mut f: File| f.write_all(adj.to_string().as_bytes());
+            File::options()
+                .write(true)
+                .open(path)
+                .and_then(write)
+                .context(|| format!("write({path:?}, \"{adj}\")"))
+                .context(|| "set process.oomScoreAdj")?;
+        }
+        for l in &self.limits {
+            setrlimit(l.resource, l.soft, l.hard)
+                .context(|| format!("setrlimit({}, {}, {})", l.name, l.soft, l.hard))
+                .map_err(|e| match e.errno() {
+                    Some(Errno::EPERM) => e.wrap(format!(
+                        "set the limit {}: its hard value is above the runner's own, and raising it needs CAP_SYS_RESOURCE",
+                        l.name
+                    )),
+                    _ => e.wrap(format!("set the limit {}", l.name)),
+                })?;
+        }
+        Ok(())
+    }
+
+    /// Become the user. Capabilities stay permitted until they are set, which comes next.
+    pub fn become_user(&self) -> Result<()> {
+        let groups: Vec<Gid> = self.groups.iter().map(|g| Gid::from_raw(*g)).collect();
+        match setgroups(&groups) {
+            Ok(()) => {}
+            // A user namespace with one id denies setgroups; the one group is set already then.
+            Err(Errno::EPERM) if self.groups.len() == 1 => {}
+            Err(e) => {
+                return Err(e)
+                    .context(|| format!("setgroups({:?})", self.groups))
+                    .context(|| "take process.user.additionalGids");
+            }
+        }
+        let gid = Gid::from_raw(self.gid);
+        setresgid(gid, gid, gid)
+            .context(|| format!("setresgid({gid}, {gid}, {gid})"))
+            .map_err(|e| unmapped(e, "group", self.gid))?;
+        let uid = Uid::from_raw(self.uid);
+        if self.uid != 0 {
+            nix::sys::prctl::set_keepcaps(true).context(|| "prctl(PR_SET_KEEPCAPS, 1)")?;
+        }
+        setresuid(uid, uid, uid)
+            .context(|| format!("setresuid({uid}, {uid}, {uid})"))
+            .map_err(|e| unmapped(e, "user", self.uid))
+    }
+
+    /// Go to the working directory, and make sure that it lies in the container: a descriptor that
+    /// leaked from the host would lead elsewhere.
+    pub fn enter_cwd(&self) -> Result<()> {
+        chdir(&self.cwd).context(|| format!("chdir({:?})", self.cwd)).context(|| "enter process.cwd")?;
+        match getcwd() {
+            Ok(path) if path.is_absolute() => Ok(()),
+            Ok(_) | Err(Errno::ENOENT) => Err(Error::new(
+                Kind::Denied,
+                format!("process.cwd {:?} lies outside the container", self.cwd),
+            )),
+            Err(e) => Err(e).context(|| "getcwd()"),
+        }
+    }
+
+    /// argv of our init, which executes the command. A failure goes to the descriptor `error_fd`.
+    pub fn init_argv(&self, error_fd: i32) -> Result<Vec<CString>> {
+        let mut argv = vec!["init".to_string()];
+        match &self.init {
+            Init::Pid1(options) => argv.extend(options.iter().cloned()),
+            Init::ExecOnly => argv.push("--exec".into()),
+        }
+        argv.extend(["--error-fd".into(), error_fd.to_string(), "--".into()]);
+        argv.extend(self.args.iter().cloned());
+        c_strings(&argv)
+    }
+
+    /// The environment, ready for execve.
+    pub fn c_env(&self) -> Result<Vec<CString>> {
+        c_strings(&self.env)
+    }
+}
+
+fn unmapped(e: Error, what: &str, id: u32) -> Error {
+    match e.errno() {
+        Some(Errno::EINVAL) => {
+            e.wrap(format!("become the {what} {id}, which the user namespace does not map"))
+        }
+        _ => e.wrap(format!("become the {what} {id}")),
+    }
+}
+
+fn c_strings(list: &[String]) -> Result<Vec<CString>> {
+    list.iter()
+        .map(|s| CString::new(s.as_bytes()).map_err(|_| Error::invalid(format!("{s:?} holds a NUL byte"))))
+        .collect()
+}
+
+/// What an errno of the command's execve means, in the words that docker's users know.
+pub fn exec_error(command: &str, errno: Errno) -> Error {
+    match errno {
+        Errno::ENOENT if !command.contains('/') => Error::new(
+            Kind::CommandNotFound,
+            format!("exec: {command:?}: executable file not found in $PATH"),
+        ),
+        Errno::ENOENT | Errno::ENOTDIR => Error::new(
+            Kind::CommandNotFound,
+            format!("exec: {command:?}: {} (or its interpreter is missing)", errno.desc()),
+        ),
+        _ => Error::new(Kind::CannotExecute, format!("exec: {command:?}: {}", errno.desc())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process() -> spec::Process {
+        spec::Process { args: vec!["sh".into()], cwd: "/".into(), ..Default::default() }
+    }
+
+    fn planned(p: &spec::Process) -> Result<Plan> {
+        plan(p, Init::ExecOnly, &mut Vec::new())
+    }
+
+    #[test]
+    fn the_primary_group_is_always_among_the_groups() {
+        let mut p = process();
+        p.user = spec::User { gid: 7, additional_gids: vec![8, 7], ..Default::default() };
+        assert_eq!(planned(&p).unwrap().groups, [7, 8]);
+    }
+
+    #[test]
+    fn an_unknown_capability_is_a_warning_and_grants_nothing() {
+        let mut p = process();
+        let c = spec::Capabilities { permitted: vec!["CAP_FLY".into()], ..Default::default() };
+        p.capabilities = Some(c);
+        let mut warnings = Vec::new();
+        let planned = plan(&p, Init::ExecOnly, &mut warnings).unwrap();
+        assert_eq!(planned.capabilities, caps::Sets::default());
+        assert!(warnings[0].contains("CAP_FLY"));
+    }
+
+    #[test]
+    fn a_process_that_makes_no_sense_is_refused_with_its_field() {
+        type Change = fn(&mut spec::Process);
+        let cases: [(Change, &str); 8] = [
+            (|p| p.args.clear(), "args"),
+            (|p| p.cwd = "rel".into(), "cwd"),
+            (|p| p.env.push("A=\0".into()), "env"),
+            (|p| p.oom_score_adj = Some(2000), "oomScoreAdj"),
+            (|p| p.rlimits.push(spec::Rlimit { kind: "RLIMIT_X".into(), soft: 0, hard: 0 }), "RLIMIT_X"),
+            (|p| p.rlimits.push(spec::Rlimit { kind: "RLIMIT_CPU".into(), soft: 2, hard: 1 }), "RLIMIT_CPU"),
+            (|p| p.scheduler = Some(Default::default()), "scheduler"),
+            (|p| p.apparmor_profile = Some("x".into()), "apparmorProfile"),
+        ];
+        for (change, field) in cases {
+            let mut p = process();
+            change(&mut p);
+            assert!(planned(&p).unwrap_err().to_string().contains(field), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_looks_like_an_option_stays_behind_the_dashes() {
+        let mut p = process();
+        p.args = vec!["--error-fd".into(), "-x".into()];
+        let argv = planned(&p).unwrap().init_argv(9).unwrap();
+        let argv: Vec<_> = argv.iter().map(|a| a.to_str().unwrap()).collect();
+        assert_eq!(argv, ["init", "--exec", "--error-fd", "9", "--", "--error-fd", "-x"]);
+    }
+}

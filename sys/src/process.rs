@@ -1,0 +1,345 @@
+//! Making and ending processes: clone3 with its fall-back, waiting with the resources used, and the
+//! few per-process settings that nix lacks. Nothing here decides; each function is one call.
+#![allow(unsafe_code)] // raw system calls that neither nix nor libc wraps
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+use crate::{Context, Result};
+
+/// The two sides of a clone.
+pub enum Cloned {
+    /// The caller goes on; the child runs.
+    Parent {
+        /// The child's pid, in the caller's pid namespace.
+        pid: i32,
+        /// The child's pidfd, where the kernel makes one.
+        pidfd: OwnedFd,
+    },
+    /// This is the child.
+    Child,
+}
+
+/// `struct clone_args` up to its second published size.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// libc has it as an int, which it does not fit.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// clone3(2) as a fork: memory is copied, `flags` are namespaces (`CLONE_NEW*`), `CLONE_PARENT` and
+/// the like. With `cgroup` the child is born in that cgroup v2. Where clone3 does not exist, or a
+/// seccomp filter answers ENOSYS, clone(2) does the same, except for the cgroup.
+///
+/// The caller must have one thread: the child goes on with whatever locks others held.
+pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    let mut all = flags | libc::CLONE_PIDFD as u64;
+    if cgroup.is_some() {
+        all |= CLONE_INTO_CGROUP;
+    }
+    let signal = if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD } else { 0 };
+    let args = CloneArgs {
+        flags: all,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: signal as u64,
+        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+        ..CloneArgs::default()
+    };
+    // SAFETY: `args` is a whole, initialised clone_args whose size is passed with it, and pidfd points
+    // to an int that outlives the call. No stack and no CLONE_VM: the child has a copy of our memory.
+    let mut pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
+    if pid < 0 && Errno::last() == Errno::ENOSYS && cgroup.is_none() {
+        // SAFETY: as above; with a null stack clone(2) is a fork, and the third argument is where
+        // CLONE_PIDFD stores its int on every architecture.
+        pid = unsafe { libc::syscall(libc::SYS_clone, all | signal as u64, 0, &raw mut pidfd, 0, 0) };
+    }
+    match pid {
+        0 => Ok(Cloned::Child),
+        -1 => Err(Errno::last()).context(|| format!("clone3(flags={})", clone_flags(flags))),
+        pid => {
+            // SAFETY: the kernel has just stored this descriptor and nothing else owns it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent { pid: pid as i32, pidfd })
+        }
+    }
+}
+
+/// The names of `CLONE_NEW*` bits, as strace prints them.
+pub fn clone_flags(flags: u64) -> String {
+    const NAMES: [(i32, &str); 9] = [
+        (libc::CLONE_NEWUSER, "CLONE_NEWUSER"),
+        (libc::CLONE_NEWNS, "CLONE_NEWNS"),
+        (libc::CLONE_NEWPID, "CLONE_NEWPID"),
+        (libc::CLONE_NEWIPC, "CLONE_NEWIPC"),
+        (libc::CLONE_NEWUTS, "CLONE_NEWUTS"),
+        (libc::CLONE_NEWNET, "CLONE_NEWNET"),
+        (libc::CLONE_NEWCGROUP, "CLONE_NEWCGROUP"),
+        (0x80, "CLONE_NEWTIME"),
+        (libc::CLONE_PARENT, "CLONE_PARENT"),
+    ];
+    let set: Vec<_> =
+        NAMES.iter().filter(|(bit, _)| flags & *bit as u32 as u64 != 0).map(|(_, n)| *n).collect();
+    if set.is_empty() { "0".into() } else { set.join("|") }
+}
+
+/// How a process ended, and what it used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The exit code, or the signal that killed it.
+    pub status: Status,
+    /// Microseconds of user time, of it and the children it waited for.
+    pub user_us: u64,
+    /// Microseconds of system time, likewise.
+    pub system_us: u64,
+    /// Largest resident set, in KiB.
+    pub max_rss_kib: u64,
+}
+
+/// Exit code or signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Exited with this code.
+    Exited(i32),
+    /// Killed by this signal.
+    Signaled(i32),
+}
+
+/// wait4(2) for a child of ours to end. Its pid cannot be reused before this returns.
+pub fn wait(pid: i32) -> Result<Ended> {
+    let mut status = 0;
+    // SAFETY: all zeroes is a valid rusage, a struct of integers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live locals of the right types.
+        match unsafe { libc::wait4(pid, &raw mut status, libc::__WALL, &raw mut usage) } {
+            -1 if Errno::last() == Errno::EINTR => {}
+            -1 => return Err(Errno::last()).context(|| format!("wait4({pid})")),
+            _ if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) => break,
+            _ => {}
+        }
+    }
+    let us = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
+    Ok(Ended {
+        status: if libc::WIFEXITED(status) {
+            Status::Exited(libc::WEXITSTATUS(status))
+        } else {
+            Status::Signaled(libc::WTERMSIG(status))
+        },
+        user_us: us(usage.ru_utime),
+        system_us: us(usage.ru_stime),
+        max_rss_kib: usage.ru_maxrss as u64,
+    })
+}
+
+/// pidfd_open(2).
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    Errno::result(fd).context(|| format!("pidfd_open({pid})"))?;
+    // SAFETY: the kernel has just made this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// pidfd_send_signal(2).
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // SAFETY: a null siginfo is allowed.
+    let r = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0) };
+    Errno::result(r).context(|| format!("pidfd_send_signal({signal})"))?;
+    Ok(())
+}
+
+/// The end of a child made by clone: no destructors, no atexit handlers of the parent's.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes an int and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Mark every descriptor from `first` on close-on-exec.
+pub fn close_on_exec_from(first: u32) -> Result<()> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    // SAFETY: no pointers; descriptors stay open, so none that is owned is closed behind our back.
+    let r = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    Errno::result(r).context(|| format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))?;
+    Ok(())
+}
+
+/// Open descriptors of this process, by number, for kernels without close_range(2).
+pub fn set_close_on_exec(fd: RawFd, on: bool) -> Result<()> {
+    // SAFETY: F_SETFD takes an int; a number that is not open is EBADF.
+    let r = unsafe { libc::fcntl(fd, libc::F_SETFD, if on { libc::FD_CLOEXEC } else { 0 }) };
+    Errno::result(r).context(|| format!("fcntl({fd}, F_SETFD, {})", on as i32))?;
+    Ok(())
+}
+
+/// signal(2) with SIG_DFL.
+pub fn default_signal(signal: i32) -> Result<()> {
+    // SAFETY: SIG_DFL runs no code of ours.
+    match unsafe { libc::signal(signal, libc::SIG_DFL) } {
+        libc::SIG_ERR => Err(Errno::last()).context(|| format!("signal({signal}, SIG_DFL)")),
+        _ => Ok(()),
+    }
+}
+
+/// keyctl(KEYCTL_JOIN_SESSION_KEYRING): a new session keyring, empty.
+pub fn join_new_session_keyring(name: &CStr) -> Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    let r = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr(), 0, 0, 0) };
+    Errno::result(r).context(|| "keyctl(KEYCTL_JOIN_SESSION_KEYRING)")?;
+    Ok(())
+}
+
+/// setdomainname(2).
+pub fn set_domain_name(name: &str) -> Result<()> {
+    // SAFETY: pointer and length are those of one live string.
+    let r = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
+    Errno::result(r).context(|| format!("setdomainname({name:?})"))?;
+    Ok(())
+}
+
+/// Bring the loopback device of this network namespace up.
+pub fn loopback_up() -> Result<()> {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    Errno::result(fd).context(|| "socket(AF_INET, SOCK_DGRAM)")?;
+    // SAFETY: the kernel has just made this descriptor.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: all zeroes is a valid ifreq, a struct of bytes and integers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    // SAFETY: `request` is an ifreq with a NUL-terminated name, which SIOCSIFFLAGS reads.
+    let r = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    Errno::result(r).context(|| "ioctl(\"lo\", SIOCSIFFLAGS, IFF_UP)")?;
+    Ok(())
+}
+
+/// execveat(2) of the file that `fd` is. Returns only an error.
+pub fn exec_fd(fd: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> crate::Error {
+    let pointers = |list: &[CString]| {
+        let mut all: Vec<*const libc::c_char> = list.iter().map(|s| s.as_ptr()).collect();
+        all.push(std::ptr::null());
+        all
+    };
+    let (args, vars) = (pointers(argv), pointers(env));
+    // SAFETY: both arrays end in a null pointer, and the strings they point to live in `argv` and
+    // `env`, which outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            vars.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    crate::Error::syscall(format!("execveat({}, AT_EMPTY_PATH)", fd.as_raw_fd()), Errno::last())
+}
+
+/// A new pseudo-terminal of the devpts instance that `ptmx` was opened from: unlock it and open its
+/// other side without going through a path that the container could have changed.
+pub fn pty_peer(ptmx: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let unlock: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads one int.
+    let r = unsafe { libc::ioctl(ptmx.as_raw_fd(), libc::TIOCSPTLCK as _, &raw const unlock) };
+    Errno::result(r).context(|| "ioctl(ptmx, TIOCSPTLCK)")?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: TIOCGPTPEER takes open flags by value.
+    let fd = unsafe { libc::ioctl(ptmx.as_raw_fd(), libc::TIOCGPTPEER as _, flags) };
+    Errno::result(fd).context(|| "ioctl(ptmx, TIOCGPTPEER)")?;
+    // SAFETY: the kernel has just made this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Make `tty` the controlling terminal of this session leader.
+pub fn set_controlling_terminal(tty: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: TIOCSCTTY takes an int by value.
+    let r = unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCSCTTY as _, 0) };
+    Errno::result(r).context(|| "ioctl(tty, TIOCSCTTY)")?;
+    Ok(())
+}
+
+/// Set a terminal's size in characters.
+pub fn set_window_size(tty: BorrowedFd<'_>, rows: u16, columns: u16) -> Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads one winsize.
+    let r = unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCSWINSZ as _, &raw const size) };
+    Errno::result(r).context(|| "ioctl(tty, TIOCSWINSZ)")?;
+    Ok(())
+}
+
+/// capset(2): the three sets as bit masks.
+pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header { version: VERSION_3, pid: 0 };
+    let half = |shift: u32| {
+        [(effective >> shift) as u32, (permitted >> shift) as u32, (inheritable >> shift) as u32]
+    };
+    let data = [half(0), half(32)];
+    // SAFETY: version 3 reads a header and two triples of u32, which these are.
+    let r = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const data) };
+    Errno::result(r).context(|| {
+        format!("capset(effective={effective:#x}, permitted={permitted:#x}, inheritable={inheritable:#x})")
+    })?;
+    Ok(())
+}
+
+/// capget(2): effective, permitted, inheritable.
+pub fn capget() -> Result<(u64, u64, u64)> {
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let mut data = [[0u32; 3]; 2];
+    // SAFETY: version 3 reads a header and writes two triples of u32, which these are.
+    let r = unsafe { libc::syscall(libc::SYS_capget, &raw const header, &raw mut data) };
+    Errno::result(r).context(|| "capget()")?;
+    let whole = |i: usize| data[0][i] as u64 | (data[1][i] as u64) << 32;
+    Ok((whole(0), whole(1), whole(2)))
+}
+
+/// prctl(PR_CAPBSET_DROP). `Ok(false)`: this kernel does not know the capability.
+pub fn drop_bounding(capability: u8) -> Result<bool> {
+    prctl(libc::PR_CAPBSET_DROP, capability as u64, 0, "PR_CAPBSET_DROP", capability)
+}
+
+/// prctl(PR_CAP_AMBIENT_RAISE). `Ok(false)`: this kernel does not know the capability.
+pub fn raise_ambient(capability: u8) -> Result<bool> {
+    let raise = libc::PR_CAP_AMBIENT_RAISE as u64;
+    prctl(libc::PR_CAP_AMBIENT, raise, capability as u64, "PR_CAP_AMBIENT_RAISE", capability)
+}
+
+/// prctl(PR_CAP_AMBIENT_CLEAR_ALL).
+pub fn clear_ambient() -> Result<()> {
+    let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL as u64;
+    prctl(libc::PR_CAP_AMBIENT, clear, 0, "PR_CAP_AMBIENT_CLEAR_ALL", 0).map(drop)
+}
+
+fn prctl(option: i32, a: u64, b: u64, name: &str, argument: u8) -> Result<bool> {
+    // SAFETY: these options take integers only.
+    match Errno::result(unsafe { libc::prctl(option, a, b, 0, 0) }) {
+        Ok(_) => Ok(true),
+        Err(Errno::EINVAL) => Ok(false),
+        Err(e) => Err(e).context(|| format!("prctl({name}, {argument})")),
+    }
+}
