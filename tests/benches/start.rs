@@ -100,6 +100,9 @@ fn contenders(
         let words = words.split(' ').map(str::to_owned).collect::<Vec<_>>();
         field.push(Contender::new("bwrap", [text(bwrap)].into_iter().chain(words)));
     }
+    let bundle = text(bundle_for(plain, "runner", command));
+    let words = ["--root", &text(store.state()), "run", "--bundle", &bundle, "{id}"].map(str::to_owned);
+    field.push(Contender::new("runner bundle", [text(runner())].into_iter().chain(words)));
     for name in ["crun", "runc"] {
         let Some(program) = peer(name) else { continue };
         let bundle = text(bundle_for(plain, name, command));

@@ -77,6 +77,17 @@ impl Bundle {
     }
 }
 
+/// A plain bundle starts: what makes a refusal of a hostile one mean something. Looked at once.
+#[track_caller]
+pub fn works() -> bool {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let bundle = Bundle::busybox(&["echo", "a plain bundle starts"]).expect("busybox");
+        bundle.run().ok().prints("a plain bundle starts");
+    });
+    true
+}
+
 /// The config of a plain container: all namespaces, docker's capabilities, the usual mounts.
 pub fn base(args: &[&str]) -> Value {
     let caps = json!([

@@ -42,6 +42,18 @@ pub fn compile(source: &str, to: &Path) -> Option<()> {
     Some(())
 }
 
+/// A plain image starts: what makes a refusal of a hostile one mean something. Looked at once.
+#[track_caller]
+pub fn works() -> bool {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let store = Store::new("plain");
+        let _image = Image::busybox().expect("busybox").compose(&store, "image");
+        store.run("image echo a plain image starts").ok().prints("a plain image starts");
+    });
+    true
+}
+
 /// An image in the making: a recipe whose one layer is a busybox root filesystem.
 pub struct Image {
     scratch: Scratch,

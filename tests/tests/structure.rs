@@ -122,9 +122,11 @@ fn the_modules_of_a_crate_import_each_other_in_one_direction() {
 #[test]
 fn main_has_fewer_than_thirty_lines() {
     for krate in ["init", "runner", "rootfs-tool"] {
+        // init has no Rust runtime below it: the C runtime calls a `main` that stands in sys.rs.
         let sources = sources(krate);
-        let text = &sources[Path::new("main.rs")];
-        let start = text.find("fn main").unwrap_or_else(|| panic!("{krate} has no main"));
+        let text = sources.values().find(|text| text.contains("fn main("));
+        let text = text.unwrap_or_else(|| panic!("{krate} has no main"));
+        let start = text.find("fn main(").expect("found above");
         let lines = text[start..].lines().take_while(|l| *l != "}").count();
         assert!(lines < 30, "main() of {krate} has {lines} lines");
     }
