@@ -14,3 +14,4 @@ pub mod plan;
 pub mod process;
 pub mod rootfs;
 pub mod spec;
+pub mod state;

@@ -9,13 +9,13 @@ use coracle_sys::{Context, Error, Result};
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::spec;
 
 /// A kind of namespace. The order is the order of entering: user first, for the rights it gives;
 /// mount last, because paths change with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Ids and capabilities.

@@ -1,4 +1,4 @@
-//! The container's side of a start: `Entered -> Rooted -> Confined -> exec`, each step consuming the
+//! The container's side of a start: `Entered -> Confining -> Confined -> exec`, each step consuming the
 //! one before, because their order is security.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -17,6 +17,7 @@ use super::wire::{Channel, Message};
 use super::{Setup, image};
 use crate::namespaces::{Entrance, Kind as Ns};
 use crate::plan::Plan;
+use crate::process;
 use crate::rootfs::Root;
 
 /// Run the container's side. Comes back only with an error.
@@ -36,18 +37,16 @@ struct Entered<'a> {
 }
 
 /// In the container's root; nothing of the host can be reached by path any more.
-struct Rooted<'a> {
-    plan: &'a Plan,
-    setup: &'a Setup<'a>,
-    channel: &'a Channel,
+pub(super) struct Confining<'a> {
+    pub(super) process: &'a process::Plan,
+    pub(super) setup: &'a Setup<'a>,
+    pub(super) channel: &'a Channel,
+    pub(super) die_with_parent: bool,
+    pub(super) new_keyring: bool,
 }
 
-/// With the container's ids, limits and rights.
-struct Confined<'a> {
-    plan: &'a Plan,
-    setup: &'a Setup<'a>,
-    channel: &'a Channel,
-}
+/// With the container's ids and limits; the last rights are given up with the exec.
+pub(super) struct Confined<'a>(Confining<'a>);
 
 impl<'a> Entered<'a> {
     fn new(plan: &'a Plan, setup: &'a Setup<'a>, joins: &[Entrance], channel: &'a Channel) -> Result<Self> {
@@ -72,7 +71,7 @@ impl<'a> Entered<'a> {
         Ok(Self { plan, setup, channel })
     }
 
-    fn root(self) -> Result<Rooted<'a>> {
+    fn root(self) -> Result<Confining<'a>> {
         let plan = self.plan;
         if let Some(name) = &plan.hostname {
             sethostname(name).context(|| format!("sethostname({name:?})"))?;
@@ -99,10 +98,16 @@ impl<'a> Entered<'a> {
         plan.hidden.apply(&root)?;
         setsid().context(|| "setsid()")?;
         if let Some(tty) = terminal {
-            take_terminal(tty, plan.process.terminal.unwrap_or_default())?;
+            enter_terminal(tty, plan.process.terminal.unwrap_or_default())?;
         }
         plan.root.enter(&root)?;
-        Ok(Rooted { plan, setup: self.setup, channel: self.channel })
+        Ok(Confining {
+            process: &plan.process,
+            setup: self.setup,
+            channel: self.channel,
+            die_with_parent: plan.die_with_parent,
+            new_keyring: plan.new_keyring,
+        })
     }
 
     /// Nodes, links, and the container's own terminal on /dev/console.
@@ -171,11 +176,11 @@ impl<'a> Entered<'a> {
     }
 }
 
-impl<'a> Rooted<'a> {
+impl<'a> Confining<'a> {
     /// From the runner's rights to the container's.
-    fn confine(self) -> Result<Confined<'a>> {
-        let (plan, process) = (self.plan, &self.plan.process);
-        if plan.new_keyring {
+    pub(super) fn confine(self) -> Result<Confined<'a>> {
+        let process = self.process;
+        if self.new_keyring {
             match sys::join_new_session_keyring(c"coracle") {
                 // A kernel without keyrings has none to share, and a filter may hide them.
                 Err(e) if matches!(e.kind(), Kind::Unsupported | Kind::Denied) => {}
@@ -187,7 +192,7 @@ impl<'a> Rooted<'a> {
         process.become_user()?;
         umask(Mode::from_bits_truncate(process.umask));
         // The change of user has cleared it.
-        if plan.die_with_parent {
+        if self.die_with_parent {
             die_with_parent(self.channel)?;
         }
         // A directory that only the user may enter, such as one on NFS.
@@ -202,17 +207,17 @@ impl<'a> Rooted<'a> {
                 _ => return Err(Error::new(Kind::System, "the runner is gone")),
             }
         }
-        Ok(Confined { plan, setup: self.setup, channel: self.channel })
+        Ok(Confined(self))
     }
 }
 
 impl Confined<'_> {
     /// The last rights go, and the command comes. The point of no return is execveat.
-    fn exec(self) -> Result<Error> {
-        let (plan, process) = (self.plan, &self.plan.process);
-        let error_fd = self.channel.as_fd().as_raw_fd();
+    pub(super) fn exec(self) -> Result<Error> {
+        let Confining { process, setup, channel, .. } = self.0;
+        let error_fd = channel.as_fd().as_raw_fd();
         let (argv, env) = (process.init_argv(error_fd)?, process.c_env()?);
-        let init = image::open(self.setup.init)?;
+        let init = image::open(setup.init)?;
         sys::set_close_on_exec(error_fd, false)?;
         reset_signals()?;
         if process.no_new_privileges {
@@ -220,8 +225,8 @@ impl Confined<'_> {
         }
         // A filter needs CAP_SYS_ADMIN or no_new_privs: the one is kept until it is in, and the
         // calls that are left after it are few.
-        if let Some(seccomp) = self.setup.seccomp {
-            if !plan.process.no_new_privileges {
+        if let Some(seccomp) = setup.seccomp {
+            if !process.no_new_privileges {
                 process.capabilities.keep_also(crate::caps::SYS_ADMIN)?;
             }
             seccomp()?;
@@ -241,7 +246,7 @@ fn die_with_parent(channel: &Channel) -> Result<()> {
 }
 
 /// The ids of a new user namespace are ours only once we take them.
-fn become_root_inside() -> Result<()> {
+pub(super) fn become_root_inside() -> Result<()> {
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(gid, gid, gid)
         .context(|| "setresgid(0, 0, 0)")
@@ -251,7 +256,7 @@ fn become_root_inside() -> Result<()> {
     setresuid(uid, uid, uid).context(|| "setresuid(0, 0, 0)").context(|| "become root in the user namespace")
 }
 
-fn take_terminal(tty: OwnedFd, (rows, columns): (u16, u16)) -> Result<()> {
+pub(super) fn enter_terminal(tty: OwnedFd, (rows, columns): (u16, u16)) -> Result<()> {
     if (rows, columns) != (0, 0) {
         sys::set_window_size(tty.as_fd(), rows, columns)?;
     }

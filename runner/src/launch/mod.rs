@@ -4,6 +4,7 @@
 
 mod child;
 mod image;
+pub mod join;
 mod sys;
 mod wire;
 
@@ -16,7 +17,7 @@ use nix::sched::CloneFlags;
 
 use crate::namespaces::{self, Entrance, Kind as Ns};
 use crate::plan::Plan;
-use crate::process::exec_error;
+use crate::process::{self, exec_error};
 use crate::rootfs;
 
 use wire::{Channel, Message};
@@ -77,8 +78,7 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
             }
         }
     };
-    let mut starting =
-        Starting { pid, pidfd, channel: ours, console: None, command: plan.process.args[0].clone() };
+    let starting = Starting::new(pid, pidfd, ours, &plan.process);
     starting.map_ids(plan)?;
     Ok(starting)
 }
@@ -114,7 +114,12 @@ fn spawn_inside(
         }
     };
     drop(theirs);
-    let said = ours.receive();
+    hear_pid(ours, helper)
+}
+
+/// What a helper has made, or why not. The helper is gone after this.
+fn hear_pid(channel: &Channel, helper: i32) -> Result<(i32, OwnedFd)> {
+    let said = channel.receive();
     process_sys::wait(helper)?;
     match said? {
         Message::Pid(pid, pidfd) => Ok((pid, pidfd)),
@@ -131,6 +136,10 @@ fn become_container(plan: &Plan, setup: &Setup<'_>, joins: &[Entrance], channel:
 }
 
 impl Starting {
+    fn new(pid: i32, pidfd: OwnedFd, channel: Channel, process: &process::Plan) -> Self {
+        Self { pid, pidfd, channel, console: None, command: process.args[0].clone() }
+    }
+
     /// Its pid, in the runner's pid namespace.
     pub fn pid(&self) -> i32 {
         self.pid
@@ -141,7 +150,7 @@ impl Starting {
         self.pidfd.as_fd()
     }
 
-    fn map_ids(&mut self, plan: &Plan) -> Result<()> {
+    fn map_ids(&self, plan: &Plan) -> Result<()> {
         let Some(maps) = &plan.maps else { return Ok(()) };
         let write = || -> Result<()> {
             maps.write(nix::unistd::Pid::from_raw(self.pid))

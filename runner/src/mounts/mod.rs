@@ -138,6 +138,12 @@ fn file_system(kind: &str, mount: &spec::Mount, options: &mut Options, around: &
         }
         "proc" if foreign(Ns::Pid) => return host("/proc"),
         "mqueue" if foreign(Ns::Ipc) => return host("/dev/mqueue"),
+        "cgroup" | "cgroup2" if foreign(Ns::Cgroup) => {
+            // All of the host's groups are in view then: none of them is to be written.
+            options.all_flags = options.flags;
+            options.all_flags.set |= attr::RDONLY;
+            return host("/sys/fs/cgroup");
+        }
         "cgroup" | "cgroup2" => {
             if let Some(hierarchies) = around.cgroup_v1 {
                 return Source::CgroupV1(hierarchies.to_vec());

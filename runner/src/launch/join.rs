@@ -1,0 +1,116 @@
+//! A further process in a container that runs: `exec`. It enters by the container's pidfd, so that
+//! what is entered is what was found, and it can be neither traced nor read before it has.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use coracle_sys::process::{self as process_sys, Cloned};
+use coracle_sys::{Context, Error, Kind, Result};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
+
+use super::child::{Confining, enter_terminal};
+use super::wire::{self, Channel, Message};
+use super::{Setup, Starting};
+use crate::namespaces::Kind as Ns;
+use crate::process;
+
+/// The container to join.
+pub struct Target<'a> {
+    /// Its first process.
+    pub pidfd: BorrowedFd<'a>,
+    /// Its namespaces that are not the host's.
+    pub namespaces: &'a [Ns],
+}
+
+/// What a joining process is.
+pub struct Plan {
+    /// Who, where, what.
+    pub process: process::Plan,
+    /// It is killed when its parent dies.
+    pub die_with_parent: bool,
+    /// Descriptors from 3 on that it inherits.
+    pub preserve_fds: u32,
+}
+
+/// Start a process in a running container. The caller must have one thread.
+pub fn join(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
+    let (ours, theirs) = wire::pair()?;
+    let helper = match process_sys::clone(0, None)? {
+        Cloned::Parent { pid, .. } => pid,
+        Cloned::Child => {
+            if let Err(e) = enter(target, plan, setup, &theirs) {
+                let _ = theirs.send(&Message::Failed(e));
+            }
+            process_sys::exit_now(0)
+        }
+    };
+    drop(theirs);
+    let (pid, pidfd) = super::hear_pid(&ours, helper)?;
+    Ok(Starting::new(pid, pidfd, ours, &plan.process))
+}
+
+/// The helper's part: enter, and make the process from inside as a child of the runner's.
+fn enter(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>, channel: &Channel) -> Result<()> {
+    prctl::set_dumpable(false).context(|| "prctl(PR_SET_DUMPABLE, 0)")?;
+    process_sys::close_on_exec_from(3 + plan.preserve_fds)?;
+    // Both name our own entry in the host's /proc, or need rights over the host.
+    plan.process.set_limits()?;
+    setup.enter_cgroups()?;
+    let flags: CloneFlags = target.namespaces.iter().map(|k| k.flag()).collect();
+    setns(target.pidfd, flags)
+        .context(|| format!("setns(pidfd, {flags:?})"))
+        .context(|| "enter the container's namespaces")?;
+    if target.namespaces.contains(&Ns::User) {
+        super::child::become_root_inside()?;
+    }
+    match process_sys::clone(CloneFlags::CLONE_PARENT.bits() as u32 as u64, None)? {
+        Cloned::Parent { pid, pidfd } => channel.send(&Message::Pid(pid, pidfd)),
+        Cloned::Child => {
+            let error = run(plan, setup, channel).unwrap_or_else(|e| e);
+            let _ = channel.send(&Message::Failed(error));
+            process_sys::exit_now(125)
+        }
+    }
+}
+
+/// The process itself, up to its exec.
+fn run(plan: &Plan, setup: &Setup<'_>, channel: &Channel) -> Result<Error> {
+    nix::unistd::setsid().context(|| "setsid()")?;
+    if let Some(size) = plan.process.terminal {
+        enter_terminal(open_terminal(channel)?, size)?;
+    }
+    Confining {
+        process: &plan.process,
+        setup,
+        channel,
+        die_with_parent: plan.die_with_parent,
+        new_keyring: false,
+    }
+    .confine()?
+    .exec()
+}
+
+/// A terminal of the container's own devpts, which is looked at before it is used.
+fn open_terminal(channel: &Channel) -> Result<OwnedFd> {
+    use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+    let make = || -> Result<OwnedFd> {
+        let root = nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
+            .context(|| "open(\"/\", O_PATH)")?;
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let how = OpenHow::new()
+            .flags(flags)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let ptmx = openat2(&root, "dev/pts/ptmx", how).context(|| "openat2(\"/dev/pts/ptmx\", O_RDWR)")?;
+        let magic = nix::sys::statfs::fstatfs(&ptmx).context(|| "fstatfs(ptmx)")?.filesystem_type();
+        if magic != nix::sys::statfs::FsType(DEVPTS_SUPER_MAGIC) {
+            return Err(Error::new(Kind::Denied, "the container's /dev/pts is not a devpts"));
+        }
+        let peer = process_sys::pty_peer(ptmx.as_fd())?;
+        channel.send(&Message::Console(ptmx))?;
+        Ok(peer)
+    };
+    make().context(|| "make a terminal in the container")
+}
+
+/// From linux/magic.h.
+const DEVPTS_SUPER_MAGIC: libc::__fsword_t = 0x1cd1;

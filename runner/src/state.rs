@@ -1,0 +1,354 @@
+//! Running containers, on disk for as long as they live: one directory each, 0700, with a state.json
+//! that is replaced whole. What survives a reboot is the record's business, not this file's.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use coracle_sys::{Context, Error, Kind, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::namespaces::Kind as Ns;
+
+/// The format written by this version. A newer one is refused.
+pub const VERSION: u32 = 1;
+
+/// A process that cannot be mistaken for a later one with its pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// In the runner's pid namespace.
+    pub pid: i32,
+    /// Clock ticks since boot, as in /proc/PID/stat.
+    pub start_time: u64,
+}
+
+/// One running container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The format.
+    pub version: u32,
+    /// The container's id.
+    pub id: String,
+    /// Its first process.
+    pub init: Identity,
+    /// Who cleans up after it; once both are gone, the next sweep does.
+    pub runner: Option<Identity>,
+    /// Where its config.json was, or its directory in the store.
+    pub bundle: PathBuf,
+    /// The namespaces that are not the host's.
+    pub namespaces: Vec<Ns>,
+    /// Its cgroups, as [`crate::cgroups`] wants to find them again.
+    #[serde(default)]
+    pub cgroups: serde_json::Value,
+    /// What the commands want to remember of it.
+    #[serde(default)]
+    pub details: serde_json::Value,
+}
+
+/// Who made a container, and with it which directory it is in. They do not see each other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// `runner run IMAGE`.
+    Image,
+    /// An OCI client: podman, containerd, `run --bundle`.
+    Oci,
+}
+
+/// A directory of states.
+#[derive(Clone, Debug)]
+pub struct States {
+    dir: PathBuf,
+}
+
+impl Identity {
+    /// Look at a process that exists now.
+    pub fn of(pid: i32) -> Result<Self> {
+        let path = format!("/proc/{pid}/stat");
+        let stat = fs::read_to_string(&path).context(|| format!("open({path:?})"))?;
+        let start_time = start_time(&stat).ok_or_else(|| Error::invalid(format!("read {path}: {stat:?}")))?;
+        Ok(Self { pid, start_time })
+    }
+
+    /// This very process.
+    pub fn of_this_process() -> Result<Self> {
+        Self::of(nix::unistd::getpid().as_raw())
+    }
+
+    /// Whether it still runs. A zombie does not.
+    pub fn is_alive(self) -> bool {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else { return false };
+        let ended = matches!(stat.rsplit_once(") ").and_then(|s| s.1.chars().next()), Some('Z' | 'X'));
+        !ended && start_time(&stat) == Some(self.start_time)
+    }
+}
+
+/// Field 22 of /proc/PID/stat. The name in field 2 may hold anything, so it is counted from its end.
+fn start_time(stat: &str) -> Option<u64> {
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.trim().parse().ok()
+}
+
+/// An id is a file name and part of a cgroup's: letters, digits, `_`, `.`, `-`, `+`, not a dot first.
+pub fn check_id(id: &str) -> Result<()> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '+');
+    let first = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if id.starts_with(first) && id.chars().all(fine) && id.len() <= 200 {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "the id {id:?} is not of letters, digits and _.-+, a letter, digit or _ first, at most 200 of them"
+    )))
+}
+
+impl States {
+    /// Those of one face: under `root` where an OCI client gives one, else under /run, or under
+    /// XDG_RUNTIME_DIR for an ordinary user.
+    pub fn of(face: Face, root: Option<&Path>) -> Result<Self> {
+        if let Some(root) = root {
+            return Ok(Self { dir: root.to_path_buf() });
+        }
+        let base = if nix::unistd::geteuid().is_root() {
+            PathBuf::from("/run/coracle")
+        } else {
+            match std::env::var_os("XDG_RUNTIME_DIR").filter(|d| Path::new(d).is_absolute()) {
+                Some(dir) => PathBuf::from(dir).join("coracle"),
+                None => std::env::temp_dir().join(format!("coracle-{}", nix::unistd::geteuid())),
+            }
+        };
+        let name = match face {
+            Face::Image => "image",
+            Face::Oci => "oci",
+        };
+        Ok(Self { dir: base.join(name) })
+    }
+
+    /// Take an id: its directory is made here, and a second taker gets an error.
+    pub fn reserve(&self, id: &str) -> Result<PathBuf> {
+        check_id(id)?;
+        let dir = self.dir.join(id);
+        let make = || DirBuilder::new().mode(0o700).create(&dir);
+        let made = match make() {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                self.make_parents()?;
+                make()
+            }
+            other => other,
+        };
+        match made {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                Err(Error::new(Kind::Exists, format!("the container {id:?} exists already")))
+            }
+            other => other.context(|| format!("mkdir({dir:?}, 0700)")).map(|()| dir),
+        }
+    }
+
+    /// The directories above, which in a shared /tmp must be ours and closed to others.
+    fn make_parents(&self) -> Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        let dir = &self.dir;
+        DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(dir)
+            .context(|| format!("mkdir({dir:?}, 0700)"))?;
+        for path in dir.ancestors().take(2).filter(|p| p.starts_with(std::env::temp_dir())) {
+            let meta = fs::symlink_metadata(path).context(|| format!("lstat({path:?})"))?;
+            if path != std::env::temp_dir() && meta.uid() != nix::unistd::geteuid().as_raw() {
+                return Err(Error::new(Kind::Denied, format!("{} belongs to somebody else", path.display())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Write a state; its id is reserved. Readers see the old one or the new one, whole.
+    pub fn write(&self, state: &State) -> Result<()> {
+        let dir = self.dir.join(&state.id);
+        let (new, path) = (dir.join("state.json.new"), dir.join("state.json"));
+        let text = serde_json::to_vec(state).map_err(|e| Error::invalid(e.to_string()))?;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options
+            .open(&new)
+            .and_then(|mut f| f.write_all(&text))
+            .context(|| format!("open({new:?}, O_WRONLY|O_CREAT)"))?;
+        fs::rename(&new, &path).context(|| format!("rename({new:?}, {path:?})"))
+    }
+
+    /// Read one by its whole id.
+    pub fn read(&self, id: &str) -> Result<State> {
+        check_id(id)?;
+        let path = self.dir.join(id).join("state.json");
+        let text = match fs::read_to_string(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                return Err(Error::not_found(format!("the container {id:?} does not exist")));
+            }
+            other => other.context(|| format!("open({path:?})"))?,
+        };
+        let version = serde_json::from_str::<serde_json::Value>(&text)
+            .ok()
+            .and_then(|v| v.get("version").and_then(serde_json::Value::as_u64));
+        if version.is_some_and(|v| v > VERSION.into()) {
+            return Err(Error::unsupported(format!("read {}: a newer version wrote it", path.display())));
+        }
+        serde_json::from_str(&text)
+            .map_err(|e| Error::invalid(e.to_string()).wrap(format!("read {}", path.display())))
+    }
+
+    /// All ids that are taken, sorted; some of them may be about to start or to go.
+    pub fn ids(&self) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.context(|| format!("open({:?}, O_DIRECTORY)", self.dir))?,
+        };
+        let mut ids: Vec<String> = entries
+            .filter_map(|e| e.ok()?.file_name().into_string().ok())
+            .filter(|id| check_id(id).is_ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// All states that can be read, in the order of their ids.
+    pub fn list(&self) -> Result<Vec<State>> {
+        Ok(self.ids()?.iter().filter_map(|id| self.read(id).ok()).collect())
+    }
+
+    /// Forget a container. It need not be there.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        check_id(id)?;
+        let dir = self.dir.join(id);
+        // What a state has is known, so one look is spared: the file, then its directory.
+        let _ = fs::remove_file(dir.join("state.json"));
+        match fs::remove_dir(&dir) {
+            Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => {
+                fs::remove_dir_all(&dir).context(|| format!("unlink({dir:?})"))
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            other => other.context(|| format!("rmdir({dir:?})")),
+        }
+    }
+
+    /// Whether an id without a state is that of a runner which died before it wrote one: a start
+    /// takes milliseconds, so a minute is proof enough.
+    fn was_left_behind(&self, id: &str) -> bool {
+        let age =
+            fs::metadata(self.dir.join(id)).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        age.is_some_and(|age| age.as_secs() > 60)
+    }
+
+    /// Forget containers whose process and runner are both gone, each after `clean` has removed
+    /// what else they left. Those without a runner are an OCI client's, and stay until it deletes them.
+    pub fn sweep(&self, mut clean: impl FnMut(&State) -> Result<()>) -> Result<Vec<String>> {
+        let mut swept = Vec::new();
+        for id in self.ids()? {
+            let state = match self.read(&id) {
+                Ok(state) => state,
+                Err(e) if e.kind() == Kind::NotFound && self.was_left_behind(&id) => {
+                    self.remove(&id)?;
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            let Some(runner) = state.runner else { continue };
+            if !runner.is_alive() && !state.init.is_alive() {
+                clean(&state)?;
+                self.remove(&state.id)?;
+                swept.push(state.id);
+            }
+        }
+        Ok(swept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn states(name: &str) -> States {
+        let dir = std::env::temp_dir().join(format!("coracle-state-{}-{name}", std::process::id()));
+        States::of(Face::Oci, Some(&dir)).unwrap()
+    }
+
+    fn state(id: &str, init: Identity, runner: Option<Identity>) -> State {
+        State {
+            version: VERSION,
+            id: id.into(),
+            init,
+            runner,
+            bundle: "/b".into(),
+            namespaces: vec![Ns::Mount, Ns::Pid],
+            cgroups: serde_json::Value::Null,
+            details: serde_json::json!({"image": "shell"}),
+        }
+    }
+
+    #[test]
+    fn a_state_is_read_as_it_was_written_and_an_id_is_taken_once() {
+        let all = states("rw");
+        let me = Identity::of_this_process().unwrap();
+        let s = state("a-1", me, Some(me));
+        all.reserve("a-1").unwrap();
+        assert_eq!(all.reserve("a-1").unwrap_err().kind(), Kind::Exists);
+        assert_eq!(all.read("a-1").unwrap_err().kind(), Kind::NotFound);
+        all.write(&s).unwrap();
+        assert_eq!(all.read("a-1").unwrap(), s);
+        all.remove("a-1").unwrap();
+        assert!(all.ids().unwrap().is_empty());
+        fs::remove_dir(&all.dir).unwrap();
+    }
+
+    #[test]
+    fn a_sweep_takes_only_those_whose_process_and_runner_are_gone() {
+        let all = states("sweep");
+        let me = Identity::of_this_process().unwrap();
+        let gone = Identity { pid: me.pid, start_time: me.start_time + 1 };
+        for (id, init, runner) in [
+            ("alive", me, Some(me)),
+            ("orphan", me, Some(gone)),
+            ("ended", gone, Some(me)),
+            ("dead", gone, Some(gone)),
+            ("oci", gone, None),
+        ] {
+            all.reserve(id).unwrap();
+            all.write(&state(id, init, runner)).unwrap();
+        }
+        let mut cleaned = Vec::new();
+        all.sweep(|s| {
+            cleaned.push(s.id.clone());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(cleaned, ["dead"]);
+        assert_eq!(all.ids().unwrap(), ["alive", "ended", "oci", "orphan"]);
+        fs::remove_dir_all(&all.dir).unwrap();
+    }
+
+    #[test]
+    fn a_state_of_a_newer_version_is_refused() {
+        let all = states("newer");
+        let me = Identity::of_this_process().unwrap();
+        all.reserve("n").unwrap();
+        all.write(&State { version: VERSION + 1, ..state("n", me, None) }).unwrap();
+        assert!(all.read("n").unwrap_err().to_string().contains("newer"));
+        fs::remove_dir_all(&all.dir).unwrap();
+    }
+
+    #[test]
+    fn an_id_is_never_a_path() {
+        for bad in ["", ".", "..", "a/b", "/a", "../a", "a\0", "a b", "-x", ".x", "é", &"x".repeat(201)] {
+            assert!(check_id(bad).is_err(), "{bad:?}");
+        }
+        for good in ["a", "A_b.c-d+e", "0", &"f".repeat(64)] {
+            assert!(check_id(good).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_name_with_brackets_does_not_hide_the_start_time() {
+        let rest = (3..=30).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+        assert_eq!(start_time(&format!("7 (a) b) (c) {rest}")), Some(22));
+        assert_eq!(start_time("7 (a"), None);
+    }
+}
