@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::or_default;
+use super::resources::LinuxResources;
 
 /// Namespaces, devices, limits, filters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct Linux {
     /// Kernel parameters, dotted name to value.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
+    /// Limits and device rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<LinuxResources>,
     /// Where in the cgroup hierarchy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroups_path: Option<String>,

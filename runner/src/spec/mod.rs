@@ -6,6 +6,7 @@ mod linux;
 mod locate;
 mod mount;
 mod process;
+pub mod resources;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ pub use linux::{
 };
 pub use mount::Mount;
 pub use process::{Capabilities, ConsoleSize, CpuAffinity, IoPriority, Process, Rlimit, Scheduler, User};
+pub use resources::LinuxResources;
 
 /// The version written into a config.json that we make.
 pub const VERSION: &str = "1.3.0";
