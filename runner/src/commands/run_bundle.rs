@@ -1,38 +1,38 @@
-//! `run --bundle DIR ID`: a config.json in the foreground, from start to end.
+//! `run --bundle DIR ID`: a config.json in the foreground, from start to end. Signals and terminals
+//! are the caller's, who gets the container once its command runs.
 
 use std::path::{Path, PathBuf};
 
-use coracle_sys::process::Ended;
 use coracle_sys::{Context, Result};
 
 use crate::embedded::init_image;
 use crate::host::Host;
-use crate::launch::{self, Setup};
+use crate::launch::{self, Container, Setup};
+use crate::namespaces::Kind as Ns;
 use crate::plan::{self, Options, Plan};
 use crate::process::Init;
 use crate::spec::Spec;
+use crate::state::{self, Face, Identity, State, States};
 
 /// What the command line says beside bundle and id.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     /// The config.json, where it is not the bundle's.
     pub config: Option<PathBuf>,
+    /// The directory of states, where an OCI client has one of its own.
+    pub root: Option<PathBuf>,
     /// Share the runner's session keyring.
     pub no_new_keyring: bool,
     /// Descriptors from 3 on that the command inherits.
     pub preserve_fds: u32,
 }
 
-/// The plan of a bundle.
+/// The plan of a bundle, whose path is absolute.
 pub fn plan(bundle: &Path, id: &str, flags: &Flags) -> Result<Plan> {
-    let bundle = std::fs::canonicalize(bundle)
-        .context(|| format!("open({bundle:?})"))
-        .context(|| "find the bundle")?;
-    let config = flags.config.clone().unwrap_or_else(|| bundle.join("config.json"));
-    let spec = Spec::load(&config)?;
+    let spec = Spec::load(flags.config.as_deref().unwrap_or(&bundle.join("config.json")))?;
     let options = Options {
         id: id.to_string(),
-        bundle,
+        bundle: bundle.to_path_buf(),
         root: None,
         init: Init::ExecOnly,
         die_with_parent: true,
@@ -43,10 +43,50 @@ pub fn plan(bundle: &Path, id: &str, flags: &Flags) -> Result<Plan> {
     plan::plan(&spec, &options, &Host::probe()?)
 }
 
-/// Run it and wait for its end.
-pub fn run(bundle: &Path, id: &str, flags: &Flags) -> Result<Ended> {
-    let plan = plan(bundle, id, flags)?;
+/// Start it, hand the running container to `attend`, and clean up after it.
+pub fn run<T>(
+    bundle: &Path,
+    id: &str,
+    flags: &Flags,
+    attend: impl FnOnce(Container) -> Result<T>,
+) -> Result<T> {
+    state::check_id(id)?;
+    let bundle = std::fs::canonicalize(bundle)
+        .context(|| format!("open({bundle:?})"))
+        .context(|| "find the bundle")?;
+    let plan = plan(&bundle, id, flags)?;
+    for warning in &plan.warnings {
+        eprintln!("runner: {warning}");
+    }
+    let states = States::of(Face::Oci, flags.root.as_deref())?;
+    states.reserve(id)?;
+    let ended = start(&plan, &states, bundle).and_then(attend);
+    states.remove(id)?;
+    ended
+}
+
+/// The state is written while the child sets itself up.
+fn start(plan: &Plan, states: &States, bundle: PathBuf) -> Result<Container> {
     let setup = Setup { init: init_image(), hold: false, seccomp: None };
-    let container = launch::spawn(&plan, &setup)?.finish()?;
-    container.wait()
+    let starting = launch::spawn(plan, &setup)?;
+    let record = || {
+        states.write(&State {
+            version: state::VERSION,
+            id: plan.id.clone(),
+            init: Identity::of(starting.pid())?,
+            runner: Some(Identity::of_this_process()?),
+            bundle,
+            namespaces: Ns::ALL.into_iter().filter(|k| plan.namespaces.is_own(*k)).collect(),
+            cgroups: serde_json::Value::Null,
+            details: serde_json::Value::Null,
+        })
+    };
+    // A child that has failed already tells more than the state that could not be written.
+    let recorded = record();
+    let container = starting.finish()?;
+    recorded.inspect_err(|_| {
+        let _ = container.signal(libc::SIGKILL);
+        let _ = container.wait();
+    })?;
+    Ok(container)
 }

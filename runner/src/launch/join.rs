@@ -102,7 +102,7 @@ fn open_terminal(channel: &Channel) -> Result<OwnedFd> {
             .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         let ptmx = openat2(&root, "dev/pts/ptmx", how).context(|| "openat2(\"/dev/pts/ptmx\", O_RDWR)")?;
         let magic = nix::sys::statfs::fstatfs(&ptmx).context(|| "fstatfs(ptmx)")?.filesystem_type();
-        if magic != nix::sys::statfs::FsType(DEVPTS_SUPER_MAGIC) {
+        if magic != nix::sys::statfs::DEVPTS_SUPER_MAGIC {
             return Err(Error::new(Kind::Denied, "the container's /dev/pts is not a devpts"));
         }
         let peer = process_sys::pty_peer(ptmx.as_fd())?;
@@ -111,6 +111,3 @@ fn open_terminal(channel: &Channel) -> Result<OwnedFd> {
     };
     make().context(|| "make a terminal in the container")
 }
-
-/// From linux/magic.h.
-const DEVPTS_SUPER_MAGIC: libc::__fsword_t = 0x1cd1;
