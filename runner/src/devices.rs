@@ -208,6 +208,8 @@ impl Device {
         if found.st_rdev != makedev(self.major, self.minor) {
             return Err(Error::invalid(format!("the host's {:?} is another device", self.path)));
         }
+        let attrs = sys::Attrs { set: sys::attr::NOSUID | sys::attr::NOEXEC, ..sys::Attrs::default() };
+        sys::set_attrs(tree.as_fd(), attrs, false)?;
         sys::attach(tree.as_fd(), at.as_fd())
     }
 }

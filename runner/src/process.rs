@@ -240,9 +240,14 @@ impl Plan {
         c_strings(&argv)
     }
 
-    /// The environment, ready for execve.
+    /// The environment, ready for execve. HOME is the user's own where nothing else was said.
     pub fn c_env(&self) -> Result<Vec<CString>> {
-        c_strings(&self.env)
+        let mut env = c_strings(&self.env)?;
+        if !self.env.iter().any(|e| e.starts_with("HOME=")) {
+            let home = CString::new([b"HOME=", &home_of(self.uid)[..]].concat());
+            env.extend(home);
+        }
+        Ok(env)
     }
 }
 
@@ -259,6 +264,30 @@ fn c_strings(list: &[String]) -> Result<Vec<CString>> {
     list.iter()
         .map(|s| CString::new(s.as_bytes()).map_err(|_| Error::invalid(format!("{s:?} holds a NUL byte"))))
         .collect()
+}
+
+/// The home directory that the container's /etc/passwd gives a user, else `/`. The file is the
+/// image's: it may be anything, so only a plain file of bounded size is read, and words are words.
+fn home_of(uid: u32) -> Vec<u8> {
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+    const LONGEST: u64 = 1 << 20;
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let opened = File::options().read(true).custom_flags(flags).open("/etc/passwd");
+    let mut text = Vec::new();
+    if let Ok(file) = opened
+        && file.metadata().is_ok_and(|m| m.is_file())
+    {
+        let _ = file.take(LONGEST).read_to_end(&mut text);
+    }
+    text.split(|b| *b == b'\n').find_map(|line| home_in(line, uid)).unwrap_or_else(|| b"/".to_vec())
+}
+
+fn home_in(line: &[u8], uid: u32) -> Option<Vec<u8>> {
+    let mut fields = line.split(|b| *b == b':');
+    let id = std::str::from_utf8(fields.nth(2)?).ok()?;
+    let home = fields.nth(2)?;
+    (id.parse() == Ok(uid) && home.starts_with(b"/") && !home.contains(&0)).then(|| home.to_vec())
 }
 
 /// What an errno of the command's execve means, in the words that docker's users know.
@@ -323,6 +352,14 @@ mod tests {
             let mut p = process();
             change(&mut p);
             assert!(planned(&p).unwrap_err().to_string().contains(field), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_home_is_a_path_that_passwd_gives_the_very_id() {
+        assert_eq!(home_in(b"a:x:7:7:A:/home/a:/bin/sh", 7).as_deref(), Some(&b"/home/a"[..]));
+        for line in ["a:x:8:7:A:/home/a:", "7:x:1:1::/h:", "a:x:7:7:A", "a:x:7:7:::", "a:x:7:7::../x:", ""] {
+            assert_eq!(home_in(line.as_bytes(), 7), None, "{line}");
         }
     }
 

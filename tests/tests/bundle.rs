@@ -1,0 +1,185 @@
+//! A container from a config.json, held against what crun and runc make of the same file: the same
+//! ids, capabilities, mounts, limits, names and devices are seen from inside.
+
+use std::collections::BTreeSet;
+
+use coracle_tests::bundle::Bundle;
+use coracle_tests::{Cmd, Privilege, need};
+use serde_json::json;
+
+/// What a container can tell of itself, one fact a line.
+const PROBE: &str = r#"
+id; hostname; umask; pwd; cat /proc/self/oom_score_adj
+for l in f c n s; do echo "soft $l $(ulimit -S -$l) hard $(ulimit -H -$l)"; done
+grep -E '^(Cap|NoNewPrivs|Groups)' /proc/self/status
+while read id parent dev root at options rest; do
+  echo "mount $at $root $options ${rest##*- }"
+done < /proc/self/mountinfo
+for d in null zero full random urandom tty; do stat -c 'device %n %t:%T %a %u:%g' /dev/$d; done
+for l in fd stdin stdout stderr ptmx; do echo "link $l $(readlink /dev/$l)"; done
+env | sort
+echo net $(ls /sys/class/net)
+echo fds $(ls /proc/self/fd | wc -w)
+cat /proc/sys/net/ipv4/ip_forward
+"#;
+
+/// The facts of a container under one runtime.
+fn facts(runtime: &str, bundle: &Bundle) -> BTreeSet<String> {
+    let command = match runtime {
+        "runner" => bundle.run(),
+        peer => {
+            bundle.write();
+            // crun may replace the host's /dev/null: it gets a mount namespace and a node of its own.
+            // It refuses a mix of cgroup versions, too: there it sees v1 alone.
+            let own = "mount -t tmpfs none /mnt && mknod -m 666 /mnt/null c 1 3 && mount --bind /mnt/null /dev/null && \
+                       if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi && exec \"$0\" \"$@\"";
+            let root = bundle.path().join(format!("state-{runtime}"));
+            let command = Cmd::new("unshare").words("-m sh -c").arg(own).arg(peer);
+            command.arg("--root").arg(root).words("run --bundle").arg(bundle.path()).arg(bundle.id())
+        }
+    };
+    command.ok().stdout.lines().filter_map(fact).collect()
+}
+
+/// One fact, without that in which runtimes may differ.
+fn fact(line: &str) -> Option<String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words[..] {
+        // The rootfs' own mount is the test machine's.
+        ["mount", "/", ..] => None,
+        // Bound from another /dev; the peers differ in what more they forbid on it.
+        ["mount", at, root, ..] if at.starts_with("/dev/") && root == at.trim_start_matches("/dev") => {
+            Some(format!("bound device {at}"))
+        }
+        // Without an entry for the user some say `/`, and some nothing.
+        ["HOME=/"] => None,
+        // Whether a hidden path keeps more flags than it must. /dev/null itself cannot be written to.
+        ["mount", at, root, options, kind, ..]
+            if at.starts_with("/proc/") || at.starts_with("/sys/firmware") =>
+        {
+            let readonly = root == "/null" || options.split(',').any(|o| o == "ro");
+            let kind = if root == "/null" { "null" } else { kind };
+            Some(format!("hidden {at} {root} {kind} read only: {readonly}"))
+        }
+        ["mount", at, root, options, kind, ..] => {
+            // Only printed or not by the way it was asked for.
+            let options: BTreeSet<_> = options.split(',').filter(|o| *o != "relatime").collect();
+            Some(format!("mount {at} {root} {kind} {options:?}"))
+        }
+        // The primary group is among ours, so that giving it up cannot be a way to a file.
+        ["Groups:", ..] => None,
+        [uid, gid, _] if uid.starts_with("uid=") => Some(format!("{uid} {gid}")),
+        _ => Some(line.trim().to_string()),
+    }
+}
+
+#[track_caller]
+fn agree(name: &str, change: impl Fn(Bundle) -> Bundle) {
+    if !need(Privilege::Root) {
+        return;
+    }
+    let make = || Some(change(Bundle::busybox(&["sh", "-c", PROBE])?));
+    if !need(Privilege::Peer("busybox")) {
+        return;
+    }
+    let bundle = make().expect("busybox-static");
+    let ours = facts("runner", &bundle);
+    for peer in ["crun", "runc"] {
+        if !need(Privilege::Peer(peer)) {
+            continue;
+        }
+        let theirs = facts(peer, &bundle);
+        let only_ours: Vec<_> = ours.difference(&theirs).collect();
+        let only_theirs: Vec<_> = theirs.difference(&ours).collect();
+        assert!(
+            only_ours.is_empty() && only_theirs.is_empty(),
+            "{name}: only ours: {only_ours:#?}\nonly {peer}'s: {only_theirs:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_plain_container_looks_the_same_as_under_crun_and_runc() {
+    agree("plain", |b| b);
+}
+
+#[test]
+fn a_user_with_groups_limits_and_a_directory_looks_the_same_as_under_crun_and_runc() {
+    agree("user", |b| {
+        b.set("/process/user", json!({"uid": 1000, "gid": 100, "umask": 0o027, "additionalGids": [5, 7]}))
+            .set("/process/cwd", json!("/tmp"))
+            .set("/process/oomScoreAdj", json!(500))
+            .set("/process/env", json!(["PATH=/bin", "A=1", "HOME=/there", "EMPTY="]))
+            .set(
+                "/process/rlimits",
+                json!([
+                    {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
+                    {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+                    {"type": "RLIMIT_STACK", "soft": 4194304, "hard": 8388608}
+                ]),
+            )
+            .edit(|c| {
+                for set in ["effective", "permitted", "bounding"] {
+                    c["process"]["capabilities"][set] = json!(["CAP_KILL", "CAP_CHOWN"]);
+                }
+                c["process"]["noNewPrivileges"] = json!(false);
+            })
+    });
+}
+
+#[test]
+fn ambient_capabilities_look_the_same_as_under_crun_and_runc() {
+    agree("ambient", |b| {
+        b.set("/process/user", json!({"uid": 7, "gid": 7})).edit(|c| {
+            for set in ["effective", "permitted", "bounding", "inheritable", "ambient"] {
+                c["process"]["capabilities"][set] = json!(["CAP_NET_BIND_SERVICE"]);
+            }
+        })
+    });
+}
+
+#[test]
+fn mounts_devices_and_parameters_look_the_same_as_under_crun_and_runc() {
+    agree("mounts", |b| {
+        std::fs::create_dir(b.path().join("shared")).unwrap();
+        std::fs::write(b.path().join("one-file"), "x").unwrap();
+        b.set("/root/readonly", json!(true))
+            .set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1", "kernel.msgmax": "4096"}))
+            .set("/linux/devices", json!([
+                {"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229, "fileMode": 0o600, "uid": 3, "gid": 4}
+            ]))
+            .edit(|c| {
+                let mounts = c["mounts"].as_array_mut().unwrap();
+                mounts.push(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs",
+                    "options": ["nosuid", "noexec", "size=1m", "mode=1777"]}));
+                mounts.push(json!({"destination": "/tmp/deep/er", "type": "bind", "source": "shared",
+                    "options": ["rbind", "ro", "nodev"]}));
+                mounts.push(json!({"destination": "/tmp/file", "source": "one-file", "options": ["bind"]}));
+                mounts.push(json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
+                    "options": ["nosuid", "noexec", "nodev"]}));
+            })
+    });
+}
+
+#[test]
+fn the_hosts_namespaces_look_the_same_as_under_crun_and_runc() {
+    agree("host", |b| {
+        b.set("/linux/namespaces", json!([{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}])).edit(|c| {
+            c.as_object_mut().unwrap().remove("hostname");
+        })
+    });
+}
+
+#[test]
+fn a_user_namespace_looks_the_same_as_under_crun_and_runc() {
+    agree("userns", |b| {
+        // Nobody else's directory is to be entered as the mapped root.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(b.path(), open).unwrap();
+        let map = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+        b.set("/linux/uidMappings", map.clone())
+            .set("/linux/gidMappings", map)
+            .set("/linux/namespaces/-", json!({"type": "user"}))
+            .set("/process/cwd", json!("/"))
+    });
+}
