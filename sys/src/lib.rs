@@ -3,6 +3,7 @@
 
 pub mod argv;
 pub mod error;
+pub mod file;
 pub mod idmap;
 pub mod mount;
 pub mod process;

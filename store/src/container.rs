@@ -1,0 +1,209 @@
+//! The directories of containers, their names, and volumes. What is written into a container's
+//! record is the runner's business.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use coracle_sys::file;
+use coracle_sys::{Context, Error, Kind, Result};
+
+use crate::digest::Digest;
+use crate::lock::Lock;
+use crate::read::Store;
+
+/// A container's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerDir {
+    /// The container's id.
+    pub id: String,
+    /// `containers/<id>`.
+    pub path: PathBuf,
+}
+
+impl ContainerDir {
+    /// The writable layer.
+    pub fn upper(&self) -> PathBuf {
+        self.path.join("upper")
+    }
+
+    /// What overlay needs beside it.
+    pub fn work(&self) -> PathBuf {
+        self.path.join("work")
+    }
+
+    /// The manifest of the image that the container uses, as it was recorded.
+    pub fn image(&self) -> Option<Digest> {
+        fs::read_link(self.path.join("image")).ok()?.to_str()?.parse().ok()
+    }
+}
+
+impl Store {
+    /// A new container's directory with `upper` and `work` in it. Its use of an image is recorded
+    /// in the same step, so that no prune takes the layers away: look them up after this.
+    pub fn new_container(&mut self, id: &str, image: Option<&Digest>) -> Result<ContainerDir> {
+        check_name("container", id)?;
+        let dir = ContainerDir { id: id.to_owned(), path: self.main.container(id) };
+        match mkdir(&dir.path, 0o700) {
+            Err(e) if e.kind() == Kind::NotFound => {
+                self.main.create(None)?;
+                mkdir(&dir.path, 0o700)?;
+            }
+            other => other?,
+        }
+        let filled = (|| {
+            if let Some(digest) = image {
+                let link = dir.path.join("image");
+                symlink(digest.to_string(), &link).context(|| format!("symlink({link:?})"))?;
+            }
+            // The root of what the container sees has this mode, whatever the caller's umask is.
+            let upper = dir.upper();
+            mkdir(&upper, 0o755)?;
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(&upper, mode).context(|| format!("chmod({upper:?}, 0755)"))?;
+            mkdir(&dir.work(), 0o700)
+        })();
+        if let Err(e) = filled {
+            let _ = file::remove_tree(&dir.path);
+            return Err(e.wrap(format!("make the directory of the container {id}")));
+        }
+        Ok(dir)
+    }
+
+    /// Give a name to a container. [`Kind::Exists`] when another living container has it.
+    pub fn claim_name(&self, name: &str, id: &str) -> Result<()> {
+        check_name("name", name)?;
+        let path = self.main.root().join("names").join(name);
+        let claim = || symlink(id, &path);
+        match claim() {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            other => return other.context(|| format!("symlink({id:?}, {path:?})")),
+        }
+        let _alone = Lock::exclusive(&self.main.index_lock())?;
+        if let Some(owner) = self.named(name) {
+            if self.main.container(&owner).exists() {
+                let what = format!("name the container {name:?}: {owner} has that name");
+                return Err(Error::new(Kind::Exists, what));
+            }
+            fs::remove_file(&path).context(|| format!("unlink({path:?})"))?;
+        }
+        claim().context(|| format!("symlink({id:?}, {path:?})"))
+    }
+
+    /// Give a container's name up.
+    pub fn release_name(&self, name: &str) -> Result<()> {
+        check_name("name", name)?;
+        let path = self.main.root().join("names").join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            other => other.context(|| format!("unlink({path:?})")),
+        }
+    }
+
+    /// The id that has this name.
+    pub fn named(&self, name: &str) -> Option<String> {
+        check_name("name", name).ok()?;
+        let target = fs::read_link(self.main.root().join("names").join(name)).ok()?;
+        target.to_str().map(str::to_owned)
+    }
+
+    /// The container that is meant: by name, by id, or by the unique beginning of an id.
+    pub fn find_container(&self, typed: &str) -> Result<ContainerDir> {
+        check_name("container", typed)?;
+        let dir = |id: String| ContainerDir { path: self.main.container(&id), id };
+        if let Some(id) = self.named(typed)
+            && self.main.container(&id).is_dir()
+        {
+            return Ok(dir(id));
+        }
+        if self.main.container(typed).is_dir() {
+            return Ok(dir(typed.to_owned()));
+        }
+        let mut found: Vec<ContainerDir> =
+            self.containers()?.into_iter().filter(|c| c.id.starts_with(typed)).collect();
+        match (found.pop(), found.is_empty()) {
+            (Some(one), true) => Ok(one),
+            (None, _) => Err(Error::not_found(format!("find the container {typed:?}: there is none"))),
+            (Some(_), false) => {
+                Err(Error::usage(format!("find the container {typed:?}: more than one id begins so")))
+            }
+        }
+    }
+
+    /// All containers, by id.
+    pub fn containers(&self) -> Result<Vec<ContainerDir>> {
+        let all = list(&self.main.root().join("containers"))?;
+        Ok(all.into_iter().map(|id| ContainerDir { path: self.main.container(&id), id }).collect())
+    }
+
+    /// Remove a container's directory with everything in it. It must not run, nor be mounted.
+    pub fn remove_container(&self, id: &str) -> Result<()> {
+        check_name("container", id)?;
+        file::remove_tree(&self.main.container(id))
+    }
+
+    /// The directory of a named volume, made when it is not there.
+    pub fn volume(&mut self, name: &str) -> Result<PathBuf> {
+        check_name("volume", name)?;
+        let path = self.main.root().join("volumes").join(name);
+        match mkdir(&path, 0o755) {
+            Ok(()) => Ok(path),
+            Err(e) if e.kind() == Kind::Exists => Ok(path),
+            Err(e) if e.kind() == Kind::NotFound => {
+                self.main.create(None)?;
+                mkdir(&path, 0o755)?;
+                Ok(path)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// All volumes, by name.
+    pub fn volumes(&self) -> Result<Vec<String>> {
+        list(&self.main.root().join("volumes"))
+    }
+
+    /// Remove a volume with everything in it.
+    pub fn remove_volume(&self, name: &str) -> Result<()> {
+        check_name("volume", name)?;
+        let path = self.main.root().join("volumes").join(name);
+        if !path.exists() {
+            return Err(Error::not_found(format!("remove the volume {name:?}: there is none")));
+        }
+        file::remove_tree(&path)
+    }
+}
+
+/// Docker's rule for names, which also keeps them inside their directory.
+pub fn check_name(what: &str, name: &str) -> Result<()> {
+    let ok = name.len() <= 128
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+    if ok {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(130).collect();
+    Err(Error::usage(format!(
+        "use the {what} {shown:?}: it has up to 128 letters, digits, _ . and -, the first a letter or digit"
+    )))
+}
+
+fn mkdir(path: &Path, mode: u32) -> Result<()> {
+    fs::DirBuilder::new().mode(mode).create(path).context(|| format!("mkdir({path:?}, 0o{mode:o})"))
+}
+
+fn list(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    match fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        entries => {
+            for entry in entries.context(|| format!("opendir({dir:?})"))? {
+                let entry = entry.context(|| format!("readdir({dir:?})"))?;
+                names.extend(entry.file_name().into_string());
+            }
+        }
+    }
+    names.sort();
+    Ok(names)
+}

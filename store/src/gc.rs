@@ -1,0 +1,133 @@
+//! What nothing refers to any more: blobs and layers of no image and no container, and what killed
+//! writers left in `tmp/`. A prune holds the store's lock alone, so no writer is half-way.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use coracle_sys::file;
+use coracle_sys::{Context, Result};
+
+use crate::digest::Digest;
+use crate::image::{Descriptor, ImageConfig, Index, Manifest, media_type};
+use crate::layer::key;
+use crate::lock::Lock;
+use crate::read::{Store, read_index};
+use crate::write::chain_id;
+
+/// What a prune took away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Blobs.
+    pub blobs: usize,
+    /// Applied layers.
+    pub layers: usize,
+    /// Left-overs of `tmp/`.
+    pub temps: usize,
+    /// Bytes of the blobs. Those of layers are not counted.
+    pub bytes: u64,
+}
+
+/// What is in use.
+#[derive(Default)]
+struct Used {
+    blobs: HashSet<Digest>,
+    layers: HashSet<String>,
+}
+
+impl Store {
+    /// Remove what no image and no container uses, waiting until no one writes.
+    pub fn prune(&self) -> Result<Pruned> {
+        if self.main().driver().is_none() {
+            return Ok(Pruned::default());
+        }
+        let _alone = Lock::exclusive(&self.main().lock())?;
+        self.prune_alone().context(|| format!("prune the store {:?}", self.main().root()))
+    }
+
+    fn prune_alone(&self) -> Result<Pruned> {
+        let used = self.used()?;
+        let root = self.main().root();
+        let mut out = Pruned { temps: self.sweep()?, ..Pruned::default() };
+        // Layers first: a layer without its blobs is of use, a blob can be applied again.
+        let layers = self.main().layers(self.driver());
+        for (name, path) in list(&layers)? {
+            if !used.layers.contains(&name) {
+                // It stops being a layer before any of it goes.
+                let doomed = self.main().tmp().join(file::unique_name("gone-"));
+                fs::rename(&path, &doomed).context(|| format!("rename({path:?}, {doomed:?})"))?;
+                file::remove_tree(&doomed)?;
+                out.layers += 1;
+            }
+        }
+        for (name, path) in list(&root.join("blobs/sha256"))? {
+            if Digest::from_hex(&name).is_some_and(|d| used.blobs.contains(&d)) {
+                continue;
+            }
+            out.bytes += path.symlink_metadata().map_or(0, |m| m.len());
+            fs::remove_file(&path).context(|| format!("unlink({path:?})"))?;
+            out.blobs += 1;
+        }
+        Ok(out)
+    }
+
+    /// Remove what killed writers left. Entries that a living one holds stay.
+    pub fn sweep(&self) -> Result<usize> {
+        let mut swept = 0;
+        for (_, path) in list(&self.main().tmp())? {
+            let Ok(Some(lock)) = Lock::try_existing(&path) else { continue };
+            if lock.is_at(&path) {
+                file::remove_tree(&path)?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Follow every entry of the index, and what every container has recorded.
+    fn used(&self) -> Result<Used> {
+        let mut used = Used::default();
+        for d in read_index(self.main())?.manifests {
+            self.mark(&d, &mut used)?;
+        }
+        for container in self.containers()? {
+            let Some(digest) = container.image() else { continue };
+            let path = self.main().blob(&digest);
+            let Ok(size) = path.metadata().map(|m| m.len()) else { continue };
+            let kind = media_type::MANIFEST;
+            self.mark(&Descriptor::new(kind, digest, size), &mut used)?;
+        }
+        Ok(used)
+    }
+
+    fn mark(&self, d: &Descriptor, used: &mut Used) -> Result<()> {
+        if !used.blobs.insert(d.digest) || self.blob_path(&d.digest).is_none() {
+            return Ok(());
+        }
+        if media_type::is_index(&d.media_type) {
+            let index: Index = self.json(d)?;
+            return index.manifests.iter().try_for_each(|d| self.mark(d, used));
+        }
+        // What is not an image is kept whole when its blobs are named as an image's are.
+        let manifest: Manifest = self.json(d)?;
+        used.blobs.insert(manifest.config.digest);
+        used.blobs.extend(manifest.layers.iter().map(|l| l.digest));
+        let config: Result<ImageConfig> = self.json(&manifest.config);
+        let Ok(config) = config else { return Ok(()) };
+        let ids = &config.rootfs.diff_ids;
+        for (n, id) in ids.iter().enumerate() {
+            used.layers.insert(key::alone(id));
+            used.layers.insert(key::stacked(&chain_id(&ids[..n], id)));
+        }
+        Ok(())
+    }
+}
+
+fn list(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir(dir).context(|| format!("opendir({dir:?})"))? {
+        let entry = entry.context(|| format!("readdir({dir:?})"))?;
+        out.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    }
+    Ok(out)
+}

@@ -1,0 +1,373 @@
+//! The JSON of OCI images, with docker's additions to the config. Fields that are not known here
+//! are kept, so that what is read and written again loses nothing. Nothing is fetched or checked.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::digest::Digest;
+
+/// Media types that are read, and those that are written.
+pub mod media_type {
+    /// An image index.
+    pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    /// An image manifest.
+    pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    /// An image config.
+    pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// A layer, not compressed.
+    pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+    /// A layer, compressed by gzip.
+    pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    /// A layer, compressed by zstd.
+    pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+    /// Docker's manifest list.
+    pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    /// Docker's manifest.
+    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// Docker's layer, compressed by gzip.
+    pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// Docker's layer, not compressed.
+    pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+
+    /// Is it a list of manifests, rather than one?
+    pub fn is_index(kind: &str) -> bool {
+        matches!(kind, INDEX | DOCKER_INDEX)
+    }
+}
+
+/// The annotation that names an entry of `index.json`.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// A pointer to a blob.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What the blob is.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Notes, of which [`REF_NAME`] is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// The platform, in an index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// What is not known here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Descriptor {
+    /// A pointer without notes.
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        let media_type = media_type.to_owned();
+        Self { media_type, digest, size, annotations: None, platform: None, extra: Map::new() }
+    }
+
+    /// The name of an entry of `index.json`.
+    pub fn ref_name(&self) -> Option<&str> {
+        Some(self.annotations.as_ref()?.get(REF_NAME)?.as_str())
+    }
+}
+
+/// The machine that an image is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// `amd64`, `arm64`: Go's names.
+    pub architecture: String,
+    /// `linux`.
+    pub os: String,
+    /// `v7` of arm, and the like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// What is not known here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Platform {
+    /// That of this program.
+    pub fn host() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "x86" => "386",
+            "aarch64" => "arm64",
+            "powerpc64" => "ppc64le",
+            other => other,
+        };
+        let variant = (architecture == "arm").then(|| "v7".to_owned());
+        Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant, extra: Map::new() }
+    }
+
+    /// Does an image for `self` run on `host`? A variant that is not named is any.
+    pub fn runs_on(&self, host: &Platform) -> bool {
+        self.os == host.os
+            && self.architecture == host.architecture
+            && (self.variant.is_none()
+                || host.variant.is_none()
+                || self.variant == host.variant
+                || (host.architecture == "arm" && self.variant <= host.variant))
+    }
+}
+
+/// An image index, such as `index.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// Always 2.
+    pub schema_version: u32,
+    /// Its own media type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// The manifests.
+    #[serde(default, deserialize_with = "nullable")]
+    pub manifests: Vec<Descriptor>,
+    /// What is not known here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        let media_type = Some(media_type::INDEX.to_owned());
+        Self { schema_version: 2, media_type, manifests: Vec::new(), extra: Map::new() }
+    }
+}
+
+/// An image manifest: one config, and the layers from the bottom up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// Its own media type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// The config.
+    pub config: Descriptor,
+    /// The layers, bottom first.
+    pub layers: Vec<Descriptor>,
+    /// Notes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// What is not known here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Manifest {
+    /// A manifest of this config and these layers, bottom first.
+    pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        let media_type = Some(media_type::MANIFEST.to_owned());
+        Self { schema_version: 2, media_type, config, layers, annotations: None, extra: Map::new() }
+    }
+}
+
+/// An image's config: the machine, the process, the layers' diff ids, the history.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ImageConfig {
+    /// When it was made, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// `amd64`, `arm64`: Go's names.
+    #[serde(default)]
+    pub architecture: String,
+    /// `linux`.
+    #[serde(default)]
+    pub os: String,
+    /// `v7` of arm, and the like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// The process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<ProcessConfig>,
+    /// The layers.
+    pub rootfs: RootFs,
+    /// How the layers came about, empty ones included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<History>>,
+    /// What is not known here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl ImageConfig {
+    /// The process part, empty when the config has none.
+    pub fn process(&self) -> ProcessConfig {
+        self.config.clone().unwrap_or_default()
+    }
+}
+
+/// The diff ids of an image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RootFs {
+    /// Always `layers`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The digests of the layers' archives, not compressed, bottom first.
+    #[serde(default, deserialize_with = "nullable")]
+    pub diff_ids: Vec<Digest>,
+}
+
+impl Default for RootFs {
+    fn default() -> Self {
+        Self { kind: "layers".to_owned(), diff_ids: Vec::new() }
+    }
+}
+
+/// One step of an image's history.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// When, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// By which command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// By whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// A remark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// Did it make no layer?
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_layer: Option<bool>,
+    /// What is not known here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// What an image says about its process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ProcessConfig {
+    /// `USER[:GROUP]`, names or numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The ports that it listens on, `80/tcp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposed_ports: Option<BTreeMap<String, Value>>,
+    /// `NAME=VALUE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
+    /// What CMD is passed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// The default command, or the arguments to the entry point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+    /// Paths that become volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<BTreeMap<String, Value>>,
+    /// Where it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The signal that asks it to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
+    /// Docker: seconds until it is killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_timeout: Option<u64>,
+    /// Docker: how to ask whether it is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+    /// Docker: the shell of RUN, CMD and ENTRYPOINT given as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<Vec<String>>,
+    /// Docker: steps for a build on top of this image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_build: Option<Vec<String>>,
+    /// What is not known here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// Docker's HEALTHCHECK. Times are nanoseconds; 0 inherits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Healthcheck {
+    /// `["NONE"]`, `["CMD", ...]` or `["CMD-SHELL", TEXT]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Vec<String>>,
+    /// Between two checks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<i64>,
+    /// How long one may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<i64>,
+    /// How long failures do not count at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_period: Option<i64>,
+    /// Between two checks in that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_interval: Option<i64>,
+    /// Failures in a row until it is unhealthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<i64>,
+    /// What is not known here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// Go writes an empty list as null.
+fn nullable<'de, D, T>(d: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::deserialize(d)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_docker_config_survives_a_round_trip() {
+        let text = r#"{"architecture":"amd64","os":"linux","os.version":"1","docker_version":"20",
+            "config":{"Hostname":"h","Env":["A=b"],"Cmd":null,"Shell":["/bin/bash","-c"],"OnBuild":["RUN x"],
+            "Healthcheck":{"Test":["CMD","true"],"Interval":5,"New":1},"Volumes":{"/v":{}},"Labels":null},
+            "rootfs":{"type":"layers","diff_ids":null},"history":[{"created_by":"x","empty_layer":true}]}"#;
+        let before: Value = serde_json::from_str(text).unwrap();
+        let config: ImageConfig = serde_json::from_str(text).unwrap();
+        let after = serde_json::to_value(&config).unwrap();
+        for path in [
+            "/os.version",
+            "/docker_version",
+            "/config/Hostname",
+            "/config/Shell",
+            "/config/OnBuild",
+            "/config/Healthcheck",
+            "/config/Volumes",
+            "/history",
+        ] {
+            assert_eq!(before.pointer(path), after.pointer(path), "{path}");
+            assert!(after.pointer(path).is_some(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_variant_that_is_not_named_runs_anywhere() {
+        let p = |a: &str, v: Option<&str>| Platform {
+            architecture: a.into(),
+            os: "linux".into(),
+            variant: v.map(Into::into),
+            ..Default::default()
+        };
+        assert!(p("arm64", Some("v8")).runs_on(&p("arm64", None)));
+        assert!(p("arm", Some("v6")).runs_on(&p("arm", Some("v7"))));
+        assert!(!p("arm", Some("v7")).runs_on(&p("arm", Some("v6"))));
+        assert!(!p("amd64", None).runs_on(&p("arm64", None)));
+    }
+}

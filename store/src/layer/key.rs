@@ -1,0 +1,22 @@
+//! Under which name an applied layer is kept. A layer that stands alone is the same in every image,
+//! and is kept by its diff id; one that does not depends on what lies below, and is kept by the
+//! chain id of its stack.
+
+use crate::digest::Digest;
+
+/// The layer's files, inside its directory.
+pub const TREE: &str = "fs";
+
+/// The table of owners that the disk could not hold, inside its directory.
+pub const OWNERS: &str = "owners";
+
+/// The directory of a layer that stands alone.
+pub fn alone(diff_id: &Digest) -> String {
+    diff_id.hex()
+}
+
+/// The directory of a layer that was applied on top of others. The suffix keeps it apart from the
+/// layer of the same digest that stands alone: the chain id of a lowest layer is its diff id.
+pub fn stacked(chain_id: &Digest) -> String {
+    format!("{}.chain", chain_id.hex())
+}

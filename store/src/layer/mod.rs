@@ -1,0 +1,133 @@
+//! Layers: archives of changes, and the directories they are applied to.
+
+pub mod copy;
+pub mod key;
+pub mod pack;
+pub mod tree;
+pub mod unpack;
+pub mod walk;
+pub mod whiteout;
+
+use std::io::{BufRead, BufReader, Read};
+
+use coracle_sys::{Context, Error, Result};
+
+use crate::image::media_type;
+
+/// How a layer's archive is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip, of one or more members.
+    Gzip,
+    /// zstd.
+    Zstd,
+}
+
+impl Compression {
+    /// What a layer's media type says. Other types are refused by name.
+    pub fn of_media_type(kind: &str) -> Result<Self> {
+        match kind {
+            media_type::LAYER | media_type::DOCKER_LAYER => Ok(Self::None),
+            media_type::LAYER_GZIP | media_type::DOCKER_LAYER_GZIP => Ok(Self::Gzip),
+            media_type::LAYER_ZSTD => Ok(Self::Zstd),
+            _ => Err(Error::unsupported(format!("read the layer: its media type {kind:?} is not known"))),
+        }
+    }
+
+    /// What the first bytes look like.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        match bytes {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            _ => Self::None,
+        }
+    }
+}
+
+/// The archive inside a compressed stream. `claimed` is what the media type says: content that
+/// looks otherwise is refused; without it the first bytes decide.
+pub fn decompress<'a>(input: impl Read + 'a, claimed: Option<Compression>) -> Result<Box<dyn Read + 'a>> {
+    let mut input = BufReader::with_capacity(64 * 1024, input);
+    let seen = Compression::of_bytes(input.fill_buf().context(|| "read the layer")?);
+    if let Some(claimed) = claimed
+        && claimed != seen
+    {
+        return Err(Error::invalid(format!(
+            "read the layer: its media type says {claimed:?}, its content is {seen:?}"
+        )));
+    }
+    match seen {
+        Compression::None => Ok(Box::new(input)),
+        Compression::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
+        Compression::Zstd => Err(Error::unsupported("read the layer: zstd compression is not supported yet")),
+    }
+}
+
+/// Whose marks an overlay reads: `trusted.overlay.*` when root of the machine mounts it,
+/// `user.overlay.*` otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    /// `trusted.overlay.*`
+    Trusted,
+    /// `user.overlay.*`
+    User,
+}
+
+impl Marks {
+    /// Those that this process can write: root of the initial user namespace has the trusted ones.
+    pub fn of_this_process() -> Self {
+        let initial = || {
+            std::fs::read_to_string("/proc/self/uid_map")
+                .map_or(true, |m| m.split_whitespace().eq(["0", "0", "4294967295"]))
+        };
+        if nix::unistd::geteuid().is_root() && initial() { Self::Trusted } else { Self::User }
+    }
+
+    /// The attribute that makes a directory hide what is below it.
+    pub fn opaque(self) -> &'static std::ffi::CStr {
+        match self {
+            Self::Trusted => c"trusted.overlay.opaque",
+            Self::User => c"user.overlay.opaque",
+        }
+    }
+}
+
+/// Where the owners of a layer's files go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owners {
+    /// To the files themselves.
+    Disk,
+    /// To a table beside the layer: this process has one id.
+    Table,
+}
+
+impl Owners {
+    /// What this process can do: chown needs root of a namespace with more than one id.
+    pub fn of_this_process() -> Self {
+        let ids: u64 = std::fs::read_to_string("/proc/self/uid_map")
+            .unwrap_or_else(|_| "0 0 4294967295".into())
+            .lines()
+            .filter_map(|l| l.split_whitespace().nth(2)?.parse::<u64>().ok())
+            .sum();
+        if nix::unistd::geteuid().is_root() && ids > 1 { Self::Disk } else { Self::Table }
+    }
+}
+
+/// What an archive may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of all files together, holes included.
+    pub size: u64,
+    /// Entries.
+    pub entries: u64,
+    /// Components of a path.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { size: 256 << 30, entries: 10_000_000, depth: 256 }
+    }
+}

@@ -1,0 +1,65 @@
+//! Locks between processes: flock(2) on a file of the store, released when its holder dies.
+
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use coracle_sys::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+/// A held lock. Dropping it releases it.
+#[derive(Debug)]
+pub struct Lock {
+    _held: Flock<File>,
+}
+
+impl Lock {
+    /// Wait until no one holds `path` exclusively. The file is made when missing.
+    pub fn shared(path: &Path) -> Result<Self> {
+        Self::take(open(path)?, path, FlockArg::LockShared)
+    }
+
+    /// Wait until no one else holds `path`. The file is made when missing.
+    pub fn exclusive(path: &Path) -> Result<Self> {
+        Self::take(open(path)?, path, FlockArg::LockExclusive)
+    }
+
+    /// Hold `path`, a file or directory that exists, or learn that another process does.
+    pub fn try_existing(path: &Path) -> Result<Option<Self>> {
+        let file = File::open(path).context(|| format!("open({path:?})"))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => Ok(Some(Self { _held: held })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, e)) => Err(e).context(|| format!("flock({path:?}, LOCK_EX|LOCK_NB)")),
+        }
+    }
+
+    /// Is the file that was locked still the one at `path`?
+    pub fn is_at(&self, path: &Path) -> bool {
+        match (self._held.metadata(), path.symlink_metadata()) {
+            (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+            _ => false,
+        }
+    }
+
+    fn take(mut file: File, path: &Path, how: FlockArg) -> Result<Self> {
+        loop {
+            match Flock::lock(file, how) {
+                Ok(held) => return Ok(Self { _held: held }),
+                Err((back, Errno::EINTR)) => file = back,
+                Err((_, e)) => return Err(e).context(|| format!("flock({path:?})")),
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .context(|| format!("open({path:?}, O_CREAT)"))
+}

@@ -1,0 +1,131 @@
+//! The store as its callers use it, on a real disk.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use coracle_sys::file::{remove_tree, unique_name};
+
+use crate::image::{ImageConfig, RootFs};
+use crate::layer::pack::{Archive, Content, Meta};
+use crate::{Locations, Store};
+
+/// A store in a directory of its own, gone when dropped.
+struct Scratch {
+    dir: PathBuf,
+    store: Store,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let dir = std::env::temp_dir().join(unique_name("coracle-store-"));
+        let store = Store::open(&Locations { main: dir.join("s"), behind: Vec::new() }).unwrap();
+        Self { dir, store }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = remove_tree(&self.dir);
+    }
+}
+
+fn layer(files: &[(&str, &str)]) -> Archive {
+    let mut a = Archive::new();
+    for (path, text) in files {
+        a.put(path, Meta::new(0o644), Content::Bytes(text.as_bytes().to_vec())).unwrap();
+    }
+    a.put_parents();
+    a
+}
+
+/// Put an image of these layers, bottom first.
+fn put(store: &mut Store, name: &str, layers: &[Archive]) {
+    let tx = store.begin().unwrap();
+    let (mut ids, mut descriptors) = (Vec::new(), Vec::new());
+    for a in layers {
+        let l = tx.put_layer(a, &ids).unwrap();
+        ids.push(l.diff_id);
+        descriptors.push(l.descriptor);
+    }
+    let config = ImageConfig {
+        architecture: crate::image::Platform::host().architecture,
+        os: "linux".into(),
+        rootfs: RootFs { diff_ids: ids, ..Default::default() },
+        ..Default::default()
+    };
+    let manifest = tx.put_image(&config, descriptors).unwrap();
+    tx.tag(name, &manifest).unwrap();
+}
+
+#[test]
+fn an_image_that_was_put_is_found_by_name_and_by_id() {
+    let mut s = Scratch::new();
+    assert!(s.store.resolve("a").is_err());
+    put(&mut s.store, "localhost/a:latest", &[layer(&[("etc/x", "1")]), layer(&[("etc/y", "2")])]);
+    let again = Store::open(&Locations { main: s.dir.join("s"), behind: Vec::new() }).unwrap();
+    let image = again.resolve("a").unwrap();
+    assert_eq!(image.name.as_deref(), Some("localhost/a:latest"));
+    for typed in [image.id().to_string(), image.id().short(), image.manifest_digest.to_string()] {
+        assert_eq!(again.resolve(&typed).unwrap().id(), image.id());
+    }
+    let at = format!("a@{}", image.manifest_digest);
+    assert_eq!(again.resolve(&at).unwrap().id(), image.id());
+    let dirs = again.layer_dirs(&image).unwrap();
+    let read = |n: usize, p: &str| fs::read_to_string(format!("/proc/self/fd/{}/{p}", dirs[n].as_raw_fd()));
+    assert_eq!((read(0, "etc/x").unwrap(), read(1, "etc/y").unwrap()), ("1".into(), "2".into()));
+    assert!(read(1, "etc/x").is_err());
+}
+
+#[test]
+fn a_store_behind_the_first_is_read_and_never_written() {
+    let mut s = Scratch::new();
+    put(&mut s.store, "localhost/a:latest", &[layer(&[("x", "1")])]);
+    let at = Locations { main: s.dir.join("new"), behind: vec![s.dir.join("s")] };
+    let mut both = Store::open(&at).unwrap();
+    let before = fs::metadata(s.dir.join("s/index.json")).unwrap().ino();
+    let image = both.resolve("a").unwrap();
+    assert_eq!(both.layer_dirs(&image).unwrap().len(), 1);
+    let tx = both.begin().unwrap();
+    tx.tag("localhost/b:latest", &image.descriptor).unwrap();
+    drop(tx);
+    assert_eq!(fs::metadata(s.dir.join("s/index.json")).unwrap().ino(), before);
+    assert_eq!(both.resolve("b").unwrap().id(), image.id());
+}
+
+#[test]
+fn what_nothing_uses_is_pruned_and_what_a_container_uses_is_not() {
+    let mut s = Scratch::new();
+    put(&mut s.store, "localhost/a:latest", &[layer(&[("x", "1")])]);
+    put(&mut s.store, "localhost/b:latest", &[layer(&[("x", "1")]), layer(&[("y", "1")])]);
+    let (a, b) = (s.store.resolve("a").unwrap(), s.store.resolve("b").unwrap());
+    s.store.new_container("c1", Some(&b.manifest_digest)).unwrap();
+    let tx = s.store.begin().unwrap();
+    tx.untag("localhost/a:latest").unwrap();
+    tx.untag("localhost/b:latest").unwrap();
+    drop(tx);
+    let pruned = s.store.prune().unwrap();
+    assert_eq!((pruned.blobs, pruned.layers), (2, 0), "a's config and manifest go, the shared layer stays");
+    assert!(s.store.layer_dirs(&b).is_ok() && s.store.layer_dirs(&a).is_ok());
+    s.store.remove_container("c1").unwrap();
+    let pruned = s.store.prune().unwrap();
+    assert_eq!((pruned.blobs, pruned.layers), (4, 2));
+    assert!(s.store.layer_dirs(&a).is_err());
+}
+
+#[test]
+fn a_name_belongs_to_one_living_container() {
+    let mut s = Scratch::new();
+    s.store.new_container("abc1", None).unwrap();
+    s.store.new_container("abd2", None).unwrap();
+    s.store.claim_name("web", "abc1").unwrap();
+    assert!(s.store.claim_name("web", "abd2").unwrap_err().to_string().contains("abc1 has that name"));
+    assert_eq!(s.store.find_container("web").unwrap().id, "abc1");
+    assert_eq!(s.store.find_container("abd").unwrap().id, "abd2");
+    assert!(s.store.find_container("ab").is_err());
+    assert!(s.store.find_container("../s").is_err());
+    s.store.remove_container("abc1").unwrap();
+    s.store.claim_name("web", "abd2").unwrap();
+    assert_eq!(s.store.find_container("web").unwrap().id, "abd2");
+}
