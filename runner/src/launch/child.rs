@@ -18,7 +18,7 @@ use super::{Setup, image};
 use crate::namespaces::{Entrance, Kind as Ns};
 use crate::plan::Plan;
 use crate::process;
-use crate::rootfs::Root;
+use crate::rootfs::{self, Root, Source};
 
 /// Run the container's side. Comes back only with an error.
 pub(super) fn run(plan: &Plan, setup: &Setup<'_>, joins: &[Entrance], channel: &Channel) -> Error {
@@ -34,6 +34,8 @@ struct Entered<'a> {
     plan: &'a Plan,
     setup: &'a Setup<'a>,
     channel: &'a Channel,
+    /// The layers, where they were mounted from outside.
+    stack: Option<OwnedFd>,
 }
 
 /// In the container's root; nothing of the host can be reached by path any more.
@@ -55,9 +57,13 @@ impl<'a> Entered<'a> {
         if plan.die_with_parent {
             die_with_parent(channel)?;
         }
+        let mut stack = None;
         if plan.maps.is_some() {
             match channel.receive()? {
-                Message::Mapped => become_root_inside()?,
+                Message::Mapped(mounted) => {
+                    stack = mounted;
+                    become_root_inside()?;
+                }
                 _ => return Err(Error::new(Kind::System, "the runner is gone")),
             }
         }
@@ -68,10 +74,10 @@ impl<'a> Entered<'a> {
         for entrance in joins.iter().filter(|e| !matches!(e.kind(), Ns::User | Ns::Pid)) {
             entrance.enter()?;
         }
-        Ok(Self { plan, setup, channel })
+        Ok(Self { plan, setup, channel, stack })
     }
 
-    fn root(self) -> Result<Confining<'a>> {
+    fn root(mut self) -> Result<Confining<'a>> {
         let plan = self.plan;
         if let Some(name) = &plan.hostname {
             sethostname(name).context(|| format!("sethostname({name:?})"))?;
@@ -83,7 +89,10 @@ impl<'a> Entered<'a> {
             sys::loopback_up().context(|| "bring up the loopback device")?;
         }
         umask(Mode::empty());
-        let stack = self.setup.mount_stack(&plan.root)?;
+        let stack = match (self.stack.take(), &plan.root.source) {
+            (None, Source::Layers(layers)) => Some(rootfs::stack::mount(layers, None)?),
+            (stack, _) => stack,
+        };
         let root = plan.root.attach(stack)?;
         let mut dev = None;
         for mount in &plan.mounts {

@@ -10,15 +10,18 @@ mod wire;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use coracle_sys::idmap::{Maps, Range};
 use coracle_sys::process::{self as process_sys, Cloned, Ended};
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
 use crate::namespaces::{self, Entrance, Kind as Ns};
 use crate::plan::Plan;
 use crate::process::{self, exec_error};
-use crate::rootfs;
+use crate::rootfs::stack::{self, Ids};
+use crate::rootfs::{Layers, Source};
 
 use wire::{Channel, Message};
 
@@ -35,10 +38,6 @@ pub struct Setup<'a> {
 impl Setup<'_> {
     fn enter_cgroups(&self) -> Result<()> {
         Ok(())
-    }
-
-    fn mount_stack(&self, _root: &rootfs::Plan) -> Result<Option<OwnedFd>> {
-        Ok(None)
     }
 }
 
@@ -150,14 +149,33 @@ impl Starting {
         self.pidfd.as_fd()
     }
 
+    /// Write the maps of a new user namespace; with the right to it, also mount the layers from
+    /// here: inside, overlay does not see the marks of deleted files.
     fn map_ids(&self, plan: &Plan) -> Result<()> {
         let Some(maps) = &plan.maps else { return Ok(()) };
-        let write = || -> Result<()> {
+        let map = || -> Result<()> {
             maps.write(nix::unistd::Pid::from_raw(self.pid))
                 .context(|| "map the ids of the user namespace")?;
-            self.channel.send(&Message::Mapped)
+            let stack = match &plan.root.source {
+                Source::Layers(layers) if !layers.userxattr => Some(self.mount_mapped(layers, maps)?),
+                _ => None,
+            };
+            self.channel.send(&Message::Mapped(stack))
         };
-        write().inspect_err(|_| self.kill())
+        map().inspect_err(|_| self.kill())
+    }
+
+    fn mount_mapped(&self, layers: &Layers, maps: &Maps) -> Result<OwnedFd> {
+        let path = format!("/proc/{}/ns/user", self.pid);
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let namespace = nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty())
+            .context(|| format!("open({path:?}, O_RDONLY)"))?;
+        let outside = |ranges: &[Range]| {
+            let root = ranges.iter().find(|r| r.inside == 0);
+            root.map(|r| r.outside).ok_or_else(|| Error::invalid("the user namespace has no root"))
+        };
+        let ids = Ids { namespace: namespace.as_fd(), uid: outside(&maps.uids)?, gid: outside(&maps.gids)? };
+        stack::mount(layers, Some(ids))
     }
 
     /// Wait until all is set up; with [`Setup::hold`] that is where it stops.

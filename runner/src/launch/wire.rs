@@ -30,15 +30,17 @@ pub(super) enum Message {
     Console(OwnedFd),
     /// Child to parent: all is set up, say go.
     Ready,
-    /// Parent to child: the ids are mapped and the cgroups entered.
-    Mapped,
+    /// Parent to child: the ids are mapped and the cgroups entered; the layers, where they had to be
+    /// mounted from outside.
+    Mapped(Option<OwnedFd>),
     /// Parent to child: execute the command.
     Go,
     /// The other end is gone.
     End,
 }
 
-const LONGEST: usize = 16 * 1024;
+/// Longer errors are cut; a start does not pay for a buffer that only they need.
+const LONGEST: usize = 4096;
 
 /// Both ends, close-on-exec.
 pub(super) fn pair() -> Result<(Channel, Channel)> {
@@ -65,7 +67,8 @@ impl Channel {
             }
             Message::Console(fd) => with_fd(b"C", fd),
             Message::Ready => plain(b"R"),
-            Message::Mapped => plain(b"M"),
+            Message::Mapped(Some(fd)) => with_fd(b"M", fd),
+            Message::Mapped(None) => plain(b"M"),
             Message::Go => plain(b"G"),
             // Only init says the one, and closing says the other.
             Message::ExecFailed(_) | Message::End => Ok(0),
@@ -117,7 +120,7 @@ fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Message {
     match (bytes, fd) {
         ([], None) => Message::End,
         (b"R", None) => Message::Ready,
-        (b"M", None) => Message::Mapped,
+        (b"M", stack) => Message::Mapped(stack),
         (b"G", None) => Message::Go,
         (b"C", Some(fd)) => Message::Console(fd),
         ([b'P', pid @ ..], Some(fd)) => match pid.try_into() {
@@ -192,7 +195,7 @@ mod tests {
 
     #[test]
     fn whatever_the_container_sends_is_only_a_message() {
-        for bytes in [&b"P"[..], b"C", b"PPPPPP", b"Z", b"EE", &[0xff; 9000]] {
+        for bytes in [&b"P"[..], b"C", b"PPPPPP", b"Z", b"EE", &[0xff; 4000]] {
             assert!(matches!(decode(bytes, None), Message::Failed(_)), "{bytes:?}");
         }
         let enoent = 2i32.to_ne_bytes();
