@@ -81,8 +81,9 @@ fn by_descriptor(layers: &[impl AsFd], top: Option<Top<'_>>, options: Options) -
     fs.mount(options.attrs)
 }
 
-/// What must not be left to the kernel's build.
-const PINNED: [(&str, &str); 3] = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
+/// What must not be left to the kernel's build. `nofollow` is `off` without exception, and the one
+/// value that is allowed together with `userxattr`.
+const PINNED: [(&str, &str); 3] = [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")];
 
 /// Did the kernel refuse the way of asking, rather than what was asked?
 fn wants_older_way(e: &Error) -> bool {
