@@ -1,0 +1,160 @@
+//! Inside other containers: docker's, with its default options and privileged, and rootless podman's. The
+//! daemon is this test's own, on a socket and a data folder of its own, and ends with it. What the kernel
+//! permits there works; for what it does not there is one plain sentence.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use coracle_tests::binaries::runner;
+use coracle_tests::bundle::base;
+use coracle_tests::rootfs::busybox;
+use coracle_tests::{Cmd, Output, Privilege, Scratch, eventually, need};
+
+/// The archive of an outer image: a busybox, our runner, and a bundle to run inside.
+fn outer_image(scratch: &Scratch) -> PathBuf {
+    let outer = scratch.mkdir("outer");
+    busybox(&outer).expect("busybox");
+    std::fs::copy(runner(), outer.join("bin/runner")).expect("copy the runner");
+    busybox(&scratch.mkdir("outer/bundle/rootfs")).expect("busybox");
+    let config = base(&["sh", "-c", "echo \"inner $$ $(hostname)\"; id -u"]);
+    std::fs::write(outer.join("bundle/config.json"), config.to_string()).expect("write config.json");
+    let archive = scratch.join("outer.tar");
+    Cmd::new("tar").arg("-C").arg(&outer).arg("-cf").arg(&archive).arg(".").ok();
+    archive
+}
+
+/// What runs inside.
+const NEST: &str = "outer:1 runner --root /tmp/state run --bundle /bundle inner";
+
+/// It ran, in namespaces of its own.
+#[track_caller]
+fn ran(out: &Output) {
+    assert!(out.code() == 0 && out.stdout.contains("inner 1 bundle\n0"), "{out}");
+}
+
+/// Either it ran, or it said in one line of its own what is not to be had.
+#[track_caller]
+fn ran_or_said_why(out: &Output) {
+    if out.code() == 0 {
+        return ran(out);
+    }
+    let said: Vec<&str> = out.stderr.lines().filter(|l| l.starts_with("runner: ")).collect();
+    assert!(out.code() == 125 && said.len() == 1 && out.stdout.is_empty(), "{out}");
+    eprintln!("inside: {}", said[0]);
+}
+
+struct Daemon {
+    child: Child,
+    socket: String,
+    scratch: Scratch,
+}
+
+impl Daemon {
+    /// A dockerd without networks, so that nothing of the machine's firewall is touched.
+    fn start() -> Self {
+        let scratch = Scratch::new("docker");
+        let socket = format!("unix://{}", scratch.join("sock").display());
+        let log = std::fs::File::create(scratch.join("log")).expect("make the log");
+        let child = Command::new(coracle_tests::peer("dockerd").expect("need(Peer) comes first"))
+            .arg("--data-root")
+            .arg(scratch.join("data"))
+            .arg("--exec-root")
+            .arg(scratch.join("exec"))
+            .arg("--pidfile")
+            .arg(scratch.join("pid"))
+            .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "-H", &socket])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("share the log"))
+            .stderr(log)
+            .spawn()
+            .expect("start dockerd");
+        let daemon = Self { child, socket, scratch };
+        eventually("dockerd answers", || daemon.docker("version").run().code() == 0);
+        daemon
+    }
+
+    fn docker(&self, words: &str) -> Cmd {
+        Cmd::new("docker").args(["-H", &self.socket]).words(words)
+    }
+
+    fn import(&self, archive: &Path) {
+        self.docker("import").arg(archive).arg("outer:1").ok();
+    }
+
+    fn nest(&self, flags: &str) -> Output {
+        self.docker("run --rm --network none").words(flags).words(NEST).run()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
+        let _ = &self.scratch;
+    }
+}
+
+/// `--privileged`, or the next best where this machine lacks a capability that docker would give.
+fn privileged() -> &'static str {
+    let status = std::fs::read_to_string("/proc/self/status").expect("read the status");
+    let bounding = status.lines().find_map(|l| l.strip_prefix("CapBnd:\t")).expect("a bounding set");
+    let has_resource = u64::from_str_radix(bounding, 16).expect("hex") & (1 << 24) != 0;
+    match has_resource {
+        true => "--privileged",
+        false => {
+            "--cap-add ALL --cap-drop SYS_RESOURCE --security-opt seccomp=unconfined \
+             --security-opt apparmor=unconfined --security-opt systempaths=unconfined"
+        }
+    }
+}
+
+#[test]
+fn inside_docker_a_container_runs_or_the_reason_is_said() {
+    if !need(Privilege::Root) || !need(Privilege::Peer("busybox")) || !need(Privilege::Peer("dockerd")) {
+        return;
+    }
+    let daemon = Daemon::start();
+    daemon.import(&outer_image(&daemon.scratch));
+    ran(&daemon.nest(privileged()));
+    ran_or_said_why(&daemon.nest(""));
+    ran_or_said_why(&daemon.nest("--user 1000"));
+    ran_or_said_why(&daemon.nest("--cap-drop ALL"));
+}
+
+#[test]
+fn inside_rootless_podman_a_container_runs_or_the_reason_is_said() {
+    if !need(Privilege::Root)
+        || !need(Privilege::UserNamespaces)
+        || !need(Privilege::Peer("busybox"))
+        || !need(Privilege::Peer("podman"))
+        || !need(Privilege::Peer("crun"))
+    {
+        return;
+    }
+    let scratch = Scratch::of_user("podman");
+    let archive = outer_image(&scratch);
+    let user = coracle_tests::privilege::ordinary_user().expect("need(UserNamespaces) comes first");
+    // crun refuses a hybrid cgroup tree: it gets a mount namespace in which v2 is not to be seen.
+    let prepare = "umount /sys/fs/cgroup/unified 2>/dev/null; mount --make-rshared /; exec \"$@\"";
+    let podman = |words: &str| {
+        Cmd::new("unshare")
+            .args(["-m", "sh", "-c", prepare, "sh", "runuser", "-u", &user.name, "--", "podman"])
+            .args(["--runtime", "crun", "--cgroup-manager", "cgroupfs", "--events-backend", "none", "--root"])
+            .arg(scratch.join("store"))
+            .arg("--runroot")
+            .arg(scratch.join("run"))
+            .words(words)
+            .env("HOME", scratch.path())
+            .env("XDG_RUNTIME_DIR", scratch.join("xdg"))
+            .dir("/")
+    };
+    let xdg = scratch.mkdir("xdg");
+    std::os::unix::fs::chown(xdg, Some(user.uid), Some(user.gid)).expect("chown");
+    podman("import -q").arg(&archive).arg("outer:1").ok();
+    let nest =
+        |flags: &str| podman("run --rm --network none --cgroups disabled").words(flags).words(NEST).run();
+    ran(&nest("--privileged"));
+    ran_or_said_why(&nest(""));
+    ran_or_said_why(&nest("--cap-drop ALL"));
+}
