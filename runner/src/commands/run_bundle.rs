@@ -67,7 +67,7 @@ pub fn run<T>(
 
 /// The state is written while the child sets itself up.
 fn start(plan: &Plan, states: &States, bundle: PathBuf) -> Result<Container> {
-    let setup = Setup { init: init_image(), hold: false, seccomp: None };
+    let setup = Setup { init: init_image(), ..Setup::default() };
     let starting = launch::spawn(plan, &setup)?;
     let record = || {
         states.write(&State {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use coracle_sys::{Context, Error, Kind, Result, mount as mounts_sys, process as sys};
 use nix::fcntl::OFlag;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, umask};
@@ -70,7 +71,12 @@ impl<'a> Entered<'a> {
         // Limits and the score name our own /proc entry, which is closed to us once we cannot be traced.
         plan.process.set_limits()?;
         prctl::set_dumpable(false).context(|| "prctl(PR_SET_DUMPABLE, 0)")?;
-        setup.enter_cgroups()?;
+        if plan.maps.is_none() {
+            setup.enter_cgroups(None)?;
+        }
+        if setup.has_cgroups() && plan.namespaces.makes(Ns::Cgroup) {
+            unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "unshare(CLONE_NEWCGROUP)")?;
+        }
         for entrance in joins.iter().filter(|e| !matches!(e.kind(), Ns::User | Ns::Pid)) {
             entrance.enter()?;
         }

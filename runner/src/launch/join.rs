@@ -55,7 +55,7 @@ fn enter(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>, channel: &Channel)
     process_sys::close_on_exec_from(3 + plan.preserve_fds)?;
     // Both name our own entry in the host's /proc, or need rights over the host.
     plan.process.set_limits()?;
-    setup.enter_cgroups()?;
+    setup.enter_cgroups(None)?;
     let flags: CloneFlags = target.namespaces.iter().map(|k| k.flag()).collect();
     setns(target.pidfd, flags)
         .context(|| format!("setns(pidfd, {flags:?})"))

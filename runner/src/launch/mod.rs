@@ -25,7 +25,8 @@ use crate::rootfs::{Layers, Source};
 
 use wire::{Channel, Message};
 
-/// What a start needs beside the plan: open things, and bytes.
+/// What a start needs beside the plan: open things, bytes, and what to call at its moment.
+#[derive(Clone, Copy, Default)]
 pub struct Setup<'a> {
     /// Our init's executable.
     pub init: &'a [u8],
@@ -33,11 +34,20 @@ pub struct Setup<'a> {
     pub hold: bool,
     /// Installs the filter; the last thing that happens before the command is executed.
     pub seccomp: Option<&'a dyn Fn() -> Result<()>>,
+    /// The cgroup v2 to be born in.
+    pub born_in: Option<BorrowedFd<'a>>,
+    /// Enters the container's cgroups: this process, or, where the child has no right to, the child
+    /// by its pid.
+    pub enter_cgroups: Option<&'a dyn Fn(Option<i32>) -> Result<()>>,
 }
 
 impl Setup<'_> {
-    fn enter_cgroups(&self) -> Result<()> {
-        Ok(())
+    fn has_cgroups(&self) -> bool {
+        self.born_in.is_some() || self.enter_cgroups.is_some()
+    }
+
+    fn enter_cgroups(&self, pid: Option<i32>) -> Result<()> {
+        self.enter_cgroups.map_or(Ok(()), |enter| enter(pid).context(|| "enter the container's cgroups"))
     }
 }
 
@@ -61,12 +71,17 @@ pub struct Container {
 pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
     let joins = namespaces::open_all(&plan.namespaces)?;
     let (ours, theirs) = wire::pair()?;
-    let flags = plan.namespaces.flags().bits() as u32 as u64;
+    let mut flags = plan.namespaces.flags();
+    if setup.has_cgroups() {
+        // A cgroup namespace shows the group of its maker: it is made once the group is entered.
+        flags.remove(CloneFlags::CLONE_NEWCGROUP);
+    }
+    let flags = flags.bits() as u32 as u64;
     let through_helper = joins.iter().any(|e| matches!(e.kind(), Ns::User | Ns::Pid));
     let (pid, pidfd) = if through_helper {
         spawn_inside(plan, setup, &joins, flags, &ours, theirs)?
     } else {
-        match process_sys::clone(flags, None).map_err(explain_clone)? {
+        match process_sys::clone(flags, setup.born_in).map_err(explain_clone)? {
             Cloned::Child => {
                 drop(ours);
                 become_container(plan, setup, &joins, &theirs)
@@ -78,7 +93,7 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
         }
     };
     let starting = Starting::new(pid, pidfd, ours, &plan.process);
-    starting.map_ids(plan)?;
+    starting.map_ids(plan, setup)?;
     Ok(starting)
 }
 
@@ -101,7 +116,7 @@ fn spawn_inside(
                     entrance.enter()?;
                 }
                 let flags = flags | CloneFlags::CLONE_PARENT.bits() as u32 as u64;
-                match process_sys::clone(flags, None).map_err(explain_clone)? {
+                match process_sys::clone(flags, setup.born_in).map_err(explain_clone)? {
                     Cloned::Child => become_container(plan, setup, joins, &theirs),
                     Cloned::Parent { pid, pidfd } => theirs.send(&Message::Pid(pid, pidfd)),
                 }
@@ -151,11 +166,12 @@ impl Starting {
 
     /// Write the maps of a new user namespace; with the right to it, also mount the layers from
     /// here: inside, overlay does not see the marks of deleted files.
-    fn map_ids(&self, plan: &Plan) -> Result<()> {
+    fn map_ids(&self, plan: &Plan, setup: &Setup<'_>) -> Result<()> {
         let Some(maps) = &plan.maps else { return Ok(()) };
         let map = || -> Result<()> {
             maps.write(nix::unistd::Pid::from_raw(self.pid))
                 .context(|| "map the ids of the user namespace")?;
+            setup.enter_cgroups(Some(self.pid))?;
             let stack = match &plan.root.source {
                 Source::Layers(layers) if !layers.userxattr => Some(self.mount_mapped(layers, maps)?),
                 _ => None,
