@@ -8,6 +8,9 @@ pub mod unpack;
 pub mod walk;
 pub mod whiteout;
 
+#[cfg(test)]
+mod tests;
+
 use std::io::{BufRead, BufReader, Read};
 
 use coracle_sys::{Context, Error, Result};

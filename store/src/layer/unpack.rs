@@ -96,6 +96,11 @@ pub fn unpack(input: impl Read, root: OwnedFd, lowers: Vec<OwnedFd>, options: Op
         opaque_root: false,
         buf: vec![0; 128 * 1024],
     };
+    // A root that the archive does not name is plain, and the same every time.
+    if !options.plain {
+        let plain = DirMeta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0), xattrs: Vec::new() };
+        layer.dirs.insert(Vec::new(), plain);
+    }
     while let Some(entry) = walk.next_entry()? {
         layer
             .apply(&entry, &mut walk)
@@ -144,6 +149,12 @@ impl Layer {
         if name == b".." {
             return Err(Error::invalid("read the archive: an entry's name ends in .."));
         }
+        if components.iter().any(|c| matches!(whiteout::read(c), Ok(Meaning::Nothing))) {
+            return Ok(());
+        }
+        if components[1..].iter().any(|c| c.starts_with(whiteout::PREFIX)) {
+            return Err(Error::invalid("read the archive: something lies below a whiteout"));
+        }
         if components.len() > self.options.limits.depth {
             let most = self.options.limits.depth;
             return Err(Error::invalid(format!("read the archive: a path deeper than {most}")));
@@ -171,8 +182,27 @@ impl Layer {
         let place = self.tree.dir(raw, Missing::Make)?;
         self.take_implied()?;
         let place = place.ok_or_else(|| Error::invalid("read the archive: an entry without a parent"))?;
+        self.keep_attributes(&place)?;
         self.parent = Some((raw.to_vec(), place.clone()));
         Ok(place)
+    }
+
+    /// With a copying driver: a directory from below that is about to change inside looks as before
+    /// at the end.
+    fn keep_attributes(&mut self, place: &Place) -> Result<()> {
+        if !self.options.plain || self.dirs.contains_key(&place.path) {
+            return Ok(());
+        }
+        let st = nix::sys::stat::fstat(&*place.dir).context(|| "fstat()")?;
+        let meta = DirMeta {
+            mode: st.st_mode & 0o7777,
+            uid: st.st_uid.into(),
+            gid: st.st_gid.into(),
+            mtime: (st.st_mtime, st.st_mtime_nsec as u32),
+            xattrs: Vec::new(),
+        };
+        self.dirs.insert(place.path.clone(), meta);
+        Ok(())
     }
 
     /// Directories that were made on the way look as they do below, else plain.
@@ -490,6 +520,7 @@ impl Layer {
         let place = self.tree.dir(parent, Missing::Follow)?;
         self.take_implied()?;
         let Some(place) = place else { return Ok(()) };
+        self.keep_attributes(&place)?;
         let os = OsStr::from_bytes(name);
         let dir = place.dir.as_fd();
         let path = [&place.path[..], &[name.to_vec()]].concat();
@@ -512,6 +543,7 @@ impl Layer {
         let place = self.tree.dir(dir, Missing::Make)?;
         self.take_implied()?;
         let Some(place) = place else { return Ok(()) };
+        self.keep_attributes(&place)?;
         if self.options.plain {
             for name in super::tree::list(place.dir.as_fd())? {
                 let path = [&place.path[..], std::slice::from_ref(&name)].concat();
