@@ -188,6 +188,23 @@ impl Plan {
         Ok(())
     }
 
+    /// Let the user open its own streams again, as `/dev/stderr`: its terminal, and pipes, which are
+    /// nobody else's. A file that the caller redirected to stays the caller's.
+    pub fn own_streams(&self) {
+        use std::os::fd::AsFd;
+        if self.uid == 0 {
+            return;
+        }
+        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+            let kind = nix::sys::stat::fstat(stream).map_or(0, |s| s.st_mode & libc::S_IFMT);
+            if kind == libc::S_IFIFO || kind == libc::S_IFCHR && self.terminal.is_some() {
+                // A convenience: in a user namespace that does not know the owner it cannot be had.
+                let _ = nix::unistd::fchown(stream, Some(Uid::from_raw(self.uid)), None);
+            }
+        }
+    }
+
     /// Become the user. Capabilities stay permitted until they are set, which comes next.
     pub fn become_user(&self) -> Result<()> {
         let groups: Vec<Gid> = self.groups.iter().map(|g| Gid::from_raw(*g)).collect();

@@ -10,12 +10,10 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{
-    Gid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, setgroups, sethostname, setresgid, setresuid, setsid,
-};
+use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid};
 
 use super::wire::{Channel, Message};
-use super::{Setup, image};
+use super::{Setup, image, tty};
 use crate::namespaces::{Entrance, Kind as Ns};
 use crate::plan::Plan;
 use crate::process;
@@ -112,8 +110,8 @@ impl<'a> Entered<'a> {
         self.make_cwd(&root)?;
         plan.hidden.apply(&root)?;
         setsid().context(|| "setsid()")?;
-        if let Some(tty) = terminal {
-            enter_terminal(tty, plan.process.terminal.unwrap_or_default())?;
+        if let Some(terminal) = terminal {
+            tty::enter(terminal, plan.process.terminal.unwrap_or_default())?;
         }
         plan.root.enter(&root)?;
         Ok(Confining {
@@ -140,14 +138,13 @@ impl<'a> Entered<'a> {
         }
         let make = || -> Result<OwnedFd> {
             let ptmx = root.open_read_write(Path::new("/dev/pts/ptmx"))?;
-            let peer = sys::pty_peer(ptmx.as_fd())?;
+            let peer = tty::make(ptmx, self.channel)?;
             let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let mode = Mode::from_bits_truncate(0o600);
             let console = nix::fcntl::openat(&dev, "console", flags, mode)
                 .context(|| "openat(\"/dev/console\", O_CREAT|O_NOFOLLOW)")?;
             let tree = mounts_sys::clone_tree(peer.as_fd(), Path::new(""), false)?;
             mounts_sys::attach(tree.as_fd(), console.as_fd())?;
-            self.channel.send(&Message::Console(ptmx))?;
             Ok(peer)
         };
         make().context(|| "make the container's terminal").map(Some)
@@ -202,6 +199,7 @@ impl<'a> Confining<'a> {
                 other => other?,
             }
         }
+        process.own_streams();
         let early = process.enter_cwd();
         process.capabilities.limit_bounding()?;
         process.become_user()?;
@@ -269,16 +267,6 @@ pub(super) fn become_root_inside() -> Result<()> {
     // Denied in a namespace of one id: there are no groups to lose then.
     let _ = setgroups(&[]);
     setresuid(uid, uid, uid).context(|| "setresuid(0, 0, 0)").context(|| "become root in the user namespace")
-}
-
-pub(super) fn enter_terminal(tty: OwnedFd, (rows, columns): (u16, u16)) -> Result<()> {
-    if (rows, columns) != (0, 0) {
-        sys::set_window_size(tty.as_fd(), rows, columns)?;
-    }
-    sys::set_controlling_terminal(tty.as_fd())?;
-    dup2_stdin(&tty).context(|| "dup2(tty, 0)")?;
-    dup2_stdout(&tty).context(|| "dup2(tty, 1)")?;
-    dup2_stderr(&tty).context(|| "dup2(tty, 2)")
 }
 
 /// The command starts with no signal blocked; std ignores SIGPIPE, and the command is not to.

@@ -1,16 +1,16 @@
 //! A further process in a container that runs: `exec`. It enters by the container's pidfd, so that
 //! what is entered is what was found, and it can be neither traced nor read before it has.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use coracle_sys::process::{self as process_sys, Cloned};
-use coracle_sys::{Context, Error, Kind, Result};
+use coracle_sys::{Context, Error, Result};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 
-use super::child::{Confining, enter_terminal};
+use super::child::Confining;
 use super::wire::{self, Channel, Message};
-use super::{Setup, Starting};
+use super::{Setup, Starting, tty};
 use crate::namespaces::Kind as Ns;
 use crate::process;
 
@@ -77,7 +77,7 @@ fn enter(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>, channel: &Channel)
 fn run(plan: &Plan, setup: &Setup<'_>, channel: &Channel) -> Result<Error> {
     nix::unistd::setsid().context(|| "setsid()")?;
     if let Some(size) = plan.process.terminal {
-        enter_terminal(open_terminal(channel)?, size)?;
+        tty::enter(open_terminal(channel)?, size)?;
     }
     Confining {
         process: &plan.process,
@@ -101,13 +101,7 @@ fn open_terminal(channel: &Channel) -> Result<OwnedFd> {
             .flags(flags)
             .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         let ptmx = openat2(&root, "dev/pts/ptmx", how).context(|| "openat2(\"/dev/pts/ptmx\", O_RDWR)")?;
-        let magic = nix::sys::statfs::fstatfs(&ptmx).context(|| "fstatfs(ptmx)")?.filesystem_type();
-        if magic != nix::sys::statfs::DEVPTS_SUPER_MAGIC {
-            return Err(Error::new(Kind::Denied, "the container's /dev/pts is not a devpts"));
-        }
-        let peer = process_sys::pty_peer(ptmx.as_fd())?;
-        channel.send(&Message::Console(ptmx))?;
-        Ok(peer)
+        tty::make(ptmx, channel)
     };
     make().context(|| "make a terminal in the container")
 }

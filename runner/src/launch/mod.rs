@@ -6,6 +6,7 @@ mod child;
 mod image;
 pub mod join;
 mod sys;
+mod tty;
 mod wire;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
