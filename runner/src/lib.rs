@@ -2,7 +2,9 @@
 //! calls -> a report. The binary is a thin `main` over this library.
 
 pub mod caps;
+pub mod cgroups;
 pub mod commands;
+pub mod devfilter;
 pub mod devices;
 pub mod embedded;
 pub mod host;

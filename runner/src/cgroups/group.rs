@@ -1,0 +1,330 @@
+//! A container's groups, for real: made, entered, changed, removed. What goes where was decided in
+//! the plan.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use coracle_sys::{Context, Error, Kind, Result};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::layout::Layout;
+use super::plan::{self, Group, Plan, Write};
+use crate::devfilter;
+use crate::spec::resources::LinuxResources;
+
+/// How long a group may stay busy after its last process is gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The groups of a container.
+#[derive(Debug)]
+pub struct Cgroup {
+    plan: Plan,
+    unified: Option<OwnedFd>,
+}
+
+impl Plan {
+    /// Make the groups. On an error none of them is left.
+    pub fn create(&self) -> Result<Cgroup> {
+        let mut cgroup = Cgroup { plan: self.clone(), unified: None };
+        for n in 0..cgroup.plan.groups.len() {
+            if let Err(e) = cgroup.make(n) {
+                // Never the group that was there before, and held others' processes.
+                cgroup.plan.groups.truncate(if e.kind() == Kind::Exists { n } else { n + 1 });
+                let _ = cgroup.remove();
+                return Err(e);
+            }
+        }
+        Ok(cgroup)
+    }
+}
+
+impl Cgroup {
+    /// The groups that another process made from this plan.
+    pub fn open(plan: Plan) -> Result<Self> {
+        let unified = plan.groups.iter().find(|g| g.unified).map(|g| open_dir(&g.dir)).transpose()?;
+        Ok(Self { plan, unified })
+    }
+
+    /// The plan, with what was dropped while it was carried out.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(super) fn groups(&self) -> &[Group] {
+        &self.plan.groups
+    }
+
+    fn make(&mut self, n: usize) -> Result<()> {
+        let group = self.plan.groups[n].clone();
+        make_directories(&group).context(|| format!("make the cgroup {}", group.dir.display()))?;
+        if group.controllers.iter().any(|c| c == "cpuset") && !group.unified {
+            inherit_cpuset(&group)?;
+        }
+        for write in &group.writes {
+            match write_limit(&group, write) {
+                Ok(()) => {}
+                Err(e) if self.plan.best_effort => self.plan.dropped.push(e.to_string()),
+                Err(e) => return Err(e),
+            }
+        }
+        if group.unified {
+            let dir = open_dir(&group.dir)?;
+            if let Some(rules) = &group.devices {
+                devfilter::attach(rules, dir.as_fd())?;
+            }
+            self.unified = Some(dir);
+        }
+        Ok(())
+    }
+
+    /// The v2 group's directory, to be born in (`CLONE_INTO_CGROUP`).
+    pub fn v2_dir_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.unified.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Put a process into every group.
+    pub fn enter(&self, pid: i32) -> Result<()> {
+        self.plan.groups.iter().try_for_each(|g| enter(g, pid))
+    }
+
+    /// Put the calling process into every v1 group. On v2 it is born there. A new cgroup namespace
+    /// comes after this: its root is where the process is when it is made.
+    pub fn enter_self(&self) -> Result<()> {
+        self.plan.groups.iter().filter(|g| !g.unified).try_for_each(|g| enter(g, 0))
+    }
+
+    /// Change limits while the container runs. A controller that it was started without is an error.
+    pub fn set(&self, resources: &LinuxResources, layout: &Layout) -> Result<()> {
+        if !resources.devices.is_empty() {
+            return Err(Error::unsupported("change the device rules of a running container"));
+        }
+        let wanted = plan::Request {
+            id: "",
+            path: Some("/update"),
+            resources: Some(resources),
+            lifetime: plan::Lifetime::ForegroundRun,
+            best_effort: false,
+            user_namespace: false,
+        };
+        plan::plan(&wanted, layout)?;
+        let mut writes: Vec<(&Group, Write)> = Vec::new();
+        for limit in plan::limits(resources, layout)? {
+            let holds = |g: &&Group| {
+                g.controllers.contains(&limit.controller) || (g.unified && limit.controller == "cgroup")
+            };
+            let Some(group) = self.plan.groups.iter().find(holds) else {
+                return Err(Error::unsupported(format!(
+                    "set {}: the container was started without the cgroup controller {}",
+                    limit.file, limit.controller
+                )));
+            };
+            writes.push((group, limit.write()));
+        }
+        self.check_usage(resources)?;
+        swap_first_when_raising(&mut writes);
+        // A shorter period may not fit the old quota: then it is written once more after the new one.
+        let mut again = Vec::new();
+        for (group, write) in &writes {
+            match write_limit(group, write) {
+                Err(e) if e.errno() == Some(Errno::EINVAL) && write.file == "cpu.cfs_period_us" => {
+                    again.push((group, write))
+                }
+                other => other?,
+            }
+        }
+        again.into_iter().try_for_each(|(group, write)| write_limit(group, write))
+    }
+
+    /// `checkBeforeUpdate`: v2 would rather kill than refuse a limit below what is in use.
+    fn check_usage(&self, resources: &LinuxResources) -> Result<()> {
+        let Some(memory) = resources.memory.as_ref().filter(|m| m.check_before_update == Some(true)) else {
+            return Ok(());
+        };
+        match (memory.limit, self.stats().memory) {
+            (Some(limit), Some(used)) if limit > 0 && (limit as u64) < used => Err(Error::new(
+                Kind::Busy,
+                format!("set the memory limit to {limit} bytes: {used} bytes are in use"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remove the groups, with those that the container made below. They must have no processes; one
+    /// that is on its way out is waited for.
+    pub fn remove(&self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        self.plan.groups.iter().try_for_each(|g| remove_tree(&g.dir, end))
+    }
+}
+
+/// rmdir(2), groups below first.
+pub(super) fn remove_tree(dir: &Path, end: Instant) -> Result<()> {
+    let mut nap = Duration::from_micros(200);
+    loop {
+        match rmdir(dir) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::EBUSY | Errno::ENOTEMPTY) if Instant::now() < end => {}
+            Err(e) => {
+                return Err(e)
+                    .context(|| format!("rmdir({dir:?})"))
+                    .context(|| "remove the container's cgroup");
+            }
+        }
+        for below in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if below.file_type().is_ok_and(|t| t.is_dir()) {
+                remove_tree(&below.path(), end)?;
+            }
+        }
+        std::thread::sleep(nap);
+        nap = (nap * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Every directory from the base to the group; on v2 each hands the controllers down. One that is
+/// ours but has processes is another container's.
+fn make_directories(group: &Group) -> Result<()> {
+    let below = group.dir.strip_prefix(&group.base).unwrap_or(&group.dir);
+    let mut dir = group.base.clone();
+    for part in below.components() {
+        if group.unified && !group.controllers.is_empty() {
+            hand_down(&dir, &group.controllers)?;
+        }
+        dir.push(part);
+        match nix::unistd::mkdir(&dir, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => {
+                if dir != group.dir && !group.unified && group.controllers.iter().any(|c| c == "cpuset") {
+                    inherit_cpuset(&Group { dir: dir.clone(), ..Group::default() })?;
+                }
+            }
+            Err(Errno::EEXIST) if dir != group.dir => {}
+            Err(Errno::EEXIST) => {
+                let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+                if !procs.is_empty() {
+                    return Err(Error::new(Kind::Exists, "it exists, and processes are in it"));
+                }
+            }
+            Err(e) => return Err(e).context(|| format!("mkdir({dir:?}, 0755)")),
+        }
+    }
+    Ok(())
+}
+
+/// Enable controllers for the children of `dir`, those that are not enabled yet.
+fn hand_down(dir: &Path, controllers: &[String]) -> Result<()> {
+    let file = dir.join("cgroup.subtree_control");
+    let enabled = std::fs::read_to_string(&file).context(|| format!("read({file:?})"))?;
+    let missing: Vec<String> = controllers
+        .iter()
+        .filter(|c| !enabled.split_whitespace().any(|e| e == *c))
+        .map(|c| format!("+{c}"))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    write(&file, &missing.join(" ")).map_err(|e| match e.errno() {
+        Some(Errno::EBUSY) => e.wrap(format!(
+            "hand controllers down from {}: processes are in it, and only the root may have both",
+            dir.display()
+        )),
+        _ => e,
+    })
+}
+
+/// A new cpuset of v1 is empty, and nothing can enter an empty one.
+fn inherit_cpuset(group: &Group) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let own = std::fs::read_to_string(group.dir.join(file)).context(|| format!("read({file:?})"))?;
+        if !own.trim().is_empty() {
+            continue;
+        }
+        let above = group.dir.parent().unwrap_or(&group.dir).join(file);
+        let value = std::fs::read_to_string(&above).context(|| format!("read({above:?})"))?;
+        write(&group.dir.join(file), value.trim())?;
+    }
+    Ok(())
+}
+
+fn enter(group: &Group, pid: i32) -> Result<()> {
+    write(&group.dir.join("cgroup.procs"), &pid.to_string()).map_err(|e| match e.errno() {
+        Some(Errno::EBUSY) => {
+            e.wrap("enter the cgroup: it hands controllers down, so no process may be in it")
+        }
+        Some(Errno::EACCES | Errno::EPERM) => {
+            e.wrap("enter the cgroup: the group above both, old and new, must be writable too")
+        }
+        _ => e.wrap("enter the cgroup"),
+    })
+}
+
+fn write_limit(group: &Group, w: &Write) -> Result<()> {
+    let (file, value) = match &w.rather {
+        Some((file, value)) if group.dir.join(file).exists() => (file, value),
+        _ => (&w.file, &w.value),
+    };
+    match write(&group.dir.join(file), value) {
+        Err(e) if e.kind() == Kind::NotFound && w.optional => Ok(()),
+        Err(e) => Err(explain(group, file, value, e)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// The errnos that mislead.
+fn explain(group: &Group, file: &str, value: &str, e: Error) -> Error {
+    let what = format!("set {file} = {value}");
+    match (file, e.errno()) {
+        (_, Some(Errno::ENOENT)) => Error::unsupported(format!(
+            "{what}: the kernel has no such limit (--best-effort goes on without)"
+        )),
+        ("memory.limit_in_bytes" | "memory.memsw.limit_in_bytes", Some(Errno::EBUSY)) => {
+            let used = std::fs::read_to_string(group.dir.join("memory.usage_in_bytes")).unwrap_or_default();
+            e.wrap(format!("{what}: {} bytes are in use and cannot be freed", used.trim()))
+        }
+        (
+            "cpuset.cpus" | "cpuset.mems",
+            Some(Errno::EACCES | Errno::EINVAL | Errno::ERANGE | Errno::ENOSPC),
+        ) => {
+            let above = group.dir.parent().unwrap_or(&group.dir).join(file);
+            let allowed = std::fs::read_to_string(above).unwrap_or_default();
+            e.wrap(format!("{what}: of the host's, {:?} may be used", allowed.trim()))
+        }
+        ("cpu.cfs_quota_us" | "cpu.max", Some(Errno::EINVAL)) => {
+            e.wrap(format!("{what}: a quota is at least 1000 us, and no more than the group above has"))
+        }
+        _ => e.wrap(what),
+    }
+}
+
+/// On v1 the limit of memory is never above that of memory and swap: raising starts with the second.
+fn swap_first_when_raising(writes: &mut [(&Group, Write)]) {
+    let find = |writes: &[(&Group, Write)], name: &str| writes.iter().position(|(_, w)| w.file == name);
+    let (Some(limit), Some(swap)) =
+        (find(writes, "memory.limit_in_bytes"), find(writes, "memory.memsw.limit_in_bytes"))
+    else {
+        return;
+    };
+    let dir = &writes[limit].0.dir;
+    let current = super::stats::number(dir, "memory.limit_in_bytes").unwrap_or(0);
+    let new: i64 = writes[swap].1.value.parse().unwrap_or(-1);
+    if new < 0 || current < new as u64 {
+        writes.swap(limit, swap);
+    }
+}
+
+fn open_dir(dir: &Path) -> Result<OwnedFd> {
+    open(dir, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .context(|| format!("open({dir:?}, O_PATH|O_DIRECTORY)"))
+}
+
+/// One write(2): the kernel takes a value whole or not at all.
+pub(super) fn write(file: &Path, value: &str) -> Result<()> {
+    let fd = open(file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .context(|| format!("open({file:?}, O_WRONLY)"))?;
+    nix::unistd::write(&fd, value.as_bytes()).map(drop).context(|| format!("write({file:?}, {value:?})"))
+}
+
+fn rmdir(dir: &Path) -> Result<(), Errno> {
+    std::fs::remove_dir(dir).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))
+}
