@@ -304,7 +304,12 @@ impl Transaction<'_> {
         if index != before {
             let text = serde_json::to_vec(&index).map_err(|e| Error::invalid(e.to_string()))?;
             debug_assert!(parse_index(&text).is_ok());
-            file::write_atomic(&self.layout().index(), &text, 0o644)?;
+            let temp = Temp::file(self.layout())?;
+            let mut out = temp.create()?;
+            out.write_all(&text).context(|| "write the index")?;
+            out.sync_all().context(|| "fsync(index.json)")?;
+            temp.rename(&self.layout().index())?;
+            file::sync_dir(self.layout().root())?;
         }
         Ok(out)
     }
