@@ -261,11 +261,12 @@ impl Store {
             .collect()
     }
 
-    /// The paths of [`Store::stack_dirs`].
+    /// The paths of [`Store::stack_dirs`]. A layer that an image has twice is listed once, where it is
+    /// highest: all it holds is seen there, and overlay refuses a directory twice.
     pub fn stack_paths(&self, diff_ids: &[Digest]) -> Result<Vec<PathBuf>> {
         let copies = self.driver().copies();
         let mut chain: Option<Digest> = None;
-        let mut out = Vec::with_capacity(diff_ids.len());
+        let mut out: Vec<PathBuf> = Vec::with_capacity(diff_ids.len());
         for (n, diff_id) in diff_ids.iter().enumerate() {
             let chain_id = Digest::chain(chain.as_ref(), diff_id);
             chain = Some(chain_id);
@@ -273,7 +274,10 @@ impl Store {
                 continue;
             }
             match self.layer_path(diff_id, &chain_id) {
-                Some(path) => out.push(path),
+                Some(path) => {
+                    out.retain(|p| *p != path);
+                    out.push(path);
+                }
                 None => {
                     let what = format!("find the layer {diff_id}: it was not applied");
                     return Err(Error::new(Kind::NotFound, what));

@@ -149,7 +149,9 @@ fn describe(root: &Path) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     let mut todo = vec![root.to_owned()];
     while let Some(dir) = todo.pop() {
-        for entry in fs::read_dir(&dir).unwrap() {
+        // A directory of mode 0 opens for root only.
+        let Ok(entries) = fs::read_dir(&dir) else { continue };
+        for entry in entries {
             let path = entry.unwrap().path();
             let m = fs::symlink_metadata(&path).unwrap();
             let t = m.file_type();
@@ -670,7 +672,7 @@ fn strange_names_numbers_and_files_are_as_in_the_archive() {
             assert!(root.join(std::ffi::OsStr::from_bytes(b"\xff\xfe")).exists());
             assert_eq!(fs::read_link(root.join("far")).unwrap().as_os_str().len(), 3999);
             assert!(fs::symlink_metadata(root.join("fifo")).unwrap().file_type().is_fifo());
-            if super::Owners::of_this_process() == super::Owners::Disk {
+            if super::Marks::of_this_process() == super::Marks::Trusted {
                 let rdev = fs::symlink_metadata(root.join("dev")).unwrap().rdev();
                 assert_eq!((nix::sys::stat::major(rdev), nix::sys::stat::minor(rdev)), (8, 512));
             }
