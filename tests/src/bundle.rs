@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::{Cmd, Scratch, rootfs};
+use crate::{Cmd, Scratch, privilege, rootfs};
 
 /// A folder with `rootfs/` and `config.json`.
 pub struct Bundle {
@@ -19,7 +19,8 @@ impl Bundle {
     pub fn busybox(args: &[&str]) -> Option<Self> {
         let scratch = Scratch::new("bundle");
         rootfs::busybox(&scratch.mkdir("rootfs"))?;
-        Some(Self { scratch, config: base(args) })
+        let config = if nix::unistd::geteuid().is_root() { base(args) } else { rootless(base(args)) };
+        Some(Self { scratch, config })
     }
 
     /// Change the config.
@@ -86,6 +87,25 @@ pub fn works() -> bool {
         bundle.run().ok().prints("a plain bundle starts");
     });
     true
+}
+
+/// The same in a user namespace: root inside is the caller, the other ids are the caller's subordinate ones.
+fn rootless(mut config: Value) -> Value {
+    let me = privilege::ordinary_user().expect("the caller is in passwd");
+    let ids = |own: u32, file: &str| {
+        let table = std::fs::read_to_string(file).unwrap_or_default();
+        let mut maps = vec![json!({"containerID": 0, "hostID": own, "size": 1})];
+        let line = table.lines().find_map(|l| l.strip_prefix(&me.name)?.strip_prefix(':'));
+        if let Some((first, count)) = line.and_then(|l| l.split_once(':')) {
+            let number = |text: &str| text.parse::<u32>().expect("a number of /etc/subuid");
+            maps.push(json!({"containerID": 1, "hostID": number(first), "size": number(count)}));
+        }
+        maps
+    };
+    config["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
+    config["linux"]["uidMappings"] = ids(me.uid, "/etc/subuid").into();
+    config["linux"]["gidMappings"] = ids(me.gid, "/etc/subgid").into();
+    config
 }
 
 /// The config of a plain container: all namespaces, docker's capabilities, the usual mounts.

@@ -1,6 +1,6 @@
 //! The escape corpus on bundles: a hostile root filesystem, a config.json bent at will, descriptors that the
 //! caller leaked. The canary tree on the host is what every trick aims at; it must be neither read nor
-//! changed. Bundles here have no user namespace, so these tests are root's.
+//! changed. An ordinary user's bundles have a user namespace.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use coracle_tests::{Cmd, Output, Privilege, Scratch, Store, dist, need, rootfs};
 use serde_json::json;
 
 fn ready_for_bundles() -> bool {
-    need(Privilege::Root) && need(Privilege::Peer("busybox")) && works()
+    need(Privilege::Containers) && need(Privilege::Peer("busybox")) && works()
 }
 
 fn rounds(few: u32, all: u32) -> u32 {

@@ -17,7 +17,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn ready() -> bool {
-    need(Privilege::Root) && need(Privilege::Peer("busybox")) && works()
+    need(Privilege::Containers) && need(Privilege::Peer("busybox")) && works()
 }
 
 /// One bundle and one folder of states, for many containers.
