@@ -257,12 +257,17 @@ impl Plan {
         c_strings(&argv)
     }
 
-    /// The environment, ready for execve. HOME is the user's own where nothing else was said.
+    /// The environment, ready for execve. HOME is the user's own where nothing else was said, and
+    /// LISTEN_PID this process, to which the descriptors of LISTEN_FDS are passed.
     pub fn c_env(&self) -> Result<Vec<CString>> {
         let mut env = c_strings(&self.env)?;
         if !self.env.iter().any(|e| e.starts_with("HOME=")) {
             let home = CString::new([b"HOME=", &home_of(self.uid)[..]].concat());
             env.extend(home);
+        }
+        let has = |name| self.env.iter().any(|e| e.starts_with(name));
+        if has("LISTEN_FDS=") && !has("LISTEN_PID=") {
+            env.extend(CString::new(format!("LISTEN_PID={}", nix::unistd::getpid())));
         }
         Ok(env)
     }

@@ -29,7 +29,11 @@ pub struct Flags {
 
 /// The plan of a bundle, whose path is absolute.
 pub fn plan(bundle: &Path, id: &str, flags: &Flags) -> Result<Plan> {
-    let spec = Spec::load(flags.config.as_deref().unwrap_or(&bundle.join("config.json")))?;
+    let mut spec = Spec::load(flags.config.as_deref().unwrap_or(&bundle.join("config.json")))?;
+    let listening = listen_fds();
+    if let (1.., Some(process)) = (listening, &mut spec.process) {
+        process.env.push(format!("LISTEN_FDS={listening}"));
+    }
     let options = Options {
         id: id.to_string(),
         bundle: bundle.to_path_buf(),
@@ -37,10 +41,19 @@ pub fn plan(bundle: &Path, id: &str, flags: &Flags) -> Result<Plan> {
         init: Init::ExecOnly,
         die_with_parent: true,
         new_keyring: !flags.no_new_keyring,
-        preserve_fds: flags.preserve_fds,
+        preserve_fds: flags.preserve_fds.max(listening),
         cgroup_v1: None,
     };
     plan::plan(&spec, &options, &Host::probe()?)
+}
+
+/// How many descriptors systemd's socket activation, or whoever speaks it, passed to this process.
+fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(pid), Some(fds)) if pid == std::process::id() => fds.min(1 << 16),
+        _ => 0,
+    }
 }
 
 /// Start it, hand the running container to `attend`, and clean up after it.

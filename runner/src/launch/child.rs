@@ -47,7 +47,10 @@ pub(super) struct Confining<'a> {
 }
 
 /// With the container's ids and limits; the last rights are given up with the exec.
-pub(super) struct Confined<'a>(Confining<'a>);
+pub(super) struct Confined<'a> {
+    confining: Confining<'a>,
+    init: OwnedFd,
+}
 
 impl<'a> Entered<'a> {
     fn new(plan: &'a Plan, setup: &'a Setup<'a>, joins: &[Entrance], channel: &'a Channel) -> Result<Self> {
@@ -199,6 +202,7 @@ impl<'a> Confining<'a> {
                 other => other?,
             }
         }
+        let init = image::open(self.setup.init)?;
         process.own_streams();
         let early = process.enter_cwd();
         process.capabilities.limit_bounding()?;
@@ -220,17 +224,17 @@ impl<'a> Confining<'a> {
                 _ => return Err(Error::new(Kind::System, "the runner is gone")),
             }
         }
-        Ok(Confined(self))
+        Ok(Confined { confining: self, init })
     }
 }
 
 impl Confined<'_> {
     /// The last rights go, and the command comes. The point of no return is execveat.
     pub(super) fn exec(self) -> Result<Error> {
-        let Confining { process, setup, channel, .. } = self.0;
+        let Confining { process, setup, channel, .. } = self.confining;
+        let init = self.init;
         let error_fd = channel.as_fd().as_raw_fd();
         let (argv, env) = (process.init_argv(error_fd)?, process.c_env()?);
-        let init = image::open(setup.init)?;
         sys::set_close_on_exec(error_fd, false)?;
         reset_signals()?;
         if process.no_new_privileges {
