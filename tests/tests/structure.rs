@@ -101,6 +101,10 @@ fn the_modules_of_a_crate_import_each_other_in_one_direction() {
         let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (path, text) in &sources {
             let Some(from) = module(path).into_iter().next() else { continue };
+            // Unit tests may look at whatever they like.
+            if module(path).iter().any(|part| part == "tests") {
+                continue;
+            }
             let mut code = code(text);
             if module(path).len() == 1 {
                 code = code.replace("super::", "crate::");
