@@ -3,17 +3,25 @@
 
 pub mod caps;
 pub mod cgroups;
+pub mod cli;
 pub mod commands;
 pub mod devfilter;
 pub mod devices;
 pub mod embedded;
+mod etc;
+mod foreground;
+mod from_image;
 pub mod host;
 pub mod idmap;
 pub mod launch;
 pub mod mounts;
 pub mod namespaces;
+mod passwd;
 pub mod plan;
 pub mod process;
+mod record;
+mod report;
 pub mod rootfs;
 pub mod spec;
 pub mod state;
+mod terminal;

@@ -7,5 +7,6 @@ pub mod file;
 pub mod idmap;
 pub mod mount;
 pub mod process;
+pub mod terminal;
 
 pub use error::{Context, Error, Kind, Result};

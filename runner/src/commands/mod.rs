@@ -1,3 +1,89 @@
-//! The verbs, one file each.
+//! The verbs, one file each, and what they share: global flags, exit codes, how a container's files go.
 
+pub(crate) mod exec;
+pub(crate) mod image_verb;
+pub(crate) mod kill;
+pub(crate) mod ps;
+pub(crate) mod rm;
+pub(crate) mod run;
 pub mod run_bundle;
+pub(crate) mod sweep;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use coracle_store::Store;
+use coracle_sys::process::{Cloned, Status, clone, exit_now, wait};
+use coracle_sys::{Context, Error, Kind, Result};
+
+/// Flags that stand before the verb.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Global {
+    /// The store, `RW[:RO...]`.
+    pub(crate) store: Option<String>,
+    /// An OCI client's directory of states.
+    pub(crate) root: Option<PathBuf>,
+}
+
+/// The exit code of the runner's own errors.
+pub(crate) fn exit_code(e: &Error) -> u8 {
+    match e.kind() {
+        Kind::CannotExecute => 126,
+        Kind::CommandNotFound => 127,
+        _ => 125,
+    }
+}
+
+/// A container that nobody knows.
+pub(crate) fn no_such_container(typed: &str) -> Error {
+    Error::not_found(format!("No such container: {typed}"))
+}
+
+/// Remove a container's directory. What an ordinary user's container wrote belongs to subordinate ids,
+/// which only its user namespace may remove.
+pub(crate) fn remove_files(store: &Store, id: &str) -> Result<()> {
+    let first = store.remove_container(id);
+    let grant = coracle_sys::idmap::Grant::of_this_user();
+    match first {
+        Err(e) if e.kind() == Kind::Denied && grant.uid != 0 => {}
+        other => return other,
+    }
+    let maps = coracle_sys::idmap::plan(&grant);
+    match clone(0, None)? {
+        Cloned::Child => {
+            let done = maps.enter().and_then(|()| store.remove_container(id));
+            if let Err(e) = &done {
+                eprintln!("runner: {e}");
+            }
+            exit_now(i32::from(done.is_err()))
+        }
+        Cloned::Parent { pid, .. } => match wait(pid)?.status {
+            Status::Exited(0) => Ok(()),
+            _ => Err(Error::new(Kind::Denied, format!("remove the files of the container {id}"))),
+        },
+    }
+}
+
+/// Standard input is the container's only with -i, as docker has it: else it reads nothing.
+pub(crate) struct StandardInput(Option<OwnedFd>);
+
+impl StandardInput {
+    /// Give the process that is about to start ours, or /dev/null until this is dropped.
+    pub(crate) fn for_container(ours: bool) -> Result<Self> {
+        if ours {
+            return Ok(Self(None));
+        }
+        let kept = std::io::stdin().as_fd().try_clone_to_owned().ok();
+        let null = std::fs::File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
+        nix::unistd::dup2_stdin(&null).context(|| "dup2(null, 0)")?;
+        Ok(Self(kept))
+    }
+}
+
+impl Drop for StandardInput {
+    fn drop(&mut self) {
+        if let Some(kept) = &self.0 {
+            let _ = nix::unistd::dup2_stdin(kept);
+        }
+    }
+}

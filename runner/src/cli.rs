@@ -1,0 +1,169 @@
+//! The command line: flags before the verb, the verb, and what follows it. What the words mean is
+//! each verb's own file's to say.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_sys::argv::{Tail, normalise};
+use coracle_sys::{Error, Result};
+
+use crate::commands::{Global, exec, exit_code, image_verb, kill, ps, rm, run};
+use crate::from_image::flags::Flags as RunFlags;
+
+const HELP: &str = "\
+Coracle's runner: runs commands in containers, without a daemon.
+
+Usage: runner [--store DIR] COMMAND ...
+
+  run IMAGE [CMD...]   run a command in a new container      runner run --rm -it shell sh
+  ps                   list containers                       runner ps -a
+  exec ID CMD...       run a command in one that runs        runner exec -it my-container sh
+  kill ID              send a signal to one                  runner kill -s HUP my-container
+  rm ID                remove one, and what it wrote         runner rm -f my-container
+  run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
+
+Images, by rootfs-tool: images inspect history rmi tag compose
+Before the command: --store DIR (CORACLE_STORE), --root DIR (OCI states), --log FILE, --log-format text|json,
+--version, --help. `runner COMMAND --help` tells more.
+";
+
+/// Flags before the verb.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(help_triggers("--help"))]
+/// runner
+struct Top {
+    /// the store, RW[:RO...]
+    #[argh(option)]
+    store: Option<String>,
+    /// directory of OCI states
+    #[argh(option)]
+    root: Option<PathBuf>,
+    /// append errors to this file as well
+    #[argh(option)]
+    log: Option<PathBuf>,
+    /// how errors look: text or json
+    #[argh(option)]
+    log_format: Option<String>,
+    /// print the version
+    #[argh(switch, short = 'v')]
+    version: bool,
+    /// the verb
+    #[argh(positional)]
+    #[allow(dead_code)] // read from the words: what follows it is cut off first
+    verb: Option<String>,
+}
+
+/// Where errors go, and how they look there.
+#[derive(Default)]
+struct Log {
+    file: Option<PathBuf>,
+    json: bool,
+}
+
+impl Log {
+    fn error(&self, e: &Error) {
+        use std::io::Write;
+        let line = if self.json {
+            serde_json::json!({ "level": "error", "msg": e.to_string() }).to_string()
+        } else {
+            format!("runner: {e}")
+        };
+        match &self.file {
+            // What a client reads from the file, a person reads on the screen.
+            Some(path) => {
+                let file = std::fs::File::options().append(true).create(true).open(path);
+                let _ = file.and_then(|mut f| writeln!(f, "{line}"));
+                eprintln!("runner: {e}");
+            }
+            None => eprintln!("{line}"),
+        }
+    }
+}
+
+/// The whole program. The exit code.
+pub fn main() -> u8 {
+    let argv: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut log = Log::default();
+    dispatch(&argv, &mut log).unwrap_or_else(|e| {
+        log.error(&e);
+        exit_code(&e)
+    })
+}
+
+fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
+    let cut = normalise(&Top::get_args_info(), argv, Tail::After(1))?;
+    let asks_help = cut.words.iter().any(|w| w == "--help");
+    let Some(top) = (!asks_help).then(|| parse::<Top>("runner", &cut.words)).transpose()?.flatten() else {
+        print!("{HELP}");
+        return Ok(0);
+    };
+    log.json = match top.log_format.as_deref() {
+        None | Some("text") => false,
+        Some("json") => true,
+        Some(other) => return Err(Error::usage(format!("--log-format {other:?}: it is text or json"))),
+    };
+    log.file = top.log.clone();
+    if top.version {
+        println!("runner version {}", env!("CARGO_PKG_VERSION"));
+        return Ok(0);
+    }
+    let global = Global { store: top.store, root: top.root };
+    match top.verb.as_deref() {
+        None => {
+            eprint!("{HELP}");
+            Ok(125)
+        }
+        Some("help") => {
+            print!("{HELP}");
+            Ok(0)
+        }
+        Some("version") => {
+            println!("runner version {}", env!("CARGO_PKG_VERSION"));
+            Ok(0)
+        }
+        Some("run") => {
+            with::<RunFlags>("run", &cut.tail, Tail::After(1), |flags, tail| run::run(&global, flags, &tail))
+        }
+        Some("exec") => {
+            with::<exec::Flags>("exec", &cut.tail, Tail::After(1), |f, tail| exec::run(&global, &f, &tail))
+        }
+        Some("ps") => with::<ps::Flags>("ps", &cut.tail, Tail::None, |f, _| ps::run(&global, &f)),
+        Some("rm") => with::<rm::Flags>("rm", &cut.tail, Tail::None, |f, _| rm::run(&global, &f)),
+        Some("kill") => with::<kill::Flags>("kill", &cut.tail, Tail::None, |f, _| kill::run(&global, &f)),
+        Some(verb) if image_verb::VERBS.contains(&verb) => image_verb::run(&global, verb, &cut.tail),
+        Some(verb) => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),
+    }
+}
+
+/// Read a verb's words and go on with them, unless they ask for help.
+fn with<T: FromArgs + ArgsInfo>(
+    verb: &str,
+    words: &[OsString],
+    tail: Tail,
+    go: impl FnOnce(T, Vec<String>) -> Result<u8>,
+) -> Result<u8> {
+    let cut = normalise(&T::get_args_info(), words, tail)?;
+    let command = cut
+        .tail
+        .into_iter()
+        .map(|word| word.into_string().map_err(|word| Error::usage(format!("{word:?} is not UTF-8"))));
+    let command = command.collect::<Result<Vec<_>>>()?;
+    match parse::<T>(verb, &cut.words)? {
+        Some(flags) => go(flags, command),
+        None => Ok(0),
+    }
+}
+
+/// `None`: help was asked for, and is printed.
+fn parse<T: FromArgs>(name: &str, words: &[String]) -> Result<Option<T>> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match T::from_args(&["runner", name], &words) {
+        Ok(parsed) => Ok(Some(parsed)),
+        Err(exit) if exit.status.is_ok() => {
+            print!("{}", exit.output);
+            Ok(None)
+        }
+        Err(exit) => Err(Error::usage(exit.output.trim_end().replace('\n', " "))),
+    }
+}

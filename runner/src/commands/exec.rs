@@ -1,0 +1,158 @@
+//! `exec`: one more process in a container that runs. It dies with the runner.
+
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_store::{Locations, Store};
+use coracle_sys::process::{Status, pidfd_open};
+use coracle_sys::{Context, Error, Result, terminal as tty};
+
+use super::Global;
+use super::kill::running;
+use crate::embedded::init_image;
+use crate::foreground::{self, Screen, Signals};
+use crate::from_image::{self, units, user};
+use crate::launch::{Setup, join};
+use crate::process::{self, Init};
+use crate::record::Record;
+use crate::spec::{ConsoleSize, Process};
+use crate::terminal::Raw;
+use crate::{passwd, state};
+
+/// Run a command in a running container.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(
+    subcommand,
+    name = "exec",
+    example = "runner exec -it my-container sh\nrunner exec -u nobody -w /tmp my-container id"
+)]
+pub(crate) struct Flags {
+    /// keep standard input open
+    #[argh(switch, short = 'i')]
+    interactive: bool,
+    /// give the command a terminal of its own
+    #[argh(switch, short = 't')]
+    tty: bool,
+    /// set a variable, or pass this one on: NAME=VALUE or NAME
+    #[argh(option, short = 'e')]
+    env: Vec<String>,
+    /// user and group, names or numbers: USER[:GROUP]
+    #[argh(option, short = 'u')]
+    user: Option<String>,
+    /// working directory inside
+    #[argh(option, short = 'w')]
+    workdir: Option<String>,
+    /// all capabilities
+    #[argh(switch)]
+    privileged: bool,
+    /// name, id or beginning of an id
+    #[argh(positional)]
+    container: Option<String>,
+}
+
+/// Run it. The exit code is the command's.
+pub(crate) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<u8> {
+    let typed =
+        flags.container.as_deref().ok_or_else(|| Error::usage("exec needs a container and a command"))?;
+    if command.is_empty() {
+        return Err(Error::usage("exec needs a command behind the container"));
+    }
+    if flags.tty && flags.interactive && !std::io::stdin().is_terminal() {
+        return Err(Error::usage("the input device is not a TTY (leave out -t)"));
+    }
+    let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
+    let state = running(&store, typed)?;
+    let pidfd = pidfd_open(state.init.pid)?;
+    let record = Record::read(&state.bundle)?;
+    let process = process(flags, command, &record, &state)?;
+    if !state.init.is_alive() {
+        return Err(Error::invalid(format!("cannot exec in a stopped container: {typed}")));
+    }
+    let mut warnings = Vec::new();
+    let plan = join::Plan {
+        process: process::plan(&process, Init::ExecOnly, &mut warnings)?,
+        die_with_parent: true,
+        preserve_fds: 0,
+    };
+    let signals = Signals::hold()?;
+    let target = join::Target { pidfd: pidfd.as_fd(), namespaces: &state.namespaces };
+    let setup = Setup { init: init_image(), ..Setup::default() };
+    let input = super::StandardInput::for_container(flags.interactive || flags.tty)?;
+    let starting = join::join(&target, &plan, &setup)?;
+    drop(input);
+    let mut container = starting.finish().map_err(|e| hint(e, command))?;
+    let stdin = std::io::stdin();
+    let screen = match container.console() {
+        None => None,
+        Some(master) => {
+            let raw = (flags.interactive && stdin.is_terminal()).then(|| Raw::take(&stdin)).transpose()?;
+            Some(Screen { master, raw, input: flags.interactive })
+        }
+    };
+    let attended = foreground::attend(&container, &signals, screen, None)?;
+    Ok(match attended.ended.status {
+        Status::Exited(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+        Status::Signaled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+    })
+}
+
+/// The container's own process with another command, and what the flags change.
+fn process(flags: &Flags, command: &[String], record: &Record, state: &state::State) -> Result<Process> {
+    let base =
+        record.spec.process.clone().ok_or_else(|| Error::invalid("the container's record has no process"))?;
+    let mut process = Process { args: command.to_vec(), terminal: flags.tty, ..base };
+    if flags.tty {
+        let (height, width) = tty::window_size(std::io::stdin().as_fd()).unwrap_or_default();
+        process.console_size = Some(ConsoleSize { height, width });
+        from_image::set_variable(&mut process.env, "TERM=xterm");
+    }
+    if let Some(typed) = &flags.user {
+        let root = [format!("/proc/{}/root", state.init.pid).into()];
+        let text = |path: &str| passwd::read(&root, path).context(|| format!("read the container's {path}"));
+        let who = user::resolve(typed, &[], &text("/etc/passwd")?, &text("/etc/group")?)?;
+        process.user.uid = who.uid;
+        process.user.gid = who.gid;
+        process.user.additional_gids = who.groups;
+        from_image::set_variable(&mut process.env, &format!("HOME={}", who.home.as_deref().unwrap_or("/")));
+        if who.uid != 0
+            && !flags.privileged
+            && let Some(capabilities) = &mut process.capabilities
+        {
+            // What the container's own user was granted by name is not this one's.
+            capabilities.effective.clear();
+            capabilities.permitted.clear();
+            capabilities.inheritable.clear();
+            capabilities.ambient.clear();
+        }
+    }
+    if flags.privileged {
+        let (all, _) = units::capabilities(&[], &[], true)?;
+        process.capabilities = Some(from_image::granted(all.clone(), all, process.user.uid));
+    }
+    if let Some(dir) = &flags.workdir {
+        process.cwd = dir.into();
+    }
+    for text in &flags.env {
+        match text.split_once('=') {
+            Some(("", _)) => return Err(Error::usage(format!("invalid environment variable: {text:?}"))),
+            Some(_) => from_image::set_variable(&mut process.env, text),
+            None => {
+                if let Ok(value) = std::env::var(text) {
+                    from_image::set_variable(&mut process.env, &format!("{text}={value}"));
+                }
+            }
+        }
+    }
+    Ok(process)
+}
+
+/// The command every tutorial types, in an image that has no bash.
+fn hint(e: Error, command: &[String]) -> Error {
+    match command.first().map(String::as_str) {
+        Some("bash" | "/bin/bash") if e.kind() == coracle_sys::Kind::CommandNotFound => {
+            Error::new(e.kind(), format!("{e} (this image may only have sh)"))
+        }
+        _ => e,
+    }
+}

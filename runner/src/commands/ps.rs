@@ -1,0 +1,188 @@
+//! `ps`: our containers.
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_store::{Locations, Store};
+use coracle_sys::{Error, Result};
+use serde::Serialize;
+
+use super::{Global, sweep};
+use crate::from_image::short;
+use crate::record::{self, Record};
+use crate::state::{Face, States};
+
+/// List containers.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "ps", example = "runner ps -a\nrunner ps -q")]
+pub(crate) struct Flags {
+    /// those that have ended as well
+    #[argh(switch, short = 'a')]
+    all: bool,
+    /// ids only
+    #[argh(switch, short = 'q')]
+    quiet: bool,
+    /// whole ids and commands
+    #[argh(switch)]
+    no_trunc: bool,
+    /// one JSON object a line
+    #[argh(switch)]
+    json: bool,
+    /// only those for which it holds: name=PART, status=running|exited|created, label=NAME[=VALUE]
+    #[argh(option, short = 'f')]
+    filter: Vec<String>,
+    /// json, as docker has it
+    #[argh(option)]
+    format: Option<String>,
+}
+
+/// A line of the list.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Line {
+    #[serde(rename = "ID")]
+    id: String,
+    image: String,
+    command: String,
+    created: u64,
+    status: String,
+    names: String,
+    state: &'static str,
+    pid: i32,
+    #[serde(skip)]
+    labels: Vec<(String, String)>,
+}
+
+/// Print them, the newest first.
+pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
+    let json = match flags.format.as_deref() {
+        None => flags.json,
+        Some("json" | "{{json .}}") => true,
+        Some(other) => return Err(Error::usage(format!("--format {other:?}: only json is supported"))),
+    };
+    let keep = flags.filter.iter().map(|f| Filter::parse(f)).collect::<Result<Vec<_>>>()?;
+    let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
+    sweep::sweep(&store)?;
+    let mut lines = list(&store)?;
+    lines
+        .retain(|l| flags.all || l.state == "running" || keep.iter().any(|f| matches!(f, Filter::Status(_))));
+    lines.retain(|l| keep.iter().all(|f| f.holds(l)));
+    lines.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
+    for line in &mut lines {
+        if !flags.no_trunc {
+            line.id = short(&line.id).to_owned();
+        }
+    }
+    if flags.quiet {
+        lines.iter().for_each(|l| println!("{}", l.id));
+    } else if json {
+        for line in &lines {
+            println!("{}", serde_json::to_string(line).map_err(|e| Error::invalid(e.to_string()))?);
+        }
+    } else {
+        print(&lines, flags.no_trunc);
+    }
+    Ok(0)
+}
+
+fn list(store: &Store) -> Result<Vec<Line>> {
+    let states = States::of(Face::Image, None)?;
+    let mut lines = Vec::new();
+    for dir in store.containers()? {
+        // One that is being made or removed at this moment has no record.
+        let Ok(record) = Record::read(&dir.path) else { continue };
+        let alive = states.read(&record.id).ok().filter(|s| s.init.is_alive());
+        let (state, status, pid) = match (&alive, &record.exit) {
+            (Some(s), _) => ("running", format!("Up {}", ago(record.created)), s.init.pid),
+            (None, Some(exit)) => ("exited", format!("Exited ({}) {} ago", exit.code, ago(exit.at)), 0),
+            (None, None) => ("created", "Created".to_owned(), 0),
+        };
+        let command = record.spec.process.map(|p| p.args.join(" ")).unwrap_or_default();
+        lines.push(Line {
+            id: record.id,
+            image: record.image,
+            command,
+            created: record.created,
+            status,
+            names: record.name,
+            state,
+            pid,
+            labels: record.labels.into_iter().collect(),
+        });
+    }
+    Ok(lines)
+}
+
+fn print(lines: &[Line], whole: bool) {
+    let rows: Vec<[String; 6]> = lines
+        .iter()
+        .map(|l| {
+            let mut command: String =
+                l.command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            if !whole && command.chars().count() > 20 {
+                command = command.chars().take(19).chain(['…']).collect();
+            }
+            let created = format!("{} ago", ago(l.created));
+            [
+                l.id.clone(),
+                l.image.clone(),
+                format!("\"{command}\""),
+                created,
+                l.status.clone(),
+                l.names.clone(),
+            ]
+        })
+        .collect();
+    let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"].map(str::to_owned);
+    let width =
+        |column: usize| rows.iter().chain([&head]).map(|r| r[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    for row in [&head].into_iter().chain(&rows) {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &w)| format!("{cell:w$}")).collect();
+        println!("{}", cells.join("   ").trim_end());
+    }
+}
+
+/// How long ago, as docker says it.
+fn ago(then: u64) -> String {
+    let seconds = record::now().saturating_sub(then);
+    let (count, unit) = match seconds {
+        0 => return "Less than a second".to_owned(),
+        1..60 => (seconds, "second"),
+        60..3600 => (seconds / 60, "minute"),
+        3600..172_800 => (seconds / 3600, "hour"),
+        172_800..1_209_600 => (seconds / 86400, "day"),
+        _ => (seconds / 604_800, "week"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+enum Filter {
+    Name(String),
+    Status(String),
+    Label(String, Option<String>),
+}
+
+impl Filter {
+    fn parse(text: &str) -> Result<Self> {
+        match text.split_once('=') {
+            Some(("name", part)) => Ok(Self::Name(part.to_owned())),
+            Some(("status", word @ ("running" | "exited" | "created"))) => Ok(Self::Status(word.to_owned())),
+            Some(("label", label)) => Ok(match label.split_once('=') {
+                Some((name, value)) => Self::Label(name.to_owned(), Some(value.to_owned())),
+                None => Self::Label(label.to_owned(), None),
+            }),
+            _ => Err(Error::usage(format!(
+                "--filter {text:?} is unknown: name=, status=running|exited|created, label="
+            ))),
+        }
+    }
+
+    fn holds(&self, line: &Line) -> bool {
+        match self {
+            Self::Name(part) => line.names.contains(part.as_str()),
+            Self::Status(word) => line.state == word,
+            Self::Label(name, value) => {
+                line.labels.iter().any(|(n, v)| n == name && value.as_ref().is_none_or(|wanted| wanted == v))
+            }
+        }
+    }
+}

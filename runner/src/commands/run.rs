@@ -1,0 +1,483 @@
+//! `run IMAGE`: from what was typed to the end of the container. A bundle goes to
+//! [`super::run_bundle`] instead.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use coracle_store::driver::overlay;
+use coracle_store::image::ProcessConfig;
+use coracle_store::{ContainerDir, Image, Locations, Store};
+use coracle_sys::process::Status;
+use coracle_sys::{Context, Error, Kind, Result, file, terminal as tty};
+
+use super::Global;
+use crate::embedded::init_image;
+use crate::foreground::{self, Attended, Screen, Signals};
+use crate::from_image::flags::Flags;
+use crate::from_image::mounts::{self, Asked, Origin};
+use crate::from_image::{self, Found, units, user};
+use crate::host::Host;
+use crate::launch::{self, Container, Setup};
+use crate::namespaces::Kind as Ns;
+use crate::plan::{self, Options, Plan};
+use crate::process::Init;
+use crate::record::{self, Exit, Record};
+use crate::report::{Report, Sink};
+use crate::rootfs::{Layers, Source, Top};
+use crate::spec::{IdMapping, Mount, Spec};
+use crate::state::{self, Face, Identity, State, States};
+use crate::terminal::Raw;
+use crate::{etc, passwd};
+
+/// Run it. The exit code is the command's.
+pub(crate) fn run(global: &Global, mut flags: Flags, typed: &[String]) -> Result<u8> {
+    let mut sink = flags.report.as_deref().map(Sink::open).transpose()?;
+    let began = Instant::now();
+    let result = if flags.bundle.is_some() || flags.config.is_some() {
+        bundle(global, &flags, typed)
+    } else {
+        image(global, &mut flags, typed)
+    };
+    let report = match result {
+        Ok(Some(attended)) => Report::of(&attended.ended, attended.timed_out, began.elapsed()),
+        Ok(None) => return Ok(0),
+        Err(e) => {
+            if let Some(sink) = &mut sink {
+                sink.write(&Report::of_error(&e, super::exit_code(&e)))?;
+            }
+            return Err(e);
+        }
+    };
+    if report.cause == "timeout" {
+        eprintln!(
+            "runner: the container was killed: its time of {} s was over",
+            flags.timeout.unwrap_or_default()
+        );
+    }
+    if let Some(sink) = &mut sink {
+        sink.write(&report)?;
+    }
+    Ok(report.code)
+}
+
+/// `run --bundle DIR ID`.
+fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<Attended>> {
+    let id = flags.image.as_deref().ok_or_else(|| Error::usage("run --bundle DIR ID: the id is missing"))?;
+    if !typed.is_empty() {
+        return Err(Error::usage("run --bundle DIR ID: the command is the bundle's, say none"));
+    }
+    let own = super::run_bundle::Flags {
+        config: flags.config.as_ref().map(PathBuf::from),
+        root: global.root.clone(),
+        no_new_keyring: flags.no_new_keyring,
+        preserve_fds: flags.preserve_fds,
+    };
+    let signals = Signals::hold()?;
+    let dir = Path::new(flags.bundle.as_deref().unwrap_or("."));
+    super::run_bundle::run(dir, id, &own, |container| attend(container, &signals, flags)).map(Some)
+}
+
+/// `run IMAGE` and `run --rootfs DIR`.
+fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<Attended>> {
+    let named = flags.image.clone().ok_or_else(|| {
+        Error::usage("run needs an image: runner run [flags] IMAGE [COMMAND] (a bundle: run --bundle DIR ID)")
+    })?;
+    check(flags)?;
+    let host = Host::probe()?;
+    let mut store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
+    let base = Base::find(&store, &named, flags.rootfs)?;
+    let id = record::new_id()?;
+    let name = flags.name.clone().unwrap_or_else(|| record::made_up_name(&id));
+    let config = base.config();
+    if flags.dry_run || flags.dry_run_mode.is_some() {
+        let dir = store.main().container(&id);
+        let spec =
+            from_image::spec(&config, flags, typed, found(&host, &store, &base, flags, &config, &id, &[])?)?;
+        return print(&spec, flags, &options(&id, &dir, &base, &store, flags, &spec)?, &host).map(|()| None);
+    }
+    let dir = store.new_container(&id, base.image().map(|i| &i.manifest_digest))?;
+    let made = Made { store: &store, dir: &dir, name: &name };
+    let ended = (|| {
+        let asked = made.mounts(flags, &config)?;
+        let found = found(&host, &store, &base, flags, &config, &id, &asked)?;
+        let spec = from_image::spec(&config, flags, typed, found)?;
+        let options = options(&id, &dir.path, &base, &store, flags, &spec)?;
+        let plan = plan::plan(&spec, &options, &host)?;
+        made.name_it(&id, flags)?;
+        let record = Record {
+            image: named.clone(),
+            image_id: base.image().map(|i| i.id().to_string()),
+            rm: flags.rm,
+            stop_signal: stop_signal(flags, &config)?,
+            labels: labels(flags)?,
+            spec,
+            ..Record::new(id.clone(), name.clone())
+        };
+        record.write(&dir.path)?;
+        Ok((start(&plan, &record, &dir, flags)?, record))
+    })();
+    let (attended, mut record) = ended.inspect_err(|_| made.remove())?;
+    if flags.rm {
+        made.remove();
+    } else {
+        let code = match attended.ended.status {
+            Status::Exited(code) => code,
+            Status::Signaled(signal) => 128 + signal,
+        };
+        record.exit = Some(Exit { code, at: record::now() });
+        record.write(&dir.path)?;
+    }
+    Ok(Some(attended))
+}
+
+/// What cannot be, before anything is touched.
+fn check(flags: &Flags) -> Result<()> {
+    if flags.tty && flags.interactive && !std::io::stdin().is_terminal() {
+        return Err(Error::usage("the input device is not a TTY (leave out -t)"));
+    }
+    if flags.timeout.is_some_and(|t| !(t > 0.0 && t < 1e9)) {
+        return Err(Error::usage("--timeout is in seconds, above 0"));
+    }
+    from_image::shared_words(flags).map(drop)
+}
+
+/// What the container's root is made of.
+enum Base {
+    Image(Box<Image>),
+    Folder(PathBuf),
+}
+
+impl Base {
+    fn find(store: &Store, named: &str, folder: bool) -> Result<Self> {
+        if folder {
+            let path =
+                std::fs::canonicalize(named).context(|| format!("open({named:?})")).context(|| "--rootfs")?;
+            return match path.is_dir() && path != Path::new("/") {
+                true => Ok(Self::Folder(path)),
+                false => {
+                    Err(Error::usage(format!("--rootfs {named:?}: it is a folder, and not the host's root")))
+                }
+            };
+        }
+        match store.resolve(named) {
+            Ok(image) => Ok(Self::Image(Box::new(image))),
+            Err(e) if e.kind() == Kind::NotFound && Path::new("config.json").exists() => {
+                Err(e.wrap("find the image (for the bundle in this folder: runner run --bundle . ID)"))
+            }
+            Err(e) if e.kind() == Kind::NotFound => Err(Error::not_found(format!(
+                "no such image: {named} (rootfs-tool images lists those that are here, rootfs-tool compose makes one)"
+            ))),
+            other => other.map(|i| Self::Image(Box::new(i))),
+        }
+    }
+
+    fn image(&self) -> Option<&Image> {
+        match self {
+            Self::Image(image) => Some(image),
+            Self::Folder(_) => None,
+        }
+    }
+
+    fn config(&self) -> ProcessConfig {
+        self.image().and_then(|i| i.config.config.clone()).unwrap_or_default()
+    }
+
+    /// The directories of the root, lowest first.
+    fn dirs(&self, store: &Store) -> Result<Vec<PathBuf>> {
+        match self {
+            Self::Image(image) => store.stack_paths(image.diff_ids()),
+            Self::Folder(path) => Ok(vec![path.clone()]),
+        }
+    }
+}
+
+/// What is there of a container before its process is, and how it goes again.
+struct Made<'a> {
+    store: &'a Store,
+    dir: &'a ContainerDir,
+    name: &'a str,
+}
+
+impl Made<'_> {
+    /// The mounts that were asked for, their folders made.
+    fn mounts(&self, flags: &Flags, config: &ProcessConfig) -> Result<Vec<Mount>> {
+        let mut all = etc::mounts(&self.dir.path, flags)?;
+        for asked in asked(flags, config)? {
+            let source = match &asked.origin {
+                Origin::Tmpfs => None,
+                Origin::Host(path) => Some(path.clone()),
+                Origin::HostMade(path) => {
+                    std::fs::create_dir_all(path).context(|| format!("mkdir({path:?})")).or_else(|e| {
+                        match path.exists() {
+                            true => Ok(()),
+                            false => Err(e.wrap("make the folder that -v names")),
+                        }
+                    })?;
+                    Some(path.clone())
+                }
+                Origin::Volume(Some(name)) => Some(self.store.clone().volume(name)?),
+                Origin::Volume(None) => {
+                    let path = self.dir.path.join("volumes").join(all.len().to_string());
+                    std::fs::create_dir_all(&path).context(|| format!("mkdir({path:?})"))?;
+                    Some(path)
+                }
+            };
+            all.retain(|m: &Mount| m.destination != asked.at);
+            all.push(asked.mount(source.as_deref()));
+        }
+        Ok(all)
+    }
+
+    fn name_it(&self, id: &str, flags: &Flags) -> Result<()> {
+        self.store.claim_name(self.name, id).map_err(|e| match e.kind() {
+            Kind::Exists => Error::new(
+                Kind::Exists,
+                format!("the container name {:?} is already in use (runner rm {0} frees it)", self.name),
+            ),
+            _ => e,
+        })?;
+        if let Some(path) = &flags.cidfile {
+            use std::io::Write;
+            let mut options = std::fs::File::options();
+            let file = options.write(true).create_new(true).open(path);
+            file.and_then(|mut f| f.write_all(id.as_bytes()))
+                .context(|| format!("open({path:?}, O_CREAT|O_EXCL)"))
+                .context(|| "--cidfile")?;
+        }
+        Ok(())
+    }
+
+    /// Take it all away. The container has ended: what goes wrong here is for a sweep to mend.
+    fn remove(&self) {
+        if self.store.named(self.name).as_deref() == Some(&self.dir.id) {
+            let _ = self.store.release_name(self.name);
+        }
+        if let Err(e) = super::remove_files(self.store, &self.dir.id) {
+            eprintln!("runner: {}", e.wrap("remove the container's files"));
+        }
+    }
+}
+
+/// All that is to be mounted, the image's volumes first: a flag for the same place replaces them.
+fn asked(flags: &Flags, config: &ProcessConfig) -> Result<Vec<Asked>> {
+    let here = std::env::current_dir().context(|| "getcwd()")?;
+    let mut all = Vec::new();
+    for at in config.volumes.iter().flatten().map(|(at, _)| at) {
+        all.push(mounts::image_volume(at)?);
+    }
+    for text in &flags.volume {
+        all.push(mounts::volume(text, &here)?);
+    }
+    for text in &flags.mount {
+        all.push(mounts::mount(text, &here)?);
+    }
+    for text in &flags.tmpfs {
+        all.push(mounts::tmpfs(text)?);
+    }
+    Ok(all)
+}
+
+/// Everything that has to be looked up for the specification.
+fn found(
+    host: &Host,
+    store: &Store,
+    base: &Base,
+    flags: &Flags,
+    config: &ProcessConfig,
+    id: &str,
+    mounts: &[Mount],
+) -> Result<Found> {
+    let dirs = base.dirs(store)?;
+    let text = |path: &str| passwd::read(&dirs, path).context(|| format!("read the image's {path}"));
+    let typed = flags.user.as_deref().or(config.user.as_deref()).unwrap_or_default();
+    let who = user::resolve(typed, &flags.group_add, &text("/etc/passwd")?, &text("/etc/group")?)?;
+    let mut joined = BTreeMap::new();
+    for (kind, _, word) in from_image::shared_words(flags)? {
+        if let Some(named) = word.strip_prefix("container:") {
+            joined.insert(kind.to_owned(), namespace_of(store, named, kind)?);
+        }
+    }
+    let env_files = flags.env_file.iter().map(|path| {
+        let bytes = file::read(Path::new(path)).context(|| "--env-file")?;
+        String::from_utf8(bytes).map_err(|_| Error::invalid(format!("--env-file {path:?}: it is not UTF-8")))
+    });
+    Ok(Found {
+        id: id.to_owned(),
+        who,
+        mounts: mounts.to_vec(),
+        maps: (host.uid != 0 || !host.has(crate::caps::SYS_ADMIN)).then(own_maps),
+        window: tty::window_size(std::io::stdin().as_fd()).unwrap_or_default(),
+        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        joined,
+        variable: |name| std::env::var(name).ok(),
+        env_files: env_files.collect::<Result<_>>()?,
+    })
+}
+
+/// The namespace of another container of ours, which runs.
+fn namespace_of(store: &Store, named: &str, kind: &str) -> Result<PathBuf> {
+    let id =
+        store.find_container(named).map_err(|_| Error::not_found(format!("no such container: {named}")))?.id;
+    let state = States::of(Face::Image, None)?.read(&id);
+    let state = state.ok().filter(|s| s.init.is_alive());
+    let state = state.ok_or_else(|| Error::invalid(format!("the container {named} does not run")))?;
+    let file = if kind == "network" { "net" } else { kind };
+    Ok(format!("/proc/{}/ns/{file}", state.init.pid).into())
+}
+
+/// The maps of an ordinary user's containers.
+fn own_maps() -> (Vec<IdMapping>, Vec<IdMapping>) {
+    let maps = coracle_sys::idmap::plan(&coracle_sys::idmap::Grant::of_this_user());
+    let list = |ranges: &[coracle_sys::idmap::Range]| {
+        let one = |r: &coracle_sys::idmap::Range| IdMapping {
+            container_id: r.inside,
+            host_id: r.outside,
+            size: r.count,
+        };
+        ranges.iter().map(one).collect()
+    };
+    (list(&maps.uids), list(&maps.gids))
+}
+
+/// What the specification does not say.
+fn options(id: &str, dir: &Path, base: &Base, store: &Store, flags: &Flags, spec: &Spec) -> Result<Options> {
+    let root = match base {
+        Base::Folder(path) => Source::Directory(path.clone()),
+        Base::Image(_) => Source::Layers(Layers {
+            lower: base.dirs(store)?,
+            top: top(dir, flags)?,
+            userxattr: overlay::Options::of_this_process(false).userxattr,
+        }),
+    };
+    let argv0 = spec.process.as_ref().and_then(|p| p.args.first()).map_or("", String::as_str);
+    Ok(Options {
+        id: id.to_owned(),
+        bundle: dir.to_path_buf(),
+        root: Some(root),
+        init: init(flags, argv0)?,
+        die_with_parent: true,
+        new_keyring: true,
+        preserve_fds: flags.preserve_fds,
+        cgroup_v1: None,
+    })
+}
+
+/// Where the container writes.
+fn top(dir: &Path, flags: &Flags) -> Result<Top> {
+    match flags.scratch.as_deref().map(|s| s.split_once(':').unwrap_or((s, ""))) {
+        None => Ok(Top::Upper { upper: dir.join("upper"), work: dir.join("work"), volatile: flags.rm }),
+        Some(("tmpfs", "")) => Ok(Top::Scratch { size: None }),
+        Some(("tmpfs", size)) => Ok(Top::Scratch { size: Some(units::size(size, "--scratch")?) }),
+        Some(_) => Err(Error::usage("--scratch: it is tmpfs[:SIZE]")),
+    }
+}
+
+/// Whether our init is PID 1: not in front of another one, unless it is asked for.
+fn init(flags: &Flags, argv0: &str) -> Result<Init> {
+    let mode = match (flags.init, flags.init_mode.as_deref()) {
+        (true, None | Some("always")) | (false, Some("always")) => true,
+        (false, Some("never")) => false,
+        (false, None | Some("auto")) => !is_an_init(argv0),
+        (_, Some(word)) => return Err(Error::usage(format!("--init={word}: it is auto, always or never"))),
+    };
+    if !mode && !flags.init_opt.is_empty() {
+        return Err(Error::usage("--init-opt: init is not run here (see --init)"));
+    }
+    let options = flags.init_opt.iter().map(|option| match option.split_once('=') {
+        Some((name, value)) => [format!("--{name}"), value.to_owned()].to_vec(),
+        None => vec![format!("--{option}")],
+    });
+    Ok(if mode { Init::Pid1(options.flatten().collect()) } else { Init::ExecOnly })
+}
+
+fn is_an_init(argv0: &str) -> bool {
+    let name = argv0.rsplit('/').next().unwrap_or(argv0);
+    argv0 == "/init"
+        || argv0.ends_with("/sbin/init")
+        || matches!(
+            name,
+            "systemd" | "s6-svscan" | "tini" | "tini-static" | "dumb-init" | "catatonit" | "docker-init"
+        )
+}
+
+fn stop_signal(flags: &Flags, config: &ProcessConfig) -> Result<i32> {
+    units::signal(flags.stop_signal.as_deref().or(config.stop_signal.as_deref()).unwrap_or("TERM"))
+}
+
+fn labels(flags: &Flags) -> Result<BTreeMap<String, String>> {
+    let read = |text: &String| {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        match name {
+            "" => Err(Error::usage(format!("--label {text:?}: it is NAME=VALUE"))),
+            name => Ok((name.to_owned(), value.to_owned())),
+        }
+    };
+    flags.label.iter().map(read).collect()
+}
+
+/// `--dry-run`.
+fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<()> {
+    let text = match flags.dry_run_mode.as_deref() {
+        None | Some("spec") => serde_json::to_string_pretty(spec),
+        Some("plan") => serde_json::to_string_pretty(&plan::plan(spec, options, host)?),
+        Some(word) => return Err(Error::usage(format!("--dry-run={word}: it is spec or plan"))),
+    };
+    println!("{}", text.map_err(|e| Error::invalid(e.to_string()))?);
+    Ok(())
+}
+
+/// Start it, and stay until it has ended. The state is written while the child sets itself up.
+fn start(plan: &Plan, record: &Record, dir: &ContainerDir, flags: &Flags) -> Result<Attended> {
+    for warning in &plan.warnings {
+        eprintln!("runner: {warning}");
+    }
+    let signals = Signals::hold()?;
+    let states = States::of(Face::Image, None)?;
+    states.reserve(&record.id)?;
+    let run = || {
+        let input = super::StandardInput::for_container(flags.interactive || flags.tty)?;
+        let setup = Setup { init: init_image(), ..Setup::default() };
+        let starting = launch::spawn(plan, &setup)?;
+        drop(input);
+        let written = write_state(&states, plan, record, dir, starting.pid());
+        let container = starting.finish()?;
+        written.inspect_err(|_| {
+            let _ = container.signal(libc::SIGKILL);
+            let _ = container.wait();
+        })?;
+        attend(container, &signals, flags)
+    };
+    let ended = run();
+    states.remove(&record.id)?;
+    ended
+}
+
+fn write_state(states: &States, plan: &Plan, record: &Record, dir: &ContainerDir, pid: i32) -> Result<()> {
+    states.write(&State {
+        version: state::VERSION,
+        id: record.id.clone(),
+        init: Identity::of(pid)?,
+        runner: Some(Identity::of_this_process()?),
+        bundle: dir.path.clone(),
+        namespaces: Ns::ALL.into_iter().filter(|k| plan.namespaces.is_own(*k)).collect(),
+        cgroups: serde_json::Value::Null,
+        details: serde_json::Value::Null,
+    })
+}
+
+/// The container's terminal is shown on ours; keys are passed on with -i.
+fn attend(mut container: Container, signals: &Signals, flags: &Flags) -> Result<Attended> {
+    let stdin = std::io::stdin();
+    let screen = match container.console() {
+        None => None,
+        Some(master) => {
+            let input = flags.interactive || flags.bundle.is_some();
+            let raw = (input && stdin.is_terminal()).then(|| Raw::take(&stdin)).transpose()?;
+            Some(Screen { master, raw, input })
+        }
+    };
+    foreground::attend(&container, signals, screen, flags.timeout.map(Duration::from_secs_f64))
+}

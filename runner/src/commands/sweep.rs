@@ -1,0 +1,35 @@
+//! What a runner that was killed left behind: its container is dead, its files are not.
+
+use coracle_store::Store;
+use coracle_sys::Result;
+
+use super::remove_files;
+use crate::record::{self, Exit, Record};
+use crate::state::{Face, States};
+
+/// Clean up after runners that are gone. Containers of OCI clients are never touched.
+pub(crate) fn sweep(store: &Store) -> Result<()> {
+    let states = States::of(Face::Image, None)?;
+    states.sweep(|state| {
+        // Its files may lie in another store, which another call sweeps.
+        if state.bundle != store.main().container(&state.id) || !state.bundle.exists() {
+            return Ok(());
+        }
+        match Record::read(&state.bundle) {
+            Ok(record) if !record.rm => {
+                // It was killed together with its runner.
+                let exit = Some(Exit { code: 137, at: record::now() });
+                Record { exit, ..record }.write(&state.bundle)
+            }
+            other => {
+                if let Ok(record) = other
+                    && store.named(&record.name).as_deref() == Some(&record.id)
+                {
+                    store.release_name(&record.name)?;
+                }
+                remove_files(store, &state.id)
+            }
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! What `run` is told on the command line: a table, and no meaning.
+
+use argh::{ArgsInfo, FromArgs};
+
+/// Run a command in a new container and wait for it.
+#[derive(FromArgs, ArgsInfo, Debug, Default)]
+#[argh(
+    subcommand,
+    name = "run",
+    help_triggers("--help"),
+    example = "runner run --rm -it shell sh\nrunner run --rm -v $PWD:/work:ro -w /work shell ls\nrunner run --bundle DIR ID",
+    note = "The command stands behind the image; without one it is the image's own. Exit codes: 125 the runner's own error, 126 the command cannot be executed, 127 it is not found, 128+n it was killed by signal n, else the command's own."
+)]
+pub(crate) struct Flags {
+    /// keep standard input open
+    #[argh(switch, short = 'i')]
+    pub(crate) interactive: bool,
+    /// give the command a terminal of its own
+    #[argh(switch, short = 't')]
+    pub(crate) tty: bool,
+    /// remove the container when it has ended
+    #[argh(switch)]
+    pub(crate) rm: bool,
+    /// name of the container
+    #[argh(option)]
+    pub(crate) name: Option<String>,
+    /// set a variable, or pass this one on: NAME=VALUE or NAME
+    #[argh(option, short = 'e')]
+    pub(crate) env: Vec<String>,
+    /// read variables from a file, one a line
+    #[argh(option)]
+    pub(crate) env_file: Vec<String>,
+    /// user and group, names or numbers: USER[:GROUP]
+    #[argh(option, short = 'u')]
+    pub(crate) user: Option<String>,
+    /// further group, name or number
+    #[argh(option)]
+    pub(crate) group_add: Vec<String>,
+    /// working directory inside
+    #[argh(option, short = 'w')]
+    pub(crate) workdir: Option<String>,
+    /// host name inside
+    #[argh(option, short = 'h')]
+    pub(crate) hostname: Option<String>,
+    /// NIS domain name inside
+    #[argh(option)]
+    pub(crate) domainname: Option<String>,
+    /// program that gets the command as its arguments
+    #[argh(option)]
+    pub(crate) entrypoint: Option<String>,
+    /// note on the container: NAME=VALUE
+    #[argh(option, short = 'l')]
+    pub(crate) label: Vec<String>,
+    /// write the container's id to this new file
+    #[argh(option)]
+    pub(crate) cidfile: Option<String>,
+
+    /// make the root file system read only
+    #[argh(switch)]
+    pub(crate) read_only: bool,
+    /// mount a tmpfs: PATH[:OPTIONS]
+    #[argh(option)]
+    pub(crate) tmpfs: Vec<String>,
+    /// keep what the container writes in memory: tmpfs[:SIZE]
+    #[argh(option)]
+    pub(crate) scratch: Option<String>,
+    /// mount a folder or volume: SOURCE:PATH[:ro,rro,rshared,...]
+    #[argh(option, short = 'v')]
+    pub(crate) volume: Vec<String>,
+    /// mount, in words: type=bind|volume|tmpfs,src=...,dst=...[,readonly]
+    #[argh(option)]
+    pub(crate) mount: Vec<String>,
+    /// pass a device of the host: PATH[:PATH[:rwm]]
+    #[argh(option)]
+    pub(crate) device: Vec<String>,
+    /// size of /dev/shm, 64m if not said
+    #[argh(option)]
+    pub(crate) shm_size: Option<String>,
+
+    /// grant a capability, or ALL
+    #[argh(option)]
+    pub(crate) cap_add: Vec<String>,
+    /// take a capability away, or ALL
+    #[argh(option)]
+    pub(crate) cap_drop: Vec<String>,
+    /// no-new-privileges, seccomp=FILE or seccomp=unconfined
+    #[argh(option)]
+    pub(crate) security_opt: Vec<String>,
+    /// all capabilities and devices, nothing masked, no filter
+    #[argh(switch)]
+    pub(crate) privileged: bool,
+
+    /// resource limit: NAME=SOFT[:HARD]
+    #[argh(option)]
+    pub(crate) ulimit: Vec<String>,
+    /// kernel parameter of the container's namespaces: NAME=VALUE
+    #[argh(option)]
+    pub(crate) sysctl: Vec<String>,
+    /// how soon it is killed when memory is short, -1000 to 1000
+    #[argh(option)]
+    pub(crate) oom_score_adj: Option<i32>,
+
+    /// network: none, host or container:ID
+    #[argh(option)]
+    pub(crate) network: Option<String>,
+    /// the same as --network
+    #[argh(option, hidden_help)]
+    pub(crate) net: Option<String>,
+    /// process namespace: own, host or container:ID
+    #[argh(option)]
+    pub(crate) pid: Option<String>,
+    /// IPC namespace: own, host or container:ID
+    #[argh(option)]
+    pub(crate) ipc: Option<String>,
+    /// host name namespace: own, host or container:ID
+    #[argh(option)]
+    pub(crate) uts: Option<String>,
+
+    /// run init as PID 1, also where the command is an init itself (or --init=auto|always|never)
+    #[argh(switch)]
+    pub(crate) init: bool,
+    /// the word of --init=
+    #[argh(option, hidden_help)]
+    pub(crate) init_mode: Option<String>,
+    /// option of init, such as grace=5
+    #[argh(option)]
+    pub(crate) init_opt: Vec<String>,
+    /// signal that asks the container to stop
+    #[argh(option)]
+    pub(crate) stop_signal: Option<String>,
+    /// seconds after which the container is killed
+    #[argh(option)]
+    pub(crate) timeout: Option<f64>,
+
+    /// the first word is a folder to be the root, not an image
+    #[argh(switch)]
+    pub(crate) rootfs: bool,
+    /// write how it ended, as one JSON object: FILE or fd:N
+    #[argh(option)]
+    pub(crate) report: Option<String>,
+    /// print the config.json that the flags amount to (or --dry-run=plan), and run nothing
+    #[argh(switch)]
+    pub(crate) dry_run: bool,
+    /// the word of --dry-run=
+    #[argh(option, hidden_help)]
+    pub(crate) dry_run_mode: Option<String>,
+
+    /// run an OCI bundle: this folder's config.json
+    #[argh(option, short = 'b')]
+    pub(crate) bundle: Option<String>,
+    /// the config.json of an OCI bundle, where it lies elsewhere
+    #[argh(option)]
+    pub(crate) config: Option<String>,
+    /// OCI: stay in the caller's session keyring
+    #[argh(switch)]
+    pub(crate) no_new_keyring: bool,
+    /// OCI: how many descriptors from 3 on the command inherits
+    #[argh(option, default = "0")]
+    pub(crate) preserve_fds: u32,
+
+    /// the image, or the id for a bundle
+    #[argh(positional)]
+    pub(crate) image: Option<String>,
+}

@@ -1,0 +1,333 @@
+//! From what was typed and what the image says to a config.json. Everything after that is the same
+//! code as for a bundle. Nothing of the host is changed here.
+
+mod defaults;
+pub(crate) mod flags;
+pub(crate) mod mounts;
+pub(crate) mod units;
+pub(crate) mod user;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use coracle_store::image::ProcessConfig;
+use coracle_sys::{Error, Kind, Result};
+
+use crate::spec::{
+    Capabilities, Device, IdMapping, Linux, Mount, Namespace, Process, Root, Spec, User, VERSION,
+};
+use flags::Flags;
+use user::Who;
+
+/// What the flags and the image do not say.
+pub(crate) struct Found {
+    /// The container's id.
+    pub(crate) id: String,
+    /// The user, resolved by the image's files.
+    pub(crate) who: Who,
+    /// Mounts beyond those that every container has, with their sources found.
+    pub(crate) mounts: Vec<Mount>,
+    /// Ids of a user namespace of the container's own, for users and groups.
+    pub(crate) maps: Option<(Vec<IdMapping>, Vec<IdMapping>)>,
+    /// Rows and columns of the caller's terminal.
+    pub(crate) window: (u16, u16),
+    /// How many processors the host has.
+    pub(crate) cpus: usize,
+    /// Namespaces of other containers, `container:ID` looked up: kind and path.
+    pub(crate) joined: BTreeMap<String, PathBuf>,
+    /// A variable of the caller, for `-e NAME`.
+    pub(crate) variable: fn(&str) -> Option<String>,
+    /// The text of the files of `--env-file`.
+    pub(crate) env_files: Vec<String>,
+}
+
+/// The command: what stands behind the image, else the image's own.
+pub(crate) fn command(config: &ProcessConfig, flags: &Flags, typed: &[String]) -> Result<Vec<String>> {
+    let own = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    let mut argv = match flags.entrypoint.as_deref() {
+        // An entry point from the command line takes the image's command with it, as in docker.
+        Some("") => Vec::new(),
+        Some(program) => vec![program.to_owned()],
+        None => own(&config.entrypoint),
+    };
+    match (typed.is_empty(), &flags.entrypoint) {
+        (false, _) => argv.extend_from_slice(typed),
+        (true, None) => argv.extend(own(&config.cmd)),
+        (true, Some(_)) => {}
+    }
+    if argv.is_empty() {
+        return Err(Error::usage("no command specified: the image names none, so say one behind it"));
+    }
+    Ok(argv)
+}
+
+/// The config.json that the flags amount to.
+pub(crate) fn spec(config: &ProcessConfig, flags: &Flags, typed: &[String], found: Found) -> Result<Spec> {
+    let namespaces = namespaces(flags, &found)?;
+    let own = |kind: &str| namespaces.iter().any(|n| n.kind == kind && n.path.is_none());
+    let host = |kind: &str| !namespaces.iter().any(|n| n.kind == kind);
+    let shm_size = match &flags.shm_size {
+        Some(text) => units::size(text, "--shm-size")?,
+        None => 64 << 20,
+    };
+    let shared = defaults::Shared {
+        privileged: flags.privileged,
+        bind_sys: found.maps.is_some() && !own("network"),
+        bind_proc: found.maps.is_some() && host("pid"),
+        host_ipc: host("ipc"),
+        shm_size,
+        tty_group: found.maps.as_ref().is_none_or(|(_, gids)| maps(gids, 5)),
+    };
+    let mut mounts = defaults::mounts(&shared);
+    // A mount of the user's replaces ours at the same place, and lower ones come first.
+    mounts.retain(|m| !found.mounts.iter().any(|asked| asked.destination == m.destination));
+    let mut asked = found.mounts.clone();
+    asked.sort_by_key(|m| m.destination.components().count());
+    mounts.extend(asked);
+    let hostname = own("uts").then(|| flags.hostname.clone().unwrap_or_else(|| short(&found.id).to_owned()));
+    if hostname.is_none() && flags.hostname.is_some() {
+        return Err(Error::usage("--hostname would change the host: it does not go with --uts host"));
+    }
+    let (uid_mappings, gid_mappings) = found.maps.clone().unwrap_or_default();
+    let masks = !flags.privileged;
+    let linux = Linux {
+        uid_mappings,
+        gid_mappings,
+        sysctl: pairs(&flags.sysctl, "--sysctl")?,
+        devices: devices(flags)?,
+        masked_paths: if masks { defaults::masked(found.cpus) } else { Vec::new() },
+        readonly_paths: if masks { defaults::readonly() } else { Vec::new() },
+        namespaces,
+        ..Linux::default()
+    };
+    Ok(Spec {
+        oci_version: VERSION.to_owned(),
+        process: Some(process(config, flags, typed, &found)?),
+        root: Some(Root { path: "rootfs".into(), readonly: flags.read_only }),
+        hostname,
+        domainname: flags.domainname.clone(),
+        mounts,
+        linux: Some(linux),
+        ..Spec::default()
+    })
+}
+
+fn process(config: &ProcessConfig, flags: &Flags, typed: &[String], found: &Found) -> Result<Process> {
+    let cwd = flags.workdir.as_deref().or(config.working_dir.as_deref()).filter(|d| !d.is_empty());
+    let cwd = Path::new(cwd.unwrap_or("/"));
+    if !cwd.is_absolute() {
+        return Err(Error::usage(format!("the working directory {cwd:?} is not absolute")));
+    }
+    let who = &found.who;
+    if let Some((uids, gids)) = &found.maps {
+        let unmapped = |what: &str, id: u32| {
+            Error::new(
+                Kind::Unsupported,
+                format!(
+                    "the {what} {id} is not in the container's user namespace: more subordinate ids are needed (/etc/subuid, /etc/subgid)"
+                ),
+            )
+        };
+        if !maps(uids, who.uid) {
+            return Err(unmapped("user", who.uid));
+        }
+        if let Some(gid) = [who.gid].iter().chain(&who.groups).find(|gid| !maps(gids, **gid)) {
+            return Err(unmapped("group", *gid));
+        }
+    }
+    let mut no_new_privileges = false;
+    for word in &flags.security_opt {
+        match word.split_once([':', '=']).unwrap_or((word, "")) {
+            ("no-new-privileges", "" | "true") => no_new_privileges = true,
+            ("no-new-privileges", "false") => no_new_privileges = false,
+            _ => {
+                return Err(Error::unsupported(format!(
+                    "--security-opt {word:?} is unknown or not supported"
+                )));
+            }
+        }
+    }
+    Ok(Process {
+        terminal: flags.tty,
+        console_size: flags.tty.then(|| defaults::console(found.window)),
+        user: User { uid: who.uid, gid: who.gid, umask: None, additional_gids: who.groups.clone() },
+        args: command(config, flags, typed)?,
+        env: environment(config, flags, found)?,
+        cwd: cwd.to_path_buf(),
+        capabilities: Some(capabilities(flags, who.uid)?),
+        rlimits: flags.ulimit.iter().map(|text| units::ulimit(text)).collect::<Result<_>>()?,
+        no_new_privileges,
+        oom_score_adj: flags.oom_score_adj,
+        ..Process::default()
+    })
+}
+
+/// An ordinary user holds what was asked for by name: it is made ambient, else the exec loses it.
+fn capabilities(flags: &Flags, uid: u32) -> Result<Capabilities> {
+    let (all, asked) = units::capabilities(&flags.cap_add, &flags.cap_drop, flags.privileged)?;
+    Ok(granted(all, asked, uid))
+}
+
+/// The sets of a user: root holds all, another what was asked for by name.
+pub(crate) fn granted(all: Vec<String>, asked: Vec<String>, uid: u32) -> Capabilities {
+    if uid == 0 {
+        return Capabilities {
+            bounding: all.clone(),
+            effective: all.clone(),
+            permitted: all,
+            ..Capabilities::default()
+        };
+    }
+    Capabilities {
+        bounding: all,
+        effective: asked.clone(),
+        permitted: asked.clone(),
+        inheritable: asked.clone(),
+        ambient: asked,
+    }
+}
+
+/// Set a `NAME=VALUE`, in place of what the name had before.
+pub(crate) fn set_variable(env: &mut Vec<String>, text: &str) {
+    let name = text.split('=').next();
+    env.retain(|old| old.split('=').next() != name);
+    env.push(text.to_owned());
+}
+
+/// The image's variables, then HOME, HOSTNAME and TERM, then the files', then those typed.
+fn environment(config: &ProcessConfig, flags: &Flags, found: &Found) -> Result<Vec<String>> {
+    let mut env: Vec<String> = Vec::new();
+    let mut set = |text: &str| set_variable(&mut env, text);
+    set(defaults::PATH);
+    set(&format!("HOSTNAME={}", flags.hostname.as_deref().unwrap_or(short(&found.id))));
+    if flags.tty {
+        set("TERM=xterm");
+    }
+    set(&format!("HOME={}", found.who.home.as_deref().unwrap_or("/")));
+    config.env.iter().flatten().for_each(|text| set(text));
+    let lines = found.env_files.iter().flat_map(|text| text.lines());
+    let lines = lines.map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'));
+    for text in lines.chain(flags.env.iter().map(String::as_str)) {
+        match text.split_once('=') {
+            Some(("", _)) => return Err(Error::usage(format!("invalid environment variable: {text:?}"))),
+            Some(_) => set(text),
+            None if text.is_empty() => return Err(Error::usage("invalid environment variable: \"\"")),
+            None => {
+                if let Some(value) = (found.variable)(text) {
+                    set(&format!("{text}={value}"));
+                }
+            }
+        }
+    }
+    Ok(env)
+}
+
+/// Which namespaces are made, and which are another container's. What is left out is the host's.
+fn namespaces(flags: &Flags, found: &Found) -> Result<Vec<Namespace>> {
+    let mut all = vec![
+        Namespace { kind: "mount".to_owned(), path: None },
+        Namespace { kind: "cgroup".to_owned(), path: None },
+    ];
+    if found.maps.is_some() {
+        all.push(Namespace { kind: "user".to_owned(), path: None });
+    }
+    for (kind, flag, word) in shared_words(flags)? {
+        let path = match word {
+            "" | "own" | "private" | "none" => None,
+            "host" => continue,
+            _ => Some(
+                found
+                    .joined
+                    .get(kind)
+                    .cloned()
+                    .ok_or_else(|| Error::usage(format!("{flag} {word:?} is unknown")))?,
+            ),
+        };
+        all.push(Namespace { kind: kind.to_owned(), path });
+    }
+    Ok(all)
+}
+
+/// Kind of namespace, flag, and the word given for it.
+pub(crate) fn shared_words(flags: &Flags) -> Result<[(&'static str, &'static str, &str); 4]> {
+    let network = match (&flags.network, &flags.net) {
+        (Some(_), Some(_)) => return Err(Error::usage("--network and --net are the same flag: say one")),
+        (network, net) => network.as_deref().or(net.as_deref()).unwrap_or("none"),
+    };
+    let all = [
+        ("network", "--network", network),
+        ("pid", "--pid", flags.pid.as_deref().unwrap_or("own")),
+        ("ipc", "--ipc", flags.ipc.as_deref().unwrap_or("own")),
+        ("uts", "--uts", flags.uts.as_deref().unwrap_or("own")),
+    ];
+    for (kind, flag, word) in &all {
+        let known = matches!(*word, "host" | "own" | "private") || (*kind == "network" && *word == "none");
+        if known || word.strip_prefix("container:").is_some_and(|id| !id.is_empty()) {
+            continue;
+        }
+        return Err(match *kind {
+            "network" => Error::unsupported(format!(
+                "--network {word}: a container has no network (none), the host's (host) or another's (container:ID); bridges do not exist yet"
+            )),
+            _ => Error::usage(format!("{flag} {word:?}: it is own, host or container:ID")),
+        });
+    }
+    Ok(all)
+}
+
+/// `--device PATH[:PATH[:rwm]]`. What a device is, the engine asks the host.
+fn devices(flags: &Flags) -> Result<Vec<Device>> {
+    let read = |text: &String| {
+        let wrong = |why: &str| Error::usage(format!("--device {text:?}: {why}"));
+        let mut parts = text.split(':');
+        let source =
+            parts.next().filter(|p| p.starts_with('/')).ok_or_else(|| wrong("it is /PATH[:/PATH[:rwm]]"))?;
+        let (at, access) = match (parts.next(), parts.next()) {
+            (Some(at), access) if at.starts_with('/') => (at, access),
+            (Some(access), None) => (source, Some(access)),
+            (None, None) => (source, None),
+            _ => return Err(wrong("it is /PATH[:/PATH[:rwm]]")),
+        };
+        if parts.next().is_some() || access.is_some_and(|a| a != "rwm") {
+            return Err(wrong("only full access, rwm, is supported"));
+        }
+        host_device(Path::new(source), Path::new(at))
+    };
+    flags.device.iter().map(read).collect()
+}
+
+fn host_device(source: &Path, at: &Path) -> Result<Device> {
+    use nix::sys::stat::{SFlag, major, minor, stat};
+    let info = stat(source).map_err(|e| Error::syscall(format!("stat({source:?})"), e).wrap("--device"))?;
+    let kind = match SFlag::from_bits_truncate(info.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFCHR => "c",
+        SFlag::S_IFBLK => "b",
+        _ => return Err(Error::usage(format!("--device {source:?}: not a device"))),
+    };
+    Ok(Device {
+        kind: kind.to_owned(),
+        path: at.to_path_buf(),
+        major: Some(major(info.st_rdev).cast_signed()),
+        minor: Some(minor(info.st_rdev).cast_signed()),
+        file_mode: Some(info.st_mode & 0o777),
+        uid: Some(info.st_uid),
+        gid: Some(info.st_gid),
+    })
+}
+
+fn pairs(texts: &[String], flag: &str) -> Result<BTreeMap<String, String>> {
+    let read = |text: &String| match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Error::usage(format!("{flag} {text:?}: it is NAME=VALUE"))),
+    };
+    texts.iter().map(read).collect()
+}
+
+fn maps(mappings: &[IdMapping], id: u32) -> bool {
+    mappings.iter().any(|m| id >= m.container_id && id - m.container_id < m.size)
+}
+
+/// The form of an id that people see.
+pub(crate) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}

@@ -1,0 +1,235 @@
+//! `-v`, `--mount`, `--tmpfs` as mounts of the specification. Nothing is touched: which folders of the
+//! host have to be made first is part of the answer.
+
+use std::path::{Path, PathBuf};
+
+use coracle_sys::{Error, Result};
+
+use super::units;
+use crate::spec::Mount;
+
+/// Where the source of a mount comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A path of the host that must exist (`--mount`).
+    Host(PathBuf),
+    /// A path of the host, made as a folder when it does not exist, as docker does (`-v`).
+    HostMade(PathBuf),
+    /// A named volume; without a name one of the container's own.
+    Volume(Option<String>),
+    /// Memory.
+    Tmpfs,
+}
+
+/// One mount that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) origin: Origin,
+    pub(crate) at: PathBuf,
+    pub(crate) options: Vec<String>,
+}
+
+impl Asked {
+    /// As the specification has it, with the folder that its source turned out to be.
+    pub(crate) fn mount(&self, source: Option<&Path>) -> Mount {
+        let tmpfs = self.origin == Origin::Tmpfs;
+        let mut options = self.options.clone();
+        let kind = if tmpfs { "tmpfs" } else { "bind" };
+        if !tmpfs {
+            options.insert(0, "rbind".to_owned());
+        }
+        Mount {
+            destination: self.at.clone(),
+            kind: Some(kind.to_owned()),
+            source: Some(source.map_or_else(|| kind.into(), Path::to_path_buf)),
+            options,
+            ..Mount::default()
+        }
+    }
+}
+
+/// `-v [SOURCE:]PATH[:OPTIONS]`. A relative source that has a slash is one of the host's folders.
+pub(crate) fn volume(text: &str, here: &Path) -> Result<Asked> {
+    let wrong = |why: &str| Error::usage(format!("-v {text:?}: {why}"));
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, at, options) = match *parts {
+        [at] => (None, at, ""),
+        [source, at] => (Some(source), at, ""),
+        [source, at, options] => (Some(source), at, options),
+        _ => return Err(wrong("it is [SOURCE:]PATH[:OPTIONS]")),
+    };
+    let origin = match source {
+        None => Origin::Volume(None),
+        Some("") => return Err(wrong("the source is empty")),
+        Some(path) if path.starts_with('/') => Origin::HostMade(path.into()),
+        Some(path) if path.starts_with('.') || path.contains('/') => Origin::HostMade(here.join(path)),
+        Some(name) => Origin::Volume(Some(volume_name(name).map_err(|e| wrong(&e.to_string()))?)),
+    };
+    let mut words = Vec::new();
+    for word in options.split(',').filter(|w| !w.is_empty()) {
+        match word {
+            "ro" | "rw" | "rro" | "shared" | "rshared" | "slave" | "rslave" | "private" | "rprivate"
+            | "nosuid" | "nodev" | "noexec" | "suid" | "dev" | "exec" => words.push(word.to_owned()),
+            // A host without SELinux has no labels to change; docker takes the words as well.
+            "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
+            // The page cache is one: all three are how a bind mount always is on Linux.
+            "cached" | "delegated" | "consistent" => {}
+            other => return Err(wrong(&format!("the option {other:?} is unknown or not supported"))),
+        }
+    }
+    Ok(Asked { origin, at: target(at).map_err(|e| wrong(&e.to_string()))?, options: propagate(words) })
+}
+
+/// `--mount type=bind,src=...,dst=...,readonly`.
+pub(crate) fn mount(text: &str, here: &Path) -> Result<Asked> {
+    let wrong = |why: String| Error::usage(format!("--mount {text:?}: {why}"));
+    let (mut kind, mut source, mut at, mut options) = ("volume", None, None, Vec::new());
+    for field in text.split(',') {
+        let (key, value) = field.split_once('=').map_or((field, None), |(k, v)| (k, Some(v)));
+        let is_on = || match value {
+            None | Some("true" | "1") => Ok(true),
+            Some("false" | "0") => Ok(false),
+            Some(other) => Err(wrong(format!("{key} is true or false, not {other:?}"))),
+        };
+        match (key, value) {
+            ("type", Some(v)) => kind = v,
+            ("source" | "src", Some(v)) => source = Some(v),
+            ("destination" | "dst" | "target", Some(v)) => at = Some(v),
+            ("readonly" | "ro", _) => {
+                if is_on()? {
+                    options.push("ro".to_owned());
+                }
+            }
+            ("bind-propagation", Some(v)) => options.push(v.to_owned()),
+            ("bind-recursive", Some("readonly")) => options.push("rro".to_owned()),
+            ("bind-recursive", Some("enabled" | "writable")) => {}
+            ("tmpfs-size", Some(v)) => options.push(format!("size={}", units::size(v, "tmpfs-size")?)),
+            ("tmpfs-mode", Some(v)) if u32::from_str_radix(v, 8).is_ok() => options.push(format!("mode={v}")),
+            (other, _) => {
+                return Err(wrong(format!("{other:?} is unknown, not supported or lacks its value")));
+            }
+        }
+    }
+    let at = at.ok_or_else(|| wrong("dst is missing".to_owned()))?;
+    let origin = match (kind, source) {
+        ("bind", Some(source)) => Origin::Host(here.join(source)),
+        ("bind", None) => return Err(wrong("src is missing".to_owned())),
+        ("volume", None) => Origin::Volume(None),
+        ("volume", Some(name)) => Origin::Volume(Some(volume_name(name).map_err(|e| wrong(e.to_string()))?)),
+        ("tmpfs", None) => Origin::Tmpfs,
+        ("tmpfs", Some(_)) => return Err(wrong("a tmpfs has no src".to_owned())),
+        (other, _) => return Err(wrong(format!("the type is bind, volume or tmpfs, not {other:?}"))),
+    };
+    let options = match origin {
+        Origin::Tmpfs => tmpfs_defaults(options),
+        _ => propagate(options),
+    };
+    Ok(Asked { origin, at: target(at).map_err(|e| wrong(e.to_string()))?, options })
+}
+
+/// `--tmpfs PATH[:OPTIONS]`.
+pub(crate) fn tmpfs(text: &str) -> Result<Asked> {
+    let (at, options) = text.split_once(':').unwrap_or((text, ""));
+    let at = target(at).map_err(|e| Error::usage(format!("--tmpfs {text:?}: {e}")))?;
+    let mut words = Vec::new();
+    for word in options.split(',').filter(|w| !w.is_empty()) {
+        match word.split_once('=') {
+            Some(("size", size)) => words.push(format!("size={}", units::size(size, "--tmpfs size")?)),
+            _ => words.push(word.to_owned()),
+        }
+    }
+    Ok(Asked { origin: Origin::Tmpfs, at, options: tmpfs_defaults(words) })
+}
+
+/// The path of a VOLUME of the image.
+pub(crate) fn image_volume(at: &str) -> Result<Asked> {
+    let at = target(at).map_err(|e| Error::invalid(format!("the image's volume {at:?}: {e}")))?;
+    Ok(Asked { origin: Origin::Volume(None), at, options: propagate(Vec::new()) })
+}
+
+/// Docker's: nothing on it is executed or trusted, unless the words say so.
+fn tmpfs_defaults(words: Vec<String>) -> Vec<String> {
+    let mut all: Vec<String> = ["noexec", "nosuid", "nodev"].map(str::to_owned).into();
+    all.extend(words);
+    all
+}
+
+/// Without a word on it, what is mounted on one side later is not seen on the other.
+fn propagate(mut words: Vec<String>) -> Vec<String> {
+    const WORDS: [&str; 6] = ["shared", "rshared", "slave", "rslave", "private", "rprivate"];
+    if !words.iter().any(|w| WORDS.contains(&&**w)) {
+        words.push("rprivate".to_owned());
+    }
+    words
+}
+
+fn target(at: &str) -> Result<PathBuf> {
+    let path = Path::new(at);
+    if !path.is_absolute() {
+        return Err(Error::usage(format!("the path {at:?} inside is not absolute")));
+    }
+    let clean = crate::rootfs::clean(path);
+    if clean == Path::new("/") {
+        return Err(Error::usage("the destination can't be '/'"));
+    }
+    Ok(clean)
+}
+
+/// `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, as docker has it: a name is one component of a path.
+fn volume_name(name: &str) -> Result<String> {
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if first && name.len() <= 255 && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
+        return Ok(name.to_owned());
+    }
+    Err(Error::usage(format!("{name:?} is not a volume name ([a-zA-Z0-9][a-zA-Z0-9_.-]*)")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_v_names_is_a_folder_or_a_volume() {
+        let here = Path::new("/here");
+        for (text, origin, at, options) in [
+            ("/a:/b", Origin::HostMade("/a".into()), "/b", "rprivate"),
+            ("./a:/b:ro", Origin::HostMade("/here/./a".into()), "/b", "ro,rprivate"),
+            ("a/b:/c:rro,rslave", Origin::HostMade("/here/a/b".into()), "/c", "rro,rslave"),
+            ("data:/c/../d", Origin::Volume(Some("data".into())), "/d", "rprivate"),
+            ("/data", Origin::Volume(None), "/data", "rprivate"),
+        ] {
+            let asked = volume(text, here).unwrap();
+            assert_eq!(
+                (asked.origin, asked.at, asked.options.join(",")),
+                (origin, at.into(), options.into()),
+                "{text}"
+            );
+        }
+        for text in ["", "a:b", ":/a", "/a:/b:/c:/d", "/a:/", "/a:/b/..", "/a:/b:frob", "a\n:/b"] {
+            assert!(volume(text, here).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn mounts_are_given_in_words() {
+        let here = Path::new("/here");
+        let asked = mount("type=bind,source=x,target=/y,readonly", here).unwrap();
+        assert_eq!(asked.origin, Origin::Host("/here/x".into()));
+        assert_eq!(asked.mount(Some(Path::new("/here/x"))).options, ["rbind", "ro", "rprivate"]);
+        let asked = mount("type=tmpfs,dst=/t,tmpfs-size=1m", here).unwrap();
+        assert_eq!(asked.options.last().unwrap(), "size=1048576");
+        for text in [
+            "",
+            "type=bind,dst=/a",
+            "type=x,dst=/a",
+            "type=tmpfs,src=a,dst=/b",
+            "src=a",
+            "dst=/a,frob=1",
+            "dst=/a,ro=perhaps",
+            "dst=a",
+        ] {
+            assert!(mount(text, here).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Words of the command line that stand for numbers: sizes, limits, capabilities, signals.
+
+use coracle_sys::{Error, Result};
+
+use crate::spec::Rlimit;
+
+/// A size in bytes as docker writes it: `512`, `64k`, `32m`, `1.5g`, `1GiB`.
+pub(crate) fn size(text: &str, flag: &str) -> Result<u64> {
+    let wrong = || Error::usage(format!("{flag}: {text:?} is not a size (512, 64k, 32m, 1g)"));
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match lower[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(wrong()),
+    };
+    let is_number = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
+    if !is_number || !digits.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    if let Ok(whole) = digits.parse::<u64>() {
+        return whole.checked_mul(1 << shift).ok_or_else(wrong);
+    }
+    let value: f64 = digits.parse().map_err(|_| wrong())?;
+    let bytes = value * f64::from(1u32 << 10).powi(shift / 10);
+    if !(0.0..9.0e18).contains(&bytes) {
+        return Err(wrong());
+    }
+    Ok(bytes as u64)
+}
+
+/// `nofile=1024:2048`, `core=0`, `memlock=unlimited`.
+pub(crate) fn ulimit(text: &str) -> Result<Rlimit> {
+    let wrong = |why: &str| Error::usage(format!("--ulimit {text:?}: {why}"));
+    let (name, limits) = text.split_once('=').ok_or_else(|| wrong("it is NAME=SOFT[:HARD]"))?;
+    const NAMES: [&str; 16] = [
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ];
+    let name = name.to_ascii_lowercase();
+    if !NAMES.contains(&&*name) {
+        return Err(wrong("no such limit"));
+    }
+    let number = |word: &str| match word {
+        "unlimited" | "-1" => Ok(u64::MAX),
+        word => word.parse().map_err(|_| wrong("a limit is a number or `unlimited`")),
+    };
+    let (soft, hard) = match limits.split_once(':') {
+        Some((soft, hard)) => (number(soft)?, number(hard)?),
+        None => (number(limits)?, number(limits)?),
+    };
+    if soft > hard {
+        return Err(wrong("the soft limit is above the hard one"));
+    }
+    Ok(Rlimit { kind: format!("RLIMIT_{}", name.to_ascii_uppercase()), soft, hard })
+}
+
+/// The capabilities that docker grants unasked.
+const DEFAULT: [&str; 14] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// All that Linux has, in the order of their numbers.
+const ALL: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
+/// What a container may do, as docker reckons it: `--cap-add ALL --cap-drop X` is all but X,
+/// `--cap-drop ALL --cap-add X` is X alone. The second list are those asked for by name or by ALL.
+pub(crate) fn capabilities(
+    add: &[String],
+    drop: &[String],
+    privileged: bool,
+) -> Result<(Vec<String>, Vec<String>)> {
+    let read = |words: &[String], flag: &str| -> Result<(bool, Vec<String>)> {
+        let mut names = Vec::new();
+        for word in words.iter().flat_map(|w| w.split(',')) {
+            let upper = word.to_ascii_uppercase();
+            let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+            if name != "CAP_ALL" && !ALL.contains(&&*name) {
+                return Err(Error::usage(format!("{flag}: no capability is called {word:?}")));
+            }
+            names.push(name);
+        }
+        let all = names.iter().any(|n| n == "CAP_ALL");
+        Ok((all, names))
+    };
+    let (add_all, add) = read(add, "--cap-add")?;
+    let (drop_all, drop) = read(drop, "--cap-drop")?;
+    let base: &[&str] = match (add_all || privileged, drop_all) {
+        (true, _) => &ALL,
+        (false, true) => &[],
+        (false, false) => &DEFAULT,
+    };
+    let dropped = |name: &&str| !drop.iter().any(|d| d == name);
+    let has = |name: &&str| base.contains(name) && dropped(name) || add.iter().any(|a| a == name);
+    let asked = |name: &&str| has(name) && (add_all || add.iter().any(|a| a == name));
+    let list =
+        |keep: &dyn Fn(&&str) -> bool| ALL.iter().copied().filter(|n| keep(n)).map(str::to_owned).collect();
+    Ok((list(&has), list(&asked)))
+}
+
+/// A signal by name or number: `TERM`, `SIGTERM`, `15`, `RTMIN+3`.
+pub(crate) fn signal(text: &str) -> Result<i32> {
+    let wrong = || Error::usage(format!("invalid signal: {text}"));
+    if let Ok(number) = text.parse::<i32>() {
+        return if (1..=64).contains(&number) { Ok(number) } else { Err(wrong()) };
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    // The C library keeps 32 and 33 for itself: the first that is free is 34.
+    let relative = |base: i32, sign: i32, rest: &str| match rest.get(1..).unwrap_or("0").parse::<i32>() {
+        Ok(n) if (0..=30).contains(&n) => Ok(base + sign * n),
+        _ => Err(wrong()),
+    };
+    if let Some(rest) = name.strip_prefix("RTMIN").filter(|r| r.is_empty() || r.starts_with('+')) {
+        return relative(34, 1, rest);
+    }
+    if let Some(rest) = name.strip_prefix("RTMAX").filter(|r| r.is_empty() || r.starts_with('-')) {
+        return relative(64, -1, rest);
+    }
+    let known = nix::sys::signal::Signal::iterator().find(|s| s.as_str() == format!("SIG{name}"));
+    known.map(|s| s as i32).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_dockers() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("64k", 65536),
+            ("32M", 32 << 20),
+            ("1.5g", 3 << 29),
+            ("1GiB", 1 << 30),
+            ("2kb", 2048),
+        ] {
+            assert_eq!(size(text, "-m").unwrap(), bytes, "{text}");
+        }
+        for text in ["", "m", "-1", "1x", "1mm", "99999999999t", "1e3", "0x10", "1 g", "nan", "inf"] {
+            assert!(size(text, "-m").is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_capability_that_is_dropped_is_gone_unless_it_is_added_by_name() {
+        let of = |add: &[&str], drop: &[&str]| {
+            let own = |w: &[&str]| w.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+            capabilities(&own(add), &own(drop), false).map(|(all, asked)| (all.len(), asked.join(",")))
+        };
+        assert_eq!(of(&[], &[]).unwrap(), (14, String::new()));
+        assert_eq!(of(&["net_admin"], &["ALL"]).unwrap(), (1, "CAP_NET_ADMIN".into()));
+        assert_eq!(of(&["all"], &["CAP_NET_RAW"]).unwrap().0, 40);
+        assert_eq!(of(&[], &["chown,KILL"]).unwrap().0, 12);
+        assert!(of(&["NET_ADMINN"], &[]).is_err());
+    }
+
+    #[test]
+    fn limits_and_signals_are_read_by_name() {
+        let limit = ulimit("nofile=10:20").unwrap();
+        assert_eq!((limit.kind.as_str(), limit.soft, limit.hard), ("RLIMIT_NOFILE", 10, 20));
+        assert_eq!(ulimit("core=unlimited").unwrap().hard, u64::MAX);
+        for text in ["nofile", "nofil=1", "nofile=2:1", "nofile=x", "nofile=1:"] {
+            assert!(ulimit(text).is_err(), "{text}");
+        }
+        for (text, number) in
+            [("TERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN+3", 37), ("SIGRTMAX-1", 63), ("rtmin", 34)]
+        {
+            assert_eq!(signal(text).unwrap(), number, "{text}");
+        }
+        for text in ["", "0", "65", "FOO", "RTMIN+99", "RTMIN3", "-9"] {
+            assert!(signal(text).is_err(), "{text}");
+        }
+    }
+}

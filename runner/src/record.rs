@@ -1,0 +1,116 @@
+//! A container's record, `containers/<id>/container.json`: what it is and how it ended. It survives a
+//! reboot; what runs right now is [`crate::state`]'s to tell.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use coracle_sys::{Context, Error, Result, file};
+use serde::{Deserialize, Serialize};
+
+use crate::spec::Spec;
+
+/// The format written by this version. A newer one is refused.
+const VERSION: u32 = 1;
+
+/// A container, as long as it exists.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    /// The format.
+    pub(crate) version: u32,
+    /// 64 hex digits.
+    pub(crate) id: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// The image as it was typed, or the folder.
+    pub(crate) image: String,
+    /// The digest of the image's config.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image_id: Option<String>,
+    /// Seconds since 1970.
+    pub(crate) created: u64,
+    /// It goes when it has ended.
+    #[serde(default)]
+    pub(crate) rm: bool,
+    /// The signal that asks it to stop.
+    pub(crate) stop_signal: i32,
+    /// Notes of the user's.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    /// What it was made from.
+    pub(crate) spec: Spec,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) exit: Option<Exit>,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Exit {
+    /// The exit code as the caller saw it.
+    pub(crate) code: i32,
+    /// Seconds since 1970.
+    pub(crate) at: u64,
+}
+
+impl Record {
+    /// Of this format, from now on.
+    pub(crate) fn new(id: String, name: String) -> Self {
+        Self { version: VERSION, id, name, created: now(), ..Self::default() }
+    }
+
+    /// Write it into the container's directory. Readers see the old one or the new one, whole.
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        let text = serde_json::to_vec(self).map_err(|e| Error::invalid(e.to_string()))?;
+        let (new, path) = (dir.join("container.json.new"), dir.join("container.json"));
+        std::fs::write(&new, text).context(|| format!("write({new:?})"))?;
+        std::fs::rename(&new, &path).context(|| format!("rename({new:?}, {path:?})"))
+    }
+
+    /// Read that of the container whose directory this is.
+    pub(crate) fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join("container.json");
+        let text = file::read(&path)?;
+        let wrong =
+            |e: serde_json::Error| Error::invalid(e.to_string()).wrap(format!("read {}", path.display()));
+        let any: serde_json::Value = serde_json::from_slice(&text).map_err(wrong)?;
+        if any.get("version").and_then(serde_json::Value::as_u64).is_some_and(|v| v > VERSION.into()) {
+            return Err(Error::unsupported(format!("read {}: a newer version wrote it", path.display())));
+        }
+        serde_json::from_value(any).map_err(wrong)
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// A new id: 64 hex digits.
+pub(crate) fn new_id() -> Result<String> {
+    use std::io::Read;
+    let mut bytes = [0u8; 32];
+    let path = "/dev/urandom";
+    std::fs::File::open(path)
+        .and_then(|mut f| f.read_exact(&mut bytes))
+        .context(|| format!("read({path:?})"))?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// A name for a container that was given none, taken from its id.
+pub(crate) fn made_up_name(id: &str) -> String {
+    const FIRST: [&str; 16] = [
+        "brisk", "calm", "dry", "early", "fair", "green", "high", "keen", "light", "mild", "neat", "plain",
+        "quick", "round", "still", "warm",
+    ];
+    const SECOND: [&str; 16] = [
+        "anchor", "beacon", "coble", "dory", "eddy", "ferry", "gully", "harbor", "island", "jetty", "kelp",
+        "lagoon", "mooring", "oar", "paddle", "reed",
+    ];
+    let digit =
+        |at: usize| id.as_bytes().get(at).and_then(|b| char::from(*b).to_digit(16)).unwrap_or(0) as usize;
+    // The rest of the id keeps two containers from ever meeting.
+    format!("{}_{}_{}", FIRST[digit(0)], SECOND[digit(1)], id.get(2..8).unwrap_or(id))
+}

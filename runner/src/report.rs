@@ -1,0 +1,91 @@
+//! How a run ended, for scripts: one JSON object to a file or a descriptor.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::Duration;
+
+use coracle_sys::process::{Ended, Status};
+use coracle_sys::{Context, Error, Result};
+use serde::Serialize;
+
+/// The object.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Report {
+    /// `exit`, `signal`, `oom`, `timeout` or `error`.
+    pub(crate) cause: &'static str,
+    /// The runner's exit code.
+    pub(crate) code: u8,
+    /// The signal that killed the command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) signal: Option<i32>,
+    /// The runner's own error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    /// Seconds from the start to the end.
+    pub(crate) wall_seconds: f64,
+    /// Seconds of processor time, of all that was waited for.
+    pub(crate) cpu_seconds: f64,
+    /// Bytes: the cgroup's peak where there is one, else the largest process'.
+    pub(crate) peak_memory: u64,
+    /// Limits that the host could not give.
+    pub(crate) dropped: Vec<String>,
+}
+
+impl Report {
+    /// Of a container that ran.
+    pub(crate) fn of(ended: &Ended, timed_out: bool, wall: Duration) -> Self {
+        let (cause, code, signal) = match ended.status {
+            Status::Exited(code) => ("exit", code, None),
+            Status::Signaled(signal) => ("signal", 128 + signal, Some(signal)),
+        };
+        // An init that is PID 1 hands its command's death on as an exit code.
+        let cause = match (timed_out, code) {
+            (true, _) => "timeout",
+            (false, 129..=192) => "signal",
+            _ => cause,
+        };
+        Self {
+            cause,
+            code: u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+            signal: signal.or_else(|| (cause == "signal").then_some(code - 128)),
+            wall_seconds: wall.as_secs_f64(),
+            cpu_seconds: (ended.user_us + ended.system_us) as f64 / 1e6,
+            peak_memory: ended.max_rss_kib * 1024,
+            ..Self::default()
+        }
+    }
+
+    /// Of one that did not.
+    pub(crate) fn of_error(error: &Error, code: u8) -> Self {
+        Self { cause: "error", code, error: Some(error.to_string()), ..Self::default() }
+    }
+}
+
+/// Where reports go: opened before the run, so that a wrong place is told before anything happens.
+pub(crate) struct Sink(File);
+
+impl Sink {
+    /// `FILE` or `fd:N`.
+    pub(crate) fn open(place: &str) -> Result<Self> {
+        let path = match place.strip_prefix("fd:") {
+            Some(number) => {
+                let fd: u32 = number
+                    .parse()
+                    .map_err(|_| Error::usage(format!("--report {place:?}: it is FILE or fd:NUMBER")))?;
+                format!("/proc/self/fd/{fd}")
+            }
+            None => place.to_owned(),
+        };
+        let mut options = File::options();
+        options.write(true).create(!place.starts_with("fd:")).truncate(!place.starts_with("fd:"));
+        Ok(Self(options.open(&path).context(|| format!("open({path:?}, O_WRONLY)")).context(|| "--report")?))
+    }
+
+    /// Write it, on one line.
+    pub(crate) fn write(&mut self, report: &Report) -> Result<()> {
+        let mut text = serde_json::to_vec(report).map_err(|e| Error::invalid(e.to_string()))?;
+        text.push(b'\n');
+        self.0.write_all(&text).context(|| "write(report)").context(|| "--report")
+    }
+}
