@@ -9,6 +9,7 @@ use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use serde::Deserialize;
 
 use super::layout::Layout;
 use super::plan::{self, Group, Plan, Write};
@@ -48,6 +49,21 @@ impl Cgroup {
         Ok(Self { plan, unified })
     }
 
+    /// As it is kept in a state: what [`Self::from_value`] reads.
+    pub fn to_value(&self) -> serde_json::Value {
+        serde_json::to_value(&self.plan).unwrap_or_default()
+    }
+
+    /// The groups that a state names; none where it names none.
+    pub fn from_value(value: &serde_json::Value) -> Result<Self> {
+        if value.is_null() {
+            return Ok(Self { plan: Plan::default(), unified: None });
+        }
+        let plan = Plan::deserialize(value)
+            .map_err(|e| Error::invalid(format!("read the cgroups of the state: {e}")))?;
+        Self::open(plan)
+    }
+
     /// The plan, with what was dropped while it was carried out.
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -85,15 +101,14 @@ impl Cgroup {
         self.unified.as_ref().map(AsFd::as_fd)
     }
 
-    /// Put a process into every group.
-    pub fn enter(&self, pid: i32) -> Result<()> {
-        self.plan.groups.iter().try_for_each(|g| enter(g, pid))
+    /// Whether groups have to be entered by a process that runs already: on v1.
+    pub fn is_entered_late(&self) -> bool {
+        self.plan.groups.iter().any(|g| !g.unified)
     }
 
-    /// Put the calling process into every v1 group. On v2 it is born there. A new cgroup namespace
-    /// comes after this: its root is where the process is when it is made.
-    pub fn enter_self(&self) -> Result<()> {
-        self.plan.groups.iter().filter(|g| !g.unified).try_for_each(|g| enter(g, 0))
+    /// Put a process into every group; 0 is the calling one.
+    pub fn enter(&self, pid: i32) -> Result<()> {
+        self.plan.groups.iter().try_for_each(|g| enter(g, pid))
     }
 
     /// Change limits while the container runs. A controller that it was started without is an error.

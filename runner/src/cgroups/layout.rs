@@ -212,6 +212,12 @@ fn unescape(field: &str) -> PathBuf {
     PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes))
 }
 
+/// Whether the host has cgroup v2 alone, by the file system on the usual mount point.
+pub(super) fn is_unified() -> bool {
+    nix::sys::statfs::statfs("/sys/fs/cgroup")
+        .is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
+}
+
 fn may_write(path: &Path) -> bool {
     access(path, AccessFlags::W_OK).is_ok()
 }

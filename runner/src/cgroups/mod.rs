@@ -15,6 +15,12 @@ mod v1;
 mod v2;
 mod weight;
 
+use coracle_sys::Result;
+
+use crate::mounts::Hierarchy;
+use crate::namespaces::Kind;
+use crate::spec::Spec;
+
 pub use group::Cgroup;
 pub use layout::{Layout, Node, V1, V2};
 pub use plan::{Group, Lifetime, Plan, Request, Write, plan};
@@ -23,3 +29,34 @@ pub use sweep::sweep;
 
 /// What the names of our groups begin with; the container's id follows.
 const PREFIX: &str = "coracle-";
+
+/// Everything about the groups of a container that is known before it starts.
+#[derive(Clone, Debug, Default)]
+pub struct Prepared {
+    /// The groups to make.
+    pub plan: Plan,
+    /// What a mount of type `cgroup` shows; `None` where the host has cgroup v2 alone.
+    pub mounted: Option<Vec<Hierarchy>>,
+}
+
+/// The plan of a spec's groups. The host is asked only as far as it matters for this container.
+pub fn prepare(spec: &Spec, id: &str, lifetime: Lifetime, best_effort: bool) -> Result<Prepared> {
+    let linux = spec.linux.as_ref();
+    let request = Request {
+        id,
+        path: linux.and_then(|l| l.cgroups_path.as_deref()).filter(|p| !p.is_empty()),
+        resources: linux.and_then(|l| l.resources.as_ref()),
+        lifetime,
+        best_effort,
+        user_namespace: linux.is_some_and(|l| l.namespaces.iter().any(|n| n.kind == Kind::User.name())),
+    };
+    if request.needs_groups() {
+        let layout = Layout::probe()?;
+        let plan = plan(&request, &layout)?;
+        let mounted = (layout.version() != "2").then(|| plan.hierarchies());
+        return Ok(Prepared { plan, mounted });
+    }
+    let mounts = spec.mounts.iter().any(|m| m.kind.as_deref().is_some_and(|k| k.starts_with("cgroup")));
+    let separate = mounts && !layout::is_unified();
+    Ok(Prepared { plan: Plan::default(), mounted: separate.then(Vec::new) })
+}

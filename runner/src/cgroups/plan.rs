@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::layout::{Layout, Node, V2};
 use super::{v1, v2};
 use crate::devfilter;
+use crate::mounts::Hierarchy;
 use crate::spec::resources::{LinuxResources, Rdma};
 
 /// How long a container lives, and who looks at it meanwhile.
@@ -201,6 +202,22 @@ pub fn plan(request: &Request<'_>, layout: &Layout) -> Result<Plan> {
 }
 
 impl Plan {
+    /// The v1 groups as they are mounted inside.
+    pub fn hierarchies(&self) -> Vec<Hierarchy> {
+        let options = |controllers: &[String]| match controllers {
+            [name] if name.starts_with("name=") => {
+                vec![("none".into(), None), ("name".into(), Some(name["name=".len()..].into()))]
+            }
+            list => list.iter().map(|c| (c.clone(), None)).collect(),
+        };
+        let shown = |g: &Group| Hierarchy {
+            name: g.controllers.join(",").trim_start_matches("name=").to_owned(),
+            options: options(&g.controllers),
+            group: g.dir.clone(),
+        };
+        self.groups.iter().filter(|g| !g.unified).map(shown).collect()
+    }
+
     fn drop_or_refuse(&mut self, refused: Vec<(String, String)>) -> Result<()> {
         for (what, why) in refused {
             if !self.best_effort {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_sys::{Context, Result};
 
+use crate::cgroups::{self, Cgroup, Lifetime};
 use crate::embedded::init_image;
 use crate::host::Host;
 use crate::launch::{self, Container, Setup};
@@ -27,13 +28,14 @@ pub struct Flags {
     pub preserve_fds: u32,
 }
 
-/// The plan of a bundle, whose path is absolute.
-pub fn plan(bundle: &Path, id: &str, flags: &Flags) -> Result<Plan> {
+/// The plan of a bundle, whose path is absolute, and of its cgroups.
+pub fn plan(bundle: &Path, id: &str, flags: &Flags) -> Result<(Plan, cgroups::Plan)> {
     let mut spec = Spec::load(flags.config.as_deref().unwrap_or(&bundle.join("config.json")))?;
     let listening = listen_fds();
     if let (1.., Some(process)) = (listening, &mut spec.process) {
         process.env.push(format!("LISTEN_FDS={listening}"));
     }
+    let groups = cgroups::prepare(&spec, id, Lifetime::ForegroundRun, false)?;
     let options = Options {
         id: id.to_string(),
         bundle: bundle.to_path_buf(),
@@ -42,9 +44,9 @@ pub fn plan(bundle: &Path, id: &str, flags: &Flags) -> Result<Plan> {
         die_with_parent: true,
         new_keyring: !flags.no_new_keyring,
         preserve_fds: flags.preserve_fds.max(listening),
-        cgroup_v1: None,
+        cgroup_v1: groups.mounted,
     };
-    plan::plan(&spec, &options, &Host::probe()?)
+    Ok((plan::plan(&spec, &options, &Host::probe()?)?, groups.plan))
 }
 
 /// How many descriptors systemd's socket activation, or whoever speaks it, passed to this process.
@@ -67,20 +69,41 @@ pub fn run<T>(
     let bundle = std::fs::canonicalize(bundle)
         .context(|| format!("open({bundle:?})"))
         .context(|| "find the bundle")?;
-    let plan = plan(&bundle, id, flags)?;
+    let (plan, groups) = plan(&bundle, id, flags)?;
     for warning in &plan.warnings {
         eprintln!("runner: {warning}");
     }
     let states = States::of(Face::Oci, flags.root.as_deref())?;
     states.reserve(id)?;
-    let ended = start(&plan, &states, bundle).and_then(attend);
+    let ended = in_groups(&plan, &groups, &states, bundle, attend);
     states.remove(id)?;
     ended
 }
 
+/// The groups are there before the container and go after it.
+fn in_groups<T>(
+    plan: &Plan,
+    groups: &cgroups::Plan,
+    states: &States,
+    bundle: PathBuf,
+    attend: impl FnOnce(Container) -> Result<T>,
+) -> Result<T> {
+    let cgroup = groups.create()?;
+    let ended = start(plan, &cgroup, states, bundle).and_then(attend);
+    let removed = cgroup.kill_all().and_then(|()| cgroup.remove());
+    let ended = ended?;
+    removed.map(|()| ended)
+}
+
 /// The state is written while the child sets itself up.
-fn start(plan: &Plan, states: &States, bundle: PathBuf) -> Result<Container> {
-    let setup = Setup { init: init_image(), ..Setup::default() };
+fn start(plan: &Plan, cgroup: &Cgroup, states: &States, bundle: PathBuf) -> Result<Container> {
+    let enter = |pid: Option<i32>| cgroup.enter(pid.unwrap_or(0));
+    let setup = Setup {
+        init: init_image(),
+        born_in: cgroup.v2_dir_fd(),
+        enter_cgroups: if cgroup.is_entered_late() { Some(&enter) } else { None },
+        ..Setup::default()
+    };
     let starting = launch::spawn(plan, &setup)?;
     let record = || {
         states.write(&State {
@@ -90,7 +113,7 @@ fn start(plan: &Plan, states: &States, bundle: PathBuf) -> Result<Container> {
             runner: Some(Identity::of_this_process()?),
             bundle,
             namespaces: Ns::ALL.into_iter().filter(|k| plan.namespaces.is_own(*k)).collect(),
-            cgroups: serde_json::Value::Null,
+            cgroups: cgroup.to_value(),
             details: serde_json::Value::Null,
         })
     };

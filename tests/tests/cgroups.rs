@@ -1,0 +1,125 @@
+//! Limits, for real: what a container may use, what it is told when that is too much, and that
+//! nothing of its groups is left behind. On whatever cgroup version the machine has; `boot_v2` runs
+//! them again on v2 alone.
+
+use coracle_tests::bundle::Bundle;
+use coracle_tests::{Output, Privilege, need};
+use serde_json::{Value, json};
+
+/// Run a script of busybox's with resources.
+fn run(script: &str, resources: Value) -> (String, Output) {
+    let bundle = Bundle::busybox(&["sh", "-c", script]).expect("busybox-static");
+    let bundle = bundle.set("/linux/resources", resources);
+    (bundle.id(), bundle.run().run())
+}
+
+/// Whether a group of this container's is anywhere.
+fn groups_of(id: &str) -> Vec<String> {
+    let list = coracle_tests::Cmd::new("find")
+        .args(["/sys/fs/cgroup", "-type", "d", "-name"])
+        .arg(format!("*{id}*"));
+    list.run().stdout.lines().map(str::to_owned).collect()
+}
+
+fn have(controllers: &[&str]) -> bool {
+    need(Privilege::Root)
+        && need(Privilege::Peer("busybox"))
+        && controllers.iter().all(|c| need(Privilege::Controller(c)))
+}
+
+#[test]
+fn memory_beyond_the_limit_kills_the_command_with_137() {
+    if !have(&["memory"]) {
+        return;
+    }
+    // tail keeps its input's only line, which does not end.
+    let (id, output) = run("tail /dev/zero", json!({"memory": {"limit": 32 << 20}}));
+    output.fails(137);
+    assert_eq!(groups_of(&id), [""; 0]);
+}
+
+#[test]
+fn a_fork_bomb_stays_within_the_pids_limit() {
+    if !have(&["pids"]) {
+        return;
+    }
+    let script = "n=0; while [ $n -lt 50 ]; do sleep 60 & n=$((n+1)); done; wait";
+    let (id, output) = run(script, json!({"pids": {"limit": 10}}));
+    assert!(output.stderr.contains("can't fork"), "{output}");
+    assert_eq!(groups_of(&id), [""; 0]);
+}
+
+#[test]
+fn the_container_sees_its_limits_in_its_own_cgroup_mount() {
+    if !have(&["cpu", "memory"]) {
+        return;
+    }
+    let bundle = Bundle::busybox(&[
+        "sh",
+        "-c",
+        "cat /proc/self/cgroup; cd /sys/fs/cgroup; cat cpu.max memory.max 2>/dev/null || cat cpu*/cpu.cfs_quota_us cpu*/cpu.cfs_period_us memory/memory.limit_in_bytes",
+    ]);
+    let bundle = bundle
+        .expect("busybox-static")
+        .set("/linux/namespaces/-", json!({"type": "cgroup"}))
+        .set("/mounts/-", json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid", "noexec", "nodev"]}))
+        .set("/linux/resources", json!({"cpu": {"quota": 50000, "period": 200000}, "memory": {"limit": 64 << 20}}));
+    let output = bundle.run().ok();
+    let words: Vec<&str> = output.stdout.split_whitespace().collect();
+    assert!(words.ends_with(&["50000", "200000", "67108864"]), "{output}");
+    assert!(!output.stdout.contains("coracle"), "the host's path is seen inside: {output}");
+    assert_eq!(groups_of(&bundle.id()), [""; 0]);
+}
+
+#[test]
+fn device_rules_hold_in_their_order() {
+    if !have(&[]) || (!coracle_tests::privilege::have(Privilege::Controller("devices")) && !v2()) {
+        return;
+    }
+    let script = "mknod /dev/a c 1 3 && echo a > /dev/a && mknod /dev/b c 1 5 && ! cat /dev/b && ! mknod /dev/c b 8 0 && echo held";
+    let rules = json!({"devices": [
+        {"allow": false, "access": "rwm"},
+        {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
+        {"allow": true, "type": "c", "major": 1, "minor": 5, "access": "m"}
+    ]});
+    let bundle = Bundle::busybox(&["sh", "-c", script]).expect("busybox-static");
+    let bundle = bundle
+        .edit(|c| c["mounts"][1]["options"] = json!(["nosuid", "mode=755"]))
+        .set("/linux/resources", rules);
+    bundle.run().ok().prints("held");
+    assert_eq!(groups_of(&bundle.id()), [""; 0]);
+}
+
+#[test]
+fn a_limit_that_the_host_cannot_give_is_refused_by_name_and_leaves_nothing() {
+    if !have(&["pids"]) {
+        return;
+    }
+    let (id, output) =
+        run("true", json!({"pids": {"limit": 10}, "hugepageLimits": [{"pageSize": "3MB", "limit": 1}]}));
+    assert!(output.stderr.contains("hugetlb") && output.stderr.lines().count() == 1, "{output}");
+    output.fails(125);
+    assert_eq!(groups_of(&id), [""; 0]);
+}
+
+#[test]
+fn a_path_for_the_groups_is_followed_and_the_group_goes_afterwards() {
+    if !have(&["pids"]) {
+        return;
+    }
+    let bundle = Bundle::busybox(&["cat", "/proc/self/cgroup"]).expect("busybox-static");
+    let path = format!("/{}-parent/leaf", bundle.id());
+    let bundle = bundle
+        .set("/linux/cgroupsPath", json!(path))
+        .set("/linux/resources", json!({"pids": {"limit": 100}}));
+    let output = bundle.run().ok().prints(&path);
+    let left = groups_of(&bundle.id());
+    for dir in &left {
+        std::fs::remove_dir(dir).expect("the parent is empty");
+    }
+    assert!(left.iter().all(|dir| dir.ends_with("-parent")), "{left:?} {output}");
+}
+
+fn v2() -> bool {
+    std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
