@@ -103,9 +103,11 @@ impl Store {
                     return Ok((d.ref_name().map(str::to_owned), d.clone()));
                 }
             }
-            // Other tools name entries as they were told to.
-            if let Some(d) = entries().find(|d| d.ref_name() == Some(typed)) {
-                return Ok((Some(typed.to_owned()), d.clone()));
+            // Other tools name entries as they were told to, without a registry too.
+            let short =
+                |n: &str| n == typed || n.parse::<Reference>().is_ok_and(|n| n.local() == reference.local());
+            if let Some(d) = entries().find(|d| d.ref_name().is_some_and(short)) {
+                return Ok((d.ref_name().map(str::to_owned), d.clone()));
             }
         }
         let hex = typed.strip_prefix("sha256:").unwrap_or(typed);
