@@ -2,6 +2,7 @@
 //! and attached last, on a descriptor that was resolved inside the root: no half-made mount is ever
 //! visible and no link of an image leads out.
 
+mod cgroup;
 mod hide;
 mod options;
 
@@ -18,6 +19,7 @@ use crate::namespaces::{self, Kind as Ns};
 use crate::rootfs::{Root, clean};
 use crate::spec;
 
+pub use cgroup::Hierarchy;
 pub use hide::{Hidden, plan_hidden};
 use options::Options;
 
@@ -51,20 +53,14 @@ pub enum Source {
         source: Option<String>,
     },
     /// The container's cgroups on v1: a tmpfs with one directory for each controller.
-    CgroupV1(Vec<Hierarchy>),
+    CgroupV1 {
+        /// Those that the container has a group in.
+        hierarchies: Vec<Hierarchy>,
+        /// Its groups are bound: without a cgroup namespace a new mount would show all groups.
+        bind: bool,
+    },
     /// No new mount: the flags of the one that is there.
     Remount,
-}
-
-/// One cgroup v1 hierarchy to be seen inside.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Hierarchy {
-    /// Its directory's name, such as `cpu,cpuacct`.
-    pub name: String,
-    /// What it is mounted with: controllers, or `none` and a name.
-    pub options: Vec<(String, Option<String>)>,
-    /// The container's own group on the host, bound where there is no cgroup namespace.
-    pub group: PathBuf,
 }
 
 /// What the mounts depend on beside their own entries.
@@ -123,7 +119,7 @@ fn is_proc(from: &Source) -> bool {
         Source::Fs { kind, .. } => kind == "proc",
         Source::Bind { path, .. } => path == Path::new("/proc"),
         Source::Remount => true,
-        Source::CgroupV1(_) => false,
+        Source::CgroupV1 { .. } => false,
     }
 }
 
@@ -146,7 +142,8 @@ fn file_system(kind: &str, mount: &spec::Mount, options: &mut Options, around: &
         }
         "cgroup" | "cgroup2" => {
             if let Some(hierarchies) = around.cgroup_v1 {
-                return Source::CgroupV1(hierarchies.to_vec());
+                let bind = !around.namespaces.is_own(Ns::Cgroup);
+                return Source::CgroupV1 { hierarchies: hierarchies.to_vec(), bind };
             }
             return Source::Fs { kind: "cgroup2".into(), source: Some("cgroup".into()) };
         }
@@ -225,7 +222,7 @@ impl Mount {
                 self.set_propagation(&tree)?;
                 tree
             }
-            Source::CgroupV1(hierarchies) => return self.cgroups_v1(hierarchies, root),
+            Source::CgroupV1 { hierarchies, bind } => return self.cgroups_v1(hierarchies, *bind, root),
         };
         let target = self.target(root, &tree)?;
         sys::attach(tree.as_fd(), target.as_fd())?;
@@ -309,35 +306,6 @@ impl Mount {
         let default = matches!(self.from, Source::Bind { .. }).then_some((libc::MS_PRIVATE, true));
         let Some((flag, recursive)) = self.options.propagation.or(default) else { return Ok(()) };
         sys::set_attrs(tree.as_fd(), Attrs { propagation: flag, ..Attrs::default() }, recursive)
-    }
-
-    /// A tmpfs with a directory for each hierarchy; read only at the end, if it is to be.
-    fn cgroups_v1(&self, hierarchies: &[Hierarchy], root: &Root) -> Result<OwnedFd> {
-        let mode = [("mode".into(), Some("755".into())), ("size".into(), Some("64k".into()))];
-        let flags = self.options.flags.set;
-        let holder = Options { data: mode.into(), ..Options::default() };
-        let tree = new_file_system("tmpfs", None, &holder)?;
-        let target = self.target(root, &tree)?;
-        sys::attach(tree.as_fd(), target.as_fd())?;
-        for hierarchy in hierarchies {
-            let name = Path::new(&hierarchy.name);
-            nix::sys::stat::mkdirat(&tree, name, nix::sys::stat::Mode::from_bits_truncate(0o755))
-                .context(|| format!("mkdirat({name:?})"))?;
-            let mut options = Options { data: hierarchy.options.clone(), ..Options::default() };
-            options.flags.set = flags;
-            let group = match new_file_system("cgroup", None, &options) {
-                Ok(group) => group,
-                Err(e) if e.kind() == Kind::Denied => {
-                    let group = sys::clone_host_tree(&hierarchy.group, false)?;
-                    sys::set_attrs(group.as_fd(), Attrs { set: flags, ..Attrs::default() }, false)?;
-                    group
-                }
-                Err(e) => return Err(e),
-            };
-            sys::attach_at(group.as_fd(), tree.as_fd(), name)?;
-        }
-        sys::set_attrs(tree.as_fd(), Attrs { set: flags, ..Attrs::default() }, false)?;
-        Ok(tree)
     }
 }
 
