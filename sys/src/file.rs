@@ -197,7 +197,7 @@ pub fn remove_at(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
         Err(e) => return Err(e).context(|| format!("unlinkat({name:?}, AT_REMOVEDIR)")),
     }
     // A list of what is still to do, rather than recursion: a hostile tree may be deep. The
-    // descriptors on the way down are kept, and so limit the depth to the process's own limit.
+    // descriptors on the way down are kept, so the limit on open files is what limits the depth.
     let mut stack: Vec<(OwnedFd, CString)> = Vec::new();
     let mut todo: Vec<Vec<CString>> = Vec::new();
     let top = c_name(name)?;
@@ -215,6 +215,9 @@ pub fn remove_at(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
         };
         match unlinkat(fd, child.as_c_str(), UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
+            // Most directories that containers leave are empty, and need not be opened.
+            Err(Errno::EISDIR | Errno::EPERM)
+                if unlinkat(fd, child.as_c_str(), UnlinkatFlags::RemoveDir).is_ok() => {}
             Err(Errno::EISDIR | Errno::EPERM) => {
                 let at = fd.try_clone().context(|| "dup()")?;
                 descend(at.as_fd(), &child, &mut stack, &mut todo)?;
