@@ -134,29 +134,30 @@ impl Transaction<'_> {
         })
     }
 
-    /// Put a layer from entries. Where the store has the archive they make, applied, nothing is
-    /// written.
+    /// Put a layer from entries, and apply it over the stack `below`. A blob or a layer that the store
+    /// has is not made again.
     pub fn put_layer(&self, archive: &Archive, below: &[Digest]) -> Result<PutLayer> {
-        let mut sink = Hashing::new(std::io::sink());
-        archive.write(&mut sink)?;
-        let (diff_id, size, _) = sink.finish();
-        let descriptor = Descriptor::new(media_type::LAYER, diff_id, size);
-        let warnings = archive.warnings.clone();
-        if self.has_blob(&descriptor) && self.is_applied(&diff_id, below) {
-            return Ok(PutLayer { descriptor, diff_id, warnings });
-        }
         let temp = Temp::file(self.layout())?;
-        let mut out = temp.create()?;
-        let mut buffered = std::io::BufWriter::with_capacity(128 * 1024, &mut out);
-        archive.write(&mut buffered)?;
-        drop(buffered);
-        let reader = File::open(&temp.path).context(|| format!("open({:?})", temp.path))?;
-        let mut put = self.put_layer_from_tar(reader, below)?;
-        if put.diff_id != diff_id {
-            return Err(Error::invalid("write a layer: its files changed meanwhile"));
+        let out = std::io::BufWriter::with_capacity(256 * 1024, temp.create()?);
+        let mut out = Hashing::new(out);
+        archive.write(&mut out)?;
+        let (diff_id, size, _) = out.finish();
+        let descriptor = Descriptor::new(media_type::LAYER, diff_id, size);
+        let mut warnings = archive.warnings.clone();
+        let mut applied = None;
+        if !self.is_applied(&diff_id, below) {
+            let mut input = File::open(&temp.path).context(|| format!("open({:?})", temp.path))?;
+            applied = Some(self.apply(&mut input, below)?);
         }
-        put.warnings.splice(0..0, warnings);
-        Ok(put)
+        if !self.has_blob(&descriptor) {
+            let file = File::open(&temp.path).context(|| format!("open({:?})", temp.path))?;
+            self.keep_blob(temp, &file, &diff_id)?;
+        }
+        if let Some((dir, applied)) = applied {
+            self.keep_layer(dir, &diff_id, below, &applied)?;
+            warnings.extend(applied.warnings);
+        }
+        Ok(PutLayer { descriptor, diff_id, warnings })
     }
 
     /// Is a layer applied over this stack, in any store?
