@@ -8,6 +8,8 @@ use coracle_sys::process::{Ended, Status};
 use coracle_sys::{Context, Error, Result};
 use serde::Serialize;
 
+use crate::cgroups::Stats;
+
 /// The object.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,6 +30,9 @@ pub(crate) struct Report {
     pub(crate) cpu_seconds: f64,
     /// Bytes: the cgroup's peak where there is one, else the largest process'.
     pub(crate) peak_memory: u64,
+    /// The most tasks at once, where a cgroup counted them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peak_pids: Option<u64>,
     /// Limits that the host could not give.
     pub(crate) dropped: Vec<String>,
 }
@@ -54,6 +59,21 @@ impl Report {
             peak_memory: ended.max_rss_kib * 1024,
             ..Self::default()
         }
+    }
+
+    /// With what the container's groups told.
+    pub(crate) fn with_usage(mut self, stats: &Stats, dropped: Vec<String>) -> Self {
+        // The command was killed, or its init passed its death on.
+        if stats.oom_kills.is_some_and(|n| n > 0) && self.code == 137 && self.cause != "timeout" {
+            self.cause = "oom";
+        }
+        if let Some(cpu) = stats.cpu_us {
+            self.cpu_seconds = cpu as f64 / 1e6;
+        }
+        self.peak_memory = stats.memory_peak.unwrap_or(self.peak_memory);
+        self.peak_pids = stats.pids_peak;
+        self.dropped = dropped;
+        self
     }
 
     /// Of one that did not.

@@ -123,3 +123,50 @@ fn a_path_for_the_groups_is_followed_and_the_group_goes_afterwards() {
 fn v2() -> bool {
     std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
+
+/// `runner run --rootfs` of busybox with flags.
+fn run_flags(flags: &str, script: &str) -> Output {
+    let scratch = coracle_tests::Scratch::new("limits");
+    coracle_tests::rootfs::busybox(&scratch.mkdir("rootfs")).expect("busybox-static");
+    let runner = coracle_tests::Cmd::runner().env("CORACLE_STORE", scratch.join("store"));
+    runner
+        .words("run --rm --rootfs")
+        .words(flags)
+        .arg(scratch.join("rootfs"))
+        .args(["sh", "-c", script])
+        .run()
+}
+
+#[test]
+fn dash_m_kills_at_the_limit_and_says_so() {
+    if !have(&["memory"]) {
+        return;
+    }
+    let output = run_flags("-m 32m --report fd:1", "tail /dev/zero").fails(137);
+    assert_eq!(output.stderr, "runner: the container was killed: it needed more than its memory limit\n");
+    let report = output.json();
+    assert_eq!(report["cause"], "oom");
+    assert!(report["peakMemory"].as_u64().is_some_and(|n| n > 16 << 20 && n <= 32 << 20), "{report}");
+}
+
+#[test]
+fn best_effort_goes_on_without_and_reports_what_it_dropped() {
+    if !have(&["pids"]) {
+        return;
+    }
+    // No kernel weighs block devices by a number above 1000.
+    run_flags("--pids-limit 20 --blkio-weight 30000", "true").fails(125).complains("weight");
+    let report =
+        run_flags("--best-effort --pids-limit 20 --blkio-weight 30000 --report fd:1", "true").ok().json();
+    assert_eq!(report["dropped"].as_array().map(Vec::len), Some(1), "{report}");
+    assert!(report["dropped"][0].as_str().is_some_and(|d| d.contains("weight")), "{report}");
+}
+
+#[test]
+fn a_container_cannot_make_itself_a_disk() {
+    if !have(&[]) || (!coracle_tests::privilege::have(Privilege::Controller("devices")) && !v2()) {
+        return;
+    }
+    let output = run_flags("", "mknod /disk b 8 0; head -c 1 /disk; head -c 1 /dev/null && echo null").ok();
+    assert!(output.stderr.contains("Operation not permitted") && output.stdout == "null\n", "{output}");
+}

@@ -43,9 +43,12 @@ impl Plan {
 }
 
 impl Cgroup {
-    /// The groups that another process made from this plan.
+    /// The groups that another process made from this plan, as far as they still exist.
     pub fn open(plan: Plan) -> Result<Self> {
-        let unified = plan.groups.iter().find(|g| g.unified).map(|g| open_dir(&g.dir)).transpose()?;
+        let unified = match plan.groups.iter().find(|g| g.unified).map(|g| open_dir(&g.dir)) {
+            Some(Err(e)) if e.kind() == Kind::NotFound => None,
+            other => other.transpose()?,
+        };
         Ok(Self { plan, unified })
     }
 
@@ -165,6 +168,11 @@ impl Cgroup {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Whether there is any group.
+    pub fn is_empty(&self) -> bool {
+        self.plan.groups.is_empty()
     }
 
     /// Remove the groups, with those that the container made below. They must have no processes; one

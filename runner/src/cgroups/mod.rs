@@ -60,3 +60,11 @@ pub fn prepare(spec: &Spec, id: &str, lifetime: Lifetime, best_effort: bool) -> 
     let separate = mounts && !layout::is_unified();
     Ok(Prepared { plan: Plan::default(), mounted: separate.then(Vec::new) })
 }
+
+/// Whether swap is counted, so that it can be limited.
+pub fn counts_swap() -> bool {
+    match layout::is_unified() {
+        true => std::path::Path::new("/proc/swaps").exists(),
+        false => std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists(),
+    }
+}

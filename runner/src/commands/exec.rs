@@ -10,6 +10,7 @@ use coracle_sys::{Context, Error, Result, terminal as tty};
 
 use super::Global;
 use super::kill::running;
+use crate::cgroups::Cgroup;
 use crate::embedded::init_image;
 use crate::foreground::{self, Screen, Signals};
 use crate::from_image::{self, units, user};
@@ -77,7 +78,13 @@ pub(crate) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     };
     let signals = Signals::hold()?;
     let target = join::Target { pidfd: pidfd.as_fd(), namespaces: &state.namespaces };
-    let setup = Setup { init: init_image(), ..Setup::default() };
+    let cgroup = Cgroup::from_value(&state.cgroups)?;
+    let enter = |pid: Option<i32>| cgroup.enter(pid.unwrap_or(0));
+    let setup = Setup {
+        init: init_image(),
+        enter_cgroups: if cgroup.is_empty() { None } else { Some(&enter) },
+        ..Setup::default()
+    };
     let input = super::StandardInput::for_container(flags.interactive || flags.tty)?;
     let starting = join::join(&target, &plan, &setup)?;
     drop(input);

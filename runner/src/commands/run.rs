@@ -14,6 +14,7 @@ use coracle_sys::process::Status;
 use coracle_sys::{Context, Error, Kind, Result, file, terminal as tty};
 
 use super::Global;
+use crate::cgroups::{self, Cgroup, Lifetime, Stats};
 use crate::embedded::init_image;
 use crate::foreground::{self, Attended, Screen, Signals};
 use crate::from_image::flags::Flags;
@@ -21,6 +22,7 @@ use crate::from_image::mounts::{self, Asked, Origin};
 use crate::from_image::{self, Found, units, user};
 use crate::host::Host;
 use crate::launch::{self, Container, Setup};
+use crate::mounts::Hierarchy;
 use crate::namespaces::Kind as Ns;
 use crate::plan::{self, Options, Plan};
 use crate::process::Init;
@@ -42,7 +44,10 @@ pub(crate) fn run(global: &Global, mut flags: Flags, typed: &[String]) -> Result
         image(global, &mut flags, typed)
     };
     let report = match result {
-        Ok(Some(attended)) => Report::of(&attended.ended, attended.timed_out, began.elapsed()),
+        Ok(Some((attended, usage))) => {
+            let report = Report::of(&attended.ended, attended.timed_out, began.elapsed());
+            report.with_usage(&usage.stats, usage.dropped)
+        }
         Ok(None) => return Ok(0),
         Err(e) => {
             if let Some(sink) = &mut sink {
@@ -57,6 +62,9 @@ pub(crate) fn run(global: &Global, mut flags: Flags, typed: &[String]) -> Result
             flags.timeout.unwrap_or_default()
         );
     }
+    if report.cause == "oom" {
+        eprintln!("runner: the container was killed: it needed more than its memory limit");
+    }
     if let Some(sink) = &mut sink {
         sink.write(&report)?;
     }
@@ -64,7 +72,7 @@ pub(crate) fn run(global: &Global, mut flags: Flags, typed: &[String]) -> Result
 }
 
 /// `run --bundle DIR ID`.
-fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<Attended>> {
+fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(Attended, Usage)>> {
     let id = flags.image.as_deref().ok_or_else(|| Error::usage("run --bundle DIR ID: the id is missing"))?;
     if !typed.is_empty() {
         return Err(Error::usage("run --bundle DIR ID: the command is the bundle's, say none"));
@@ -77,11 +85,12 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<Att
     };
     let signals = Signals::hold()?;
     let dir = Path::new(flags.bundle.as_deref().unwrap_or("."));
-    super::run_bundle::run(dir, id, &own, |container| attend(container, &signals, flags)).map(Some)
+    let attended = super::run_bundle::run(dir, id, &own, |container| attend(container, &signals, flags))?;
+    Ok(Some((attended, Usage::default())))
 }
 
 /// `run IMAGE` and `run --rootfs DIR`.
-fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<Attended>> {
+fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<(Attended, Usage)>> {
     let named = flags.image.clone().ok_or_else(|| {
         Error::usage("run needs an image: runner run [flags] IMAGE [COMMAND] (a bundle: run --bundle DIR ID)")
     })?;
@@ -96,7 +105,9 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let dir = store.main().container(&id);
         let spec =
             from_image::spec(&config, flags, typed, found(&host, &store, &base, flags, &config, &id, &[])?)?;
-        return print(&spec, flags, &options(&id, &dir, &base, &store, flags, &spec)?, &host).map(|()| None);
+        let groups = cgroups::prepare(&spec, &id, Lifetime::ForegroundRun, flags.best_effort)?;
+        let options = options(&id, &dir, &base, &store, flags, &spec, groups.mounted)?;
+        return print(&spec, flags, &options, &host).map(|()| None);
     }
     let dir = store.new_container(&id, base.image().map(|i| &i.manifest_digest))?;
     let made = Made { store: &store, dir: &dir, name: &name };
@@ -104,7 +115,8 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let asked = made.mounts(flags, &config)?;
         let found = found(&host, &store, &base, flags, &config, &id, &asked)?;
         let spec = from_image::spec(&config, flags, typed, found)?;
-        let options = options(&id, &dir.path, &base, &store, flags, &spec)?;
+        let groups = cgroups::prepare(&spec, &id, Lifetime::ForegroundRun, flags.best_effort)?;
+        let options = options(&id, &dir.path, &base, &store, flags, &spec, groups.mounted)?;
         let plan = plan::plan(&spec, &options, &host)?;
         made.name_it(&id, flags)?;
         let record = Record {
@@ -117,9 +129,9 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
             ..Record::new(id.clone(), name.clone())
         };
         record.write(&dir.path)?;
-        Ok((start(&plan, &record, &dir, flags)?, record))
+        Ok((start(&plan, &groups.plan, &record, &dir, flags)?, record))
     })();
-    let (attended, mut record) = ended.inspect_err(|_| made.remove())?;
+    let ((attended, usage), mut record) = ended.inspect_err(|_| made.remove())?;
     if flags.rm {
         made.remove();
     } else {
@@ -130,7 +142,7 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         record.exit = Some(Exit { code, at: record::now() });
         record.write(&dir.path)?;
     }
-    Ok(Some(attended))
+    Ok(Some((attended, usage)))
 }
 
 /// What cannot be, before anything is touched.
@@ -308,6 +320,7 @@ fn found(
         id: id.to_owned(),
         who,
         mounts: mounts.to_vec(),
+        swap_counted: flags.memory.is_some() && cgroups::counts_swap(),
         maps: (host.uid != 0 || !host.has(crate::caps::SYS_ADMIN)).then(own_maps),
         window: tty::window_size(std::io::stdin().as_fd()).unwrap_or_default(),
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
@@ -343,7 +356,15 @@ fn own_maps() -> (Vec<IdMapping>, Vec<IdMapping>) {
 }
 
 /// What the specification does not say.
-fn options(id: &str, dir: &Path, base: &Base, store: &Store, flags: &Flags, spec: &Spec) -> Result<Options> {
+fn options(
+    id: &str,
+    dir: &Path,
+    base: &Base,
+    store: &Store,
+    flags: &Flags,
+    spec: &Spec,
+    cgroup_v1: Option<Vec<Hierarchy>>,
+) -> Result<Options> {
     let root = match base {
         Base::Folder(path) => Source::Directory(path.clone()),
         Base::Image(_) => Source::Layers(Layers {
@@ -361,7 +382,7 @@ fn options(id: &str, dir: &Path, base: &Base, store: &Store, flags: &Flags, spec
         die_with_parent: true,
         new_keyring: true,
         preserve_fds: flags.preserve_fds,
-        cgroup_v1: None,
+        cgroup_v1,
     })
 }
 
@@ -429,20 +450,39 @@ fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<(
     Ok(())
 }
 
+/// What the container's groups tell at its end.
+#[derive(Default)]
+struct Usage {
+    stats: Stats,
+    dropped: Vec<String>,
+}
+
 /// Start it, and stay until it has ended. The state is written while the child sets itself up.
-fn start(plan: &Plan, record: &Record, dir: &ContainerDir, flags: &Flags) -> Result<Attended> {
+fn start(
+    plan: &Plan,
+    groups: &cgroups::Plan,
+    record: &Record,
+    dir: &ContainerDir,
+    flags: &Flags,
+) -> Result<(Attended, Usage)> {
     for warning in &plan.warnings {
         eprintln!("runner: {warning}");
     }
     let signals = Signals::hold()?;
     let states = States::of(Face::Image, None)?;
     states.reserve(&record.id)?;
-    let run = || {
+    let run = |cgroup: &Cgroup| {
+        let enter = |pid: Option<i32>| cgroup.enter(pid.unwrap_or(0));
         let input = super::StandardInput::for_container(flags.interactive || flags.tty)?;
-        let setup = Setup { init: init_image(), ..Setup::default() };
+        let setup = Setup {
+            init: init_image(),
+            born_in: cgroup.v2_dir_fd(),
+            enter_cgroups: if cgroup.is_entered_late() { Some(&enter) } else { None },
+            ..Setup::default()
+        };
         let starting = launch::spawn(plan, &setup)?;
         drop(input);
-        let written = write_state(&states, plan, record, dir, starting.pid());
+        let written = write_state(&states, plan, record, dir, starting.pid(), cgroup.to_value());
         let container = starting.finish()?;
         written.inspect_err(|_| {
             let _ = container.signal(libc::SIGKILL);
@@ -450,12 +490,25 @@ fn start(plan: &Plan, record: &Record, dir: &ContainerDir, flags: &Flags) -> Res
         })?;
         attend(container, &signals, flags)
     };
-    let ended = run();
+    let ended = groups.create().and_then(|cgroup| {
+        let ended = run(&cgroup);
+        let usage = Usage { stats: cgroup.stats(), dropped: cgroup.plan().dropped.clone() };
+        let removed = cgroup.kill_all().and_then(|()| cgroup.remove());
+        let attended = ended?;
+        removed.map(|()| (attended, usage))
+    });
     states.remove(&record.id)?;
     ended
 }
 
-fn write_state(states: &States, plan: &Plan, record: &Record, dir: &ContainerDir, pid: i32) -> Result<()> {
+fn write_state(
+    states: &States,
+    plan: &Plan,
+    record: &Record,
+    dir: &ContainerDir,
+    pid: i32,
+    cgroups: serde_json::Value,
+) -> Result<()> {
     states.write(&State {
         version: state::VERSION,
         id: record.id.clone(),
@@ -463,7 +516,7 @@ fn write_state(states: &States, plan: &Plan, record: &Record, dir: &ContainerDir
         runner: Some(Identity::of_this_process()?),
         bundle: dir.path.clone(),
         namespaces: Ns::ALL.into_iter().filter(|k| plan.namespaces.is_own(*k)).collect(),
-        cgroups: serde_json::Value::Null,
+        cgroups,
         details: serde_json::Value::Null,
     })
 }

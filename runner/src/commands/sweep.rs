@@ -4,6 +4,7 @@ use coracle_store::Store;
 use coracle_sys::Result;
 
 use super::remove_files;
+use crate::cgroups::Cgroup;
 use crate::record::{self, Exit, Record};
 use crate::state::{Face, States};
 
@@ -11,6 +12,9 @@ use crate::state::{Face, States};
 pub(crate) fn sweep(store: &Store) -> Result<()> {
     let states = States::of(Face::Image, None)?;
     states.sweep(|state| {
+        let cgroup = Cgroup::from_value(&state.cgroups)?;
+        cgroup.kill_all()?;
+        cgroup.remove()?;
         // Its files may lie in another store, which another call sweeps.
         if state.bundle != store.main().container(&state.id) || !state.bundle.exists() {
             return Ok(());

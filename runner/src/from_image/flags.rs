@@ -90,6 +90,48 @@ pub(crate) struct Flags {
     #[argh(switch)]
     pub(crate) privileged: bool,
 
+    /// memory limit, such as 512m
+    #[argh(option, short = 'm')]
+    pub(crate) memory: Option<String>,
+    /// limit of memory and swap together; -1 is none; twice the memory's if not said
+    #[argh(option)]
+    pub(crate) memory_swap: Option<String>,
+    /// what is left to it when memory is short
+    #[argh(option)]
+    pub(crate) memory_reservation: Option<String>,
+    /// how readily it is swapped out, 0 to 100 (cgroup v1)
+    #[argh(option)]
+    pub(crate) memory_swappiness: Option<i64>,
+    /// wait at the memory limit instead of being killed (cgroup v1)
+    #[argh(switch)]
+    pub(crate) oom_kill_disable: bool,
+    /// how many processors it may use, such as 1.5
+    #[argh(option)]
+    pub(crate) cpus: Option<f64>,
+    /// relative share of processor time, 1024 is the usual
+    #[argh(option, short = 'c')]
+    pub(crate) cpu_shares: Option<u64>,
+    /// microseconds of processor time in one period
+    #[argh(option)]
+    pub(crate) cpu_quota: Option<i64>,
+    /// the period's length in microseconds
+    #[argh(option)]
+    pub(crate) cpu_period: Option<u64>,
+    /// processors it may run on, such as 0-2,4
+    #[argh(option)]
+    pub(crate) cpuset_cpus: Option<String>,
+    /// memory nodes it may use
+    #[argh(option)]
+    pub(crate) cpuset_mems: Option<String>,
+    /// how many tasks it may have; -1 is no limit
+    #[argh(option)]
+    pub(crate) pids_limit: Option<i64>,
+    /// relative weight of its disk traffic, 10 to 1000
+    #[argh(option)]
+    pub(crate) blkio_weight: Option<u16>,
+    /// go on without the limits that this host cannot give
+    #[argh(switch)]
+    pub(crate) best_effort: bool,
     /// resource limit: NAME=SOFT[:HARD]
     #[argh(option)]
     pub(crate) ulimit: Vec<String>,

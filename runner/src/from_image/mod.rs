@@ -3,6 +3,7 @@
 
 mod defaults;
 pub(crate) mod flags;
+mod limits;
 pub(crate) mod mounts;
 pub(crate) mod units;
 pub(crate) mod user;
@@ -29,6 +30,8 @@ pub(crate) struct Found {
     pub(crate) mounts: Vec<Mount>,
     /// Ids of a user namespace of the container's own, for users and groups.
     pub(crate) maps: Option<(Vec<IdMapping>, Vec<IdMapping>)>,
+    /// Whether the kernel can limit swap.
+    pub(crate) swap_counted: bool,
     /// Rows and columns of the caller's terminal.
     pub(crate) window: (u16, u16),
     /// How many processors the host has.
@@ -90,11 +93,13 @@ pub(crate) fn spec(config: &ProcessConfig, flags: &Flags, typed: &[String], foun
     }
     let (uid_mappings, gid_mappings) = found.maps.clone().unwrap_or_default();
     let masks = !flags.privileged;
+    let devices = devices(flags)?;
     let linux = Linux {
+        resources: limits::resources(flags, &devices, found.maps.is_some(), found.swap_counted)?,
         uid_mappings,
         gid_mappings,
         sysctl: pairs(&flags.sysctl, "--sysctl")?,
-        devices: devices(flags)?,
+        devices,
         masked_paths: if masks { defaults::masked(found.cpus) } else { Vec::new() },
         readonly_paths: if masks { defaults::readonly() } else { Vec::new() },
         namespaces,

@@ -1,0 +1,151 @@
+//! Flags that limit what a container uses, and the devices it may use. Pure.
+
+use coracle_sys::{Error, Result};
+
+use super::flags::Flags;
+use super::units;
+use crate::spec::Device;
+use crate::spec::resources::{BlockIo, Cpu, DeviceRule, LinuxResources, Memory, Pids};
+
+/// `linux.resources`, where a flag asks for any or the container could make device nodes.
+/// `swap_counted`: the kernel can limit swap, so that it is limited unasked, as docker does.
+pub(super) fn resources(
+    flags: &Flags,
+    devices: &[Device],
+    user_namespace: bool,
+    swap_counted: bool,
+) -> Result<Option<LinuxResources>> {
+    let resources = LinuxResources {
+        // In a user namespace the kernel lets nobody make device nodes.
+        devices: if flags.privileged || user_namespace { Vec::new() } else { device_rules(devices) },
+        memory: some(memory(flags, swap_counted)?),
+        cpu: some(cpu(flags)?),
+        pids: flags.pids_limit.filter(|n| *n != 0).map(|n| Pids { limit: Some(n) }),
+        block_io: some(BlockIo { weight: flags.blkio_weight, ..BlockIo::default() }),
+        ..LinuxResources::default()
+    };
+    Ok(some(resources))
+}
+
+fn some<T: Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
+}
+
+/// Bytes; -1 is no limit.
+fn bytes(text: &str, flag: &str) -> Result<i64> {
+    if text == "-1" {
+        return Ok(-1);
+    }
+    i64::try_from(units::size(text, flag)?).map_err(|_| Error::usage(format!("{flag} {text:?}: too large")))
+}
+
+fn memory(flags: &Flags, swap_counted: bool) -> Result<Memory> {
+    let read = |text: &Option<String>, flag| text.as_deref().map(|t| bytes(t, flag)).transpose();
+    let limit = read(&flags.memory, "--memory")?.filter(|n| *n != 0);
+    if limit.is_some_and(|n| (1..6 << 20).contains(&n)) {
+        return Err(Error::usage("--memory: at least 6m are needed"));
+    }
+    let swap = match (read(&flags.memory_swap, "--memory-swap")?.filter(|n| *n != 0), limit) {
+        (Some(_), None) => return Err(Error::usage("--memory-swap needs --memory beside it")),
+        (Some(swap), Some(limit)) if swap != -1 && swap < limit => {
+            return Err(Error::usage(
+                "--memory-swap counts memory and swap together: it cannot be below --memory",
+            ));
+        }
+        (None, Some(limit)) if swap_counted && limit > 0 => limit.checked_mul(2),
+        (swap, _) => swap,
+    };
+    Ok(Memory {
+        limit,
+        swap,
+        reservation: read(&flags.memory_reservation, "--memory-reservation")?.filter(|n| *n != 0),
+        swappiness: flags.memory_swappiness.and_then(|n| u64::try_from(n).ok()),
+        disable_oom_killer: flags.oom_kill_disable.then_some(true),
+        ..Memory::default()
+    })
+}
+
+fn cpu(flags: &Flags) -> Result<Cpu> {
+    let (mut period, mut quota) = (flags.cpu_period, flags.cpu_quota);
+    if let Some(cpus) = flags.cpus {
+        if period.is_some() || quota.is_some() {
+            return Err(Error::usage("--cpus sets --cpu-period and --cpu-quota: say one or the others"));
+        }
+        if !(0.01..1e6).contains(&cpus) {
+            return Err(Error::usage(format!("--cpus {cpus}: it is a number of processors, at least 0.01")));
+        }
+        (period, quota) = (Some(100_000), Some((cpus * 100_000.0).round() as i64));
+    }
+    Ok(Cpu {
+        shares: flags.cpu_shares.filter(|n| *n != 0),
+        quota,
+        period,
+        cpus: flags.cpuset_cpus.clone(),
+        mems: flags.cpuset_mems.clone(),
+        ..Cpu::default()
+    })
+}
+
+/// docker's: any node may be made, few may be opened.
+fn device_rules(devices: &[Device]) -> Vec<DeviceRule> {
+    const CHARACTER: [(i64, Option<i64>); 9] = [
+        (1, Some(3)),
+        (1, Some(5)),
+        (1, Some(7)),
+        (1, Some(8)),
+        (1, Some(9)),
+        (5, Some(0)),
+        (5, Some(1)),
+        (5, Some(2)),
+        (136, None),
+    ];
+    let rule = |kind: &str, major, minor, access: &str| DeviceRule {
+        allow: true,
+        kind: Some(kind.to_owned()),
+        major,
+        minor,
+        access: Some(access.to_owned()),
+    };
+    let mut rules =
+        vec![DeviceRule { allow: false, access: Some("rwm".to_owned()), ..DeviceRule::default() }];
+    rules.extend(["c", "b"].map(|kind| rule(kind, None, None, "m")));
+    rules.extend(CHARACTER.map(|(major, minor)| rule("c", Some(major), minor, "rwm")));
+    rules
+        .extend(devices.iter().filter(|d| d.major.is_some()).map(|d| rule(&d.kind, d.major, d.minor, "rwm")));
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_become_docker_s_numbers() {
+        let flags =
+            Flags { memory: Some("32m".into()), cpus: Some(1.5), pids_limit: Some(10), ..Flags::default() };
+        let r = resources(&flags, &[], true, true).unwrap().unwrap();
+        let memory = r.memory.unwrap();
+        assert_eq!((memory.limit, memory.swap), (Some(32 << 20), Some(64 << 20)));
+        let cpu = r.cpu.unwrap();
+        assert_eq!((cpu.quota, cpu.period), (Some(150_000), Some(100_000)));
+        assert_eq!(r.pids.unwrap().limit, Some(10));
+        assert_eq!(resources(&Flags::default(), &[], true, true).unwrap(), None);
+    }
+
+    #[test]
+    fn limits_that_make_no_sense_are_refused_by_name() {
+        for (flags, word) in [
+            (Flags { memory: Some("1m".into()), ..Flags::default() }, "--memory"),
+            (Flags { memory_swap: Some("64m".into()), ..Flags::default() }, "--memory-swap"),
+            (
+                Flags { memory: Some("32m".into()), memory_swap: Some("16m".into()), ..Flags::default() },
+                "--memory-swap",
+            ),
+            (Flags { cpus: Some(f64::NAN), ..Flags::default() }, "--cpus"),
+            (Flags { cpus: Some(1.0), cpu_quota: Some(1), ..Flags::default() }, "--cpus"),
+        ] {
+            let e = resources(&flags, &[], true, true).unwrap_err().to_string();
+            assert!(e.contains(word), "{e}");
+        }
+    }
+}
