@@ -164,6 +164,7 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
         ("hooks.startContainer", any(|h| &h.start_container)),
         ("hooks.poststart", any(|h| &h.poststart)),
         ("hooks.poststop", any(|h| &h.poststop)),
+        ("linux.seccomp", linux.seccomp.is_some()),
         ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|l| !l.is_empty())),
         ("linux.intelRdt", linux.intel_rdt.is_some()),

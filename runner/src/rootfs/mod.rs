@@ -8,10 +8,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_sys::{Context, Error, Result, mount as sys};
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 use serde::Serialize;
 
@@ -116,6 +116,7 @@ impl Plan {
         if !self.host.is_empty() {
             mount(none, "/", none, self.host, none).context(|| format!("mount(\"/\", {:?})", self.host))?;
         }
+        leave_initramfs()?;
         let (tree, at) = match (&self.source, stack) {
             (_, Some(stack)) => (stack, Path::new("/")),
             (Source::Directory(dir), None) => (
@@ -133,7 +134,7 @@ impl Plan {
             mount(none, "/", none, MsFlags::MS_PRIVATE, none).context(|| "mount(\"/\", MS_PRIVATE)")?;
         }
         sys::set_attrs(tree.as_fd(), private, true)?;
-        let target = nix::fcntl::open(at, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        let target = open(at, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
             .context(|| format!("open({at:?}, O_PATH)"))?;
         sys::attach(tree.as_fd(), target.as_fd()).context(|| "attach the root file system")?;
         Ok(Root::new(tree))
@@ -143,12 +144,8 @@ impl Plan {
     pub fn enter(&self, root: &Root) -> Result<()> {
         fchdir(root.as_fd()).context(|| "fchdir(rootfs)")?;
         // The old root ends up stacked on the new one, at "." of the new.
-        match pivot_root(".", ".") {
-            Ok(()) => umount2(".", MntFlags::MNT_DETACH).context(|| "umount2(\".\", MNT_DETACH)")?,
-            // The host's root is an initramfs, which has no mount below it.
-            Err(Errno::EINVAL) => move_to_root()?,
-            Err(e) => return Err(e).context(|| "pivot_root(\".\", \".\")"),
-        }
+        pivot_root(".", ".").context(|| "pivot_root(\".\", \".\")")?;
+        umount2(".", MntFlags::MNT_DETACH).context(|| "umount2(\".\", MNT_DETACH)")?;
         chdir("/").context(|| "chdir(\"/\")")?;
         if let Some(flags) = self.propagation {
             let none: Option<&str> = None;
@@ -162,12 +159,19 @@ impl Plan {
     }
 }
 
-/// An initramfs cannot be pivoted away from: cover it with a copy of itself that can, else move ours
-/// over it. The working directory is the new root.
-fn move_to_root() -> Result<()> {
-    let none: Option<&str> = None;
-    mount(Some("."), "/", none, MsFlags::MS_MOVE, none).context(|| "mount(\".\", \"/\", MS_MOVE)")?;
-    chroot(".").context(|| "chroot(\".\")")
+/// pivot_root refuses to leave a root that is no mount on another, as an initramfs is: a copy of it is
+/// put on top and entered. `/..` is what lies topmost on the root. A tmpfs root may be an ordinary
+/// mount as well, and then loses nothing by this.
+fn leave_initramfs() -> Result<()> {
+    const RAMFS_MAGIC: libc::c_long = 0x8584_58f6;
+    let kind = statfs("/").context(|| "statfs(\"/\")")?.filesystem_type();
+    if kind != TMPFS_MAGIC && kind.0 as libc::c_long != RAMFS_MAGIC {
+        return Ok(());
+    }
+    let tree = sys::clone_host_tree(Path::new("/"), true)?;
+    let at = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).context(|| "open(\"/\", O_PATH)")?;
+    sys::attach(tree.as_fd(), at.as_fd()).context(|| "put a copy of the initramfs on top of it")?;
+    chroot("/..").context(|| "chroot(\"/..\")")
 }
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ pub struct Linux {
     /// Network devices moved in: the host's name to the name inside.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub net_devices: BTreeMap<String, NetDevice>,
+    /// System call filter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seccomp: Option<serde_json::Value>,
     /// Propagation of the root mount: shared, slave, private, unbindable, or with an `r` before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rootfs_propagation: Option<String>,
