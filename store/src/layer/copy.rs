@@ -15,8 +15,8 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstatat, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
 
+use super::attributes::{is_overlays, set_times};
 use super::tree::{is, list, open_dir};
-use super::unpack::{is_overlays, set_times};
 
 /// Copy one file that is not a directory.
 pub fn file(

@@ -1,8 +1,11 @@
 //! Layers: archives of changes, and the directories they are applied to.
 
+mod attributes;
 pub mod copy;
+mod field;
 pub mod key;
 pub mod pack;
+mod pax;
 pub mod tree;
 pub mod unpack;
 pub mod walk;

@@ -16,8 +16,8 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, major, minor};
 use tar::Header;
 
+use super::attributes::is_overlays;
 use super::tree::{is, list, open_dir};
-use super::unpack::is_overlays;
 use super::{Marks, whiteout};
 
 /// What an entry is, with its content.

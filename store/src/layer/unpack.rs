@@ -15,13 +15,12 @@ use coracle_sys::file;
 use coracle_sys::{Context, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, makedev, mkdirat, mknodat, utimensat,
-};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat, makedev, mkdirat, mknodat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
 use serde::{Deserialize, Serialize};
 
+use super::attributes::{copied_xattrs, set_times, shown, wanted_xattrs};
 use super::tree::{Missing, Place, Tree, is, open_dir, split};
 use super::walk::{Entry, Kind, Walk};
 use super::whiteout::{self, Meaning};
@@ -634,48 +633,4 @@ impl Layer {
     fn warn(&mut self, entry: &Entry, what: &str) {
         self.out.warnings.push(format!("{}: {what}", String::from_utf8_lossy(&entry.path)));
     }
-}
-
-/// An archive's attributes without overlay's own, which would graft and hide what they like.
-fn wanted_xattrs(all: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (CString, Vec<u8>)> + '_ {
-    all.iter()
-        .filter(|(k, _)| !is_overlays(k))
-        .filter_map(|(k, v)| Some((CString::new(k.clone()).ok()?, v.clone())))
-}
-
-/// Does this attribute belong to the overlay file system?
-pub fn is_overlays(name: &[u8]) -> bool {
-    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
-}
-
-/// The attributes of a directory below, for its likeness in this layer.
-fn copied_xattrs(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<(CString, Vec<u8>)>> {
-    let mut out = Vec::new();
-    for key in file::xattr_names_at(dir, name).context(|| format!("llistxattr({name:?})"))? {
-        if is_overlays(key.as_bytes()) {
-            continue;
-        }
-        let value = file::xattr_at(dir, name, &key).context(|| format!("lgetxattr({name:?}, {key:?})"))?;
-        out.extend(value.map(|v| (key, v)));
-    }
-    Ok(out)
-}
-
-/// Set the access and modification time of a file, a link itself.
-pub fn set_times(dir: BorrowedFd<'_>, name: &OsStr, mtime: (i64, u32)) -> Result<()> {
-    let time = TimeSpec::new(mtime.0, mtime.1.into());
-    utimensat(dir, name, &time, &time, UtimensatFlags::NoFollowSymlink)
-        .context(|| format!("utimensat({name:?}, {}.{:09})", mtime.0, mtime.1))
-}
-
-/// A path as the table of owners has it.
-pub fn shown(path: &[Vec<u8>]) -> String {
-    let mut out = String::new();
-    for chunk in path.join(&b'/').utf8_chunks() {
-        out.push_str(&chunk.valid().replace('%', "%25"));
-        for b in chunk.invalid() {
-            out.push_str(&format!("%{b:02X}"));
-        }
-    }
-    out
 }

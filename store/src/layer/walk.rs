@@ -9,6 +9,9 @@ use coracle_sys::{Context, Error, Result};
 use tar::Header;
 
 use super::Limits;
+use super::field::{decimal, device, number, positive, until_nul};
+pub use super::pax::Piece;
+use super::pax::{Extensions, SparseRecords};
 
 const BLOCK: usize = 512;
 /// An extension header (PAX records, a long name) is refused beyond this size.
@@ -29,15 +32,6 @@ pub enum Kind {
     Block,
     Dir,
     Fifo,
-}
-
-/// A piece of a sparse file: `len` bytes of data at `offset`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// Where it goes.
-    pub offset: u64,
-    /// How long it is.
-    pub len: u64,
 }
 
 /// One entry, as the archive has it.
@@ -65,29 +59,6 @@ pub struct Entry {
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// The pieces of a sparse file.
     pub sparse: Option<Vec<Piece>>,
-}
-
-/// What extension headers say about the next entry.
-#[derive(Default)]
-struct Extensions {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
-    mtime: Option<(i64, u32)>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    sparse: SparseRecords,
-}
-
-/// GNU's PAX records about a sparse file.
-#[derive(Default)]
-struct SparseRecords {
-    version: Option<(u32, u32)>,
-    name: Option<Vec<u8>>,
-    size: Option<u64>,
-    pieces: Vec<Piece>,
-    offset: Option<u64>,
 }
 
 /// The entries of an archive.
@@ -435,77 +406,6 @@ impl<R: Read> Walk<R> {
     }
 }
 
-impl SparseRecords {
-    fn any(self) -> Option<Self> {
-        let some = self.version.is_some() || self.size.is_some() || !self.pieces.is_empty();
-        some.then_some(self)
-    }
-}
-
-impl Extensions {
-    /// PAX records: `LENGTH KEY=VALUE\n`, the length that of the whole record.
-    fn pax(&mut self, mut data: &[u8]) -> Result<()> {
-        let bad = |why: &str| Error::invalid(format!("read the archive: a PAX record {why}"));
-        while !data.is_empty() && data[0] != 0 {
-            let space = data.iter().position(|b| *b == b' ').ok_or_else(|| bad("without a length"))?;
-            let len = decimal(&data[..space]).ok_or_else(|| bad("without a length"))?;
-            let len = usize::try_from(len).ok().filter(|l| *l > space + 1 && *l <= data.len());
-            let len = len.ok_or_else(|| bad("of a wrong length"))?;
-            let record = data[space + 1..len].strip_suffix(b"\n").ok_or_else(|| bad("without an end"))?;
-            let equals = record.iter().position(|b| *b == b'=').ok_or_else(|| bad("without a value"))?;
-            let (key, value) = (&record[..equals], &record[equals + 1..]);
-            self.record(key, value)
-                .ok_or_else(|| bad(&format!("{:?} of a wrong value", String::from_utf8_lossy(key))))?;
-            data = &data[len..];
-        }
-        Ok(())
-    }
-
-    fn record(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
-        // An empty value takes back what a global header said, and those are ignored.
-        let number = |v: &[u8]| if v.is_empty() { Some(None) } else { decimal(v).map(Some) };
-        match key {
-            b"path" => self.path = (!value.is_empty()).then(|| value.to_vec()),
-            b"linkpath" => self.link = (!value.is_empty()).then(|| value.to_vec()),
-            b"size" => self.size = number(value)?,
-            b"uid" => self.uid = number(value)?,
-            b"gid" => self.gid = number(value)?,
-            b"mtime" => self.mtime = if value.is_empty() { None } else { Some(time(value)?) },
-            b"GNU.sparse.major" => {
-                self.sparse.version =
-                    Some((u32::try_from(decimal(value)?).ok()?, self.sparse.version.map_or(0, |v| v.1)));
-            }
-            b"GNU.sparse.minor" => {
-                self.sparse.version =
-                    Some((self.sparse.version.map_or(0, |v| v.0), u32::try_from(decimal(value)?).ok()?));
-            }
-            b"GNU.sparse.name" => self.sparse.name = Some(value.to_vec()),
-            b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.size = Some(decimal(value)?),
-            b"GNU.sparse.offset" => self.sparse.offset = Some(decimal(value)?),
-            b"GNU.sparse.numbytes" => {
-                let offset = self.sparse.offset.take()?;
-                self.sparse.pieces.push(Piece { offset, len: decimal(value)? });
-            }
-            b"GNU.sparse.map" => {
-                let numbers: Option<Vec<u64>> =
-                    value.split(|b| *b == b',').filter(|n| !n.is_empty()).map(decimal).collect();
-                let numbers = numbers?;
-                if numbers.len() % 2 != 0 {
-                    return None;
-                }
-                self.sparse.pieces =
-                    numbers.chunks_exact(2).map(|n| Piece { offset: n[0], len: n[1] }).collect();
-            }
-            _ => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.xattrs.push((name.to_vec(), value.to_vec()));
-                }
-            }
-        }
-        Some(())
-    }
-}
-
 /// The pieces lie in order inside the file, and the archive has as much data as they say.
 fn check_pieces(pieces: &[Piece], size: u64, stored: u64) -> Result<()> {
     let mut at = 0;
@@ -520,77 +420,6 @@ fn check_pieces(pieces: &[Piece], size: u64, stored: u64) -> Result<()> {
         return Err(Error::invalid("read the archive: a sparse file has more or less data than its map"));
     }
     Ok(())
-}
-
-/// A field: octal digits between blanks and NULs, or GNU's base 256, which may be negative.
-fn number(field: &[u8], what: &str) -> Result<i64> {
-    let bad = || Error::invalid(format!("read the archive: a header's {what} is no number"));
-    if field[0] & 0x80 != 0 {
-        let negative = field[0] & 0x40 != 0;
-        let fill = if negative { 0xff } else { 0 };
-        let (high, low) = field.split_at(field.len().saturating_sub(8));
-        let mut value: u64 = if negative { u64::MAX } else { 0 };
-        let first = if negative { field[0] } else { field[0] & 0x7f };
-        for (n, b) in low.iter().enumerate() {
-            let b = if high.is_empty() && n == 0 { first } else { *b };
-            value = value << 8 | u64::from(b);
-        }
-        if high.iter().enumerate().any(|(n, b)| (if n == 0 { first } else { *b }) != fill) {
-            return Err(bad());
-        }
-        let value = value as i64;
-        return if (value < 0) == negative { Ok(value) } else { Err(bad()) };
-    }
-    let text = until_nul(field).trim_ascii();
-    let mut value: i64 = 0;
-    for b in text {
-        let digit = b.checked_sub(b'0').filter(|d| *d < 8).ok_or_else(bad)?;
-        value = value.checked_mul(8).and_then(|v| v.checked_add(i64::from(digit))).ok_or_else(bad)?;
-    }
-    Ok(value)
-}
-
-fn device(major: &[u8], minor: &[u8]) -> Result<(u32, u32)> {
-    let part = |field, what| {
-        u32::try_from(number(field, what)?)
-            .map_err(|_| Error::invalid(format!("read the archive: a header's {what} is out of range")))
-    };
-    Ok((part(major, "major number")?, part(minor, "minor number")?))
-}
-
-fn positive(n: i64, what: &str) -> Result<u64> {
-    u64::try_from(n).map_err(|_| Error::invalid(format!("read the archive: a header's {what} is negative")))
-}
-
-fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// A PAX time: decimal seconds with a fraction, perhaps negative.
-fn time(text: &[u8]) -> Option<(i64, u32)> {
-    let (negative, text) = match text.strip_prefix(b"-") {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let dot = text.iter().position(|b| *b == b'.');
-    let (whole, fraction) = (&text[..dot.unwrap_or(text.len())], dot.map_or(&b""[..], |d| &text[d + 1..]));
-    let seconds = i64::try_from(decimal(whole)?).ok()?;
-    if !fraction.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let nanos = (0..9).fold(0, |n, i| n * 10 + u32::from(fraction.get(i).map_or(0, |b| b - b'0')));
-    Some(match (negative, nanos) {
-        (false, n) => (seconds, n),
-        (true, 0) => (-seconds, 0),
-        (true, n) => (-seconds - 1, 1_000_000_000 - n),
-    })
-}
-
-fn until_nul(field: &[u8]) -> &[u8] {
-    &field[..field.iter().position(|b| *b == 0).unwrap_or(field.len())]
 }
 
 fn truncated() -> Error {

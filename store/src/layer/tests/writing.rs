@@ -1,0 +1,106 @@
+//! Layers that we make.
+
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+#[test]
+fn what_a_container_changed_is_the_same_again_from_the_layer_made_of_it() {
+    let mut stack = Stack::new(Driver::Overlay);
+    let below = Tar::new()
+        .dir("d", 0o755)
+        .file("d/gone", "")
+        .file("d/kept", "kept")
+        .dir("again", 0o755)
+        .file("again/old", "")
+        .file("file", "")
+        .dir("dir", 0o755)
+        .file("dir/in", "")
+        .file("mode", "same");
+    stack.put(&below.end()).unwrap();
+    let (upper, work) = (stack.dir.join("upper"), stack.dir.join("work"));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&work).unwrap();
+    let dirs = stack.store.stack_dirs(&stack.ids).unwrap();
+    let top = Some(overlay::Top { upper: &upper, work: &work });
+    let live = match overlay::mount(&dirs, top, overlay::Options::of_this_process(false)) {
+        Ok(live) => live,
+        Err(e) => {
+            assert!(std::env::var_os("REQUIRE_ALL").is_none(), "{e}");
+            return println!("skipped: {e}");
+        }
+    };
+    let root = PathBuf::from(format!("/proc/self/fd/{}/", live.as_raw_fd()));
+    fs::remove_file(root.join("d/gone")).unwrap();
+    fs::remove_dir_all(root.join("again")).unwrap();
+    fs::create_dir(root.join("again")).unwrap();
+    fs::write(root.join("again/new"), "new").unwrap();
+    fs::remove_file(root.join("file")).unwrap();
+    fs::create_dir(root.join("file")).unwrap();
+    fs::write(root.join("file/in"), "").unwrap();
+    fs::remove_dir_all(root.join("dir")).unwrap();
+    symlink("d", root.join("dir")).unwrap();
+    fs::set_permissions(root.join("mode"), std::os::unix::fs::PermissionsExt::from_mode(0o4711)).unwrap();
+    let long = format!("{}/{}", "a".repeat(200), "b".repeat(200));
+    fs::create_dir(root.join("a".repeat(200))).unwrap();
+    fs::write(root.join(&long), "long").unwrap();
+    fs::hard_link(root.join(&long), root.join("hard")).unwrap();
+    let old = std::time::SystemTime::UNIX_EPOCH - std::time::Duration::from_millis(1250);
+    fs::File::options().write(true).open(root.join("hard")).unwrap().set_modified(old).unwrap();
+    let seen = describe(&root);
+    drop(live);
+
+    let mut archive = crate::layer::pack::Archive::new();
+    let how = crate::layer::pack::FromDir { owner: None, latest: None, xattrs: true };
+    archive.put_upper(&upper, crate::layer::Marks::of_this_process(), how).unwrap();
+    let mut tar = Vec::new();
+    archive.write(&mut tar).unwrap();
+    let marks: Vec<_> = archive.paths().filter(|p| p.to_string_lossy().contains(".wh.")).collect();
+    assert!(marks.contains(&Path::new("d/.wh.gone")), "{marks:?}");
+    stack.put(&tar).unwrap();
+    let again = stack.look(describe).unwrap();
+    assert_eq!(again, seen);
+    stack.look(|root| {
+        let m = fs::metadata(root.join("hard")).unwrap();
+        assert_eq!((m.nlink(), m.mtime(), m.mtime_nsec()), (2, -2, 750_000_000));
+    });
+}
+
+#[test]
+fn a_directory_packs_to_the_same_bytes_whoever_made_it_and_when() {
+    let dir = std::env::temp_dir().join(unique_name("coracle-pack-"));
+    let make = |name: &str, order: &[&str]| {
+        let root = dir.join(name);
+        fs::create_dir_all(root.join("sub")).unwrap();
+        for file in order {
+            fs::write(root.join(file), file).unwrap();
+        }
+        fs::hard_link(root.join("b"), root.join("sub/link")).unwrap();
+        let mut archive = crate::layer::pack::Archive::new();
+        let how = crate::layer::pack::FromDir { latest: Some(1000), ..Default::default() };
+        archive.put_dir(&root, "srv", how).unwrap();
+        archive.put_parents();
+        let mut tar = Vec::new();
+        archive.write(&mut tar).unwrap();
+        tar
+    };
+    let one = make("one", &["a", "b", "sub/c"]);
+    let two = make("two", &["sub/c", "b", "a"]);
+    assert_eq!(one, two);
+    let all = walk_all(&one).unwrap();
+    let paths: Vec<String> = all.iter().map(|(e, _)| String::from_utf8_lossy(&e.path).into_owned()).collect();
+    assert_eq!(paths, ["srv", "srv/a", "srv/b", "srv/sub", "srv/sub/c", "srv/sub/link"]);
+    assert!(all.iter().all(|(e, _)| (e.uid, e.gid, e.mtime) == (0, 0, (1000, 0))));
+    remove_tree(&dir).unwrap();
+}
+
+#[test]
+fn no_entry_of_an_archive_that_is_made_leads_out_of_the_root() {
+    use crate::layer::pack::{Archive, Content, Meta};
+    let mut a = Archive::new();
+    for bad in ["..", "../x", "a/../../x", "a/.."] {
+        assert!(a.put(bad, Meta::new(0o755), Content::Dir).is_err(), "{bad:?}");
+    }
+    a.put("/a//b/./c/", Meta::new(0o755), Content::Dir).unwrap();
+    assert!(a.get("a/b/c").is_some());
+}
