@@ -104,7 +104,7 @@ impl Layout {
         let Some(have) = self.driver else {
             let driver = match driver {
                 Some(driver) => driver,
-                None => Driver::choose(&self.root)?,
+                None => Driver::choose()?,
             };
             return self.make(driver).map_err(|e| e.wrap(format!("make the store {:?}", self.root)));
         };

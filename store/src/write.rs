@@ -172,7 +172,8 @@ impl Transaction<'_> {
             return Ok(Vec::new());
         }
         let chain = chain_id(below, diff_id);
-        let _one = Lock::exclusive(&self.layout().tmp().join(format!("{}.lock", chain.hex())))?;
+        let lock = self.layout().tmp().join(format!("{}.lock", chain.hex()));
+        let _one = Lock::exclusive(&lock)?;
         if self.is_applied(diff_id, below) {
             return Ok(Vec::new());
         }
@@ -192,6 +193,8 @@ impl Transaction<'_> {
             self.keep_layer(dir, diff_id, below, &applied)?;
             Ok(applied)
         })();
+        // Whoever waits for it finds the layer applied, or begins again alone.
+        let _ = fs::remove_file(&lock);
         Ok(applied.map_err(|e| e.wrap(format!("apply the layer {}", d.digest)))?.warnings)
     }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -196,8 +196,9 @@ pub fn remove_at(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
         Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::EACCES) => {}
         Err(e) => return Err(e).context(|| format!("unlinkat({name:?}, AT_REMOVEDIR)")),
     }
-    // A list of what is still to do, rather than recursion: a hostile tree may be deep. The
-    // descriptors on the way down are kept, so the limit on open files is what limits the depth.
+    // A list of what is still to do, rather than recursion: a hostile tree may be deep. One directory
+    // a level is kept open; what lies deeper than MAX_OPEN is moved up first.
+    const MAX_OPEN: usize = 100;
     let mut stack: Vec<(OwnedFd, CString)> = Vec::new();
     let mut todo: Vec<Vec<CString>> = Vec::new();
     let top = c_name(name)?;
@@ -218,6 +219,13 @@ pub fn remove_at(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
             // Most directories that containers leave are empty, and need not be opened.
             Err(Errno::EISDIR | Errno::EPERM)
                 if unlinkat(fd, child.as_c_str(), UnlinkatFlags::RemoveDir).is_ok() => {}
+            Err(Errno::EISDIR | Errno::EPERM) if stack.len() >= MAX_OPEN => {
+                let moved = c_name(unique_name(".removed-").as_os_str())?;
+                let top = &stack[0].0;
+                renameat(fd, child.as_c_str(), top, moved.as_c_str())
+                    .context(|| format!("renameat({child:?}, {moved:?})"))?;
+                todo[0].push(moved);
+            }
             Err(Errno::EISDIR | Errno::EPERM) => {
                 let at = fd.try_clone().context(|| "dup()")?;
                 descend(at.as_fd(), &child, &mut stack, &mut todo)?;
@@ -305,6 +313,23 @@ mod tests {
         assert!(!tree.exists());
         assert!(dir.join("kept/file").exists());
         remove_tree(&tree).unwrap();
+        remove_tree(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_tree_deeper_than_files_may_be_open_is_removed() {
+        let dir = scratch();
+        let tree = dir.join("tree");
+        fs::create_dir(&tree).unwrap();
+        let mut at = open_dir(&tree).unwrap();
+        for _ in 0..3000 {
+            nix::sys::stat::mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
+            at = openat(&at, "d", OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+            drop(openat(&at, "f", OFlag::O_CREAT | OFlag::O_CLOEXEC, Mode::S_IRUSR).unwrap());
+        }
+        drop(at);
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists());
         remove_tree(&dir).unwrap();
     }
 

@@ -5,7 +5,6 @@ pub mod overlay;
 pub mod vfs;
 
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 
 use coracle_sys::{Error, Result};
@@ -28,9 +27,9 @@ impl Driver {
         }
     }
 
-    /// The best driver for a new store at `root`: overlay when a mount over two directories there
-    /// succeeds or the caller is not privileged to try, else vfs. CORACLE_DRIVER overrides.
-    pub fn choose(_root: &Path) -> Result<Self> {
+    /// The driver of a new store: what CORACLE_DRIVER says, else overlay. Layers lie well on any file
+    /// system; where the upper of a container does not, it goes to a tmpfs.
+    pub fn choose() -> Result<Self> {
         match std::env::var("CORACLE_DRIVER") {
             Ok(name) if !name.is_empty() => name.parse(),
             _ => Ok(Self::Overlay),
