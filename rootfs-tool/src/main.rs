@@ -1,3 +1,14 @@
-//! rootfs-tool
+//! rootfs-tool composes slim root filesystems and keeps them as OCI images.
 
-fn main() {}
+mod cli;
+mod commands;
+mod compose;
+mod format;
+mod recipe;
+mod sys;
+mod table;
+mod time;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,95 @@
+//! The command line: the verbs and their flags. What they mean is in `commands`.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_sys::argv::{self, Tail};
+use coracle_sys::{Error, Kind, Result};
+
+use crate::commands;
+
+/// Compose slim root filesystems and keep them as OCI images.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    example = "rootfs-tool compose images/shell -t shell
+rootfs-tool images
+runner run --rm -it shell sh",
+    note = "The store is --store, else $CORACLE_STORE, else /var/lib/coracle for root and
+$XDG_DATA_HOME/coracle for everyone else. --version prints the version.",
+    error_code(1, "what was asked for could not be done"),
+    error_code(2, "the command line is wrong")
+)]
+struct Top {
+    #[argh(subcommand)]
+    verb: Verb,
+}
+
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand)]
+enum Verb {
+    Compose(commands::compose::Compose),
+    Images(commands::images::Images),
+    Inspect(commands::inspect::Inspect),
+    History(commands::history::History),
+    Rmi(commands::rmi::Rmi),
+    Tag(commands::tag::Tag),
+}
+
+/// Run the program.
+pub(crate) fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("rootfs-tool: {e}");
+            ExitCode::from(if e.kind() == Kind::Usage { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(args: &[OsString]) -> Result<()> {
+    let words: Vec<&str> = args.iter().map_while(|a| a.to_str()).collect();
+    let table = Top::get_args_info();
+    let verb = match words.first().copied() {
+        Some("--version" | "-V" | "version") => {
+            println!("rootfs-tool {}", env!("CARGO_PKG_VERSION"));
+            return Ok(());
+        }
+        None | Some("--help" | "-h" | "help") => return help(words.get(1).copied()),
+        Some(verb) => verb,
+    };
+    let Some(known) = table.commands.iter().find(|c| c.name == verb) else {
+        let verbs: Vec<&str> = table.commands.iter().map(|c| c.name).collect();
+        let what = if verb.starts_with('-') { "flag" } else { "verb" };
+        return Err(Error::usage(format!("unknown {what}: {verb} (there are {})", verbs.join(", "))));
+    };
+    let normal = argv::normalise(&known.command, &args[1..], Tail::None)?;
+    let line: Vec<&str> = [verb].into_iter().chain(normal.words.iter().map(String::as_str)).collect();
+    let Some(verb) = parse(&line)? else { return Ok(()) };
+    match verb {
+        Verb::Compose(c) => c.run(),
+        Verb::Images(c) => c.run(),
+        Verb::Inspect(c) => c.run(),
+        Verb::History(c) => c.run(),
+        Verb::Rmi(c) => c.run(),
+        Verb::Tag(c) => c.run(),
+    }
+}
+
+fn help(verb: Option<&str>) -> Result<()> {
+    let words: Vec<&str> = verb.into_iter().chain(["--help"]).collect();
+    parse(&words).map(|_| ())
+}
+
+/// Parse; `None` when help was asked for and printed.
+fn parse(words: &[&str]) -> Result<Option<Verb>> {
+    match Top::from_args(&["rootfs-tool"], words) {
+        Ok(top) => Ok(Some(top.verb)),
+        Err(exit) if exit.status.is_ok() => {
+            println!("{}", exit.output.trim_end());
+            Ok(None)
+        }
+        Err(exit) => Err(Error::usage(exit.output.split_whitespace().collect::<Vec<_>>().join(" "))),
+    }
+}

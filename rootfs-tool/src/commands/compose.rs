@@ -1,0 +1,82 @@
+//! `rootfs-tool compose`.
+
+use std::path::{Path, PathBuf};
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_store::{Locations, Reference, Store};
+use coracle_sys::idmap::{self, Grant};
+use coracle_sys::{Error, Result};
+
+use crate::{compose, recipe::Recipe, table};
+
+/// Make an image from a recipe: a folder with a rootfs.toml.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "compose", example = "rootfs-tool compose images/shell -t shell")]
+pub(crate) struct Compose {
+    /// the image's name, instead of the recipe's
+    #[argh(option, short = 't', arg_name = "NAME")]
+    tag: Option<String>,
+    /// print the image's id and nothing else
+    #[argh(switch, short = 'q')]
+    quiet: bool,
+    /// the store: RW[:RO...]
+    #[argh(option, arg_name = "DIR")]
+    store: Option<String>,
+    /// the recipe's folder
+    #[argh(positional, arg_name = "folder")]
+    folder: PathBuf,
+}
+
+impl Compose {
+    /// Run it.
+    pub(crate) fn run(self) -> Result<()> {
+        let recipe = Recipe::read(&self.folder)?;
+        let folder = self.folder.file_name().map(|n| n.to_string_lossy().into_owned());
+        let name = self.tag.clone().or_else(|| recipe.name.clone()).or(folder);
+        let name = name.ok_or_else(|| Error::usage("name the image: the recipe does not, use -t NAME"))?;
+        let reference: Reference = name.parse()?;
+        if reference.digest.is_some() {
+            return Err(Error::usage(format!("name the image {name:?}: a name has no digest")));
+        }
+        let name = reference.local().to_string();
+        let at = Locations::from_env(self.store.as_deref())?;
+        enter_user_namespace(&recipe);
+        let mut store = Store::open(&at)?;
+        let tx = store.begin()?;
+        let manifest = compose::compose(&tx, Path::new(&self.folder), &recipe, |step| {
+            if self.quiet {
+                return;
+            }
+            let cached = if step.cached { "  cached" } else { "" };
+            println!("{:>8}  {}{cached}", table::size(step.size), step.what);
+            step.notes.iter().for_each(|n| println!("{:>8}  {n}", ""));
+        })?;
+        tx.tag(&name, &manifest)?;
+        drop(tx);
+        let image = store.resolve(&name)?;
+        if self.quiet {
+            println!("{}", image.id());
+        } else {
+            println!("{name}  {}", image.id().short());
+        }
+        Ok(())
+    }
+}
+
+/// An ordinary user's files of other owners belong to that user's subordinate ids, where there are
+/// some; elsewhere the store keeps a table of owners. Only layers that may have other owners need it.
+fn enter_user_namespace(recipe: &Recipe) {
+    let plain = recipe
+        .layers
+        .iter()
+        .all(|l| l.tar.is_none() && l.image.is_none() && l.users.is_empty() && l.owner.is_none());
+    if plain || nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let maps = idmap::plan(&Grant::of_this_user());
+    if maps.has_ranges()
+        && let Err(e) = maps.enter()
+    {
+        eprintln!("rootfs-tool: owners are kept in a table: {e}");
+    }
+}

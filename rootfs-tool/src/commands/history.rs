@@ -1,0 +1,72 @@
+//! `rootfs-tool history`.
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_sys::Result;
+use serde_json::{Value, json};
+
+use super::{find, open};
+use crate::format::Template;
+use crate::{table, time};
+
+/// Show how an image's layers came about, the topmost first.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "history", example = "rootfs-tool history --no-trunc shell")]
+pub(crate) struct History {
+    /// nothing is cut to the terminal
+    #[argh(switch, long = "no-trunc")]
+    no_trunc: bool,
+    /// print each step by a Go template, or json for one object a line
+    #[argh(option, arg_name = "TEMPLATE")]
+    format: Option<String>,
+    /// print one JSON array
+    #[argh(switch)]
+    json: bool,
+    /// the store: RW[:RO...]
+    #[argh(option, arg_name = "DIR")]
+    store: Option<String>,
+    /// a name or an id
+    #[argh(positional, arg_name = "image")]
+    image: String,
+}
+
+impl History {
+    /// Run it.
+    pub(crate) fn run(self) -> Result<()> {
+        let template = self.format.as_deref().map(Template::parse).transpose()?;
+        let store = open(self.store.as_deref())?;
+        let image = find(&store, &self.image)?;
+        let mut layers = image.manifest.layers.iter();
+        let mut rows: Vec<Value> = Vec::new();
+        for step in image.config.history.as_deref().unwrap_or_default() {
+            let layer = if step.empty_layer == Some(true) { None } else { layers.next() };
+            let created = step.created.clone().unwrap_or_default();
+            let since = time::parse(&created).map_or_else(|| "N/A".to_owned(), |t| time::ago(t, time::now()));
+            let size = layer.map_or(0, |l| l.size);
+            rows.push(json!({
+                "Layer": layer.map_or_else(|| "<missing>".to_owned(), |l| if self.no_trunc { l.digest.to_string() } else { l.digest.short() }),
+                "CreatedAt": created,
+                "CreatedSince": since,
+                "CreatedBy": step.created_by.clone().unwrap_or_default(),
+                "Comment": step.comment.clone().unwrap_or_default(),
+                "Size": table::size(size),
+                "Bytes": size,
+            }));
+        }
+        rows.reverse();
+        if self.json {
+            println!("{}", Value::Array(rows));
+        } else if let Some(template) = template {
+            for row in &rows {
+                println!("{}", template.render(row)?);
+            }
+        } else {
+            let mut lines = vec![["LAYER", "CREATED", "CREATED BY", "SIZE"].map(str::to_owned).to_vec()];
+            let keys = ["Layer", "CreatedSince", "CreatedBy", "Size"];
+            lines.extend(
+                rows.iter().map(|r| keys.map(|k| r[k].as_str().unwrap_or_default().to_owned()).to_vec()),
+            );
+            table::print(&lines, !self.no_trunc);
+        }
+        Ok(())
+    }
+}

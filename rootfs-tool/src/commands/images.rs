@@ -1,0 +1,179 @@
+//! `rootfs-tool images`.
+
+use std::collections::HashMap;
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_store::image::Platform;
+use coracle_store::{Digest, Image};
+use coracle_sys::{Error, Kind, Result};
+use serde_json::{Value, json};
+
+use super::{open, split_name};
+use crate::format::Template;
+use crate::{table, time};
+
+/// List the images of the store. OWN is what no other image shares.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "images",
+    example = "rootfs-tool images
+rootfs-tool images -q --filter reference='shell*'
+rootfs-tool images --format '{{{{.Repository}}}}:{{{{.Tag}}}} {{{{.Size}}}}'"
+)]
+pub(crate) struct Images {
+    /// print ids only
+    #[argh(switch, short = 'q')]
+    quiet: bool,
+    /// whole ids, and no column cut to the terminal
+    #[argh(switch, long = "no-trunc")]
+    no_trunc: bool,
+    /// reference=PATTERN, with * and ?
+    #[argh(option, short = 'f', arg_name = "FILTER")]
+    filter: Vec<String>,
+    /// print each image by a Go template, or json for one object a line
+    #[argh(option, arg_name = "TEMPLATE")]
+    format: Option<String>,
+    /// print one JSON array
+    #[argh(switch)]
+    json: bool,
+    /// the store: RW[:RO...]
+    #[argh(option, arg_name = "DIR")]
+    store: Option<String>,
+    /// a name or pattern
+    #[argh(positional, arg_name = "name")]
+    pattern: Option<String>,
+}
+
+impl Images {
+    /// Run it.
+    pub(crate) fn run(self) -> Result<()> {
+        let template = self.format.as_deref().map(Template::parse).transpose()?;
+        let mut patterns: Vec<&str> = self.pattern.iter().map(String::as_str).collect();
+        for filter in &self.filter {
+            match filter.split_once('=') {
+                Some(("reference", pattern)) => patterns.push(pattern),
+                _ => {
+                    return Err(Error::usage(format!("filter by {filter:?}: there is reference=PATTERN")));
+                }
+            }
+        }
+        let store = open(self.store.as_deref())?;
+        let mut images = Vec::new();
+        for (_, entry) in store.entries()? {
+            let name = entry.ref_name().map(str::to_owned);
+            match store.load(name.clone(), entry, &Platform::host()) {
+                Ok(image) => images.push(image),
+                // An image of another machine alone is no error of this one.
+                Err(e) if e.kind() == Kind::NotFound => {}
+                Err(e) => eprintln!("rootfs-tool: {}: {e}", name.unwrap_or_default()),
+            }
+        }
+        let users = users(&images);
+        let wanted = |i: &&Image| {
+            let name = i.name.as_deref().unwrap_or_default();
+            patterns.iter().all(|p| name_matches(p, name))
+        };
+        let rows: Vec<Value> = images.iter().filter(wanted).map(|i| self.row(i, &users)).collect();
+        let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        if self.json {
+            println!("{}", Value::Array(rows));
+        } else if let Some(template) = template {
+            for row in &rows {
+                println!("{}", template.render(row)?);
+            }
+        } else if self.quiet {
+            let mut ids: Vec<String> = rows.iter().map(|r| text(r, "ID")).collect();
+            ids.dedup();
+            ids.iter().for_each(|id| println!("{id}"));
+        } else {
+            let head = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "OWN"];
+            let keys = ["Repository", "Tag", "ID", "CreatedSince", "Size", "UniqueSize"];
+            let mut lines = vec![head.map(str::to_owned).to_vec()];
+            lines.extend(rows.iter().map(|r| keys.map(|k| text(r, k)).to_vec()));
+            table::print(&lines, !self.no_trunc);
+        }
+        Ok(())
+    }
+
+    fn row(&self, image: &Image, users: &HashMap<Digest, usize>) -> Value {
+        let (repository, tag) = split_name(image.name.as_deref().unwrap_or("<none>"));
+        let size: u64 = image.manifest.layers.iter().map(|l| l.size).sum();
+        let own = image.manifest.layers.iter().filter(|l| users.get(&l.digest) == Some(&1));
+        let own: u64 = own.map(|l| l.size).sum();
+        let id = if self.no_trunc { image.id().to_string() } else { image.id().short() };
+        let created = image.config.created.clone().unwrap_or_default();
+        let since = time::parse(&created).map_or_else(|| "N/A".to_owned(), |t| time::ago(t, time::now()));
+        json!({
+            "Repository": repository,
+            "Tag": tag,
+            "ID": id,
+            "Digest": image.manifest_digest.to_string(),
+            "CreatedAt": created,
+            "CreatedSince": since,
+            "Size": table::size(size),
+            "UniqueSize": table::size(own),
+            "SharedSize": table::size(size - own),
+            "Bytes": size,
+            "OwnBytes": own,
+        })
+    }
+}
+
+/// How many images, by id, have each layer.
+fn users(images: &[Image]) -> HashMap<Digest, usize> {
+    let mut by_id: HashMap<Digest, &Image> = HashMap::new();
+    images.iter().for_each(|i| {
+        by_id.insert(i.id(), i);
+    });
+    let mut users = HashMap::new();
+    for image in by_id.values() {
+        let mut layers: Vec<Digest> = image.manifest.layers.iter().map(|l| l.digest).collect();
+        layers.sort();
+        layers.dedup();
+        layers.into_iter().for_each(|l| *users.entry(l).or_insert(0) += 1);
+    }
+    users
+}
+
+/// Does a pattern mean this name? As in docker, the registry may be left out, and the tag.
+fn name_matches(pattern: &str, name: &str) -> bool {
+    let (repository, _) = split_name(name);
+    let short = |n: &str| {
+        n.split_once('/').map_or(n.to_owned(), |(_, rest)| rest.trim_start_matches("library/").to_owned())
+    };
+    [name.to_owned(), repository.clone(), short(name), short(&repository)]
+        .iter()
+        .any(|n| glob(pattern.as_bytes(), n.as_bytes()))
+}
+
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.first(), text.first()) {
+        (None, None) => true,
+        (Some(b'*'), _) => glob(&pattern[1..], text) || (!text.is_empty() && glob(pattern, &text[1..])),
+        (Some(b'?'), Some(_)) => glob(&pattern[1..], &text[1..]),
+        (Some(p), Some(t)) if p == t => glob(&pattern[1..], &text[1..]),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_may_leave_registry_and_tag_out() {
+        for (pattern, fits) in [
+            ("shell", true),
+            ("shell:latest", true),
+            ("localhost/shell", true),
+            ("sh*", true),
+            ("s?ell", true),
+            ("*:v1", false),
+            ("bash", false),
+        ] {
+            assert_eq!(name_matches(pattern, "localhost/shell:latest"), fits, "{pattern}");
+        }
+        assert!(name_matches("debian:*", "docker.io/library/debian:12"));
+    }
+}

@@ -1,0 +1,89 @@
+//! `rootfs-tool inspect`.
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_store::{Image, Store};
+use coracle_sys::{Error, Result};
+use serde_json::{Value, json};
+
+use super::{find, open};
+use crate::format::Template;
+
+/// Print all that is known of images, as JSON.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "inspect",
+    example = "rootfs-tool inspect shell
+rootfs-tool inspect --format '{{{{json .Config.Cmd}}}}' shell"
+)]
+pub(crate) struct Inspect {
+    /// print each image by a Go template
+    #[argh(option, short = 'f', arg_name = "TEMPLATE")]
+    format: Option<String>,
+    /// print JSON, which is the default
+    #[argh(switch)]
+    json: bool,
+    /// the store: RW[:RO...]
+    #[argh(option, arg_name = "DIR")]
+    store: Option<String>,
+    /// names or ids
+    #[argh(positional, arg_name = "image")]
+    images: Vec<String>,
+}
+
+impl Inspect {
+    /// Run it.
+    pub(crate) fn run(self) -> Result<()> {
+        if self.images.is_empty() {
+            return Err(Error::usage("inspect needs an image"));
+        }
+        if self.json && self.format.is_some() {
+            return Err(Error::usage("--json and --format exclude each other"));
+        }
+        let template = self.format.as_deref().map(Template::parse).transpose()?;
+        let store = open(self.store.as_deref())?;
+        let mut all = Vec::new();
+        for typed in &self.images {
+            all.push(describe(&store, &find(&store, typed)?)?);
+        }
+        match template {
+            Some(template) => {
+                for one in &all {
+                    println!("{}", template.render(one)?);
+                }
+            }
+            None => {
+                let text = serde_json::to_string_pretty(&all).map_err(|e| Error::invalid(e.to_string()))?;
+                println!("{text}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The shape of docker's answer.
+fn describe(store: &Store, image: &Image) -> Result<Value> {
+    let mut tags: Vec<String> = Vec::new();
+    for (_, entry) in store.entries()? {
+        if entry.digest == image.descriptor.digest {
+            tags.extend(entry.ref_name().map(str::to_owned));
+        }
+    }
+    let size: u64 = image.manifest.layers.iter().map(|l| l.size).sum();
+    let config = serde_json::to_value(image.config.process()).map_err(|e| Error::invalid(e.to_string()))?;
+    Ok(json!({
+        "Id": image.id().to_string(),
+        "RepoTags": tags,
+        "Digest": image.manifest_digest.to_string(),
+        "Created": image.config.created,
+        "Author": image.config.author.clone().unwrap_or_default(),
+        "Architecture": image.config.architecture,
+        "Os": image.config.os,
+        "Size": size,
+        "Config": config,
+        "RootFS": {
+            "Type": "layers",
+            "Layers": image.diff_ids().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        },
+    }))
+}

@@ -1,0 +1,111 @@
+//! `rootfs-tool rmi`.
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_store::{Digest, Image, Store};
+use coracle_sys::{Error, Kind, Result};
+
+use super::{missing, open};
+
+/// Remove names, and the images that have none left. Layers that others share stay.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "rmi", example = "rootfs-tool rmi shell")]
+pub(crate) struct Rmi {
+    /// also where a container uses the image, or an id has several names
+    #[argh(switch, short = 'f')]
+    force: bool,
+    /// the store: RW[:RO...]
+    #[argh(option, arg_name = "DIR")]
+    store: Option<String>,
+    /// names or ids
+    #[argh(positional, arg_name = "image")]
+    images: Vec<String>,
+}
+
+impl Rmi {
+    /// Run it: every image that can be removed is, the others are named at the end.
+    pub(crate) fn run(self) -> Result<()> {
+        if self.images.is_empty() {
+            return Err(Error::usage("rmi needs an image"));
+        }
+        let mut store = open(self.store.as_deref())?;
+        let mut last = None;
+        for typed in &self.images {
+            if let Err(e) = self.remove(&mut store, typed)
+                && let Some(before) = last.replace(e)
+            {
+                eprintln!("rootfs-tool: {before}");
+            }
+        }
+        store.prune()?;
+        last.map_or(Ok(()), Err)
+    }
+
+    fn remove(&self, store: &mut Store, typed: &str) -> Result<()> {
+        let image = store.resolve(typed).map_err(|e| missing(e, typed))?;
+        let manifest = image.descriptor.digest;
+        let main = coracle_store::read::read_index(store.main())?.manifests;
+        let names: Vec<String> = main
+            .iter()
+            .filter(|d| d.digest == manifest)
+            .filter_map(|d| d.ref_name().map(str::to_owned))
+            .collect();
+        if !main.iter().any(|d| d.digest == manifest) {
+            return Err(Error::new(
+                Kind::Denied,
+                format!("remove the image {typed:?}: it is in a store that is only read"),
+            ));
+        }
+        let by_id = is_id(typed, &image);
+        if by_id && names.len() > 1 && !self.force {
+            return Err(Error::new(
+                Kind::Busy,
+                format!(
+                    "conflict: unable to delete {typed} (must be forced) - image is referenced by {}",
+                    names.join(", ")
+                ),
+            ));
+        }
+        let all = by_id || names.len() <= 1;
+        if all
+            && !self.force
+            && let Some(container) = user(store, &image.manifest_digest)?
+        {
+            return Err(Error::new(
+                Kind::Busy,
+                format!(
+                    "conflict: unable to remove {typed} (must force) - container {container} is using its referenced image {}",
+                    image.id().short()
+                ),
+            ));
+        }
+        let tx = store.begin()?;
+        if all {
+            for gone in tx.forget(&manifest)? {
+                println!("Untagged: {}", gone.ref_name().unwrap_or("<none>"));
+            }
+            println!("Deleted: {}", image.id());
+        } else if let Some(name) = &image.name {
+            tx.untag(name)?;
+            println!("Untagged: {name}");
+        }
+        Ok(())
+    }
+}
+
+/// Was the image found by an id rather than by a name?
+fn is_id(typed: &str, image: &Image) -> bool {
+    let hex = typed.strip_prefix("sha256:").unwrap_or(typed);
+    let named = image.name.as_deref().is_some_and(|n| {
+        typed
+            .parse::<coracle_store::Reference>()
+            .is_ok_and(|r| r.candidates().iter().any(|c| c.to_string() == n) || n == typed)
+    });
+    !named && (image.id().hex().starts_with(hex) || image.manifest_digest.hex().starts_with(hex))
+}
+
+/// A container that uses the image.
+fn user(store: &Store, manifest: &Digest) -> Result<Option<String>> {
+    let containers = store.containers()?;
+    let user = containers.iter().find(|c| c.image().as_ref() == Some(manifest));
+    Ok(user.map(|c| c.id.chars().take(12).collect()))
+}

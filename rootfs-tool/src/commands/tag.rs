@@ -1,0 +1,36 @@
+//! `rootfs-tool tag`.
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_store::Reference;
+use coracle_sys::{Error, Result};
+
+use super::{missing, open};
+
+/// Give an image one more name.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "tag", example = "rootfs-tool tag shell registry.example/me/shell:1")]
+pub(crate) struct Tag {
+    /// the store: RW[:RO...]
+    #[argh(option, arg_name = "DIR")]
+    store: Option<String>,
+    /// a name or an id
+    #[argh(positional, arg_name = "image")]
+    image: String,
+    /// the new name
+    #[argh(positional, arg_name = "name")]
+    name: String,
+}
+
+impl Tag {
+    /// Run it.
+    pub(crate) fn run(self) -> Result<()> {
+        let name: Reference = self.name.parse()?;
+        if name.digest.is_some() {
+            return Err(Error::usage(format!("name an image {:?}: a name has no digest", self.name)));
+        }
+        let mut store = open(self.store.as_deref())?;
+        let (_, entry) = store.find(&self.image).map_err(|e| missing(e, &self.image))?;
+        store.begin()?.tag(&name.local().to_string(), &entry)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! `--format`: the part of Go's templates that docker's users type. `{{.A.B}}`, `{{json .A}}`,
+//! `{{.}}` and plain text with `\t` and `\n`. Anything else is refused by name.
+
+use coracle_sys::{Error, Result};
+use serde_json::Value;
+
+/// A parsed template.
+#[derive(Debug)]
+pub(crate) struct Template(Vec<Part>);
+
+#[derive(Debug)]
+enum Part {
+    Text(String),
+    Field { path: Vec<String>, json: bool },
+}
+
+impl Template {
+    /// Parse a template. `json` alone is the whole value, as in docker.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        if text == "json" {
+            return Ok(Self(vec![Part::Field { path: Vec::new(), json: true }]));
+        }
+        let text = text.replace("\\t", "\t").replace("\\n", "\n");
+        let mut parts = Vec::new();
+        let mut rest = &text[..];
+        while let Some((before, after)) = rest.split_once("{{") {
+            let bad = |inner: &str| {
+                Error::usage(format!(
+                    "read the format {text:?}: {inner:?} is not known: there are {{{{.Field}}}} and {{{{json .Field}}}}"
+                ))
+            };
+            let (inner, after) = after.split_once("}}").ok_or_else(|| bad(after))?;
+            parts.push(Part::Text(before.to_owned()));
+            let word = inner.trim();
+            let (word, json) = match word.strip_prefix("json ") {
+                Some(word) => (word.trim(), true),
+                None => (word, false),
+            };
+            let path = word.strip_prefix('.').ok_or_else(|| bad(inner))?;
+            let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '/');
+            if !path.chars().all(plain) {
+                return Err(bad(inner));
+            }
+            let path = path.split('.').filter(|p| !p.is_empty()).map(str::to_owned).collect();
+            parts.push(Part::Field { path, json });
+            rest = after;
+        }
+        parts.push(Part::Text(rest.to_owned()));
+        Ok(Self(parts))
+    }
+
+    /// Fill it in. A field that the value has not is an error.
+    pub(crate) fn render(&self, value: &Value) -> Result<String> {
+        let mut out = String::new();
+        for part in &self.0 {
+            let (path, json) = match part {
+                Part::Text(text) => {
+                    out.push_str(text);
+                    continue;
+                }
+                Part::Field { path, json } => (path, *json),
+            };
+            let mut at = value;
+            for name in path {
+                at = at.get(name).ok_or_else(|| {
+                    let have: Vec<&str> =
+                        at.as_object().map_or_else(Vec::new, |o| o.keys().map(String::as_str).collect());
+                    Error::usage(format!("fill in the format: there is no .{name}, but {}", have.join(", ")))
+                })?;
+            }
+            match at {
+                Value::String(text) if !json => out.push_str(text),
+                Value::Null if !json => {}
+                other => out.push_str(&other.to_string()),
+            }
+        }
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_template_is_filled_in_or_refused_by_name() {
+        let v = json!({"Id": "x", "Config": {"Cmd": ["sh"], "User": null}});
+        for (text, out) in [
+            ("{{.Id}}", "x"),
+            ("{{ .Id }}\\t{{.Config.User}}.", "x\t."),
+            ("{{json .Config.Cmd}}", "[\"sh\"]"),
+            ("{{.Config.Cmd}}", "[\"sh\"]"),
+            ("json", "{\"Config\":{\"Cmd\":[\"sh\"],\"User\":null},\"Id\":\"x\"}"),
+        ] {
+            assert_eq!(Template::parse(text).unwrap().render(&v).unwrap(), out, "{text}");
+        }
+        for bad in ["{{.Id", "{{range .X}}", "{{Id}}", "{{.Id | upper}}"] {
+            assert!(Template::parse(bad).is_err(), "{bad}");
+        }
+        let e = Template::parse("{{.Nope}}").unwrap().render(&v).unwrap_err().to_string();
+        assert!(e.contains(".Nope") && e.contains("Config, Id"), "{e}");
+    }
+}

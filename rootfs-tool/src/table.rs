@@ -1,0 +1,89 @@
+//! Tables for people: columns as wide as they need, cut to the terminal. Where the output is no
+//! terminal nothing is cut.
+
+use std::os::fd::AsFd;
+
+use crate::sys;
+
+/// Columns between two cells.
+const GAP: usize = 3;
+
+/// Print a table whose first row is its head. The widest column gives way where the terminal is too
+/// narrow; never below the width of its head.
+pub(crate) fn print(rows: &[Vec<String>], cut: bool) {
+    let width = if cut { sys::columns(std::io::stdout().as_fd()) } else { None };
+    print!("{}", render(rows, width));
+}
+
+fn render(rows: &[Vec<String>], width: Option<usize>) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let len = |s: &String| s.chars().count();
+    let mut widths: Vec<usize> =
+        (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(len).max().unwrap_or(0)).collect();
+    if let Some(width) = width {
+        let least: Vec<usize> =
+            (0..columns).map(|c| rows.first().and_then(|r| r.get(c)).map_or(1, len).max(12)).collect();
+        while widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1) > width {
+            let widest = (0..columns).filter(|c| widths[*c] > least[*c]).max_by_key(|c| widths[*c]);
+            let Some(widest) = widest else { break };
+            widths[widest] -= 1;
+        }
+    }
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let cut = len(cell) > *width;
+            let shown: String = cell.chars().take(if cut { width - 1 } else { *width }).collect();
+            let shown = if cut { format!("{shown}…") } else { shown };
+            line.push_str(&format!("{shown:<w$}", w = width + GAP));
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// Bytes as docker shows them: three digits, powers of 1000.
+pub(crate) fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if value < 999.5 {
+            return match value {
+                v if unit == "B" || v >= 99.95 => format!("{v:.0}{unit}"),
+                v if v >= 9.995 => format!("{v:.1}{unit}"),
+                v => format!("{v:.2}{unit}"),
+            };
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1}TB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_widest_column_gives_way_to_a_narrow_terminal() {
+        let rows: Vec<Vec<String>> = [["NAME", "CMD"], ["a", "a-very-long-command-line"]]
+            .map(|r| r.map(str::to_owned).to_vec())
+            .to_vec();
+        assert_eq!(render(&rows, None), "NAME   CMD\na      a-very-long-command-line\n");
+        assert_eq!(render(&rows, Some(20)), "NAME   CMD\na      a-very-long-…\n");
+    }
+
+    #[test]
+    fn sizes_have_three_digits() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1.00kB"),
+            (12_345, "12.3kB"),
+            (999_999, "1.00MB"),
+            (7_654_321, "7.65MB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}
