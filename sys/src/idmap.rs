@@ -2,7 +2,7 @@
 //! and the writing of the maps, through `newuidmap` and `newgidmap` where ranges are to be had and
 //! directly where the user's own id is all there is. What to run inside is the callers' business.
 
-#![allow(unsafe_code)] // one fork, before the process has a second thread
+#![allow(unsafe_code)] // one fork, before the process has a second thread, and prctl
 
 use std::fmt::Write as _;
 use std::fs;
@@ -238,6 +238,13 @@ fn run_helper(helper: &Path, pid: Pid, map: &[Range]) -> Result<()> {
     let said = String::from_utf8_lossy(&out.stderr);
     let said = said.trim().replace('\n', "; ");
     Err(Error::new(Kind::Denied, said).wrap(format!("run {}", helper.display())))
+}
+
+/// May this process have CAP_SYS_ADMIN? Root of a container usually may not.
+pub fn may_have_sys_admin() -> bool {
+    const CAP_SYS_ADMIN: libc::c_ulong = 21;
+    // SAFETY: PR_CAPBSET_READ takes integers only, and changes nothing.
+    unsafe { libc::prctl(libc::PR_CAPBSET_READ, CAP_SYS_ADMIN, 0, 0, 0) == 1 }
 }
 
 /// The name that `/etc/passwd` gives this id.

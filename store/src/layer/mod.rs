@@ -82,13 +82,15 @@ pub enum Marks {
 }
 
 impl Marks {
-    /// Those that this process can write: root of the initial user namespace has the trusted ones.
+    /// Those that this process can write: root of the initial user namespace has the trusted ones,
+    /// unless it is confined to a container that takes CAP_SYS_ADMIN away.
     pub fn of_this_process() -> Self {
         let initial = || {
             std::fs::read_to_string("/proc/self/uid_map")
                 .map_or(true, |m| m.split_whitespace().eq(["0", "0", "4294967295"]))
         };
-        if nix::unistd::geteuid().is_root() && initial() { Self::Trusted } else { Self::User }
+        let root = nix::unistd::geteuid().is_root() && coracle_sys::idmap::may_have_sys_admin();
+        if root && initial() { Self::Trusted } else { Self::User }
     }
 
     /// The attribute that makes a directory hide what is below it.
