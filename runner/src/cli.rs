@@ -8,7 +8,7 @@ use argh::{ArgsInfo, FromArgs};
 use coracle_sys::argv::{Tail, normalise};
 use coracle_sys::{Error, Result};
 
-use crate::commands::{Global, exec, exit_code, image_verb, kill, ps, rm, run};
+use crate::commands::{Global, doctor, exec, exit_code, image_verb, info, kill, ps, rm, run};
 use crate::from_image::flags::Flags as RunFlags;
 
 const HELP: &str = "\
@@ -22,6 +22,8 @@ Usage: runner [--store DIR] COMMAND ...
   kill ID              send a signal to one                  runner kill -s HUP my-container
   rm ID                remove one, and what it wrote         runner rm -f my-container
   run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
+  info                 this installation, and what it stands on
+  doctor               what this host can and cannot give, with the remedies
 
 Images, by rootfs-tool: images inspect history rmi tag compose
 Before the command: --store DIR (CORACLE_STORE), --root DIR (OCI states), --log FILE, --log-format text|json,
@@ -131,6 +133,10 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
         Some("ps") => with::<ps::Flags>("ps", &cut.tail, Tail::None, |f, _| ps::run(&global, &f)),
         Some("rm") => with::<rm::Flags>("rm", &cut.tail, Tail::None, |f, _| rm::run(&global, &f)),
         Some("kill") => with::<kill::Flags>("kill", &cut.tail, Tail::None, |f, _| kill::run(&global, &f)),
+        Some("info") => with::<info::Flags>("info", &cut.tail, Tail::None, |f, _| info::run(&global, &f)),
+        Some("doctor") => {
+            with::<doctor::Flags>("doctor", &cut.tail, Tail::None, |f, _| doctor::run(&global, &f))
+        }
         Some(verb) if image_verb::VERBS.contains(&verb) => image_verb::run(&global, verb, &cut.tail),
         Some(verb) => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),
     }

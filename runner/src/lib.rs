@@ -24,4 +24,5 @@ mod report;
 pub mod rootfs;
 pub mod spec;
 pub mod state;
+mod survey;
 mod terminal;

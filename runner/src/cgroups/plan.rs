@@ -239,17 +239,8 @@ impl Plan {
     ) -> Result<()> {
         let mut refused = Vec::new();
         let mut wanted: BTreeMap<usize, Vec<Write>> = BTreeMap::new();
-        let find = |controller: &str| -> Result<usize, String> {
-            let at = layout.v1.iter().position(|h| h.controllers.iter().any(|c| c == controller));
-            match at {
-                None => Err(no_controller(controller)),
-                Some(at) if !layout.v1[at].writable && !path.as_ref().is_some_and(|p| p.0) => Err(format!(
-                    "the cgroup controller {controller} is not ours to use: {} is not writable (on cgroup v1 only root can limit; boot with systemd.unified_cgroup_hierarchy=1, or run as root)",
-                    layout.v1[at].own.display()
-                )),
-                Some(at) => Ok(at),
-            }
-        };
+        let elsewhere = path.as_ref().is_some_and(|p| p.0);
+        let find = |controller: &str| find_v1(layout, controller, elsewhere);
         for limit in limits {
             match find(&limit.controller) {
                 Ok(at) => wanted.entry(at).or_default().push(limit.write()),
@@ -359,6 +350,33 @@ impl Plan {
             devices: (!rules.is_empty()).then_some(rules),
         });
         Ok(())
+    }
+}
+
+impl Layout {
+    /// Where groups with a controller (by its v2 name) can be made, or why not and what to do.
+    pub fn usable(&self, controller: &str) -> Result<PathBuf, String> {
+        if let (Some(v2), "2") = (&self.v2, self.version()) {
+            // Every group of v2 can be frozen.
+            let needed = (controller != "freezer").then(|| controller.to_owned()).into_iter().collect();
+            let node = choose(&v2.chain, &needed);
+            return node.map(|n| n.dir.clone()).ok_or_else(|| not_delegated(controller, v2));
+        }
+        find_v1(self, if controller == "io" { "blkio" } else { controller }, false)
+            .map(|at| self.v1[at].own.clone())
+    }
+}
+
+/// The hierarchy of a controller; with `elsewhere`, the group is not to be below our own one.
+fn find_v1(layout: &Layout, controller: &str, elsewhere: bool) -> Result<usize, String> {
+    let at = layout.v1.iter().position(|h| h.controllers.iter().any(|c| c == controller));
+    match at {
+        None => Err(no_controller(controller)),
+        Some(at) if !layout.v1[at].writable && !elsewhere => Err(format!(
+            "the cgroup controller {controller} is not ours to use: {} is not writable (on cgroup v1 only root can limit; boot with systemd.unified_cgroup_hierarchy=1, or run as root)",
+            layout.v1[at].own.display()
+        )),
+        Some(at) => Ok(at),
     }
 }
 

@@ -1,7 +1,9 @@
 //! The verbs, one file each, and what they share: global flags, exit codes, how a container's files go.
 
+pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod image_verb;
+pub(crate) mod info;
 pub(crate) mod kill;
 pub(crate) mod ps;
 pub(crate) mod rm;

@@ -1,0 +1,42 @@
+//! `doctor`: what this host can and cannot give, each line with the remedy.
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_store::Locations;
+use coracle_sys::{Error, Result};
+
+use super::Global;
+use crate::survey;
+
+/// Say what this host can and cannot give to containers. Exit code 1: none can run.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "doctor", example = "runner doctor\nrunner doctor --json")]
+pub(crate) struct Flags {
+    /// one JSON object
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Ask and print.
+pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
+    let locations = Locations::from_env(global.store.as_deref())?;
+    let findings = survey::all(&locations.main);
+    let runs = findings.iter().all(|f| f.ok || !f.required);
+    if flags.json {
+        let text = serde_json::to_string_pretty(&serde_json::json!({ "runs": runs, "findings": findings }));
+        println!("{}", text.map_err(|e| Error::invalid(e.to_string()))?);
+    } else {
+        for f in &findings {
+            let mark = match (f.ok, f.required) {
+                (true, _) => "ok",
+                (false, true) => "MISSING",
+                (false, false) => "no",
+            };
+            println!("{mark:<8} {:<28} {}", f.name, f.detail);
+            if let Some(remedy) = f.remedy.as_ref().filter(|r| !r.is_empty()) {
+                println!("{:<8} {:<28} -> {remedy}", "", "");
+            }
+        }
+        println!("{}", if runs { "Containers run here." } else { "No container runs here." });
+    }
+    Ok(u8::from(!runs))
+}

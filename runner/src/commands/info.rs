@@ -1,0 +1,109 @@
+//! `info`: this installation and what it stands on, for people and scripts. What is missing and how to
+//! get it is `doctor`'s.
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_store::Locations;
+use coracle_store::driver::Driver;
+use coracle_sys::{Error, Result};
+use serde::Serialize;
+
+use super::Global;
+use crate::cgroups::Layout;
+use crate::host::Host;
+
+/// Say what this installation is and what it stands on.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "info", example = "runner info\nrunner info --json")]
+pub(crate) struct Flags {
+    /// one JSON object
+    #[argh(switch)]
+    json: bool,
+    /// json, as docker has it
+    #[argh(option, short = 'f')]
+    format: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Info {
+    version: &'static str,
+    store: String,
+    read_only_stores: Vec<String>,
+    driver: &'static str,
+    containers: usize,
+    cgroup_version: &'static str,
+    /// Those that limits can be set with.
+    controllers: Vec<&'static str>,
+    rootless: bool,
+    seccomp: bool,
+    security_modules: Vec<String>,
+    kernel: String,
+    architecture: &'static str,
+    cpus: usize,
+    /// Bytes.
+    memory: u64,
+}
+
+/// Ask and print.
+pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
+    let json = match flags.format.as_deref() {
+        None => flags.json,
+        Some("json" | "{{json .}}") => true,
+        Some(other) => return Err(Error::usage(format!("--format {other:?}: only json is supported"))),
+    };
+    let info = ask(global)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&info).map_err(|e| Error::invalid(e.to_string()))?);
+        return Ok(0);
+    }
+    let yes = |b| if b { "yes" } else { "no" };
+    for (name, value) in [
+        ("Version", info.version.to_owned()),
+        ("Store", info.store),
+        ("Read-only stores", info.read_only_stores.join(" ")),
+        ("Driver", info.driver.to_owned()),
+        ("Containers", info.containers.to_string()),
+        ("Cgroup version", info.cgroup_version.to_owned()),
+        ("Controllers", info.controllers.join(" ")),
+        ("Rootless", yes(info.rootless).to_owned()),
+        ("Seccomp", yes(info.seccomp).to_owned()),
+        ("Security modules", info.security_modules.join(" ")),
+        ("Kernel", info.kernel),
+        ("Architecture", info.architecture.to_owned()),
+        ("CPUs", info.cpus.to_string()),
+        ("Memory", format!("{} MiB", info.memory >> 20)),
+    ] {
+        println!("{name:<18} {value}");
+    }
+    Ok(0)
+}
+
+fn ask(global: &Global) -> Result<Info> {
+    let read = |path: &str| std::fs::read_to_string(path).map(|t| t.trim().to_owned()).unwrap_or_default();
+    let locations = Locations::from_env(global.store.as_deref())?;
+    let layout = Layout::probe().unwrap_or_default();
+    let usable = |c: &&str| layout.usable(c).is_ok();
+    let kib = read("/proc/meminfo")
+        .lines()
+        .find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let modules = read("/sys/kernel/security/lsm");
+    Ok(Info {
+        version: env!("CARGO_PKG_VERSION"),
+        driver: Driver::choose()?.name(),
+        containers: std::fs::read_dir(locations.main.join("containers")).map_or(0, Iterator::count),
+        store: locations.main.display().to_string(),
+        read_only_stores: locations.behind.iter().map(|p| p.display().to_string()).collect(),
+        cgroup_version: layout.version(),
+        controllers: ["memory", "pids", "cpu", "cpuset", "io", "freezer", "hugetlb", "rdma"]
+            .into_iter()
+            .filter(usable)
+            .collect(),
+        rootless: Host::probe()?.uid != 0,
+        seccomp: !read("/proc/sys/kernel/seccomp/actions_avail").is_empty(),
+        security_modules: modules.split(',').filter(|m| !m.is_empty()).map(str::to_owned).collect(),
+        kernel: read("/proc/sys/kernel/osrelease"),
+        architecture: std::env::consts::ARCH,
+        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        memory: kib.unwrap_or(0) << 10,
+    })
+}
