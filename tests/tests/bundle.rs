@@ -323,3 +323,31 @@ fn a_joined_namespace_is_the_very_one_and_anything_else_is_refused() {
     }
     running.signal(nix::sys::signal::Signal::SIGKILL);
 }
+
+#[test]
+fn what_only_root_may_enter_can_be_bound_into_a_user_namespace() {
+    if !need(Privilege::Root) || !need(Privilege::Peer("busybox")) {
+        return;
+    }
+    let bundle = Bundle::busybox(&["cat", "/shared/file"]).expect("busybox-static");
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(bundle.path(), mode(0o755)).unwrap();
+    // The rootfs is not the mapped root's either: nothing can be made in it.
+    std::fs::create_dir(bundle.rootfs("shared")).unwrap();
+    let closed = bundle.path().join("closed");
+    std::fs::create_dir_all(closed.join("shared")).unwrap();
+    std::fs::write(closed.join("shared/file"), "found").unwrap();
+    std::fs::set_permissions(&closed, mode(0o700)).unwrap();
+    let map = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+    bundle
+        .set("/linux/uidMappings", map.clone())
+        .set("/linux/gidMappings", map)
+        .set("/linux/namespaces/-", json!({"type": "user"}))
+        .set(
+            "/mounts/-",
+            json!({"destination": "/shared", "source": "closed/shared", "options": ["rbind", "ro"]}),
+        )
+        .run()
+        .ok()
+        .prints("found");
+}

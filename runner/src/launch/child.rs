@@ -20,10 +20,16 @@ use crate::process;
 use crate::rootfs::{self, Root, Source};
 
 /// Run the container's side. Comes back only with an error.
-pub(super) fn run(plan: &Plan, setup: &Setup<'_>, joins: &[Entrance], channel: &Channel) -> Error {
+pub(super) fn run(
+    plan: &Plan,
+    setup: &Setup<'_>,
+    joins: &[Entrance],
+    sources: Vec<Option<OwnedFd>>,
+    channel: &Channel,
+) -> Error {
     let go = || -> Result<Error> {
         let entered = Entered::new(plan, setup, joins, channel)?;
-        entered.root()?.confine()?.exec()
+        entered.root(sources)?.confine()?.exec()
     };
     go().unwrap_or_else(|e| e)
 }
@@ -84,7 +90,7 @@ impl<'a> Entered<'a> {
         Ok(Self { plan, setup, channel, stack })
     }
 
-    fn root(mut self) -> Result<Confining<'a>> {
+    fn root(mut self, sources: Vec<Option<OwnedFd>>) -> Result<Confining<'a>> {
         let plan = self.plan;
         if let Some(name) = &plan.hostname {
             sethostname(name).context(|| format!("sethostname({name:?})"))?;
@@ -102,8 +108,9 @@ impl<'a> Entered<'a> {
         };
         let root = plan.root.attach(stack)?;
         let mut dev = None;
+        let mut sources = sources.into_iter();
         for mount in &plan.mounts {
-            let tree = mount.attach(&root)?;
+            let tree = mount.attach(&root, sources.next().flatten())?;
             if mount.at == Path::new("/dev") {
                 dev = Some(tree);
             }

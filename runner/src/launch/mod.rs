@@ -11,7 +11,7 @@ mod wire;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use coracle_sys::idmap::{Maps, Range};
+use coracle_sys::idmap::{Maps, Range, Writer};
 use coracle_sys::process::{self as process_sys, Cloned, Ended};
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
@@ -71,6 +71,7 @@ pub struct Container {
 /// Start. The caller must have one thread. On an error the child is gone already.
 pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
     let joins = namespaces::open_all(&plan.namespaces)?;
+    let sources = open_sources(plan)?;
     let (ours, theirs) = wire::pair()?;
     let mut flags = plan.namespaces.flags();
     if setup.has_cgroups() {
@@ -80,12 +81,12 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
     let flags = flags.bits() as u32 as u64;
     let through_helper = joins.iter().any(|e| matches!(e.kind(), Ns::User | Ns::Pid));
     let (pid, pidfd) = if through_helper {
-        spawn_inside(plan, setup, &joins, flags, &ours, theirs)?
+        spawn_inside(plan, setup, &joins, sources, flags, (&ours, theirs))?
     } else {
         match process_sys::clone(flags, setup.born_in).map_err(explain_clone)? {
             Cloned::Child => {
                 drop(ours);
-                become_container(plan, setup, &joins, &theirs)
+                become_container(plan, setup, &joins, sources, &theirs)
             }
             Cloned::Parent { pid, pidfd } => {
                 drop(theirs);
@@ -98,15 +99,28 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
     Ok(starting)
 }
 
+/// What the mounts bind, where it was opened beforehand: one for each mount, or none at all.
+type Sources = Vec<Option<OwnedFd>>;
+
+/// The root of a user namespace is an ordinary user outside, who may not reach what we may.
+fn open_sources(plan: &Plan) -> Result<Sources> {
+    match &plan.maps {
+        Some(maps) if maps.writer == Writer::Privileged => {
+            plan.mounts.iter().map(|mount| mount.open_source()).collect()
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// A helper enters the namespaces that decide what its children are, and makes the container from
 /// there as a child of ours.
 fn spawn_inside(
     plan: &Plan,
     setup: &Setup<'_>,
     joins: &[Entrance],
+    sources: Sources,
     flags: u64,
-    ours: &Channel,
-    theirs: Channel,
+    (ours, theirs): (&Channel, Channel),
 ) -> Result<(i32, OwnedFd)> {
     let helper = match process_sys::clone(0, None)? {
         Cloned::Parent { pid, .. } => pid,
@@ -118,7 +132,7 @@ fn spawn_inside(
                 }
                 let flags = flags | CloneFlags::CLONE_PARENT.bits() as u32 as u64;
                 match process_sys::clone(flags, setup.born_in).map_err(explain_clone)? {
-                    Cloned::Child => become_container(plan, setup, joins, &theirs),
+                    Cloned::Child => become_container(plan, setup, joins, sources, &theirs),
                     Cloned::Parent { pid, pidfd } => theirs.send(&Message::Pid(pid, pidfd)),
                 }
             };
@@ -144,8 +158,14 @@ fn hear_pid(channel: &Channel, helper: i32) -> Result<(i32, OwnedFd)> {
 }
 
 /// The child's whole life up to its exec.
-fn become_container(plan: &Plan, setup: &Setup<'_>, joins: &[Entrance], channel: &Channel) -> ! {
-    let error = child::run(plan, setup, joins, channel);
+fn become_container(
+    plan: &Plan,
+    setup: &Setup<'_>,
+    joins: &[Entrance],
+    sources: Sources,
+    channel: &Channel,
+) -> ! {
+    let error = child::run(plan, setup, joins, sources, channel);
     let _ = channel.send(&Message::Failed(error));
     process_sys::exit_now(125)
 }

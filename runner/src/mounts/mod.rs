@@ -200,23 +200,33 @@ pub fn propagation(mounts: &[Mount]) -> MsFlags {
 }
 
 impl Mount {
-    /// Build the tree detached and attach it last. Gives the mount back, open.
-    pub fn attach(&self, root: &Root) -> Result<OwnedFd> {
-        self.try_attach(root).context(|| format!("mount {}", self.at.display()))
+    /// Open what is bound, with the rights of this process: those of the container's root may not
+    /// reach it. Nothing for what is no bind.
+    pub fn open_source(&self) -> Result<Option<OwnedFd>> {
+        let Source::Bind { path, recursive } = &self.from else { return Ok(None) };
+        let open = || -> Result<OwnedFd> {
+            let tree = sys::clone_host_tree(path, *recursive)?;
+            self.set_flags(&tree, false)?;
+            Ok(tree)
+        };
+        open().map(Some).context(|| format!("mount {}", self.at.display()))
     }
 
-    fn try_attach(&self, root: &Root) -> Result<OwnedFd> {
+    /// Build the tree detached, unless it was opened before, and attach it last. Gives the mount back,
+    /// open.
+    pub fn attach(&self, root: &Root, opened: Option<OwnedFd>) -> Result<OwnedFd> {
+        let opened = opened.map_or_else(|| self.open_source(), |tree| Ok(Some(tree)))?;
+        self.try_attach(root, opened).context(|| format!("mount {}", self.at.display()))
+    }
+
+    fn try_attach(&self, root: &Root, opened: Option<OwnedFd>) -> Result<OwnedFd> {
         let tree = match &self.from {
             Source::Remount => {
                 let there = root.open(&self.at)?;
                 self.set_flags(&there, true)?;
                 return Ok(there);
             }
-            Source::Bind { path, recursive } => {
-                let tree = sys::clone_host_tree(path, *recursive)?;
-                self.set_flags(&tree, false)?;
-                tree
-            }
+            Source::Bind { .. } => opened.ok_or_else(|| Error::invalid("the source is not open"))?,
             Source::Fs { kind, source } => {
                 let tree = new_file_system(kind, source.as_deref(), &self.options)?;
                 self.set_propagation(&tree)?;
