@@ -66,6 +66,7 @@ pub(crate) fn run(options: &Options, argv: Argv, env: Env, mask: Mask) -> u8 {
         phase: Phase::Running,
         code: None,
         drain: Drain::Idle,
+        asked: false,
         end: None,
     };
     supervisor.run(signals)
@@ -149,6 +150,8 @@ struct Supervisor<'a> {
     /// The command's exit code, once it has ended.
     code: Option<u8>,
     drain: Drain,
+    /// TERM was forwarded: the command was asked to end.
+    asked: bool,
     /// When the phase is over at the latest.
     end: Option<u64>,
 }
@@ -263,6 +266,7 @@ impl Supervisor<'_> {
     fn forward(&mut self, signal: Signal) {
         let Some(number) = self.options.rewritten(signal.number) else { return };
         let is_term = signal.number == TERM || number == TERM;
+        self.asked |= is_term;
         if self.code.is_some() {
             self.rest.signal(number);
             if is_term {
@@ -316,14 +320,15 @@ impl Supervisor<'_> {
         let is_over = self.end.is_some_and(|end| now >= end);
         match self.phase {
             _ if nobody => return Some(code),
-            Phase::Running if self.options.wait_all => self.phase = Phase::Waiting,
+            Phase::Running if self.options.wait_all => {
+                self.phase = Phase::Waiting;
+                if self.asked {
+                    self.end_the_rest();
+                }
+            }
             Phase::Running if self.options.grace == 0 => return Some(code),
             Phase::Running => {
-                if !self.rest.signal(TERM) && self.options.verbosity > 0 {
-                    Line::new().text(b"--grace: no /proc to find the rest of the tree by").say();
-                }
-                self.rest.signal(CONT);
-                self.grant_grace();
+                self.end_the_rest();
             }
             Phase::Waiting => {}
             Phase::Ending if is_over => {
@@ -342,6 +347,18 @@ impl Supervisor<'_> {
             }
         }
         None
+    }
+
+    /// Ask what is left to end, and give it the time that `--grace` says. Without one it may take
+    /// its time: that is what `--wait-all` alone means.
+    fn end_the_rest(&mut self) {
+        if !self.rest.signal(TERM) && self.options.verbosity > 0 {
+            Line::new().text(b"no /proc to find the rest of the tree by").say();
+        }
+        self.rest.signal(CONT);
+        if self.options.grace > 0 {
+            self.grant_grace();
+        }
     }
 
     fn grant_grace(&mut self) {
