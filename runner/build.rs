@@ -1,13 +1,26 @@
-//! Puts `init` into the runner: builds crate coracle-init for the same architecture, or takes the
+//! Compiles the default seccomp profile, and puts `init` into the runner: builds crate coracle-init for the same architecture, or takes the
 //! finished file that CORACLE_INIT names. The Makefile does the second, so that `dist/init` and the
 //! bytes inside `dist/runner` are one file.
+
+#[path = "src/seccomp"]
+mod seccomp {
+    #![allow(dead_code, unreachable_pub)] // the runner uses the rest, and is the one it is public to
+    pub mod names;
+    pub mod profile;
+    pub mod program;
+}
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The capabilities that a container has unasked and that the profile asks for.
+const CAPABILITIES: [&str; 1] = ["CAP_SYS_CHROOT"];
+
 fn main() {
     let out = PathBuf::from(var("OUT_DIR"));
+    println!("cargo::rerun-if-changed=src/seccomp");
+    std::fs::write(out.join("seccomp"), default_filter()).unwrap_or_else(|e| panic!("write the filter: {e}"));
     println!("cargo::rerun-if-env-changed=CORACLE_INIT");
     let init = match env::var_os("CORACLE_INIT") {
         Some(path) if !path.is_empty() => PathBuf::from(path),
@@ -17,6 +30,19 @@ fn main() {
     if let Err(e) = std::fs::copy(&init, out.join("init")) {
         panic!("copy {} into the runner: {e}", init.display());
     }
+}
+
+/// The default profile's program, 8 bytes an instruction; empty where the architecture has no table.
+fn default_filter() -> Vec<u8> {
+    let Some(machine) = seccomp::names::Machine::parse(&var("CARGO_CFG_TARGET_ARCH")) else {
+        return Vec::new();
+    };
+    let code = seccomp::profile::compile(machine, &CAPABILITIES).unwrap_or_else(|e| panic!("{e}"));
+    let bytes = |i: &seccomp::program::Insn| {
+        let (code, k) = (i.code.to_le_bytes(), i.k.to_le_bytes());
+        [code[0], code[1], i.jt, i.jf, k[0], k[1], k[2], k[3]]
+    };
+    code.iter().flat_map(bytes).collect()
 }
 
 /// Build `init` in a target directory of its own: the outer cargo holds the lock of the shared one.

@@ -22,6 +22,7 @@ pub mod process;
 mod record;
 mod report;
 pub mod rootfs;
+pub mod seccomp;
 pub mod spec;
 pub mod state;
 mod survey;

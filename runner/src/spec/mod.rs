@@ -7,6 +7,7 @@ mod locate;
 mod mount;
 mod process;
 pub mod resources;
+mod seccomp;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub use linux::{
 pub use mount::Mount;
 pub use process::{Capabilities, ConsoleSize, CpuAffinity, IoPriority, Process, Rlimit, Scheduler, User};
 pub use resources::LinuxResources;
+pub use seccomp::{LinuxSeccomp, LinuxSeccompArg, LinuxSyscall};
 
 /// The version written into a config.json that we make.
 pub const VERSION: &str = "1.3.0";

@@ -1,0 +1,113 @@
+//! Profiles as docker writes them: rules that count or not by capability, architecture and kernel.
+//! A profile in the runtime specification's own form is read as well.
+
+use coracle_sys::{Error, Result};
+use serde::Deserialize;
+
+use super::own_machine;
+use crate::spec::{LinuxSeccomp, LinuxSyscall};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Profile {
+    #[serde(flatten)]
+    plain: LinuxSeccomp,
+    #[serde(default)]
+    arch_map: Option<Vec<ArchMap>>,
+    #[serde(rename = "syscalls", default)]
+    rules: Option<Vec<Conditional>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ArchMap {
+    architecture: String,
+    #[serde(default)]
+    sub_architectures: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Conditional {
+    /// The older form: one name.
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+    action: String,
+    #[serde(default, rename = "errnoRet")]
+    errno_ret: Option<u32>,
+    #[serde(default)]
+    args: Option<Vec<crate::spec::LinuxSeccompArg>>,
+    #[serde(default)]
+    includes: Option<Filter>,
+    #[serde(default)]
+    excludes: Option<Filter>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Filter {
+    #[serde(default)]
+    caps: Option<Vec<String>>,
+    #[serde(default)]
+    arches: Option<Vec<String>>,
+    #[serde(default)]
+    min_kernel: Option<String>,
+}
+
+/// Read a profile, for a container with these capabilities on this kernel (`6.1.0-13`).
+pub fn load(json: &str, capabilities: &[String], kernel: &str) -> Result<LinuxSeccomp> {
+    // serde flattens through maps: `syscalls` belongs to the conditional form alone.
+    let profile: Profile = serde_json::from_str(json).map_err(|e| Error::invalid(e.to_string()))?;
+    let mut plain = profile.plain;
+    let own = own_machine()?;
+    let arch = match own {
+        super::Machine::X86_64 => "amd64",
+        super::Machine::I386 => "x86",
+        super::Machine::Aarch64 => "arm64",
+    };
+    for map in profile.arch_map.into_iter().flatten() {
+        if super::Machine::parse(&map.architecture) == Some(own) {
+            plain.architectures.push(map.architecture);
+            plain.architectures.extend(map.sub_architectures.into_iter().flatten());
+        }
+    }
+    plain.syscalls.clear();
+    for rule in profile.rules.into_iter().flatten() {
+        let names = match (rule.name, rule.names) {
+            (Some(_), Some(names)) if !names.is_empty() => {
+                return Err(Error::invalid("a rule has both name and names"));
+            }
+            (Some(name), _) => vec![name],
+            (None, names) => names.unwrap_or_default(),
+        };
+        let has = |list: &Option<Vec<String>>| -> Vec<bool> {
+            list.iter().flatten().map(|c| capabilities.contains(c)).collect()
+        };
+        let includes = rule.includes.unwrap_or_default();
+        let excludes = rule.excludes.unwrap_or_default();
+        let here = |list: &Option<Vec<String>>| list.iter().flatten().any(|a| a == arch);
+        let counts = has(&includes.caps).into_iter().all(|h| h)
+            && (includes.arches.as_ref().is_none_or(Vec::is_empty) || here(&includes.arches))
+            && !has(&excludes.caps).into_iter().any(|h| h)
+            && !here(&excludes.arches)
+            && newer(kernel, includes.min_kernel.as_deref())?
+            && !(excludes.min_kernel.is_some() && newer(kernel, excludes.min_kernel.as_deref())?);
+        if counts {
+            let args = rule.args.unwrap_or_default();
+            plain.syscalls.push(LinuxSyscall { names, action: rule.action, errno_ret: rule.errno_ret, args });
+        }
+    }
+    Ok(plain)
+}
+
+/// Whether the kernel is at least of this version.
+fn newer(kernel: &str, least: Option<&str>) -> Result<bool> {
+    let read = |text: &str| -> Option<(u32, u32)> {
+        let mut parts = text.split(|c: char| !c.is_ascii_digit());
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    };
+    let Some(least) = least.filter(|l| !l.is_empty()) else { return Ok(true) };
+    let wanted = read(least).ok_or_else(|| Error::invalid(format!("minKernel {least:?} is no version")))?;
+    Ok(read(kernel).is_none_or(|k| k >= wanted))
+}

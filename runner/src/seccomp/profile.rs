@@ -1,0 +1,91 @@
+//! The default profile, `default.txt`, as rules. The build script uses this file as well, and compiles
+//! the profile for the capabilities that a container has unasked.
+
+use super::names::Machine;
+use super::program::{Arch, Check, Insn, Op, Rule, assemble};
+
+const TEXT: &str = include_str!("default.txt");
+
+/// `SECCOMP_RET_ALLOW`.
+const ALLOW: u32 = 0x7fff_0000;
+/// `SECCOMP_RET_ERRNO`, with the errno in the low bits.
+const ERRNO: u32 = 0x0005_0000;
+const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
+/// The bit of x32's numbers, and how they are judged: as those of x86_64.
+const X32: u32 = 0x4000_0000;
+
+/// A section of the profile: its calls, and what has to be so for it to count.
+struct Section<'a> {
+    result: u32,
+    capability: Option<(bool, &'a str)>,
+    machine: Option<Machine>,
+    checks: Vec<Check>,
+}
+
+/// The program for a container with these capabilities, on a kernel of this architecture.
+pub fn compile(machine: Machine, capabilities: &[&str]) -> Result<Vec<Insn>, String> {
+    let mut archs = Vec::new();
+    for machine in machine.family() {
+        let numbers: std::collections::BTreeMap<&str, u32> = machine.calls().collect();
+        let above = ERRNO | ENOSYS;
+        let abi_bit = (*machine == Machine::X86_64).then_some(X32);
+        let mut arch = Arch { audit: machine.audit(), abi_bit, rules: Vec::new(), above };
+        let mut section = None;
+        for line in TEXT.lines().filter(|l| !l.starts_with('#')) {
+            if !line.starts_with(' ') {
+                section = Some(head(line)?);
+                continue;
+            }
+            let section = section.as_ref().ok_or("the profile begins without a section")?;
+            let counts = section.capability.is_none_or(|(has, name)| capabilities.contains(&name) == has)
+                && section.machine.is_none_or(|m| m == *machine);
+            for name in line.split(' ').filter(|n| counts && !n.is_empty()) {
+                if let Some(&number) = numbers.get(name) {
+                    arch.rules.push(Rule { number, checks: section.checks.clone(), result: section.result });
+                }
+            }
+        }
+        archs.push(arch);
+    }
+    assemble(&archs, ERRNO | EPERM, ERRNO | EPERM)
+}
+
+fn head(line: &str) -> Result<Section<'_>, String> {
+    let wrong = || format!("the profile's section {line:?} is malformed");
+    let number = |word: Option<&str>| {
+        let word = word.ok_or_else(wrong)?;
+        match word.strip_prefix("0x") {
+            Some(hex) => u64::from_str_radix(hex, 16).map_err(|_| wrong()),
+            None => word.parse::<u64>().map_err(|_| wrong()),
+        }
+    };
+    let mut words = line.split(' ');
+    let result = match words.next() {
+        Some("allow") => ALLOW,
+        Some("errno") => ERRNO | number(words.next())? as u32,
+        _ => return Err(wrong()),
+    };
+    let mut section = Section { result, capability: None, machine: None, checks: Vec::new() };
+    while let Some(word) = words.next() {
+        match word {
+            "cap" | "nocap" => section.capability = Some((word == "cap", words.next().ok_or_else(wrong)?)),
+            "arch" => section.machine = Some(words.next().and_then(Machine::parse).ok_or_else(wrong)?),
+            "arg" | "and" => {
+                let arg = number(words.next())? as u8;
+                let check = match words.next() {
+                    Some("eq") => Check { arg, op: Op::Eq, value: number(words.next())? },
+                    Some("ne") => Check { arg, op: Op::Ne, value: number(words.next())? },
+                    Some("masked") => {
+                        let mask = number(words.next())?;
+                        Check { arg, op: Op::MaskedEq(mask), value: number(words.next())? }
+                    }
+                    _ => return Err(wrong()),
+                };
+                section.checks.push(check);
+            }
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(section)
+}

@@ -1,0 +1,131 @@
+//! What the profiles let through, judged by an interpreter of the kernel's instructions.
+
+use super::program::tests::judge;
+use super::*;
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+
+fn plain() -> Vec<String> {
+    crate::from_image::units::capabilities(&[], &[], false).unwrap().0
+}
+
+fn on(program: &Program, machine: Machine, name: &str, args: [u64; 6]) -> u32 {
+    judge(&program.code, machine.audit(), machine.number(name).unwrap(), args)
+}
+
+#[test]
+fn the_default_profile_refuses_what_reaches_the_host() {
+    let program = Choice::Default.compile(&plain()).unwrap().unwrap();
+    let own = own_machine().unwrap();
+    for name in ["read", "openat", "execve", "clone", "ptrace", "chroot", "futex_wait", "rseq"] {
+        assert_eq!(on(&program, own, name, [0; 6]), ALLOW, "{name}");
+    }
+    for name in [
+        "mount",
+        "umount2",
+        "unshare",
+        "setns",
+        "bpf",
+        "keyctl",
+        "add_key",
+        "reboot",
+        "init_module",
+        "kexec_load",
+        "pivot_root",
+        "open_by_handle_at",
+        "perf_event_open",
+        "settimeofday",
+        "swapon",
+        "userfaultfd",
+        "io_uring_setup",
+        "move_mount",
+        "fsopen",
+        "acct",
+    ] {
+        assert_eq!(on(&program, own, name, [0; 6]), RET_ERRNO | 1, "{name}");
+    }
+    assert_eq!(on(&program, own, "clone3", [0; 6]), RET_ERRNO | libc::ENOSYS as u32);
+    for (family, allowed) in [(1, true), (2, true), (10, true), (16, true), (38, false), (40, false)] {
+        assert_eq!(on(&program, own, "socket", [family, 0, 0, 0, 0, 0]) == ALLOW, allowed, "{family}");
+    }
+    let new_user = libc::CLONE_NEWUSER as u64;
+    assert_eq!(on(&program, own, "clone", [new_user, 0, 0, 0, 0, 0]), RET_ERRNO | 1);
+    assert_eq!(judge(&program.code, own.audit(), 9999, [0; 6]), RET_ERRNO | libc::ENOSYS as u32);
+}
+
+#[test]
+fn a_capability_opens_its_calls_and_no_others() {
+    let mut capabilities = plain();
+    capabilities.push("CAP_SYS_ADMIN".to_owned());
+    let program = Choice::Default.compile(&capabilities).unwrap().unwrap();
+    let own = own_machine().unwrap();
+    assert_eq!(on(&program, own, "mount", [0; 6]), ALLOW);
+    assert_eq!(on(&program, own, "clone3", [0; 6]), ALLOW);
+    assert_eq!(on(&program, own, "reboot", [0; 6]), RET_ERRNO | 1);
+}
+
+#[test]
+fn what_was_compiled_at_build_time_is_what_would_be_compiled_now() {
+    let names = plain();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let now = profile::compile(own_machine().unwrap(), &names).unwrap();
+    assert_eq!(default_program(&plain()).unwrap().code, now);
+    assert!(now.len() < 600, "{} instructions", now.len());
+}
+
+#[test]
+fn thirty_two_bit_callers_are_judged_by_their_own_numbers() {
+    let program = Choice::Default.compile(&plain()).unwrap().unwrap();
+    for machine in own_machine().unwrap().family() {
+        assert_eq!(on(&program, *machine, "read", [0; 6]), ALLOW, "{machine:?}");
+        assert_eq!(on(&program, *machine, "mount", [0; 6]), RET_ERRNO | 1, "{machine:?}");
+    }
+}
+
+const DOCKER: &str = r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":1,
+  "archMap":[{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86","SCMP_ARCH_X32"]}],
+  "syscalls":[
+    {"names":["read","write","openat2"],"action":"SCMP_ACT_ALLOW"},
+    {"name":"getpid","action":"SCMP_ACT_ERRNO","errnoRet":77},
+    {"names":["ioctl"],"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":4294967295,"valueTwo":21522,"op":"SCMP_CMP_MASKED_EQ"}]},
+    {"names":["mount"],"action":"SCMP_ACT_ALLOW","includes":{"caps":["CAP_SYS_ADMIN"]}},
+    {"names":["ptrace"],"action":"SCMP_ACT_ALLOW","includes":{"minKernel":"4.8"}},
+    {"names":["bpf"],"action":"SCMP_ACT_ALLOW","excludes":{"caps":["CAP_CHOWN"]}}]}"#;
+
+#[test]
+fn a_profile_of_dockers_is_read_by_capability_kernel_and_argument() {
+    let own = own_machine().unwrap();
+    let program = |kernel| compile(&load(DOCKER, &plain(), kernel).unwrap()).unwrap();
+    let new = program("6.1.0-13-amd64");
+    for (name, args, result) in [
+        ("read", [0; 6], ALLOW),
+        ("getpid", [0; 6], RET_ERRNO | 77),
+        ("ioctl", [0, 21522 | 1 << 32, 0, 0, 0, 0], ALLOW),
+        ("ioctl", [0, 21523, 0, 0, 0, 0], RET_ERRNO | 1),
+        ("mount", [0; 6], RET_ERRNO | 1),
+        ("ptrace", [0; 6], ALLOW),
+        ("bpf", [0; 6], RET_ERRNO | 1),
+    ] {
+        assert_eq!(on(&new, own, name, args), result, "{name}");
+    }
+    assert_eq!(on(&program("4.4.0"), own, "ptrace", [0; 6]), RET_ERRNO | 1);
+}
+
+#[test]
+fn a_malformed_profile_is_refused_by_what_is_wrong_in_it() {
+    for (json, names) in [
+        ("", "EOF"),
+        ("{}", "defaultAction"),
+        (r#"{"defaultAction":"SCMP_ACT_FROB"}"#, "SCMP_ACT_FROB"),
+        (r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"X"}]}"#, "\"X\""),
+        (
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_ERRNO","args":[{"index":6,"value":0,"op":"SCMP_CMP_EQ"}]}]}"#,
+            "index 6",
+        ),
+        (r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#, "SCMP_ACT_NOTIFY"),
+        (r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["F"]}"#, "\"F\""),
+    ] {
+        let error = load(json, &plain(), "6.1").and_then(|p| compile(&p)).unwrap_err().to_string();
+        assert!(error.contains(names) && !error.contains('\n'), "{json}: {error}");
+    }
+}
