@@ -11,6 +11,7 @@ use crate::mounts::{self, Around, Hidden, Hierarchy, Mount};
 use crate::namespaces::{self, Kind as Ns, Sysctl};
 use crate::process::{self, Init};
 use crate::rootfs::{self, Source};
+use crate::seccomp::{Choice, Program};
 use crate::spec::{Linux, Spec};
 use crate::{devices, idmap};
 
@@ -33,6 +34,8 @@ pub struct Options {
     pub preserve_fds: u32,
     /// Cgroup v1 hierarchies to be seen inside; `None` where the host has v2 alone.
     pub cgroup_v1: Option<Vec<Hierarchy>>,
+    /// The filter of system calls, where it is not the spec's `linux.seccomp`.
+    pub seccomp: Option<Choice>,
 }
 
 /// Everything that will be done.
@@ -67,6 +70,9 @@ pub struct Plan {
     pub new_keyring: bool,
     /// Descriptors from 3 on that it inherits.
     pub preserve_fds: u32,
+    /// The filter of system calls.
+    #[serde(skip)]
+    pub seccomp: Option<Program>,
     /// What was asked for and means nothing here.
     pub warnings: Vec<String>,
 }
@@ -116,8 +122,19 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
         new_keyring: options.new_keyring,
         preserve_fds: options.preserve_fds,
         namespaces,
+        seccomp: filter(process, linux, options)?,
         warnings,
     })
+}
+
+/// The filter: that of the options, else the spec's own.
+fn filter(process: &crate::spec::Process, linux: &Linux, options: &Options) -> Result<Option<Program>> {
+    let choice = match (&options.seccomp, &linux.seccomp) {
+        (Some(choice), _) => choice.clone(),
+        (None, Some(profile)) => Choice::Profile(profile.clone()),
+        (None, None) => Choice::Unconfined,
+    };
+    choice.compile(process.capabilities.as_ref().map_or(&[], |sets| &sets.bounding))
 }
 
 /// The root and whether it is read only.
@@ -164,7 +181,6 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
         ("hooks.startContainer", any(|h| &h.start_container)),
         ("hooks.poststart", any(|h| &h.poststart)),
         ("hooks.poststop", any(|h| &h.poststop)),
-        ("linux.seccomp", linux.seccomp.is_some()),
         ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|l| !l.is_empty())),
         ("linux.intelRdt", linux.intel_rdt.is_some()),

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use coracle_sys::{Context, Error, Result, file};
 use serde::{Deserialize, Serialize};
 
+use crate::seccomp::Choice;
 use crate::spec::Spec;
 
 /// The format written by this version. A newer one is refused.
@@ -38,6 +39,9 @@ pub(crate) struct Record {
     /// Notes of the user's.
     #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,
+    /// Its filter of system calls, which is not in the spec: the default profile is long.
+    #[serde(default)]
+    pub(crate) seccomp: Choice,
     /// What it was made from.
     pub(crate) spec: Spec,
     /// How it ended.

@@ -76,6 +76,8 @@ pub(crate) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
         die_with_parent: true,
         preserve_fds: 0,
     };
+    let bounding = process.capabilities.as_ref().map_or(&[][..], |sets| &sets.bounding);
+    let filter = record.seccomp.compile(bounding)?;
     let signals = Signals::hold()?;
     let target = join::Target { pidfd: pidfd.as_fd(), namespaces: &state.namespaces };
     let cgroup = Cgroup::from_value(&state.cgroups)?;
@@ -83,6 +85,7 @@ pub(crate) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     let setup = Setup {
         init: init_image(),
         enter_cgroups: if cgroup.is_empty() { None } else { Some(&enter) },
+        seccomp: filter.as_ref(),
         ..Setup::default()
     };
     let input = super::StandardInput::for_container(flags.interactive || flags.tty)?;

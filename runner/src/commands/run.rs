@@ -29,6 +29,7 @@ use crate::process::Init;
 use crate::record::{self, Exit, Record};
 use crate::report::{Report, Sink};
 use crate::rootfs::{Layers, Source, Top};
+use crate::seccomp::{self, Choice};
 use crate::spec::{IdMapping, Mount, Spec};
 use crate::state::{self, Face, Identity, State, States};
 use crate::terminal::Raw;
@@ -125,6 +126,7 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
             rm: flags.rm,
             stop_signal: stop_signal(flags, &config)?,
             labels: labels(flags)?,
+            seccomp: options.seccomp.clone().unwrap_or_default(),
             spec,
             ..Record::new(id.clone(), name.clone())
         };
@@ -383,7 +385,31 @@ fn options(
         new_keyring: true,
         preserve_fds: flags.preserve_fds,
         cgroup_v1,
+        seccomp: Some(filter(flags, spec)?),
     })
+}
+
+/// `--security-opt seccomp=`; a privileged container has none unless it is asked for.
+fn filter(flags: &Flags, spec: &Spec) -> Result<Choice> {
+    let mut words =
+        flags.security_opt.iter().rev().filter_map(|w| w.strip_prefix("seccomp")?.strip_prefix(['=', ':']));
+    match words.next() {
+        None if flags.privileged => Ok(Choice::Unconfined),
+        None | Some("builtin") => Ok(Choice::Default),
+        Some("unconfined") => Ok(Choice::Unconfined),
+        Some(path) => {
+            let read = || {
+                let text = String::from_utf8(file::read(Path::new(path))?)
+                    .map_err(|_| Error::invalid("it is not UTF-8"))?;
+                let system = nix::sys::utsname::uname().context(|| "uname()")?;
+                let kernel = system.release().to_string_lossy().into_owned();
+                let sets = spec.process.as_ref().and_then(|p| p.capabilities.as_ref());
+                let profile = seccomp::load(&text, sets.map_or(&[], |s| &s.bounding), &kernel)?;
+                seccomp::compile(&profile).map(|_| profile)
+            };
+            read().map(Choice::Profile).context(|| format!("read the seccomp profile {path}"))
+        }
+    }
 }
 
 /// Where the container writes.
@@ -441,9 +467,17 @@ fn labels(flags: &Flags) -> Result<BTreeMap<String, String>> {
 
 /// `--dry-run`.
 fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<()> {
+    let mut spec = spec.clone();
     let text = match flags.dry_run_mode.as_deref() {
-        None | Some("spec") => serde_json::to_string_pretty(spec),
-        Some("plan") => serde_json::to_string_pretty(&plan::plan(spec, options, host)?),
+        None | Some("spec") => {
+            let bounding =
+                spec.process.as_ref().and_then(|p| p.capabilities.clone()).unwrap_or_default().bounding;
+            if let (Some(linux), Some(choice)) = (&mut spec.linux, &options.seccomp) {
+                linux.seccomp = choice.profile(&bounding)?;
+            }
+            serde_json::to_string_pretty(&spec)
+        }
+        Some("plan") => serde_json::to_string_pretty(&plan::plan(&spec, options, host)?),
         Some(word) => return Err(Error::usage(format!("--dry-run={word}: it is spec or plan"))),
     };
     println!("{}", text.map_err(|e| Error::invalid(e.to_string()))?);
@@ -478,6 +512,7 @@ fn start(
             init: init_image(),
             born_in: cgroup.v2_dir_fd(),
             enter_cgroups: if cgroup.is_entered_late() { Some(&enter) } else { None },
+            seccomp: plan.seccomp.as_ref(),
             ..Setup::default()
         };
         let starting = launch::spawn(plan, &setup)?;

@@ -45,6 +45,7 @@ pub fn plan(bundle: &Path, id: &str, flags: &Flags) -> Result<(Plan, cgroups::Pl
         new_keyring: !flags.no_new_keyring,
         preserve_fds: flags.preserve_fds.max(listening),
         cgroup_v1: groups.mounted,
+        seccomp: None,
     };
     Ok((plan::plan(&spec, &options, &Host::probe()?)?, groups.plan))
 }
@@ -102,6 +103,7 @@ fn start(plan: &Plan, cgroup: &Cgroup, states: &States, bundle: PathBuf) -> Resu
         init: init_image(),
         born_in: cgroup.v2_dir_fd(),
         enter_cgroups: if cgroup.is_entered_late() { Some(&enter) } else { None },
+        seccomp: plan.seccomp.as_ref(),
         ..Setup::default()
     };
     let starting = launch::spawn(plan, &setup)?;

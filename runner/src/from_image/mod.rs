@@ -145,6 +145,7 @@ fn process(config: &ProcessConfig, flags: &Flags, typed: &[String], found: &Foun
         match word.split_once([':', '=']).unwrap_or((word, "")) {
             ("no-new-privileges", "" | "true") => no_new_privileges = true,
             ("no-new-privileges", "false") => no_new_privileges = false,
+            ("seccomp", word) if !word.is_empty() => {}
             _ => {
                 return Err(Error::unsupported(format!(
                     "--security-opt {word:?} is unknown or not supported"

@@ -253,7 +253,7 @@ impl Confined<'_> {
             if !process.no_new_privileges {
                 process.capabilities.keep_also(crate::caps::SYS_ADMIN)?;
             }
-            seccomp()?;
+            seccomp.install().context(|| "install the filter of system calls")?;
         }
         process.capabilities.finish()?;
         Ok(sys::exec_fd(init.as_fd(), &argv, &env).wrap("execute init"))

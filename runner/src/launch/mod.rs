@@ -23,6 +23,7 @@ use crate::plan::Plan;
 use crate::process::{self, exec_error};
 use crate::rootfs::stack::{self, Ids};
 use crate::rootfs::{Layers, Source};
+use crate::seccomp::Program;
 
 use wire::{Channel, Message};
 
@@ -33,8 +34,8 @@ pub struct Setup<'a> {
     pub init: &'a [u8],
     /// Stop before the command is executed, until [`Starting::go`].
     pub hold: bool,
-    /// Installs the filter; the last thing that happens before the command is executed.
-    pub seccomp: Option<&'a dyn Fn() -> Result<()>>,
+    /// The filter, installed as the last thing before the command is executed.
+    pub seccomp: Option<&'a Program>,
     /// The cgroup v2 to be born in.
     pub born_in: Option<BorrowedFd<'a>>,
     /// Enters the container's cgroups: this process, or, where the child has no right to, the child

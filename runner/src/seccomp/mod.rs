@@ -11,7 +11,7 @@ mod sys;
 use coracle_sys::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{LinuxSeccomp, LinuxSeccompArg};
+use crate::spec::{LinuxSeccomp, LinuxSeccompArg, LinuxSyscall};
 use names::Machine;
 use program::{Arch, Check, Insn, Op, Rule, assemble};
 
@@ -50,6 +50,67 @@ impl Choice {
             Self::Default => default_program(capabilities).map(Some),
         }
     }
+}
+
+impl Choice {
+    /// The same as the runtime specification has it, for any runtime to read.
+    pub fn profile(&self, capabilities: &[String]) -> Result<Option<LinuxSeccomp>> {
+        match self {
+            Self::Unconfined => Ok(None),
+            Self::Profile(profile) => Ok(Some(profile.clone())),
+            Self::Default => expand(capabilities).map(Some),
+        }
+    }
+}
+
+/// The default profile in the runtime specification's words.
+fn expand(capabilities: &[String]) -> Result<LinuxSeccomp> {
+    let own = own_machine()?;
+    let names: Vec<&str> = capabilities.iter().map(String::as_str).collect();
+    let mut syscalls = Vec::new();
+    for section in profile::sections(own, &names).map_err(Error::invalid)? {
+        let allow = section.result == libc::SECCOMP_RET_ALLOW;
+        let action = if allow { "SCMP_ACT_ALLOW" } else { "SCMP_ACT_ERRNO" };
+        let rule = |args| LinuxSyscall {
+            names: section.calls.iter().map(|c| (*c).to_owned()).collect(),
+            action: action.to_owned(),
+            errno_ret: (!allow).then_some(section.result & 0xffff),
+            args,
+        };
+        match section.checks[..] {
+            // Runtimes read two conditions on one argument as alternatives: say what is left instead.
+            [Check { arg, op: Op::Ne, value: a }, Check { op: Op::Ne, value: b, .. }] => {
+                let left = (0..64).filter(|value| *value != a && *value != b);
+                syscalls.extend(left.map(|value| rule(vec![spec_arg(&Check { arg, op: Op::Eq, value })])));
+            }
+            _ => syscalls.push(rule(section.checks.iter().map(spec_arg).collect())),
+        }
+    }
+    let architectures = match own {
+        Machine::X86_64 => &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"][..],
+        Machine::I386 => &["SCMP_ARCH_X86"],
+        Machine::Aarch64 => &["SCMP_ARCH_AARCH64"],
+    };
+    Ok(LinuxSeccomp {
+        default_action: "SCMP_ACT_ERRNO".to_owned(),
+        default_errno_ret: Some(libc::EPERM as u32),
+        architectures: architectures.iter().map(|a| (*a).to_owned()).collect(),
+        syscalls,
+        ..LinuxSeccomp::default()
+    })
+}
+
+fn spec_arg(check: &Check) -> LinuxSeccompArg {
+    let (op, value, value_two) = match check.op {
+        Op::Ne => ("SCMP_CMP_NE", check.value, 0),
+        Op::Lt => ("SCMP_CMP_LT", check.value, 0),
+        Op::Le => ("SCMP_CMP_LE", check.value, 0),
+        Op::Eq => ("SCMP_CMP_EQ", check.value, 0),
+        Op::Ge => ("SCMP_CMP_GE", check.value, 0),
+        Op::Gt => ("SCMP_CMP_GT", check.value, 0),
+        Op::MaskedEq(mask) => ("SCMP_CMP_MASKED_EQ", mask, check.value),
+    };
+    LinuxSeccompArg { index: check.arg.into(), value, value_two, op: op.to_owned() }
 }
 
 impl Program {

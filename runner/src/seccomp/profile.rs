@@ -16,11 +16,34 @@ const ENOSYS: u32 = 38;
 const X32: u32 = 0x4000_0000;
 
 /// A section of the profile: its calls, and what has to be so for it to count.
-struct Section<'a> {
-    result: u32,
+pub struct Section<'a> {
+    /// The filter's return value.
+    pub result: u32,
     capability: Option<(bool, &'a str)>,
     machine: Option<Machine>,
-    checks: Vec<Check>,
+    /// Comparisons of arguments that must all hold.
+    pub checks: Vec<Check>,
+    /// The calls, by name.
+    pub calls: Vec<&'a str>,
+}
+
+/// The sections that count for callers of this architecture with these capabilities.
+pub fn sections(machine: Machine, capabilities: &[&str]) -> Result<Vec<Section<'static>>, String> {
+    let mut all: Vec<Section<'_>> = Vec::new();
+    for line in TEXT.lines().filter(|l| !l.starts_with('#')) {
+        match line.strip_prefix("    ") {
+            None => all.push(head(line)?),
+            Some(names) => {
+                let section = all.last_mut().ok_or("the profile begins without a section")?;
+                section.calls.extend(names.split(' '));
+            }
+        }
+    }
+    all.retain(|s| {
+        s.capability.is_none_or(|(has, name)| capabilities.contains(&name) == has)
+            && s.machine.is_none_or(|m| m == machine)
+    });
+    Ok(all)
 }
 
 /// The program for a container with these capabilities, on a kernel of this architecture.
@@ -28,23 +51,15 @@ pub fn compile(machine: Machine, capabilities: &[&str]) -> Result<Vec<Insn>, Str
     let mut archs = Vec::new();
     for machine in machine.family() {
         let numbers: std::collections::BTreeMap<&str, u32> = machine.calls().collect();
-        let above = ERRNO | ENOSYS;
         let abi_bit = (*machine == Machine::X86_64).then_some(X32);
-        let mut arch = Arch { audit: machine.audit(), abi_bit, rules: Vec::new(), above };
-        let mut section = None;
-        for line in TEXT.lines().filter(|l| !l.starts_with('#')) {
-            if !line.starts_with(' ') {
-                section = Some(head(line)?);
-                continue;
-            }
-            let section = section.as_ref().ok_or("the profile begins without a section")?;
-            let counts = section.capability.is_none_or(|(has, name)| capabilities.contains(&name) == has)
-                && section.machine.is_none_or(|m| m == *machine);
-            for name in line.split(' ').filter(|n| counts && !n.is_empty()) {
-                if let Some(&number) = numbers.get(name) {
-                    arch.rules.push(Rule { number, checks: section.checks.clone(), result: section.result });
-                }
-            }
+        let mut arch = Arch { audit: machine.audit(), abi_bit, rules: Vec::new(), above: ERRNO | ENOSYS };
+        for section in sections(*machine, capabilities)? {
+            let numbers = section.calls.iter().filter_map(|name| numbers.get(name));
+            arch.rules.extend(numbers.map(|number| Rule {
+                number: *number,
+                checks: section.checks.clone(),
+                result: section.result,
+            }));
         }
         archs.push(arch);
     }
@@ -66,7 +81,8 @@ fn head(line: &str) -> Result<Section<'_>, String> {
         Some("errno") => ERRNO | number(words.next())? as u32,
         _ => return Err(wrong()),
     };
-    let mut section = Section { result, capability: None, machine: None, checks: Vec::new() };
+    let mut section =
+        Section { result, capability: None, machine: None, checks: Vec::new(), calls: Vec::new() };
     while let Some(word) = words.next() {
         match word {
             "cap" | "nocap" => section.capability = Some((word == "cap", words.next().ok_or_else(wrong)?)),
