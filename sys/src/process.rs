@@ -179,6 +179,19 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     Ok(())
 }
 
+/// Close every descriptor from `first` on but one. Nothing that owns one of them may be used after.
+pub fn close_all_from(first: u32, but: RawFd) -> Result<()> {
+    let but = but as u32;
+    for (from, to) in [(first, but.saturating_sub(1)), (first.max(but + 1), u32::MAX)] {
+        if from <= to {
+            // SAFETY: no pointers; the caller uses no other descriptor of the range any more.
+            let r = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+            Errno::result(r).context(|| format!("close_range({from}, {to}, 0)"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Open descriptors of this process, by number, for kernels without close_range(2).
 pub fn set_close_on_exec(fd: RawFd, on: bool) -> Result<()> {
     // SAFETY: F_SETFD takes an int; a number that is not open is EBADF.

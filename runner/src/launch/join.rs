@@ -63,6 +63,9 @@ fn enter(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>, channel: &Channel)
     if target.namespaces.contains(&Ns::User) {
         super::child::become_root_inside()?;
     }
+    // What is made next is seen by the container, whose root may look into it when it has SYS_PTRACE:
+    // close-on-exec would be too late.
+    process_sys::close_all_from(3 + plan.preserve_fds, channel.number())?;
     match process_sys::clone(CloneFlags::CLONE_PARENT.bits() as u32 as u64, None)? {
         Cloned::Parent { pid, pidfd } => channel.send(&Message::Pid(pid, pidfd)),
         Cloned::Child => {

@@ -50,6 +50,11 @@ pub(super) fn pair() -> Result<(Channel, Channel)> {
 }
 
 impl Channel {
+    /// Its descriptor, to be kept while all others are closed.
+    pub(super) fn number(&self) -> std::os::fd::RawFd {
+        self.fd.as_raw_fd()
+    }
+
     /// Say something.
     pub(super) fn send(&self, message: &Message) -> Result<()> {
         let with_fd = |tag: &[u8], fd: &OwnedFd| {
