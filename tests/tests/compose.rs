@@ -1,0 +1,189 @@
+//! `rootfs-tool compose`, as its users type it.
+
+use std::path::Path;
+
+use coracle_tests::{Privilege, Scratch, Store, need};
+
+/// A recipe in a folder of its own.
+fn recipe(text: &str) -> Scratch {
+    let scratch = Scratch::new("recipe");
+    scratch.write("rootfs.toml", text);
+    scratch
+}
+
+fn id(store: &Store, name: &str) -> String {
+    store.rootfs_tool().args(["inspect", "--format", "{{.Digest}}", name]).ok().text().to_owned()
+}
+
+/// A path in any applied layer of the store.
+fn in_a_layer(store: &Store, path: &str) -> bool {
+    let layers = std::fs::read_dir(store.path().join("layers/overlay")).expect("layers");
+    layers.flatten().any(|l| l.path().join("fs").join(path).symlink_metadata().is_ok())
+}
+
+#[test]
+fn the_shell_recipe_brings_its_programs_with_what_they_load() {
+    let store = Store::new("compose");
+    store.compose("shell");
+    for path in ["etc/passwd", "tmp", "usr/bin/id"] {
+        assert!(in_a_layer(&store, path), "{path}");
+    }
+    let out = store.rootfs_tool().args(["inspect", "--format", "{{json .Config.Cmd}}", "shell"]).ok();
+    assert_eq!(out.text(), "[\"/bin/sh\"]");
+}
+
+#[test]
+fn composing_twice_gives_the_same_digest_in_any_store_and_makes_no_layer_again() {
+    let (a, b) = (Store::new("compose"), Store::new("compose"));
+    let folder = recipe("[[layer]]\nstandard = true\n[[layer]]\ndir = \"r\"\n[[layer]]\nbin = [\"sh\"]\n");
+    folder.write("r/etc/x", "1");
+    let compose = |s: &Store| s.rootfs_tool().arg("compose").arg(folder.path()).args(["-t", "x"]).ok();
+    let first = compose(&a);
+    assert!(!first.text().contains("cached"), "{}", first.text());
+    let digest = id(&a, "x");
+    assert_eq!(compose(&a).text().matches("cached").count(), 3);
+    assert_eq!(id(&a, "x"), digest);
+    compose(&b);
+    assert_eq!(id(&b, "x"), digest);
+    folder.write("r/etc/x", "2");
+    assert_eq!(compose(&a).text().matches("cached").count(), 2, "what changed is made again");
+    assert_ne!(id(&a, "x"), digest);
+}
+
+#[test]
+fn what_is_wrong_with_a_recipe_is_one_line_that_names_it() {
+    let store = Store::new("compose");
+    for (text, says) in [
+        ("[[layer]\n", "line 1"),
+        ("[[layer]]\nbin = [\"sh\"]\ncolour = 1\n", "line 3: unknown field `colour`"),
+        ("[[layer]]\ndir = \"missing\"\n", "missing"),
+        ("[[layer]]\ntar = \"missing.tar\"\n", "missing.tar"),
+        ("[[layer]]\nbin = [\"no-such-program\"]\n", "find the program no-such-program"),
+        ("[[layer]]\nimage = \"no-such-image\"\n", "no-such-image"),
+    ] {
+        let out = store.rootfs_tool().arg("compose").arg(recipe(text).path()).arg("-tx").fails(1);
+        let out = out.complains(says);
+        drop(out);
+    }
+    store.rootfs_tool().args(["compose", "/no/such/folder"]).fails(1).complains("/no/such/folder");
+    store.rootfs_tool().arg("images").ok();
+}
+
+#[test]
+fn what_a_machine_lacks_may_be_left_out_and_is_said() {
+    let store = Store::new("compose");
+    let folder = recipe("[[layer]]\nbin = [\"sh\", \"no-such-program?\"]\n");
+    let out = store.rootfs_tool().arg("compose").arg(folder.path()).args(["-t", "x"]).ok();
+    out.prints("left out: this machine has no no-such-program");
+}
+
+#[test]
+fn a_hostile_program_is_refused_and_the_store_stays_whole() {
+    let store = Store::new("compose");
+    let folder = recipe("[[layer]]\nbin = [\"./evil\"]\n");
+    let headers = [&b"\x7fELF\x02\x01\x01"[..], &[0; 9], &[2, 0, 62, 0], &[0xff; 44]].concat();
+    let path = folder.write("evil", headers);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(path, mode).expect("chmod");
+    store.rootfs_tool().arg("compose").arg(folder.path()).args(["-t", "x"]).fails(1).complains("ELF");
+    assert_eq!(store.rootfs_tool().args(["images", "-q"]).ok().text(), "");
+}
+
+#[test]
+fn an_archive_that_climbs_out_leaves_nothing_outside() {
+    let store = Store::new("compose");
+    let folder = recipe("[[layer]]\ntar = \"evil.tar\"\n");
+    let mut header = [0u8; 512];
+    header[..21].copy_from_slice(b"../../../../escaped.x");
+    header[100..107].copy_from_slice(b"0000644");
+    header[108..115].copy_from_slice(b"0000000");
+    header[116..123].copy_from_slice(b"0000000");
+    header[124..135].copy_from_slice(b"00000000000");
+    header[136..147].copy_from_slice(b"00000000000");
+    header[156] = b'0';
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    folder.write("evil.tar", [&header[..], &[0; 1024]].concat());
+    // Either it is refused, or the name is taken as one inside the root.
+    store.rootfs_tool().arg("compose").arg(folder.path()).args(["-t", "x"]).run();
+    for up in store.path().ancestors() {
+        assert!(!up.join("escaped.x").exists(), "{}", up.display());
+    }
+}
+
+#[test]
+fn users_get_a_line_in_passwd_and_a_home() {
+    let store = Store::new("compose");
+    let folder = recipe(
+        "[[layer]]\nstandard = true\n[[layer]]\nusers = [{ name = \"me\", uid = 1000, home = \"/home/me\" }]\n\
+         [config]\nuser = \"me\"\nports = [80]\nenv = { A = \"b\" }\n",
+    );
+    store.rootfs_tool().arg("compose").arg(folder.path()).args(["-t", "x"]).ok();
+    assert!(in_a_layer(&store, "home/me"));
+    let config = store.rootfs_tool().args(["inspect", "x"]).ok().json()[0]["Config"].clone();
+    assert_eq!(config["User"], "me");
+    assert!(config["ExposedPorts"]["80/tcp"].is_object());
+    assert!(config["Env"].as_array().expect("env").iter().any(|e| e == "A=b"));
+}
+
+#[test]
+fn an_image_is_the_base_of_another_and_shares_its_layers() {
+    let store = Store::new("compose");
+    let base = recipe("[[layer]]\nstandard = true\n[config]\ncmd = [\"one\"]\n");
+    store.rootfs_tool().arg("compose").arg(base.path()).args(["-t", "base"]).ok();
+    let next = recipe("[[layer]]\nimage = \"base\"\n[[layer]]\nfile = { \"etc/y\" = \"1\" }\n");
+    store.rootfs_tool().arg("compose").arg(next.path()).args(["-t", "next"]).ok();
+    let layers = |name: &str| {
+        store.rootfs_tool().args(["inspect", name]).ok().json()[0]["RootFS"]["Layers"]
+            .as_array()
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(layers("next")[0], layers("base")[0]);
+    assert_eq!(layers("next").len(), 2);
+    let config = store.rootfs_tool().args(["inspect", "--format", "{{json .Config.Cmd}}", "next"]).ok();
+    assert_eq!(config.text(), "[\"one\"]");
+}
+
+#[test]
+fn a_killed_compose_leaves_a_store_that_the_next_one_uses() {
+    let store = Store::new("compose");
+    for wait in [1, 5, 20, 60, 150] {
+        let recipe = coracle_tests::workspace().join("images/shell");
+        let running = store.rootfs_tool().arg("compose").arg(recipe).args(["-t", "shell"]).spawn();
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        running.signal(nix::sys::signal::Signal::SIGKILL);
+        running.wait(std::time::Duration::from_secs(60)).expect("its end");
+        store.rootfs_tool().arg("images").ok();
+    }
+    store.compose("shell");
+    assert!(!id(&store, "shell").is_empty());
+}
+
+#[test]
+fn an_ordinary_user_composes_into_a_store_of_their_own() {
+    if !need(Privilege::OrdinaryUser) {
+        return;
+    }
+    let store = Store::of_user("compose");
+    let folder = recipe("[[layer]]\nstandard = true\n[[layer]]\nbin = [\"sh\"]\n");
+    store.rootfs_tool().arg("compose").arg(folder.path()).args(["-t", "x"]).ok();
+    let root = Store::new("compose");
+    root.rootfs_tool().arg("compose").arg(folder.path()).args(["-t", "x"]).ok();
+    assert_eq!(id(&store, "x"), id(&root, "x"), "who composes leaves no trace");
+}
+
+#[test]
+fn other_tools_read_the_store_as_it_lies_on_disk() {
+    if !need(Privilege::Peer("skopeo")) {
+        return;
+    }
+    let store = Store::new("compose");
+    let folder = recipe("[[layer]]\nstandard = true\n");
+    store.rootfs_tool().arg("compose").arg(folder.path()).args(["-t", "x"]).ok();
+    let from = format!("oci:{}:localhost/x:latest", Path::new(&store.path()).display());
+    let out = coracle_tests::Cmd::new("skopeo").args(["inspect", &from]).ok();
+    assert_eq!(out.json()["Digest"], id(&store, "x"));
+}

@@ -1,0 +1,79 @@
+//! `rootfs-tool images`, `tag`, `rmi`, `history`: the store as its users see it.
+
+use coracle_tests::{Scratch, Store};
+
+fn with_image(name: &str) -> Store {
+    let store = Store::new("images");
+    let recipe = Scratch::new("recipe");
+    recipe.write("rootfs.toml", "[[layer]]\nstandard = true\n[[layer]]\nfile = { \"etc/x\" = \"1\" }\n");
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", name]).ok();
+    store
+}
+
+#[test]
+fn images_are_listed_for_people_and_for_scripts() {
+    let store = with_image("one");
+    store.rootfs_tool().words("tag one two:v2").ok();
+    let list = store.rootfs_tool().arg("images").ok().prints("REPOSITORY").prints("localhost/one");
+    let list = list.prints("v2");
+    drop(list);
+    let images = |line: &str| store.rootfs_tool().arg("images").words(line).ok().text().to_owned();
+    assert_eq!(images("-q").len(), 12, "one id, once");
+    assert!(images("-q --no-trunc").starts_with("sha256:"));
+    assert_eq!(images("--filter reference=two --format {{.Repository}}:{{.Tag}}"), "localhost/two:v2");
+    let json = store.rootfs_tool().words("images --json").ok().json();
+    assert_eq!(json.as_array().map(Vec::len), Some(2));
+    store.rootfs_tool().words("images --filter colour=red").fails(2).complains("reference=PATTERN");
+    store.rootfs_tool().words("images --fromat x").fails(2).complains("did you mean --format?");
+}
+
+#[test]
+fn an_image_goes_with_its_last_name() {
+    let store = with_image("one");
+    store.rootfs_tool().words("tag one two").ok();
+    let out = store.rootfs_tool().words("rmi two").ok().prints("Untagged: localhost/two:latest");
+    assert!(!out.text().contains("Deleted"), "{}", out.text());
+    store.rootfs_tool().words("rmi one").ok().prints("Deleted: sha256:");
+    assert_eq!(store.rootfs_tool().words("images -q").ok().text(), "");
+    let blobs = std::fs::read_dir(store.path().join("blobs/sha256")).expect("blobs");
+    assert_eq!(blobs.count(), 0);
+    store.rootfs_tool().words("rmi one").fails(1).complains("No such image: one");
+    store.rootfs_tool().words("inspect one").fails(1).complains("No such image: one");
+}
+
+#[test]
+fn an_image_that_a_container_uses_is_removed_by_force_alone() {
+    let store = with_image("one");
+    let digest = store.rootfs_tool().args(["inspect", "--format", "{{.Digest}}", "one"]).ok();
+    let container = store.path().join("containers/abc123");
+    std::fs::create_dir_all(&container).expect("a container's folder");
+    std::os::unix::fs::symlink(digest.text(), container.join("image")).expect("its image");
+    store.rootfs_tool().words("rmi one").fails(1).complains("container abc123 is using");
+    store.rootfs_tool().words("rmi -f one").ok().prints("Untagged: localhost/one:latest");
+}
+
+#[test]
+fn an_id_or_its_beginning_removes_an_image() {
+    let store = with_image("one");
+    let id = store.rootfs_tool().words("images -q").ok().text().to_owned();
+    store.rootfs_tool().words("tag one two").ok();
+    store.rootfs_tool().args(["rmi", &id]).fails(1).complains("must be forced");
+    store.rootfs_tool().args(["rmi", "-f", &id[..6]]).ok().prints("Deleted: sha256:");
+}
+
+#[test]
+fn history_names_what_each_layer_was_made_of() {
+    let store = with_image("one");
+    store.rootfs_tool().words("history one").ok().prints("rootfs-tool compose: standard");
+    let rows = store.rootfs_tool().words("history --json one").ok().json();
+    assert_eq!(rows.as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_verb_or_flag_that_is_not_known_is_refused() {
+    let store = Store::new("images");
+    store.rootfs_tool().arg("frobnicate").fails(2).complains("unknown verb: frobnicate");
+    store.rootfs_tool().arg("--frobnicate").fails(2).complains("unknown flag");
+    store.rootfs_tool().arg("--version").ok().prints("rootfs-tool ");
+    store.rootfs_tool().words("compose --help").ok().prints("rootfs-tool compose images/shell");
+}
