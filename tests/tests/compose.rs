@@ -187,3 +187,47 @@ fn other_tools_read_the_store_as_it_lies_on_disk() {
     let out = coracle_tests::Cmd::new("skopeo").args(["inspect", &from]).ok();
     assert_eq!(out.json()["Digest"], id(&store, "x"));
 }
+
+#[test]
+fn a_library_that_is_nowhere_is_named_with_who_needs_it() {
+    if !need(Privilege::Peer("cc")) {
+        return;
+    }
+    let store = Store::new("compose");
+    let folder = recipe("[[layer]]\nbin = [\"./prog\"]\n");
+    folder.write("lib.c", "int f(void) { return 0; }");
+    folder.write("prog.c", "int f(void); int main(void) { return f(); }");
+    let cc = |line: &str| coracle_tests::Cmd::new("cc").words(line).dir(folder.path()).ok();
+    cc("-shared -fPIC -o libgone.so lib.c");
+    cc("-o prog prog.c -L. -lgone");
+    let compose = || store.rootfs_tool().arg("compose").arg(folder.path()).args(["-t", "x"]);
+    std::fs::remove_file(folder.join("libgone.so")).expect("remove the library");
+    compose().fails(1).complains("find the library libgone.so that").complains("/prog needs");
+    // Beside the program it is found by its RUNPATH.
+    cc("-shared -fPIC -o libgone.so lib.c");
+    cc("-o prog prog.c -L. -lgone -Wl,-rpath,$ORIGIN");
+    compose().ok();
+}
+
+#[test]
+fn a_full_disk_is_said_and_leaves_a_valid_store() {
+    if !need(Privilege::Root) {
+        return;
+    }
+    let store = Store::new("compose");
+    std::fs::create_dir(store.path()).expect("the store's folder");
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(None::<&str>, &store.path(), Some("tmpfs"), flags, Some("size=3m"))
+        .expect("mount a tmpfs");
+    let shell = coracle_tests::workspace().join("images/shell");
+    store
+        .rootfs_tool()
+        .arg("compose")
+        .arg(shell)
+        .args(["-t", "x"])
+        .fails(1)
+        .complains("No space left on device");
+    store.rootfs_tool().words("images -q").ok();
+    let small = recipe("[[layer]]\nstandard = true\n");
+    store.rootfs_tool().arg("compose").arg(small.path()).args(["-t", "x"]).ok();
+}
