@@ -87,6 +87,9 @@ pub(crate) fn spec(config: &ProcessConfig, flags: &Flags, typed: &[String], foun
     let mut asked = found.mounts.clone();
     asked.sort_by_key(|m| m.destination.components().count());
     mounts.extend(asked);
+    if let Some(name) = &flags.hostname {
+        check_host_name(name)?;
+    }
     let hostname = own("uts").then(|| flags.hostname.clone().unwrap_or_else(|| short(&found.id).to_owned()));
     if hostname.is_none() && flags.hostname.is_some() {
         return Err(Error::usage("--hostname would change the host: it does not go with --uts host"));
@@ -336,4 +339,15 @@ fn maps(mappings: &[IdMapping], id: u32) -> bool {
 /// The form of an id that people see.
 pub(crate) fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
+}
+
+/// The name is written into /etc/hosts: the end of a line in it would make lines of its own there.
+fn check_host_name(name: &str) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if name.is_empty() || name.len() > 64 || name.starts_with('-') || !name.bytes().all(plain) {
+        return Err(Error::usage(format!(
+            "--hostname {name:?}: letters, digits, - . _ and at most 64 of them"
+        )));
+    }
+    Ok(())
 }
