@@ -203,10 +203,17 @@ fn a_library_that_is_nowhere_is_named_with_who_needs_it() {
     let compose = || store.rootfs_tool().arg("compose").arg(folder.path()).args(["-t", "x"]);
     std::fs::remove_file(folder.join("libgone.so")).expect("remove the library");
     compose().fails(1).complains("find the library libgone.so that").complains("/prog needs");
-    // Beside the program it is found by its RUNPATH.
+    // Beside the program it is found by its RUNPATH, and goes along to where the program will find it.
     cc("-shared -fPIC -o libgone.so lib.c");
     cc("-o prog prog.c -L. -lgone -Wl,-rpath,$ORIGIN");
     compose().ok();
+    let beside = folder.path().strip_prefix("/").expect("absolute").join("libgone.so");
+    assert!(!in_a_layer(&store, &beside.display().to_string()), "the recipe's folder is not in the image");
+    let programs = std::fs::read_dir(store.path().join("layers/overlay")).expect("layers").flatten();
+    let ran = programs.map(|l| {
+        coracle_tests::Cmd::new("chroot").arg(l.path().join("fs")).arg("/usr/bin/prog").run().code()
+    });
+    assert!(!nix::unistd::geteuid().is_root() || ran.eq([0]));
 }
 
 #[test]

@@ -75,10 +75,10 @@ pub(crate) fn fill(
             }
             return Err(Error::not_found(format!("find the program {}: {}", one.what, advice(&one.what))));
         };
-        let to = one
-            .to
-            .clone()
-            .or_else(|| (!path.starts_with("/") || one.what.starts_with('@')).then(|| default_place(&path)));
+        let to = one.to.clone().or_else(|| {
+            ((one.what.contains('/') && !one.what.starts_with('/')) || one.what.starts_with('@'))
+                .then(|| default_place(&path))
+        });
         let dynamic =
             host.program(&path, to.as_deref(), 0).context(|| format!("take the program {}", one.what))?;
         any = any.or(dynamic);
@@ -157,7 +157,7 @@ impl Host<'_> {
             let real = path.canonicalize().context(|| format!("realpath({path:?})"))?;
             let root = Loaded { path: real, object, by: None };
             let again = Loaded { path: root.path.clone(), object: root.object.clone(), by: None };
-            self.libraries(root)?;
+            self.libraries(root, to.is_some())?;
             return Ok(dynamic.then_some(again));
         }
         let Some((interpreter, argument)) = shebang(path)? else { return Ok(None) };
@@ -176,8 +176,9 @@ impl Host<'_> {
     }
 
     /// Everything that an object loads, and what that loads. A name is looked for once, as the
-    /// loader does.
-    fn libraries(&mut self, root: Loaded) -> Result<()> {
+    /// loader does. Of a program that is `moved`, libraries beside it go where the loader always looks:
+    /// its $ORIGIN is another in the image.
+    fn libraries(&mut self, root: Loaded, moved: bool) -> Result<()> {
         let mut objects = vec![root];
         let mut known: HashMap<String, ()> = HashMap::new();
         let mut at = 0;
@@ -187,13 +188,17 @@ impl Host<'_> {
                     continue;
                 }
                 let found = self.dirs.find(&name, &objects, at)?;
-                self.take(&found.path)?;
-                if found.configured
-                    && let Some(dir) = self.dirs.default.first().cloned()
+                if moved && !found.configured && !self.dirs.default.iter().any(|d| found.path.starts_with(d))
                 {
+                    let dir = self.default_dir()?;
+                    let content = content(&found.path)?;
+                    self.archive.put(dir.join(&name), Meta::new(0o644), content)?;
+                } else {
+                    self.take(&found.path)?;
+                }
+                if found.configured {
                     // The image has no ld.so.cache: a link where the loader always looks.
-                    self.take(&dir)?;
-                    let dir = dir.canonicalize().context(|| format!("realpath({dir:?})"))?;
+                    let dir = self.default_dir()?;
                     let link = Content::Symlink(found.path.clone().into_os_string());
                     self.archive.put(dir.join(&name), Meta::new(0o777), link)?;
                 }
@@ -206,6 +211,14 @@ impl Host<'_> {
         Ok(())
     }
 
+    /// Where the loader always looks.
+    fn default_dir(&mut self) -> Result<PathBuf> {
+        let dir = self.dirs.default.first().cloned();
+        let dir = dir.ok_or_else(|| Error::not_found("find this machine's directory of libraries"))?;
+        self.take(&dir)?;
+        dir.canonicalize().context(|| format!("realpath({dir:?})"))
+    }
+
     /// The modules for users, groups and host names, for the machine of a program.
     fn modules(&mut self, root: Loaded) -> Result<()> {
         let roots = [root];
@@ -213,7 +226,7 @@ impl Host<'_> {
             let Ok(found) = self.dirs.find(name, &roots, 0) else { continue };
             self.take(&found.path)?;
             if let Some(object) = loader::open(&found.path)? {
-                self.libraries(Loaded { path: found.path, object, by: None })?;
+                self.libraries(Loaded { path: found.path, object, by: None }, false)?;
             }
         }
         Ok(())
