@@ -1,12 +1,17 @@
 //! What a runner that was killed left behind: its container is dead, its files are not.
 
+use std::time::Duration;
+
 use coracle_store::Store;
 use coracle_sys::Result;
 
 use super::remove_files;
-use crate::cgroups::Cgroup;
+use crate::cgroups::{self, Cgroup, Layout};
 use crate::record::{self, Exit, Record};
 use crate::state::{Face, States};
+
+/// How long a group may be without a process before it counts as left behind.
+const NEWBORN: Duration = Duration::from_secs(60);
 
 /// Clean up after runners that are gone. Containers of OCI clients are never touched.
 pub(crate) fn sweep(store: &Store) -> Result<()> {
@@ -35,5 +40,9 @@ pub(crate) fn sweep(store: &Store) -> Result<()> {
             }
         }
     })?;
+    // A runner that was killed before it could write down its groups: they are known by their names.
+    let known = states.ids()?;
+    let alive = |id: &str, age: Duration| age < NEWBORN || known.iter().any(|k| k == id);
+    cgroups::sweep(&Layout::probe()?, alive);
     Ok(())
 }

@@ -1,0 +1,109 @@
+//! Groups held for longer than a foreground run, as those of detached containers are: stopped, changed,
+//! killed, found again by another process. Needs root; a machine without it says so.
+
+use std::process::{Child, Command};
+
+use coracle_runner::cgroups::{self, Cgroup, Layout, Lifetime, Request};
+use coracle_runner::spec::LinuxResources;
+use serde_json::json;
+
+fn resources(value: serde_json::Value) -> LinuxResources {
+    serde_json::from_value(value).expect("resources")
+}
+
+/// A group with a shell in it that has a child, or nothing where that cannot be.
+fn container(id: &str, limits: serde_json::Value) -> Option<(Cgroup, Child, Layout)> {
+    let layout = Layout::probe().expect("probe");
+    if ["memory", "pids", "freezer"].iter().any(|c| layout.usable(c).is_err()) {
+        assert!(
+            !std::env::var("REQUIRE_ALL").is_ok_and(|v| v == "1"),
+            "REQUIRE_ALL is set and no cgroup can be made"
+        );
+        eprintln!("skipped: {id}: no cgroup can be made");
+        return None;
+    }
+    let id = format!("test-{id}-{}", std::process::id());
+    let limits = resources(limits);
+    let request = Request {
+        id: &id,
+        path: None,
+        resources: Some(&limits),
+        lifetime: Lifetime::Detached,
+        best_effort: false,
+        user_namespace: true,
+    };
+    let cgroup = cgroups::plan(&request, &layout).expect("plan").create().expect("create");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "read go; sleep 1000 & wait"]).stdin(std::process::Stdio::piped());
+    let mut child = shell.spawn().expect("start a shell");
+    cgroup.enter(child.id() as i32).expect("enter");
+    std::io::Write::write_all(child.stdin.as_mut().expect("a pipe"), b"go\n").expect("let it go");
+    while cgroup.processes().expect("list").len() < 2 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Some((cgroup, child, layout))
+}
+
+#[test]
+fn a_container_is_stopped_and_killed_with_all_that_it_forked() {
+    let Some((cgroup, mut child, _)) = container("kill", json!({})) else { return };
+    cgroup.freeze().expect("freeze");
+    // Killed as it is, by a process that knows no more than the state.
+    let found = Cgroup::from_value(&cgroup.to_value()).expect("open");
+    found.kill_all().expect("kill");
+    assert_eq!(found.processes().expect("list"), [0; 0]);
+    assert!(!child.wait().expect("wait").success());
+    found.remove().expect("remove");
+    assert!(cgroup.plan().groups.iter().all(|g| !g.dir.exists()));
+    found.kill_all().and_then(|()| found.remove()).expect("what is gone may be removed again");
+}
+
+#[test]
+fn what_is_stopped_goes_on() {
+    let Some((cgroup, mut child, _)) = container("thaw", json!({})) else { return };
+    for _ in 0..3 {
+        cgroup.freeze().expect("freeze");
+        cgroup.thaw().expect("thaw");
+    }
+    cgroup.kill_all().expect("kill");
+    child.wait().expect("wait");
+    cgroup.remove().expect("remove");
+}
+
+#[test]
+fn limits_change_in_both_directions_while_it_runs() {
+    let first = json!({"memory": {"limit": 64 << 20, "swap": 64 << 20}, "pids": {"limit": 50}});
+    let swap = cgroups::counts_swap();
+    let first = if swap { first } else { json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 50}}) };
+    let Some((cgroup, mut child, layout)) = container("set", first) else { return };
+    for mib in [128u64, 32, 256] {
+        let mut asked = json!({"memory": {"limit": mib << 20}});
+        if swap {
+            asked["memory"]["swap"] = json!(mib << 20);
+        }
+        cgroup.set(&resources(asked), &layout).expect("set");
+        assert_eq!(cgroup.stats().memory_limit, Some(mib << 20));
+    }
+    let e = cgroup.set(&resources(json!({"cpu": {"cpus": "0"}})), &layout).unwrap_err().to_string();
+    assert!(e.contains("controller cpuset"), "{e}");
+    let below = json!({"memory": {"limit": 4096, "checkBeforeUpdate": true}});
+    let e = cgroup.set(&resources(below), &layout).unwrap_err().to_string();
+    assert!(e.contains("bytes are in use"), "{e}");
+    let stats = cgroup.stats();
+    assert!(stats.pids == Some(2) && stats.memory_peak.is_some() && stats.cpu_us.is_some(), "{stats:?}");
+    cgroup.kill_all().expect("kill");
+    child.wait().expect("wait");
+    cgroup.remove().expect("remove");
+}
+
+#[test]
+fn a_sweep_takes_the_groups_of_the_dead_and_no_others() {
+    let Some((cgroup, mut child, layout)) = container("sweep", json!({})) else { return };
+    let own = |id: &str| id.starts_with("test-sweep-");
+    // The others of these tests run beside it.
+    assert!(cgroups::sweep(&layout, |id, _| !own(id)).is_empty(), "it has processes");
+    cgroup.kill_all().expect("kill");
+    child.wait().expect("wait");
+    let removed = cgroups::sweep(&layout, |id, _| !own(id));
+    assert_eq!(removed.len(), cgroup.plan().groups.len());
+}
