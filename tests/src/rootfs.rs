@@ -42,6 +42,18 @@ pub fn compile(source: &str, to: &Path) -> Option<()> {
     Some(())
 }
 
+/// A plain folder starts: what makes a refusal of a hostile one mean something. Looked at once.
+#[track_caller]
+pub fn folder_works() -> bool {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let store = Store::new("folder");
+        let _image = Image::busybox().expect("busybox").plain(&store, "image");
+        store.run("--rootfs image echo a plain folder starts").ok().prints("a plain folder starts");
+    });
+    true
+}
+
 /// A plain image starts: what makes a refusal of a hostile one mean something. Looked at once.
 #[track_caller]
 pub fn works() -> bool {
@@ -119,6 +131,12 @@ impl Image {
     /// The folder of its root filesystem, for `run --rootfs`.
     pub fn rootfs(&self) -> PathBuf {
         self.scratch.join("rootfs")
+    }
+
+    /// Put it beside a store as the plain folder `name`, for `run --rootfs name`.
+    pub fn plain(self, store: &Store, name: &str) -> Self {
+        std::os::unix::fs::symlink(self.rootfs(), store.scratch.join(name)).expect("make the link");
+        self
     }
 
     /// The command that composes it into a store under a name.
