@@ -82,8 +82,9 @@ impl Cgroup {
         if group.controllers.iter().any(|c| c == "cpuset") && !group.unified {
             inherit_cpuset(&group)?;
         }
+        let mut last = None;
         for write in &group.writes {
-            match write_limit(&group, write) {
+            match write_into(&group, write, &mut last) {
                 Ok(()) => {}
                 Err(e) if self.plan.best_effort => self.plan.dropped.push(e.to_string()),
                 Err(e) => return Err(e),
@@ -283,11 +284,26 @@ fn enter(group: &Group, pid: i32) -> Result<()> {
 }
 
 fn write_limit(group: &Group, w: &Write) -> Result<()> {
+    write_into(group, w, &mut None)
+}
+
+/// One write. `last` is the file of the one before, still open: device rules are many lines for one.
+fn write_into(group: &Group, w: &Write, last: &mut Option<(String, OwnedFd)>) -> Result<()> {
     let (file, value) = match &w.rather {
         Some((file, value)) if group.dir.join(file).exists() => (file, value),
         _ => (&w.file, &w.value),
     };
-    match write(&group.dir.join(file), value) {
+    let path = group.dir.join(file);
+    let open = match last.take() {
+        Some((name, fd)) if name == *file => Ok(fd),
+        _ => open_for_writing(&path),
+    };
+    let written = open.and_then(|fd| {
+        put(&fd, &path, value)?;
+        *last = Some((file.clone(), fd));
+        Ok(())
+    });
+    match written {
         Err(e) if e.kind() == Kind::NotFound && w.optional => Ok(()),
         Err(e) => Err(explain(group, file, value, e)),
         Ok(()) => Ok(()),
@@ -343,9 +359,16 @@ fn open_dir(dir: &Path) -> Result<OwnedFd> {
 
 /// One write(2): the kernel takes a value whole or not at all.
 pub(super) fn write(file: &Path, value: &str) -> Result<()> {
-    let fd = open(file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .context(|| format!("open({file:?}, O_WRONLY)"))?;
-    nix::unistd::write(&fd, value.as_bytes()).map(drop).context(|| format!("write({file:?}, {value:?})"))
+    put(&open_for_writing(file)?, file, value)
+}
+
+fn open_for_writing(file: &Path) -> Result<OwnedFd> {
+    open(file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .context(|| format!("open({file:?}, O_WRONLY)"))
+}
+
+fn put(fd: &OwnedFd, file: &Path, value: &str) -> Result<()> {
+    nix::unistd::write(fd, value.as_bytes()).map(drop).context(|| format!("write({file:?}, {value:?})"))
 }
 
 fn rmdir(dir: &Path) -> Result<(), Errno> {

@@ -76,8 +76,11 @@ impl Layout {
                 V1_OPTIONAL.iter().filter(|f| h.controllers.iter().any(|c| f.starts_with(&format!("{c}."))));
             h.files = optional.filter(|f| h.own.join(f).exists()).map(|f| f.to_string()).collect();
         }
-        for node in layout.v2.iter_mut().flat_map(|v2| &mut v2.chain) {
-            node.probe();
+        // Beside v1, nothing is made in the hierarchy of v2.
+        if layout.version() == "2" {
+            for node in layout.v2.iter_mut().flat_map(|v2| &mut v2.chain) {
+                node.probe();
+            }
         }
         let initial =
             || read("/proc/self/uid_map").is_ok_and(|m| m.split_whitespace().eq(["0", "0", "4294967295"]));
@@ -222,8 +225,12 @@ fn may_write(path: &Path) -> bool {
     access(path, AccessFlags::W_OK).is_ok()
 }
 
+/// These files have no size to go by: with room enough one read is all that is needed.
 fn read(path: &str) -> Result<String> {
-    std::fs::read_to_string(path).context(|| format!("read({path:?})"))
+    let mut text = String::with_capacity(16384);
+    let mut file = std::fs::File::open(path).context(|| format!("open({path:?}, O_RDONLY)"))?;
+    std::io::Read::read_to_string(&mut file, &mut text).context(|| format!("read({path:?})"))?;
+    Ok(text)
 }
 
 #[cfg(test)]

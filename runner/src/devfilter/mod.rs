@@ -130,7 +130,10 @@ pub fn v1_lines(rules: &[Rule]) -> Result<Vec<(&'static str, String)>> {
         if rule.is_total() {
             allowed_by_default = rule.allow;
             exceptions.clear();
-            lines.push((file, "a".to_string()));
+            // What everything begins with need not be said twice.
+            if lines.last().is_none_or(|last| *last != (file, "a".to_string())) {
+                lines.push((file, "a".to_string()));
+            }
             continue;
         }
         // The kernel takes `a` for everything, whatever access is named with it.
@@ -191,13 +194,7 @@ mod tests {
         let lines: Vec<String> = v1_lines(&rules).unwrap().iter().map(|(f, l)| format!("{f} {l}")).collect();
         assert_eq!(
             lines,
-            [
-                "devices.deny a",
-                "devices.deny a",
-                "devices.allow c 1:3 rw",
-                "devices.allow b *:* m",
-                "devices.deny c 1:3 w"
-            ]
+            ["devices.deny a", "devices.allow c 1:3 rw", "devices.allow b *:* m", "devices.deny c 1:3 w"]
         );
     }
 
