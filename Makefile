@@ -86,6 +86,13 @@ needs: ## install what the tests need (Debian, Ubuntu); asks first on a terminal
 test: needs check build ## everything that CI runs
 	tests/tiers
 
+.PHONY: test-init-aarch64
+test-init-aarch64: ## build init for aarch64 and test its behaviour under qemu-user
+	@test -n '$(call have,aarch64-unknown-linux-musl)' || rustup target add aarch64-unknown-linux-musl
+	$(CARGO) build --release --locked --target aarch64-unknown-linux-musl -p coracle-init
+	@mkdir -p dist/aarch64 && install -m 755 target/aarch64-unknown-linux-musl/release/init dist/aarch64/init
+	CORACLE_INIT_UNDER='qemu-aarch64-static dist/aarch64/init' $(CARGO) test --locked -p coracle-tests --test init
+
 .PHONY: test-all
 test-all: needs check build ## everything there is, the slow ones in full
 	CORACLE_TEST_ALL=1 tests/tiers

@@ -44,7 +44,8 @@ fn command_line() -> Vec<OsString> {
         Ok(line) => {
             let from_root = |word: &str| {
                 let path = coracle_tests::workspace().join(word);
-                if path.exists() { path.into_os_string() } else { word.into() }
+                let path = if path.exists() { Some(path) } else { coracle_tests::peer(word) };
+                path.map_or(word.into(), PathBuf::into_os_string)
             };
             line.split_whitespace().map(from_root).collect()
         }
