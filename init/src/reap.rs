@@ -62,10 +62,9 @@ impl Reaper {
         self.doubt = false;
         self.childless = false;
         loop {
-            let began = sys::now();
+            let began = sys::worked();
             let result = one(-1, each);
-            let ended = sys::now();
-            self.cost = ended - began;
+            self.cost = sys::worked() - began;
             match result {
                 Ok(Some(pid)) if self.cost > CHEAP => neighbours(pid, each),
                 Ok(Some(_)) => {}

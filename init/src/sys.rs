@@ -535,8 +535,17 @@ pub(crate) fn set_foreground_group(fd: c_int, group: Pid) -> Result<(), Errno> {
 
 /// Microseconds of a clock that only runs forward.
 pub(crate) fn now() -> u64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+/// Microseconds that this process has worked: others that run in between do not count.
+pub(crate) fn worked() -> u64 {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn clock(clock: libc::clockid_t) -> u64 {
     let mut time: [c_long; 2] = [0; 2];
-    let _ = call!(SYS_clock_gettime, libc::CLOCK_MONOTONIC, time.as_mut_ptr());
+    let _ = call!(SYS_clock_gettime, clock, time.as_mut_ptr());
     let [seconds, nanos] = time.map(|word| word as u64);
     seconds * 1_000_000 + nanos / 1000
 }
