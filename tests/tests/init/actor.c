@@ -48,9 +48,15 @@ static void leave_as(pid_t child)
 
 static pid_t must_fork(void)
 {
-    pid_t pid = fork();
-    if (pid < 0) die("fork");
-    return pid;
+    /* Other tests use up process numbers as well: wait for some to become free. */
+    for (int tries = 0; tries < 20000; tries++) {
+        pid_t pid = fork();
+        if (pid >= 0) return pid;
+        if (errno != EAGAIN) break;
+        usleep(1000);
+    }
+    die("fork");
+    return -1;
 }
 
 /* Print every signal that arrives: its number, si_code and value. The next to last line of defence is an
