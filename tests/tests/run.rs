@@ -1,0 +1,298 @@
+//! `runner run IMAGE` and the verbs around it, as hands used to docker type them.
+
+use std::path::Path;
+
+use coracle_tests::canary::hash;
+use coracle_tests::rootfs::Image;
+use coracle_tests::{Output, Privilege, Scratch, Store, eventually, need};
+
+/// A store with a busybox image called `box`.
+fn store(name: &str) -> Option<Store> {
+    if !need(Privilege::Peer("busybox")) {
+        return None;
+    }
+    let store = Store::new(name);
+    Image::busybox()?.config("cmd = [\"sh\", \"-c\", \"echo the image says so\"]").compose(&store, "box");
+    Some(store)
+}
+
+/// `run --rm FLAGS box sh -c SCRIPT`.
+fn script(store: &Store, flags: &str, script: &str) -> Output {
+    store.run(flags).args(["box", "sh", "-c", script]).run()
+}
+
+#[test]
+fn the_command_is_the_images_unless_one_is_typed() {
+    let Some(store) = store("run-command") else { return };
+    assert_eq!(store.run("box").ok().stdout, "the image says so\n");
+    assert_eq!(store.run("box echo no I do").ok().stdout, "no I do\n");
+    assert_eq!(store.run("--entrypoint echo box a b").ok().stdout, "a b\n");
+    assert_eq!(store.run("box -- echo behind").ok().stdout, "behind\n");
+}
+
+#[test]
+fn init_is_pid_1_and_the_command_its_child() {
+    let Some(store) = store("run-init") else { return };
+    let seen = "echo $$; tr '\\0' ' ' </proc/1/cmdline";
+    let output = script(&store, "", seen).ok();
+    assert!(output.stdout.starts_with("2\ninit "), "{output}");
+    assert_eq!(script(&store, "--init=never", "echo $$").ok().stdout, "1\n");
+    let output = script(&store, "--init-opt frob", "true");
+    assert_ne!(output.code(), 0, "{output}");
+}
+
+#[test]
+fn exit_codes_are_dockers() {
+    let Some(store) = store("run-codes") else { return };
+    for (words, code) in [
+        ("box true", 0),
+        ("box false", 1),
+        ("box no-such-program", 127),
+        ("box /etc", 126),
+        ("no-such-image true", 125),
+        ("--no-such-flag box true", 125),
+        ("--memory lots box true", 125),
+        ("-u nobody-at-all box true", 125),
+        ("--network mesh box true", 125),
+    ] {
+        let output = store.run(words).fails(code);
+        if code >= 125 {
+            assert_eq!(output.stderr.trim_end().lines().count(), 1, "{output}");
+        }
+    }
+    script(&store, "", "exit 77").fails(77);
+    script(&store, "", "kill -9 $$").fails(137);
+    script(&store, "--init=never", "exit 3").fails(3);
+}
+
+#[test]
+fn environment_user_directory_and_host_name_are_what_the_flags_say() {
+    let Some(store) = store("run-flags") else { return };
+    let file = Scratch::new("run-env").write("env", "# a note\nB=from a file\n\nC\n");
+    let flags = format!("-e A=1 -e A=2 --env-file {}", file.display());
+    assert_eq!(script(&store, &flags, "echo $A $B").ok().stdout, "2 from a file\n");
+    assert_eq!(
+        script(&store, "-h box.example", "hostname; echo $HOSTNAME").ok().stdout,
+        "box.example\nbox.example\n"
+    );
+    assert_eq!(script(&store, "-w /made/here", "pwd").ok().stdout, "/made/here\n");
+    if need(Privilege::Root) {
+        assert_eq!(script(&store, "-u 5:6", "id -u; id -g; id -G").ok().stdout, "5\n6\n6\n");
+    }
+    let output = script(&store, "-u 4294967296", "id");
+    assert_eq!(output.code(), 125, "{output}");
+}
+
+#[test]
+fn capabilities_are_dockers_and_reach_an_ordinary_user_who_is_given_them() {
+    let Some(store) = store("run-caps") else { return };
+    let seen = "grep -E 'CapEff|CapInh|CapBnd' /proc/self/status | cut -f2";
+    let lines = |flags: &str| script(&store, flags, seen).ok().stdout;
+    assert_eq!(lines(""), "0000000000000000\n00000000a80425fb\n00000000a80425fb\n");
+    assert_eq!(
+        lines("--cap-drop ALL --cap-add chown"),
+        "0000000000000000\n0000000000000001\n0000000000000001\n"
+    );
+    if need(Privilege::Root) {
+        assert_eq!(lines("-u 7"), "0000000000000000\n0000000000000000\n00000000a80425fb\n");
+        let granted = lines("-u 7 --cap-drop ALL --cap-add NET_BIND_SERVICE");
+        assert!(granted.contains("0000000000000400\n0000000000000400"), "{granted}");
+    }
+    script(&store, "--cap-add FROB", "true").fails(125);
+}
+
+#[test]
+fn the_default_filter_holds_and_can_be_replaced() {
+    let Some(store) = store("run-seccomp") else { return };
+    let mode = "grep ^Seccomp: /proc/self/status | cut -f2";
+    assert_eq!(script(&store, "", mode).ok().stdout, "2\n");
+    assert_eq!(script(&store, "--security-opt seccomp=unconfined", mode).ok().stdout, "0\n");
+    assert_eq!(script(&store, "--privileged", mode).ok().stdout, "0\n");
+    script(&store, "", "unshare -m true").fails(1);
+    let scratch = Scratch::new("run-profile");
+    let profile = scratch.write(
+        "p.json",
+        r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":28}]}"#,
+    );
+    let output =
+        script(&store, &format!("--security-opt seccomp={}", profile.display()), "mkdir /tmp/x; echo on");
+    assert!(output.stderr.contains("No space left"), "{output}");
+    let broken = scratch.write("broken.json", "{\"defaultAction\":");
+    let output = script(&store, &format!("--security-opt seccomp={}", broken.display()), "true").fails(125);
+    assert!(
+        output.stderr.contains("broken.json") && output.stderr.trim_end().lines().count() == 1,
+        "{output}"
+    );
+}
+
+#[test]
+fn folders_are_mounted_as_asked() {
+    let Some(store) = store("run-volumes") else { return };
+    let scratch = Scratch::new("run-volumes-host");
+    scratch.write("in/file", "hello");
+    let at = scratch.join("in");
+    let flags = |options: &str| format!("-v {}:/mnt/deep{options}", at.display());
+    assert_eq!(script(&store, &flags(""), "cat /mnt/deep/file").ok().stdout, "hello");
+    script(&store, &flags(":ro"), "echo x >/mnt/deep/file").fails(1);
+    script(&store, &flags(":frob"), "true").fails(125);
+    let output = script(&store, "-v data:/data", "echo kept >/data/file; cat /data/file").ok();
+    assert_eq!(output.stdout, "kept\n");
+    assert_eq!(script(&store, "-v data:/other", "cat /other/file").ok().stdout, "kept\n");
+    script(&store, "--mount type=bind,src=/no/such/place,dst=/x", "true").fails(125);
+    script(&store, "--tmpfs /scratch:size=1m", "dd if=/dev/zero of=/scratch/x bs=1M count=2").fails(1);
+    script(&store, "--read-only", "echo x >/file").fails(1);
+    script(&store, "--read-only --tmpfs /tmp", "echo x >/tmp/file").ok();
+    script(&store, "--scratch tmpfs:1m", "dd if=/dev/zero of=/x bs=1M count=2").fails(1);
+}
+
+#[test]
+fn what_a_container_destroys_is_its_own() {
+    let Some(store) = store("run-destroy") else { return };
+    let layers = store.path().join("layers");
+    let before = hash(&layers);
+    script(&store, "", "rm -rf /bin/* /etc /usr /root 2>/dev/null; echo over").run_or_not();
+    script(&store, "", "echo two >/etc/new; test -e /bin/ls").ok();
+    script(&store, "", "test ! -e /etc/new").ok();
+    assert_eq!(hash(&layers), before, "the layers have changed");
+}
+
+/// An output that is looked at for its effects alone.
+trait RunOrNot {
+    fn run_or_not(self);
+}
+
+impl RunOrNot for Output {
+    fn run_or_not(self) {}
+}
+
+#[test]
+fn the_report_tells_how_it_ended() {
+    let Some(store) = store("run-report") else { return };
+    let scratch = Scratch::new("run-report-file");
+    let file = scratch.join("report");
+    let report = |flags: &str, command: &str| -> String {
+        script(&store, &format!("--report {} {flags}", file.display()), command).run_or_not();
+        std::fs::read_to_string(&file).unwrap()
+    };
+    for (flags, command, holds) in [
+        ("", "exit 3", r#""cause":"exit","code":3"#),
+        ("", "kill -15 $$", r#""cause":"signal","code":143,"signal":15"#),
+        ("--timeout 0.2", "sleep 60", r#""cause":"timeout""#),
+        ("-u nobody-at-all", "true", r#""cause":"error","code":125"#),
+    ] {
+        let text = report(flags, command);
+        assert!(text.contains(holds) && text.ends_with("}\n"), "{command}: {text}");
+    }
+    store.run("--report /no/such/folder/x box true").fails(125);
+}
+
+#[test]
+fn a_container_without_rm_stays_until_it_is_removed() {
+    let Some(store) = store("run-ps") else { return };
+    store.runner().words("run --name first --label a=b box sh -c").arg("echo x >/mark; exit 4").fails(4);
+    store.runner().words("run --name first box true").fails(125);
+    let list = store.runner().words("ps -a").ok();
+    assert!(list.stdout.contains("Exited (4)") && list.stdout.contains("first"), "{list}");
+    assert_eq!(store.runner().words("ps -q").ok().stdout, "");
+    assert!(
+        store.runner().words("ps -a --json --filter label=a=b").ok().stdout.contains("\"Names\":\"first\"")
+    );
+    assert_eq!(store.runner().words("rm first").ok().stdout, "first\n");
+    let output = store.runner().words("rm first").fails(1);
+    assert!(output.stderr.contains("No such container: first"), "{output}");
+    assert_eq!(std::fs::read_dir(store.path().join("containers")).unwrap().count(), 0);
+    store.runner().words("run --name first --rm box true").ok();
+}
+
+/// Start `sleep` under a name and wait until its command runs.
+fn sleeper(store: &Store, name: &str, flags: &str) -> coracle_tests::command::Running {
+    let words = format!("run --rm --name {name} {flags} box sh -c");
+    let running =
+        store.runner().words(&words).arg("trap 'exit 9' USR1; echo ready; sleep 600 & wait").spawn();
+    running.wait_for("ready");
+    running
+}
+
+#[test]
+fn exec_runs_beside_the_command_with_its_rights() {
+    let Some(store) = store("run-exec") else { return };
+    let running = sleeper(&store, "target", "-e FROM=run");
+    let exec = |words: &str| store.runner().words("exec").words(words);
+    assert_eq!(exec("target sh -c").arg("echo $FROM; cat /proc/1/comm >/dev/null").ok().stdout, "run\n");
+    assert_eq!(exec("-e X=1 -w /tmp target sh -c").arg("echo $X; pwd").ok().stdout, "1\n/tmp\n");
+    let caps = exec("target sh -c").arg("grep -E 'CapEff|Seccomp:' /proc/self/status | cut -f2").ok().stdout;
+    assert_eq!(caps, "00000000a80425fb\n2\n");
+    exec("target sh -c").arg("exit 5").fails(5);
+    exec("target no-such-program").fails(127);
+    let output = exec("target bash").fails(127);
+    assert!(output.stderr.contains("may only have sh"), "{output}");
+    if need(Privilege::Root) {
+        assert_eq!(exec("-u 1 target id -u").ok().stdout, "1\n");
+        assert_eq!(
+            exec("-u 1 target grep CapEff /proc/self/status").ok().stdout,
+            "CapEff:\t0000000000000000\n"
+        );
+    }
+    assert_eq!(exec("-i target cat").stdin("through").ok().stdout, "through");
+    exec("nobody true").fails(125);
+    store.runner().words("kill -s USR1 target").ok();
+    assert_eq!(running.wait(std::time::Duration::from_secs(20)).unwrap().code(), 9);
+    exec("target true").fails(125);
+}
+
+#[test]
+fn a_signal_to_the_runner_reaches_the_command() {
+    let Some(store) = store("run-signal") else { return };
+    let running = sleeper(&store, "signalled", "");
+    running.signal(nix::sys::signal::Signal::SIGUSR1);
+    assert_eq!(running.wait(std::time::Duration::from_secs(20)).unwrap().code(), 9);
+}
+
+#[test]
+fn after_a_kill_of_the_runner_the_container_is_gone_and_one_sweep_leaves_nothing() {
+    let Some(store) = store("run-kill") else { return };
+    let running = sleeper(&store, "doomed", "-m 64m");
+    let state = store.runner().words("ps --no-trunc -q").ok().stdout.trim().to_owned();
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+    let _ = running.wait(std::time::Duration::from_secs(20));
+    let alive = || {
+        let found = coracle_tests::Cmd::new("pgrep").args(["-f", "trap 'exit 9' USR1; echo ready"]).run();
+        found.stdout.lines().any(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(&state))
+        })
+    };
+    eventually("the container ends with its runner", || !alive());
+    eventually("the sweep leaves nothing", || {
+        store.runner().words("ps -a").ok();
+        std::fs::read_dir(store.path().join("containers")).unwrap().count() == 0
+    });
+    let groups = coracle_tests::Cmd::new("find").args(["/sys/fs/cgroup", "-name"]).arg(format!("*{state}*"));
+    assert_eq!(groups.run().stdout, "");
+    assert!(!Path::new("/run/coracle/image").join(&state).exists());
+}
+
+#[test]
+fn a_container_can_live_in_the_network_of_another() {
+    let Some(store) = store("run-join") else { return };
+    let running = sleeper(&store, "host-of", "");
+    let own = store.runner().words("exec host-of readlink /proc/self/ns/net").ok().stdout;
+    let joined = store.run("--network container:host-of box readlink /proc/self/ns/net").ok().stdout;
+    assert_eq!(own, joined);
+    store.run("--network container:nobody box true").fails(125);
+    running.signal(nix::sys::signal::Signal::SIGUSR1);
+    let _ = running.wait(std::time::Duration::from_secs(20));
+}
+
+#[test]
+fn a_dry_run_prints_a_config_and_makes_nothing() {
+    let Some(store) = store("run-dry") else { return };
+    let output = store.run("--dry-run -u 0 -e A=1 box true").ok();
+    let config: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(config["process"]["args"][0], "true");
+    assert_eq!(config["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
+    serde_json::from_str::<serde_json::Value>(&store.run("--dry-run=plan box true").ok().stdout).unwrap();
+    assert!(
+        !store.path().join("containers").exists()
+            || std::fs::read_dir(store.path().join("containers")).unwrap().count() == 0
+    );
+}

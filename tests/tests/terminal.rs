@@ -1,0 +1,144 @@
+//! `run -it` in a real terminal, tmux's: keys, window size, and that it is sane afterwards.
+
+use coracle_tests::rootfs::Image;
+use coracle_tests::{Cmd, Privilege, Store, eventually, need};
+
+/// A tmux server of its own with one window in which a shell runs.
+struct Tmux {
+    socket: String,
+}
+
+impl Tmux {
+    fn new(name: &str, shell: &str) -> Self {
+        let tmux = Self { socket: format!("coracle-{name}-{}", std::process::id()) };
+        let start = ["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", shell];
+        tmux.command().args(start).ok();
+        tmux
+    }
+
+    fn command(&self) -> Cmd {
+        Cmd::new("tmux")
+            .args(["-L", &self.socket])
+            .env("PS1", "$ ")
+            .env("LC_ALL", "C.UTF-8")
+            .env_remove("TMUX")
+    }
+
+    /// Type a line.
+    fn line(&self, text: &str) {
+        self.command().args(["send-keys", "-l", text]).ok();
+        self.key("Enter");
+    }
+
+    fn key(&self, name: &str) {
+        self.command().args(["send-keys", name]).ok();
+    }
+
+    fn screen(&self) -> String {
+        self.command().args(["capture-pane", "-p"]).ok().stdout
+    }
+
+    /// Wait until a whole line of the screen is this.
+    #[track_caller]
+    fn shows(&self, line: &str) {
+        eventually(&format!("the line {line:?}"), || self.screen().lines().any(|l| l.trim_end() == line));
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        self.command().arg("kill-server").run();
+    }
+}
+
+fn store(name: &str) -> Option<Store> {
+    if !need(Privilege::Peer("busybox")) || !need(Privilege::Peer("tmux")) {
+        return None;
+    }
+    let store = Store::new(name);
+    Image::busybox()?.compose(&store, "box");
+    Some(store)
+}
+
+/// The command line that runs a shell in a container, as it is typed into the terminal.
+fn shell_in(store: &Store, name: &str) -> String {
+    format!("{} run --rm --name {name} -it box sh", store.runner().shown())
+}
+
+#[test]
+fn a_shell_in_a_container_feels_like_a_shell() {
+    let Some(store) = store("terminal-feel") else { return };
+    for shell in ["bash --norc", "dash"] {
+        let tmux = Tmux::new(&format!("feel-{}", &shell[..4]), shell);
+        tmux.line(&shell_in(&store, "feel"));
+        tmux.line("echo in$((1+1))side");
+        tmux.shows("in2side");
+        tmux.line("stty size");
+        tmux.shows("24 80");
+        tmux.command().args(["resize-window", "-x", "70", "-y", "20"]).ok();
+        eventually("the new window size", || {
+            tmux.line("stty size");
+            tmux.screen().lines().any(|l| l.trim_end() == "20 70")
+        });
+        tmux.line("sleep 600; echo inter$((1+1))rupted $?");
+        eventually("the sleep", || {
+            tmux.key("C-c");
+            tmux.line("echo still$((1+1))here");
+            tmux.screen().lines().any(|l| l.trim_end() == "still2here")
+        });
+        tmux.line("exit 5");
+        tmux.line("echo left with $?");
+        tmux.shows("left with 5");
+        sane(&tmux);
+    }
+}
+
+/// The terminal echoes and reads lines again.
+#[track_caller]
+fn sane(tmux: &Tmux) {
+    eventually("a sane terminal", || {
+        tmux.line("stty -a | grep -q ' echo .*' && stty -a | grep -q ' icanon' && echo sa$((1+1))ne");
+        tmux.screen().lines().any(|l| l.trim_end() == "sa2ne")
+    });
+}
+
+#[test]
+fn the_terminal_is_sane_after_the_runner_is_killed() {
+    let Some(store) = store("terminal-kill") else { return };
+    for shell in ["bash --norc", "dash"] {
+        let tmux = Tmux::new(&format!("kill-{}", &shell[..4]), shell);
+        tmux.line(&shell_in(&store, "killed"));
+        tmux.line("echo in$((1+1))side");
+        tmux.shows("in2side");
+        let runner = Cmd::new("pgrep")
+            .args(["-f", &format!("{} run --rm --name killed", store.path().display())])
+            .run();
+        let runner =
+            if runner.stdout.is_empty() { Cmd::new("pgrep").args(["-x", "runner"]).run() } else { runner };
+        let pid = runner.stdout.lines().find(|pid| {
+            let env = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let holds =
+                |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(&*store.path().to_string_lossy());
+            holds(&env) || holds(&line)
+        });
+        let pid = pid.expect("the runner").to_owned();
+        Cmd::new("kill").args(["-9", &pid]).ok();
+        sane(&tmux);
+        eventually("the container is gone", || store.runner().words("ps -q").ok().stdout.is_empty());
+    }
+}
+
+#[test]
+fn without_a_terminal_t_and_i_are_refused_as_docker_does() {
+    let Some(store) = store("terminal-none") else { return };
+    let output = store.run("-it box sh").fails(125);
+    assert!(output.stderr.contains("the input device is not a TTY"), "{output}");
+}
+
+#[test]
+fn the_command_has_a_terminal_of_its_own() {
+    let Some(store) = store("terminal-own") else { return };
+    let output = store.run("-t box sh -c tty").ok();
+    assert!(output.stdout.starts_with("/dev/"), "{output}");
+}
