@@ -22,6 +22,16 @@ impl Host {
         Ok(Self { uid: geteuid().as_raw(), gid: getegid().as_raw(), capabilities })
     }
 
+    /// Whether containers of images are made in a user namespace: who is root of the host needs none.
+    pub fn needs_user_namespace(&self) -> bool {
+        self.uid != 0 || !self.has(crate::caps::SYS_ADMIN)
+    }
+
+    /// The capabilities that a container can be given. In a user namespace of its own, all.
+    pub fn grantable(&self) -> u64 {
+        if self.needs_user_namespace() { u64::MAX } else { self.capabilities }
+    }
+
     /// Whether all capabilities of `mask` are ours.
     pub fn has(&self, mask: u64) -> bool {
         self.capabilities & mask == mask

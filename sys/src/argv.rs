@@ -101,7 +101,8 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// `--name`, `--name value`, `--name=value`; `--switch=false` is no switch, as in docker.
+    /// `--name`, `--name value`, `--name=value`; `--switch=false` is no switch, as in docker. Another
+    /// word for a switch goes to its `--switch-mode`, where there is one.
     fn long<'w>(
         &self,
         word: &str,
@@ -122,9 +123,10 @@ impl Table<'_> {
         match (takes_value(flag), value) {
             (false, None | Some("true")) => given.add(flag, None),
             (false, Some("false")) => given.remove(flag),
-            (false, Some(other)) => {
-                return Err(Error::usage(format!("--{name} takes true or false, not {other:?}")));
-            }
+            (false, Some(word)) => match self.mode_of(name) {
+                Some(mode) => given.add(mode, Some(word.to_owned())),
+                None => return Err(Error::usage(format!("--{name} takes true or false, not {word:?}"))),
+            },
             (true, Some(value)) => given.add(flag, Some(value.to_owned())),
             (true, None) => given.add(flag, Some(next(flag.long, words)?)),
         }
@@ -160,6 +162,13 @@ impl Table<'_> {
             break;
         }
         Ok(())
+    }
+
+    fn mode_of(&self, switch: &str) -> Option<&FlagInfo<'_>> {
+        let name = |f: &&FlagInfo<'_>| {
+            f.long.strip_prefix("--").and_then(|l| l.strip_suffix("-mode")) == Some(switch)
+        };
+        self.flags.iter().find(name)
     }
 
     fn unknown(&self, flag: &str) -> Error {
@@ -239,6 +248,9 @@ mod tests {
         /// host name
         #[argh(option, short = 'h')]
         hostname: Option<String>,
+        /// the word of --tty=
+        #[argh(option)]
+        tty_mode: Option<String>,
         /// image
         #[argh(positional)]
         image: String,
@@ -260,6 +272,7 @@ mod tests {
             ("-h=a -h b --hostname c IMG", "--hostname c -- IMG", ""),
             ("--rm --rm=false IMG", "-- IMG", ""),
             ("--rm=true IMG", "--rm -- IMG", ""),
+            ("--tty=raw IMG", "--tty-mode raw -- IMG", ""),
             ("--rm IMG -- sh -- x", "--rm -- IMG", "sh -- x"),
             ("--rm -- IMG --rm", "--rm -- IMG", "--rm"),
             ("-e --rm IMG", "--env --rm -- IMG", ""),

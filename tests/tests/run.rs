@@ -68,7 +68,8 @@ fn exit_codes_are_dockers() {
 #[test]
 fn environment_user_directory_and_host_name_are_what_the_flags_say() {
     let Some(store) = store("run-flags") else { return };
-    let file = Scratch::new("run-env").write("env", "# a note\nB=from a file\n\nC\n");
+    let scratch = Scratch::new("run-env");
+    let file = scratch.write("env", "# a note\nB=from a file\n\nC\n");
     let flags = format!("-e A=1 -e A=2 --env-file {}", file.display());
     assert_eq!(script(&store, &flags, "echo $A $B").ok().stdout, "2 from a file\n");
     assert_eq!(

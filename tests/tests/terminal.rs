@@ -62,7 +62,8 @@ fn store(name: &str) -> Option<Store> {
 
 /// The command line that runs a shell in a container, as it is typed into the terminal.
 fn shell_in(store: &Store, name: &str) -> String {
-    format!("{} run --rm --name {name} -it box sh", store.runner().shown())
+    let runner = coracle_tests::binaries::runner();
+    format!("{} --store {} run --rm --name {name} -it box sh", runner.display(), store.path().display())
 }
 
 #[test]
@@ -70,7 +71,7 @@ fn a_shell_in_a_container_feels_like_a_shell() {
     let Some(store) = store("terminal-feel") else { return };
     for shell in ["bash --norc", "dash"] {
         let tmux = Tmux::new(&format!("feel-{}", &shell[..4]), shell);
-        tmux.line(&shell_in(&store, "feel"));
+        tmux.line(&format!("{}; echo left with $?", shell_in(&store, "feel")));
         tmux.line("echo in$((1+1))side");
         tmux.shows("in2side");
         tmux.line("stty size");
@@ -87,7 +88,6 @@ fn a_shell_in_a_container_feels_like_a_shell() {
             tmux.screen().lines().any(|l| l.trim_end() == "still2here")
         });
         tmux.line("exit 5");
-        tmux.line("echo left with $?");
         tmux.shows("left with 5");
         sane(&tmux);
     }
@@ -110,19 +110,10 @@ fn the_terminal_is_sane_after_the_runner_is_killed() {
         tmux.line(&shell_in(&store, "killed"));
         tmux.line("echo in$((1+1))side");
         tmux.shows("in2side");
-        let runner = Cmd::new("pgrep")
-            .args(["-f", &format!("{} run --rm --name killed", store.path().display())])
-            .run();
-        let runner =
-            if runner.stdout.is_empty() { Cmd::new("pgrep").args(["-x", "runner"]).run() } else { runner };
-        let pid = runner.stdout.lines().find(|pid| {
-            let env = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let holds =
-                |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(&*store.path().to_string_lossy());
-            holds(&env) || holds(&line)
-        });
-        let pid = pid.expect("the runner").to_owned();
+        // Its guardian has the same line, and is younger.
+        let line = format!("--store {} run --rm --name killed", store.path().display());
+        let found = Cmd::new("pgrep").args(["-o", "-f", "--", &line]).ok();
+        let pid = found.stdout.trim().to_owned();
         Cmd::new("kill").args(["-9", &pid]).ok();
         sane(&tmux);
         eventually("the container is gone", || store.runner().words("ps -q").ok().stdout.is_empty());

@@ -14,6 +14,7 @@ use crate::cgroups::Cgroup;
 use crate::embedded::init_image;
 use crate::foreground::{self, Screen, Signals};
 use crate::from_image::{self, units, user};
+use crate::host::Host;
 use crate::launch::{Setup, join};
 use crate::process::{self, Init};
 use crate::record::Record;
@@ -137,7 +138,7 @@ fn process(flags: &Flags, command: &[String], record: &Record, state: &state::St
         }
     }
     if flags.privileged {
-        let (all, _) = units::capabilities(&[], &[], true)?;
+        let (all, _) = units::capabilities(&[], &[], true, Host::probe()?.grantable())?;
         process.capabilities = Some(from_image::granted(all.clone(), all, process.user.uid));
     }
     if let Some(dir) = &flags.workdir {

@@ -32,6 +32,8 @@ pub(crate) struct Found {
     pub(crate) maps: Option<(Vec<IdMapping>, Vec<IdMapping>)>,
     /// Whether the kernel can limit swap.
     pub(crate) swap_counted: bool,
+    /// The capabilities that can be given, as a mask.
+    pub(crate) ours: u64,
     /// Rows and columns of the caller's terminal.
     pub(crate) window: (u16, u16),
     /// How many processors the host has.
@@ -163,7 +165,7 @@ fn process(config: &ProcessConfig, flags: &Flags, typed: &[String], found: &Foun
         args: command(config, flags, typed)?,
         env: environment(config, flags, found)?,
         cwd: cwd.to_path_buf(),
-        capabilities: Some(capabilities(flags, who.uid)?),
+        capabilities: Some(capabilities(flags, who.uid, found.ours)?),
         rlimits: flags.ulimit.iter().map(|text| units::ulimit(text)).collect::<Result<_>>()?,
         no_new_privileges,
         oom_score_adj: flags.oom_score_adj,
@@ -172,8 +174,8 @@ fn process(config: &ProcessConfig, flags: &Flags, typed: &[String], found: &Foun
 }
 
 /// An ordinary user holds what was asked for by name: it is made ambient, else the exec loses it.
-fn capabilities(flags: &Flags, uid: u32) -> Result<Capabilities> {
-    let (all, asked) = units::capabilities(&flags.cap_add, &flags.cap_drop, flags.privileged)?;
+fn capabilities(flags: &Flags, uid: u32, ours: u64) -> Result<Capabilities> {
+    let (all, asked) = units::capabilities(&flags.cap_add, &flags.cap_drop, flags.privileged, ours)?;
     Ok(granted(all, asked, uid))
 }
 

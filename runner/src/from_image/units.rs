@@ -137,10 +137,13 @@ const ALL: [&str; 41] = [
 
 /// What a container may do, as docker reckons it: `--cap-add ALL --cap-drop X` is all but X,
 /// `--cap-drop ALL --cap-add X` is X alone. The second list are those asked for by name or by ALL.
+/// What is not asked for by name is given as far as the runner has it, by the mask `ours`: inside
+/// another container, or in some virtual machines, that is not everything.
 pub(crate) fn capabilities(
     add: &[String],
     drop: &[String],
     privileged: bool,
+    ours: u64,
 ) -> Result<(Vec<String>, Vec<String>)> {
     let read = |words: &[String], flag: &str| -> Result<(bool, Vec<String>)> {
         let mut names = Vec::new();
@@ -163,7 +166,9 @@ pub(crate) fn capabilities(
         (false, false) => &DEFAULT,
     };
     let dropped = |name: &&str| !drop.iter().any(|d| d == name);
-    let has = |name: &&str| base.contains(name) && dropped(name) || add.iter().any(|a| a == name);
+    let is_ours = |name: &&str| ALL.iter().position(|n| n == name).is_some_and(|bit| ours >> bit & 1 == 1);
+    let has =
+        |name: &&str| base.contains(name) && dropped(name) && is_ours(name) || add.iter().any(|a| a == name);
     let asked = |name: &&str| has(name) && (add_all || add.iter().any(|a| a == name));
     let list =
         |keep: &dyn Fn(&&str) -> bool| ALL.iter().copied().filter(|n| keep(n)).map(str::to_owned).collect();
@@ -219,13 +224,16 @@ mod tests {
     fn a_capability_that_is_dropped_is_gone_unless_it_is_added_by_name() {
         let of = |add: &[&str], drop: &[&str]| {
             let own = |w: &[&str]| w.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-            capabilities(&own(add), &own(drop), false).map(|(all, asked)| (all.len(), asked.join(",")))
+            capabilities(&own(add), &own(drop), false, u64::MAX)
+                .map(|(all, asked)| (all.len(), asked.join(",")))
         };
         assert_eq!(of(&[], &[]).unwrap(), (14, String::new()));
         assert_eq!(of(&["net_admin"], &["ALL"]).unwrap(), (1, "CAP_NET_ADMIN".into()));
         assert_eq!(of(&["all"], &["CAP_NET_RAW"]).unwrap().0, 40);
         assert_eq!(of(&[], &["chown,KILL"]).unwrap().0, 12);
         assert!(of(&["NET_ADMINN"], &[]).is_err());
+        let (all, _) = capabilities(&["SYS_ADMIN".to_owned()], &[], true, 1).unwrap();
+        assert_eq!(all, ["CAP_CHOWN", "CAP_SYS_ADMIN"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::*;
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 
 fn plain() -> Vec<String> {
-    crate::from_image::units::capabilities(&[], &[], false).unwrap().0
+    crate::from_image::units::capabilities(&[], &[], false, u64::MAX).unwrap().0
 }
 
 fn on(program: &Program, machine: Machine, name: &str, args: [u64; 6]) -> u32 {
