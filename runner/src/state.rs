@@ -239,8 +239,8 @@ impl States {
     }
 
     /// Forget containers whose process and runner are both gone, each after `clean` has removed
-    /// what else they left. Those without a runner are an OCI client's, and stay until it deletes them.
-    pub fn sweep(&self, mut clean: impl FnMut(&State) -> Result<()>) -> Result<Vec<String>> {
+    /// what else they left and said yes. Those without a runner are an OCI client's, and stay until it deletes them.
+    pub fn sweep(&self, mut clean: impl FnMut(&State) -> Result<bool>) -> Result<Vec<String>> {
         let mut swept = Vec::new();
         for id in self.ids()? {
             let state = match self.read(&id) {
@@ -252,8 +252,7 @@ impl States {
                 Err(_) => continue,
             };
             let Some(runner) = state.runner else { continue };
-            if !runner.is_alive() && !state.init.is_alive() {
-                clean(&state)?;
+            if !runner.is_alive() && !state.init.is_alive() && clean(&state)? {
                 self.remove(&state.id)?;
                 swept.push(state.id);
             }
@@ -317,7 +316,7 @@ mod tests {
         let mut cleaned = Vec::new();
         all.sweep(|s| {
             cleaned.push(s.id.clone());
-            Ok(())
+            Ok(true)
         })
         .unwrap();
         assert_eq!(cleaned, ["dead"]);

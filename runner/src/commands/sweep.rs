@@ -20,15 +20,18 @@ pub(crate) fn sweep(store: &Store) -> Result<()> {
         let cgroup = Cgroup::from_value(&state.cgroups)?;
         cgroup.kill_all()?;
         cgroup.remove()?;
-        // Its files may lie in another store, which another call sweeps.
-        if state.bundle != store.main().container(&state.id) || !state.bundle.exists() {
-            return Ok(());
+        if !state.bundle.exists() {
+            return Ok(true);
+        }
+        // Its files lie in another store: a call that has that one finds them by this state.
+        if state.bundle != store.main().container(&state.id) {
+            return Ok(false);
         }
         match Record::read(&state.bundle) {
             Ok(record) if !record.rm => {
                 // It was killed together with its runner.
                 let exit = Some(Exit { code: 137, at: record::now() });
-                Record { exit, ..record }.write(&state.bundle)
+                Record { exit, ..record }.write(&state.bundle)?;
             }
             other => {
                 if let Ok(record) = other
@@ -36,9 +39,10 @@ pub(crate) fn sweep(store: &Store) -> Result<()> {
                 {
                     store.release_name(&record.name)?;
                 }
-                remove_files(store, &state.id)
+                remove_files(store, &state.id)?;
             }
         }
+        Ok(true)
     })?;
     // A runner that was killed before it could write down its groups: they are known by their names.
     let known = states.ids()?;
