@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 static void die(const char *what) { perror(what); _exit(99); }
@@ -92,6 +93,37 @@ static void traced_orphan(int sig)
     close(alive[1]);
     char byte;
     if (read(alive[0], &byte, 1) == 0) say("gone\n", 0, 0, 0);
+    _exit(0);
+}
+
+static long now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000L + time.tv_nsec;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    long x = *(const long *)a, y = *(const long *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Send init a signal, wait until it comes back, `count` times: the median in nanoseconds. */
+static void echo(long count)
+{
+    uint64_t usr1 = 1ull << (SIGUSR1 - 1);
+    long *times = calloc(count, sizeof *times);
+    block(usr1);
+    for (long i = 0; i < count; i++) {
+        siginfo_t info;
+        long began = now();
+        if (kill(getppid(), SIGUSR1)) die("kill");
+        while (syscall(SYS_rt_sigtimedwait, &usr1, &info, NULL, 8) != SIGUSR1) {}
+        times[i] = now() - began;
+    }
+    qsort(times, count, sizeof *times, by_size);
+    say("echo %ld\n", times[count / 2], 0, 0);
     _exit(0);
 }
 
@@ -195,6 +227,11 @@ int main(int argc, char **argv)
             _exit(0);
         } else if (IS("orphans")) { orphans(NUMBER, 0); say("made\n", 0, 0, 0); }
         else if (IS("living")) { orphans(NUMBER, 1); say("living\n", 0, 0, 0); }
+        else if (IS("one-by-one")) { /* orphans that die a millisecond apart */
+            for (long left = NUMBER; left > 0; left--) { orphans(1, 0); usleep(1000); }
+            say("died\n", 0, 0, 0);
+        } else if (IS("pause")) { char byte; say("paused\n", 0, 0, 0); if (read(0, &byte, 1) < 0) die("read"); }
+        else if (IS("echo")) echo(NUMBER);
         else if (IS("sleep")) { for (;;) pause(); }
         else if (IS("foreground")) say(tcgetpgrp(0) == getpgrp() ? "foreground\n" : "background\n", 0, 0, 0);
         else if (IS("leave")) _exit(NUMBER);
