@@ -4,22 +4,25 @@
 //! takes over a millisecond. So the pid that comes with SIGCHLD is waited for by itself. SIGCHLD
 //! is not queued, though: of several deaths at once only one may be told. A sweep with
 //! `waitpid(-1)` finds the others, right away where that is cheap, and where it is not at most
-//! every so often that it takes a thirtieth of the time.
+//! every so often that it takes a thirtieth of the time, or a thousandth while it finds nothing.
 
 use crate::sys::{self, Errno, Pid, Waited};
 
-/// A sweep that took at most so many microseconds may follow every signal.
+/// While a walk past the living takes at most so many microseconds, a sweep follows every signal.
 const CHEAP: u64 = 50;
 /// The part of the time that dear sweeps may take is one in so many.
 const SHARE: u64 = 30;
+/// And one in so many while they find nothing: then each death was told.
+const SHARE_IN_VAIN: u64 = 1000;
 /// How far from a dead process its neighbours in number are tried after a dear walk.
 const NEIGHBOURS: Pid = 64;
 
 /// When to sweep next. Times are in microseconds of the monotonic clock.
 pub(crate) struct Reaper {
-    /// What the last sweep's walk past the living took.
+    /// What a walk past the living took in the last sweep.
     cost: u64,
-    /// When a sweep is allowed again.
+    share: u64,
+    /// When a sweep is allowed again; 0 is any time.
     earliest: u64,
     /// A death may have gone untold.
     doubt: bool,
@@ -30,23 +33,22 @@ pub(crate) struct Reaper {
 impl Reaper {
     /// One that sweeps at once: children may have died before anyone looked.
     pub(crate) fn new() -> Self {
-        Self { cost: 0, earliest: 0, doubt: true, childless: false }
+        Self { cost: 0, share: SHARE, earliest: 0, doubt: true, childless: false }
     }
 
-    /// SIGCHLD told of `pid`.
-    pub(crate) fn told(&mut self, pid: Pid, each: &mut impl FnMut(Waited)) {
+    /// SIGCHLD told of `pid`. While sweeps are held back it is waited for at once, and so is `main`,
+    /// whose death must not stay unseen.
+    pub(crate) fn told(&mut self, pid: Pid, main: Pid, each: &mut impl FnMut(Waited)) {
         self.doubt = true;
-        let _ = one(pid, each);
+        if self.earliest > 0 {
+            let _ = one(pid, each);
+            let _ = one(main, each);
+        }
     }
 
     /// When to call `sweep` even if no signal comes.
     pub(crate) fn due(&self) -> Option<u64> {
         self.doubt.then_some(self.earliest)
-    }
-
-    /// Whether sweeps are held back, so that a death may stay unseen for some milliseconds.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.doubt && self.cost > CHEAP
     }
 
     /// Whether no child was left when that was last looked at.
@@ -55,17 +57,16 @@ impl Reaper {
     }
 
     /// Look for deaths that went untold, if it is time for that.
-    pub(crate) fn sweep(&mut self, now: u64, each: &mut impl FnMut(Waited)) {
-        if !self.doubt || now < self.earliest {
+    pub(crate) fn sweep(&mut self, each: &mut impl FnMut(Waited)) {
+        if !self.doubt || self.earliest > 0 && sys::now() < self.earliest {
             return;
         }
         self.doubt = false;
         self.childless = false;
+        let (began, mut walks) = (sys::worked(), 0);
         loop {
-            let began = sys::worked();
-            let result = one(-1, each);
-            self.cost = sys::worked() - began;
-            match result {
+            walks += 1;
+            match one(-1, each) {
                 Ok(Some(pid)) if self.cost > CHEAP => neighbours(pid, each),
                 Ok(Some(_)) => {}
                 Ok(None) => break,
@@ -75,8 +76,10 @@ impl Reaper {
                 }
             }
         }
+        self.cost = (sys::worked() - began) / walks;
+        self.share = if walks > 1 { SHARE } else { (self.share * 2).min(SHARE_IN_VAIN) };
         // It is the next death that makes a sweep due, so an idle init never wakes up.
-        self.earliest = if self.cost > CHEAP { sys::now() + SHARE * self.cost } else { 0 };
+        self.earliest = if self.cost > CHEAP { sys::now() + self.share * self.cost } else { 0 };
     }
 }
 

@@ -162,6 +162,9 @@ impl Supervisor<'_> {
             Line::new().text(b"started the command as process ").number(self.main.into()).say();
         }
         let mut reaper = Reaper::new();
+        // Children may have died before init was init: nothing will tell of those. The command's
+        // own end always will, so that this needs no look at the outcome.
+        reaper.sweep(&mut |waited| self.buried(&waited));
         loop {
             let timeout = self.due(&reaper).map(|due| {
                 let micros = due.saturating_sub(sys::now());
@@ -169,18 +172,14 @@ impl Supervisor<'_> {
             });
             for signal in signals.read(timeout) {
                 if signal.number == CHLD {
-                    reaper.told(signal.pid, &mut |waited| self.buried(&waited));
+                    reaper.told(signal.pid, self.main, &mut |waited| self.buried(&waited));
                     self.follow_stop();
                 } else {
                     self.arrived(signal);
                 }
             }
-            if reaper.is_behind() && self.code.is_none() {
-                reaper.told(self.main, &mut |waited| self.buried(&waited));
-            }
-            let now = sys::now();
-            reaper.sweep(now, &mut |waited| self.buried(&waited));
-            if let Some(code) = self.step(now, reaper.is_childless()) {
+            reaper.sweep(&mut |waited| self.buried(&waited));
+            if let Some(code) = self.step(reaper.is_childless()) {
                 if let Some(lent) = &self.lent {
                     lent.take_back();
                 }
@@ -308,16 +307,16 @@ impl Supervisor<'_> {
     }
 
     /// Go on to the next phase if it is time. Returns the exit code at the end.
-    fn step(&mut self, now: u64, childless: bool) -> Option<u8> {
+    fn step(&mut self, childless: bool) -> Option<u8> {
         if let Drain::Until(end, signal) = self.drain
-            && now >= end
+            && sys::now() >= end
         {
             self.drain = Drain::Over;
             self.forward(signal);
         }
         let code = self.code?;
         let nobody = childless && !self.rest.has_strangers();
-        let is_over = self.end.is_some_and(|end| now >= end);
+        let is_over = self.end.is_some_and(|end| sys::now() >= end);
         match self.phase {
             _ if nobody => return Some(code),
             Phase::Running if self.options.wait_all => {
@@ -338,7 +337,7 @@ impl Supervisor<'_> {
                     return Some(code);
                 }
                 self.phase = Phase::Killed;
-                self.end = Some(now + KILLED_WITHIN);
+                self.end = Some(sys::now() + KILLED_WITHIN);
             }
             Phase::Ending => {}
             Phase::Killed if is_over => return Some(code),
