@@ -4,14 +4,14 @@
 //! takes over a millisecond. So the pid that comes with SIGCHLD is waited for by itself. SIGCHLD
 //! is not queued, though: of several deaths at once only one may be told. A sweep with
 //! `waitpid(-1)` finds the others, right away where that is cheap, and where it is not at most
-//! every so often that it takes a thirtieth of the time, or a thousandth while it finds nothing.
+//! every so often that it takes a hundredth of the time, or a thousandth while it finds nothing.
 
 use crate::sys::{self, Errno, Pid, Waited};
 
 /// While a walk past the living takes at most so many microseconds, a sweep follows every signal.
 const CHEAP: u64 = 50;
 /// The part of the time that dear sweeps may take is one in so many.
-const SHARE: u64 = 30;
+const SHARE: u64 = 100;
 /// And one in so many while they find nothing: then each death was told.
 const SHARE_IN_VAIN: u64 = 1000;
 /// How far from a dead process its neighbours in number are tried after a dear walk.
@@ -77,7 +77,9 @@ impl Reaper {
             }
         }
         self.cost = (sys::worked() - began) / walks;
-        self.share = if walks > 1 { SHARE } else { (self.share * 2).min(SHARE_IN_VAIN) };
+        // One that died in the meantime will still be told.
+        let told = u64::from(sys::is_pending(libc::SIGCHLD as u8));
+        self.share = if walks > 1 + told { SHARE } else { (self.share * 2).min(SHARE_IN_VAIN) };
         // It is the next death that makes a sweep due, so an idle init never wakes up.
         self.earliest = if self.cost > CHEAP { sys::now() + self.share * self.cost } else { 0 };
     }
