@@ -3,7 +3,7 @@
 //! reaping are those that the process itself spends. Root or user namespaces; what is missing is said.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use coracle_tests::bench::{Contender, kilobytes, race};
@@ -70,11 +70,11 @@ impl Table {
 }
 
 /// What each adds to the start and end of a command, in microseconds.
-fn start(actor: &PathBuf, field: &[(&'static str, PathBuf)], rounds: u32) -> Vec<f64> {
+fn start(actor: &Path, field: &[(&'static str, PathBuf)], rounds: u32) -> Vec<f64> {
     let words = |init: Option<&PathBuf>| {
-        let mut words = vec![actor.clone(), "pid1".into()];
+        let mut words = vec![actor.to_path_buf(), "pid1".into()];
         words.extend(init.into_iter().flat_map(|init| [init.clone(), "--".into()]));
-        words.extend([actor.clone(), "leave".into(), "0".into()]);
+        words.extend([actor.to_path_buf(), "leave".into(), "0".into()]);
         words
     };
     let bare = Contender::new("bare", words(None));
@@ -94,7 +94,7 @@ struct Init {
 }
 
 impl Init {
-    fn new(actor: &PathBuf, path: &PathBuf, words: &[&str]) -> Self {
+    fn new(actor: &Path, path: &Path, words: &[&str]) -> Self {
         let mut command = Command::new(actor);
         command.arg("pid1").arg(path).arg("--").arg(actor).args(words);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start it");
@@ -161,13 +161,13 @@ fn idle(init: &Init) -> [f64; 3] {
 }
 
 /// A signal to PID 1 and back, in microseconds.
-fn echo(actor: &PathBuf, path: &PathBuf) -> f64 {
+fn echo(actor: &Path, path: &Path) -> f64 {
     let mut init = Init::new(actor, path, &["echo", "5000"]);
     init.line("echo ").parse::<f64>().expect("a number") / 1000.0
 }
 
 /// The work for one of many orphans that die at once, in microseconds.
-fn storm(actor: &PathBuf, path: &PathBuf) -> f64 {
+fn storm(actor: &Path, path: &Path) -> f64 {
     let count = ORPHANS.to_string();
     let mut init = Init::new(actor, path, &["pause", "orphans", &count, "sleep"]);
     init.line("paused");
@@ -179,7 +179,7 @@ fn storm(actor: &PathBuf, path: &PathBuf) -> f64 {
 }
 
 /// The work for one death among many living children, in microseconds.
-fn among_the_living(actor: &PathBuf, path: &PathBuf) -> f64 {
+fn among_the_living(actor: &Path, path: &Path) -> f64 {
     let (living, deaths) = (LIVING.to_string(), DEATHS.to_string());
     let mut init = Init::new(actor, path, &["living", &living, "pause", "one-by-one", &deaths, "sleep"]);
     init.line("paused");
