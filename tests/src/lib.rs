@@ -9,6 +9,7 @@
 //!     canary     a tree on the host that must be byte-identical afterwards
 //!     racer      exchange two names as fast as the kernel can
 //!     rootfs     root filesystems to be hostile with: a static busybox, a recipe around it
+//!     dockerd    a docker daemon of a test's own
 //!     bundle     an OCI bundle whose config.json is bent at will
 //!     leftovers  mounts, cgroups, processes and files before and after
 //!     bench      a program started again and again beside its peers
@@ -19,6 +20,7 @@ pub mod binaries;
 pub mod bundle;
 pub mod canary;
 pub mod command;
+pub mod dockerd;
 pub mod leftovers;
 pub mod privilege;
 pub mod racer;

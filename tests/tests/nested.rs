@@ -2,13 +2,13 @@
 //! daemon is this test's own, on a socket and a data folder of its own, and ends with it. What the kernel
 //! permits there works; for what it does not there is one plain sentence.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 
 use coracle_tests::binaries::runner;
 use coracle_tests::bundle::base;
+use coracle_tests::dockerd::Dockerd;
 use coracle_tests::rootfs::busybox;
-use coracle_tests::{Cmd, Output, Privilege, Scratch, eventually, need};
+use coracle_tests::{Cmd, Output, Privilege, Scratch, need};
 
 /// The archive of an outer image: a busybox, our runner, and a bundle to run inside.
 fn outer_image(scratch: &Scratch) -> PathBuf {
@@ -43,56 +43,9 @@ fn ran_or_said_why(out: &Output) {
     eprintln!("inside: {}", said[0]);
 }
 
-struct Daemon {
-    child: Child,
-    socket: String,
-    scratch: Scratch,
-}
-
-impl Daemon {
-    /// A dockerd without networks, so that nothing of the machine's firewall is touched.
-    fn start() -> Self {
-        let scratch = Scratch::new("docker");
-        let socket = format!("unix://{}", scratch.join("sock").display());
-        let log = std::fs::File::create(scratch.join("log")).expect("make the log");
-        let child = Command::new(coracle_tests::peer("dockerd").expect("need(Peer) comes first"))
-            .arg("--data-root")
-            .arg(scratch.join("data"))
-            .arg("--exec-root")
-            .arg(scratch.join("exec"))
-            .arg("--pidfile")
-            .arg(scratch.join("pid"))
-            .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "-H", &socket])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("share the log"))
-            .stderr(log)
-            .spawn()
-            .expect("start dockerd");
-        let daemon = Self { child, socket, scratch };
-        eventually("dockerd answers", || daemon.docker("version").run().code() == 0);
-        daemon
-    }
-
-    fn docker(&self, words: &str) -> Cmd {
-        Cmd::new("docker").args(["-H", &self.socket]).words(words)
-    }
-
-    fn import(&self, archive: &Path) {
-        self.docker("import").arg(archive).arg("outer:1").ok();
-    }
-
-    fn nest(&self, flags: &str) -> Output {
-        self.docker("run --rm --network none").words(flags).words(NEST).run()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.child.wait();
-        let _ = &self.scratch;
-    }
+/// Run the bundle inside the outer image.
+fn nest(daemon: &Dockerd, flags: &str) -> Output {
+    daemon.docker("run --rm --network none").words(flags).words(NEST).run()
 }
 
 /// `--privileged`, or the next best where this machine lacks a capability that docker would give.
@@ -114,12 +67,12 @@ fn inside_docker_a_container_runs_or_the_reason_is_said() {
     if !need(Privilege::Root) || !need(Privilege::Peer("busybox")) || !need(Privilege::Peer("dockerd")) {
         return;
     }
-    let daemon = Daemon::start();
-    daemon.import(&outer_image(&daemon.scratch));
-    ran(&daemon.nest(privileged()));
-    ran_or_said_why(&daemon.nest(""));
-    ran_or_said_why(&daemon.nest("--user 1000"));
-    ran_or_said_why(&daemon.nest("--cap-drop ALL"));
+    let daemon = Dockerd::start(&[]);
+    daemon.docker("import").arg(outer_image(&daemon.scratch)).arg("outer:1").ok();
+    ran(&nest(&daemon, privileged()));
+    ran_or_said_why(&nest(&daemon, ""));
+    ran_or_said_why(&nest(&daemon, "--user 1000"));
+    ran_or_said_why(&nest(&daemon, "--cap-drop ALL"));
 }
 
 #[test]
