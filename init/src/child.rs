@@ -120,8 +120,10 @@ fn search(argv: Argv, env: Env) -> Errno {
         let Some(candidate) = join(folder, name, &mut buffer) else { continue };
         match sys::execve(candidate, argv, env) {
             Errno(libc::ENOENT | libc::ENOTDIR) => {}
-            // Another folder may have one that may be executed.
-            Errno(libc::EACCES) => found = Errno(libc::EACCES),
+            // Another folder may have one that may be executed. In a folder that cannot be entered
+            // there is none: a user whose PATH has root's folders is told "not found".
+            Errno(libc::EACCES) if sys::exists(candidate) => found = Errno(libc::EACCES),
+            Errno(libc::EACCES) => {}
             other => return other,
         }
     }

@@ -515,6 +515,11 @@ pub(crate) fn duplicate(fd: c_int, least: c_int) -> Result<c_int, Errno> {
     call!(SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, least).map(|fd| fd as c_int)
 }
 
+/// Whether a file is there that this process can find: execve's EACCES does not tell.
+pub(crate) fn exists(path: &CStr) -> bool {
+    call!(SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::F_OK).is_ok()
+}
+
 /// Make `/` the working directory, so that no file system is kept busy.
 pub(crate) fn leave_directory() {
     let _ = call!(SYS_chdir, c"/".as_ptr());

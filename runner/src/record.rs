@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::seccomp::Choice;
 use crate::spec::Spec;
+use crate::state;
 
 /// The format written by this version. A newer one is refused.
 const VERSION: u32 = 1;
@@ -79,11 +80,10 @@ impl Record {
         let text = file::read(&path)?;
         let wrong =
             |e: serde_json::Error| Error::invalid(e.to_string()).wrap(format!("read {}", path.display()));
-        let any: serde_json::Value = serde_json::from_slice(&text).map_err(wrong)?;
-        if any.get("version").and_then(serde_json::Value::as_u64).is_some_and(|v| v > VERSION.into()) {
+        if state::is_newer(&text, VERSION) {
             return Err(Error::unsupported(format!("read {}: a newer version wrote it", path.display())));
         }
-        serde_json::from_value(any).map_err(wrong)
+        serde_json::from_slice(&text).map_err(wrong)
     }
 }
 

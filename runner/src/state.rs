@@ -90,6 +90,15 @@ fn start_time(stat: &str) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.trim().parse().ok()
 }
 
+/// Whether a newer program than this one wrote this JSON, by its member `version`.
+pub(crate) fn is_newer(json: &[u8], known: u32) -> bool {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    serde_json::from_slice::<Version>(json).is_ok_and(|v| v.version > known)
+}
+
 /// An id is a file name and part of a cgroup's: letters, digits, `_`, `.`, `-`, `+`, not a dot first.
 pub fn check_id(id: &str) -> Result<()> {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '+');
@@ -186,13 +195,10 @@ impl States {
             }
             other => other.context(|| format!("open({path:?})"))?,
         };
-        let version = serde_json::from_str::<serde_json::Value>(&text)
-            .ok()
-            .and_then(|v| v.get("version").and_then(serde_json::Value::as_u64));
-        if version.is_some_and(|v| v > VERSION.into()) {
+        if is_newer(text.as_bytes(), VERSION) {
             return Err(Error::unsupported(format!("read {}: a newer version wrote it", path.display())));
         }
-        serde_json::from_str(&text)
+        serde_json::from_slice(text.as_bytes())
             .map_err(|e| Error::invalid(e.to_string()).wrap(format!("read {}", path.display())))
     }
 

@@ -311,6 +311,11 @@ fn found(
     let mut joined = BTreeMap::new();
     for (kind, _, word) in from_image::shared_words(flags)? {
         if let Some(named) = word.strip_prefix("container:") {
+            if host.needs_user_namespace() {
+                return Err(Error::unsupported(format!(
+                    "{word}: an ordinary user's containers each have a user namespace, and do not share others yet"
+                )));
+            }
             joined.insert(kind.to_owned(), namespace_of(store, named, kind)?);
         }
     }

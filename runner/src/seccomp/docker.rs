@@ -10,12 +10,21 @@ use crate::spec::{LinuxSeccomp, LinuxSyscall};
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Profile {
-    #[serde(flatten)]
-    plain: LinuxSeccomp,
+    default_action: String,
+    #[serde(default)]
+    default_errno_ret: Option<u32>,
+    #[serde(default)]
+    architectures: Option<Vec<String>>,
+    #[serde(default)]
+    flags: Option<Vec<String>>,
+    #[serde(default)]
+    listener_path: Option<String>,
+    #[serde(default)]
+    listener_metadata: Option<String>,
     #[serde(default)]
     arch_map: Option<Vec<ArchMap>>,
-    #[serde(rename = "syscalls", default)]
-    rules: Option<Vec<Conditional>>,
+    #[serde(default)]
+    syscalls: Option<Vec<Conditional>>,
 }
 
 #[derive(Deserialize)]
@@ -57,9 +66,17 @@ struct Filter {
 
 /// Read a profile, for a container with these capabilities on this kernel (`6.1.0-13`).
 pub fn load(json: &str, capabilities: &[String], kernel: &str) -> Result<LinuxSeccomp> {
-    // serde flattens through maps: `syscalls` belongs to the conditional form alone.
-    let profile: Profile = serde_json::from_str(json).map_err(|e| Error::invalid(e.to_string()))?;
-    let mut plain = profile.plain;
+    let profile: Profile =
+        serde_json::from_slice(json.as_bytes()).map_err(|e| Error::invalid(e.to_string()))?;
+    let mut plain = LinuxSeccomp {
+        default_action: profile.default_action,
+        default_errno_ret: profile.default_errno_ret,
+        architectures: profile.architectures.unwrap_or_default(),
+        flags: profile.flags.unwrap_or_default(),
+        listener_path: profile.listener_path,
+        listener_metadata: profile.listener_metadata,
+        syscalls: Vec::new(),
+    };
     let own = own_machine()?;
     let arch = match own {
         super::Machine::X86_64 => "amd64",
@@ -72,8 +89,7 @@ pub fn load(json: &str, capabilities: &[String], kernel: &str) -> Result<LinuxSe
             plain.architectures.extend(map.sub_architectures.into_iter().flatten());
         }
     }
-    plain.syscalls.clear();
-    for rule in profile.rules.into_iter().flatten() {
+    for rule in profile.syscalls.into_iter().flatten() {
         let names = match (rule.name, rule.names) {
             (Some(_), Some(names)) if !names.is_empty() => {
                 return Err(Error::invalid("a rule has both name and names"));

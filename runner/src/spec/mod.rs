@@ -112,7 +112,7 @@ pub struct Hook {
 impl Spec {
     /// Read a config.json's text. An error names the field that is wrong.
     pub fn parse(json: &str) -> Result<Self> {
-        let spec: Self = serde_json::from_str(json).map_err(|e| locate::explain(json, &e))?;
+        let spec: Self = serde_json::from_slice(json.as_bytes()).map_err(|e| locate::explain(json, &e))?;
         spec.check_version()?;
         Ok(spec)
     }

@@ -66,8 +66,12 @@ fn emulated(what: &str) -> bool {
 fn actor() -> &'static str {
     static PATH: OnceLock<String> = OnceLock::new();
     PATH.get_or_init(|| {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        std::fs::create_dir_all(dir).expect("make the folder");
+        // Of the run's own when it is an ordinary user's: the build's folders are another's then.
+        let dir = match std::env::var_os("CORACLE_WORKSPACE") {
+            Some(_) => std::env::temp_dir(),
+            None => Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf(),
+        };
+        std::fs::create_dir_all(&dir).expect("make the folder");
         let (made, kept) = (dir.join(format!("actor-{}", std::process::id())), dir.join("actor"));
         coracle_tests::rootfs::compile(include_str!("actor.c"), &made).expect("a C compiler");
         std::fs::rename(&made, &kept).expect("keep the program");
