@@ -6,18 +6,21 @@ use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=discard.ld");
     let variable = |name: &str| env::var(name).unwrap_or_default();
     // The C library of glibc is linked as gcc wants it.
     if variable("CARGO_CFG_TARGET_ENV") != "musl" || variable("PROFILE") != "release" {
         return;
     }
-    let is_lld = variable("RUSTC_LINKER").ends_with("rust-lld");
-    for argument in ["-znorelro", "--no-rosegment", "--no-eh-frame-hdr"] {
-        // A compiler as the linker may have GNU ld behind it, which does not know the second.
-        match (is_lld, argument) {
-            (true, _) => println!("cargo::rustc-link-arg-bins={argument}"),
-            (false, "--no-rosegment") => {}
-            (false, _) => println!("cargo::rustc-link-arg-bins=-Wl,{argument}"),
+    if variable("RUSTC_LINKER").ends_with("rust-lld") {
+        for argument in ["-znorelro", "--no-rosegment", "--no-eh-frame-hdr"] {
+            println!("cargo::rustc-link-arg-bins={argument}");
+        }
+        println!("cargo::rustc-link-arg-bins=-T{}/discard.ld", variable("CARGO_MANIFEST_DIR"));
+    } else {
+        // A compiler as the linker may have GNU ld behind it, which knows only these.
+        for argument in ["-Wl,-z,norelro", "-Wl,--no-eh-frame-hdr"] {
+            println!("cargo::rustc-link-arg-bins={argument}");
         }
     }
 }
