@@ -62,6 +62,16 @@ fn emulated(what: &str) -> bool {
     is
 }
 
+/// Whether init is linked to glibc, which alone is larger than all of it; says so if so.
+fn has_glibc() -> bool {
+    let program = std::fs::read(&command_line()[0]).expect("read init");
+    let has = program.windows(13).any(|bytes| bytes == b"GLIBC_TUNABLE");
+    if has {
+        println!("skipped: glibc alone is larger");
+    }
+    has
+}
+
 /// The program of actor.c, compiled once.
 fn actor() -> &'static str {
     static PATH: OnceLock<String> = OnceLock::new();
