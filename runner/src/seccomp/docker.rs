@@ -82,6 +82,7 @@ pub fn load(json: &str, capabilities: &[String], kernel: &str) -> Result<LinuxSe
         super::Machine::X86_64 => "amd64",
         super::Machine::I386 => "x86",
         super::Machine::Aarch64 => "arm64",
+        super::Machine::Arm => "arm",
     };
     for map in profile.arch_map.into_iter().flatten() {
         if super::Machine::parse(&map.architecture) == Some(own) {

@@ -89,7 +89,8 @@ fn expand(capabilities: &[String]) -> Result<LinuxSeccomp> {
     let architectures = match own {
         Machine::X86_64 => &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"][..],
         Machine::I386 => &["SCMP_ARCH_X86"],
-        Machine::Aarch64 => &["SCMP_ARCH_AARCH64"],
+        Machine::Aarch64 => &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+        Machine::Arm => &["SCMP_ARCH_ARM"],
     };
     Ok(LinuxSeccomp {
         default_action: "SCMP_ACT_ERRNO".to_owned(),
@@ -193,12 +194,36 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program> {
         }
     }
     let archs = machines.iter().map(|machine| {
-        let rules = rules(profile, *machine, default)?;
-        let abi_bit = (x32 && *machine == Machine::X86_64).then_some(0x4000_0000);
+        let x32 = x32 && *machine == Machine::X86_64;
+        let numbers = machine.calls();
+        let (mut rules, mut abi, mut newest) = (Vec::new(), Vec::new(), None);
+        for syscall in &profile.syscalls {
+            let result = action(&syscall.action, syscall.errno_ret)?;
+            let checks = alternatives(&syscall.args)?;
+            for name in syscall.names.iter().map(String::as_str) {
+                // A call that this architecture does not have, or that is newer than our table.
+                let number = numbers.get(name).copied();
+                newest = newest.max(number.filter(|n| *n < names::PRIVATE));
+                let rule =
+                    |(number, checks): (u32, &Vec<Check>)| Rule { number, checks: checks.clone(), result };
+                let each = |number| checks.iter().map(move |checks| (number, checks));
+                // What is done anyway needs no rule; libseccomp has it so, and it is not one among others.
+                if result != default {
+                    rules.extend(number.into_iter().flat_map(each).map(rule));
+                    abi.extend(names::x32_number(name).into_iter().flat_map(each).map(rule));
+                }
+            }
+        }
         // A call newer than the profile is one that it could not know: programs fall back on ENOSYS.
-        let above =
-            if default & 0xffff_0000 == RET_ERRNO { RET_ERRNO | libc::ENOSYS as u32 } else { default };
-        Ok(Arch { audit: machine.audit(), abi_bit, rules, above })
+        // A tracer sees it all the same, and what is let through is.
+        let permissive = matches!(default, libc::SECCOMP_RET_ALLOW | libc::SECCOMP_RET_LOG)
+            || default & libc::SECCOMP_RET_ACTION_FULL == libc::SECCOMP_RET_TRACE;
+        let above = match newest {
+            Some(_) if !permissive => RET_ERRNO | libc::ENOSYS as u32,
+            _ => default,
+        };
+        let newest = newest.unwrap_or(0);
+        Ok(Arch { audit: machine.audit(), abi: x32.then_some(abi), rules, newest, above })
     });
     let code = assemble(&archs.collect::<Result<Vec<_>>>()?, default, libc::SECCOMP_RET_KILL_PROCESS);
     Ok(Program { code: code.map_err(Error::invalid)?, flags: flags(&profile.flags)? })
@@ -206,24 +231,12 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program> {
 
 const RET_ERRNO: u32 = libc::SECCOMP_RET_ERRNO;
 
-fn rules(profile: &LinuxSeccomp, machine: Machine, default: u32) -> Result<Vec<Rule>> {
-    let mut rules = Vec::new();
-    for syscall in &profile.syscalls {
-        let result = action(&syscall.action, syscall.errno_ret)?;
-        let checks = syscall.args.iter().map(check).collect::<Result<Vec<_>>>()?;
-        // As runc reads it: two conditions on one argument are two rules, not one that can never hold.
-        let twice = checks.iter().enumerate().any(|(i, c)| checks[..i].iter().any(|d| d.arg == c.arg));
-        for name in &syscall.names {
-            // A call that this kernel's architecture does not have, or that is newer than our table.
-            let Some(number) = machine.number(name).filter(|_| result != default) else { continue };
-            if twice {
-                rules.extend(checks.iter().map(|c| Rule { number, checks: vec![*c], result }));
-            } else {
-                rules.push(Rule { number, checks: checks.clone(), result });
-            }
-        }
-    }
-    Ok(rules)
+/// The checks of a rule. As runc reads it, two conditions on one argument are two rules, not one that
+/// can never hold.
+fn alternatives(args: &[LinuxSeccompArg]) -> Result<Vec<Vec<Check>>> {
+    let checks = args.iter().map(check).collect::<Result<Vec<_>>>()?;
+    let twice = checks.iter().enumerate().any(|(i, c)| checks[..i].iter().any(|d| d.arg == c.arg));
+    Ok(if twice { checks.into_iter().map(|c| vec![c]).collect() } else { vec![checks] })
 }
 
 fn check(arg: &LinuxSeccompArg) -> Result<Check> {

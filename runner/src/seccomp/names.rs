@@ -1,5 +1,7 @@
 //! System calls by name, and architectures. The build script uses this file as well.
 
+use std::collections::HashMap;
+
 const TABLE: &str = include_str!("syscalls.txt");
 
 /// An architecture whose callers are judged.
@@ -11,7 +13,19 @@ pub enum Machine {
     I386,
     /// 64-bit ARM.
     Aarch64,
+    /// 32-bit ARM, EABI.
+    Arm,
 }
+
+/// The calls that x32 has numbers of its own for, from [`X32_FIRST`] on; all others are x86_64's.
+const X32: &str = "rt_sigaction rt_sigreturn ioctl readv writev recvfrom sendmsg recvmsg execve ptrace \
+    rt_sigpending rt_sigtimedwait rt_sigqueueinfo sigaltstack timer_create mq_notify kexec_load waitid \
+    set_robust_list get_robust_list vmsplice move_pages preadv pwritev rt_tgsigqueueinfo recvmmsg sendmmsg \
+    process_vm_readv process_vm_writev setsockopt getsockopt io_setup io_submit execveat preadv2 pwritev2";
+const X32_FIRST: u32 = 512;
+
+/// Where ARM's private calls begin, far above the newest call.
+pub const PRIVATE: u32 = 0xf0000;
 
 impl Machine {
     /// Its name in profiles.
@@ -20,6 +34,7 @@ impl Machine {
             Self::X86_64 => "x86_64",
             Self::I386 => "i386",
             Self::Aarch64 => "aarch64",
+            Self::Arm => "arm",
         }
     }
 
@@ -29,6 +44,7 @@ impl Machine {
             "x86_64" | "SCMP_ARCH_X86_64" | "amd64" => Some(Self::X86_64),
             "i386" | "SCMP_ARCH_X86" | "x86" => Some(Self::I386),
             "aarch64" | "SCMP_ARCH_AARCH64" | "arm64" => Some(Self::Aarch64),
+            "arm" | "SCMP_ARCH_ARM" => Some(Self::Arm),
             _ => None,
         }
     }
@@ -39,6 +55,7 @@ impl Machine {
             Self::X86_64 => 0xc000_003e,
             Self::I386 => 0x4000_0003,
             Self::Aarch64 => 0xc000_00b7,
+            Self::Arm => 0x4000_0028,
         }
     }
 
@@ -47,30 +64,29 @@ impl Machine {
         match self {
             Self::X86_64 => &[Self::X86_64, Self::I386],
             Self::I386 => &[Self::I386],
-            Self::Aarch64 => &[Self::Aarch64],
+            Self::Aarch64 => &[Self::Aarch64, Self::Arm],
+            Self::Arm => &[Self::Arm],
         }
     }
 
-    /// The number of a call here. `None`: there is no such call.
-    pub fn number(self, name: &str) -> Option<u32> {
-        let line = TABLE.lines().find(|line| line.split(' ').next() == Some(name))?;
-        self.column(line)
-    }
-
-    /// All calls that there are here.
-    pub fn calls(self) -> impl Iterator<Item = (&'static str, u32)> {
-        TABLE
-            .lines()
-            .filter(|l| !l.starts_with('#'))
-            .filter_map(move |line| Some((line.split(' ').next()?, self.column(line)?)))
-    }
-
-    fn column(self, line: &str) -> Option<u32> {
+    /// All calls that there are here, with their numbers.
+    pub fn calls(self) -> HashMap<&'static str, u32> {
         let column = match self {
             Self::X86_64 => 1,
             Self::I386 => 2,
             Self::Aarch64 => 3,
+            Self::Arm => 4,
         };
-        line.split(' ').nth(column)?.parse().ok()
+        let call = |line: &'static str| {
+            let mut words = line.split(' ');
+            let name = words.next()?;
+            Some((name, words.nth(column - 1)?.parse().ok()?))
+        };
+        TABLE.lines().filter(|l| !l.starts_with('#')).filter_map(call).collect()
     }
+}
+
+/// The number that x32 alone has for a call, without the bit that all its numbers have.
+pub fn x32_number(name: &str) -> Option<u32> {
+    X32.split_ascii_whitespace().zip(X32_FIRST..).find(|(call, _)| *call == name).map(|(_, number)| number)
 }

@@ -1,7 +1,7 @@
 //! The default profile, `default.txt`, as rules. The build script uses this file as well, and compiles
 //! the profile for the capabilities that a container has unasked.
 
-use super::names::Machine;
+use super::names::{Machine, PRIVATE, x32_number};
 use super::program::{Arch, Check, Insn, Op, Rule, assemble};
 
 const TEXT: &str = include_str!("default.txt");
@@ -12,8 +12,6 @@ const ALLOW: u32 = 0x7fff_0000;
 const ERRNO: u32 = 0x0005_0000;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
-/// The bit of x32's numbers, and how they are judged: as those of x86_64.
-const X32: u32 = 0x4000_0000;
 
 /// A section of the profile: its calls, and what has to be so for it to count.
 pub struct Section<'a> {
@@ -50,18 +48,18 @@ pub fn sections(machine: Machine, capabilities: &[&str]) -> Result<Vec<Section<'
 pub fn compile(machine: Machine, capabilities: &[&str]) -> Result<Vec<Insn>, String> {
     let mut archs = Vec::new();
     for machine in machine.family() {
-        let numbers: std::collections::BTreeMap<&str, u32> = machine.calls().collect();
-        let abi_bit = (*machine == Machine::X86_64).then_some(X32);
-        let mut arch = Arch { audit: machine.audit(), abi_bit, rules: Vec::new(), above: ERRNO | ENOSYS };
+        let numbers = machine.calls();
+        let (mut rules, mut abi) = (Vec::new(), Vec::new());
         for section in sections(*machine, capabilities)? {
-            let numbers = section.calls.iter().filter_map(|name| numbers.get(name));
-            arch.rules.extend(numbers.map(|number| Rule {
-                number: *number,
-                checks: section.checks.clone(),
-                result: section.result,
-            }));
+            let rule = |number| Rule { number, checks: section.checks.clone(), result: section.result };
+            for name in &section.calls {
+                rules.extend(numbers.get(name).copied().map(rule));
+                abi.extend(x32_number(name).map(rule));
+            }
         }
-        archs.push(arch);
+        let newest = rules.iter().map(|r| r.number).filter(|n| *n < PRIVATE).max().unwrap_or(0);
+        let abi = (*machine == Machine::X86_64).then_some(abi);
+        archs.push(Arch { audit: machine.audit(), abi, rules, newest, above: ERRNO | ENOSYS });
     }
     assemble(&archs, ERRNO | EPERM, ERRNO | EPERM)
 }

@@ -1,6 +1,10 @@
 //! From rules to one BPF program, seccomp(2): each architecture has a tree over ranges of system call
-//! numbers, so that a call is judged in a handful of instructions. Nothing but the rules is known
-//! here, and nothing is installed. The build script uses this file as well, for the default profile.
+//! numbers, so that a call is judged in a handful of instructions. (Since Linux 5.11 the kernel runs
+//! the program over all numbers when it is installed and keeps which are allowed: a short way to every
+//! one is what makes a start quick.) Nothing but the rules is known here, and nothing is installed.
+//! The build script uses this file as well, for the default profile.
+
+use std::collections::{BTreeMap, HashMap};
 
 /// One instruction, `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,14 +66,19 @@ pub struct Rule {
 pub struct Arch {
     /// `AUDIT_ARCH_*`.
     pub audit: u32,
-    /// Numbers with this bit are the same calls of another ABI (x32): the bit is taken off. Without
-    /// it such numbers get the default.
-    pub abi_bit: Option<u32>,
+    /// Numbers with [`ABI_BIT`] are calls of another ABI, x32: `Some` has its own numbers, and the bit
+    /// is taken off. Without it such callers are foreign.
+    pub abi: Option<Vec<Rule>>,
     /// In any order.
     pub rules: Vec<Rule>,
-    /// What becomes of numbers above all that have a rule.
+    /// The newest call that the profile knows.
+    pub newest: u32,
+    /// What becomes of newer ones that have no rule.
     pub above: u32,
 }
+
+/// What x32 adds to its numbers.
+pub const ABI_BIT: u32 = 0x4000_0000;
 
 const LD_ABS: u16 = 0x20;
 const AND: u16 = 0x54;
@@ -85,166 +94,217 @@ const MAX: usize = 4096;
 /// The whole program. `default` is for calls without a rule that holds, `foreign` for callers of an
 /// architecture that is not listed.
 pub fn assemble(archs: &[Arch], default: u32, foreign: u32) -> Result<Vec<Insn>, String> {
-    let mut code = vec![ret(foreign)];
+    let mut code = Backwards::default();
+    let mut next = code.ret(foreign);
     for arch in archs.iter().rev() {
-        let body = tree_of(arch, default);
+        let ranges = ranges(arch, default);
+        let mut body = code.tree(&ranges, default);
+        body = match arch.abi {
+            Some(_) => code.then(Insn { code: AND, jt: 0, jf: 0, k: !ABI_BIT }, body),
+            None => {
+                let foreign = code.ret(foreign);
+                code.branch(JGE, ABI_BIT, foreign, body)
+            }
+        };
         // seccomp_data: nr at 0, arch at 4. The number is loaded once the architecture is known.
-        let mut block = vec![load(0)];
-        block.extend(body);
-        let mut whole = vec![load(4)];
-        whole.extend(when(JEQ, arch.audit, block, code));
-        code = whole;
+        let body = code.then(load(0), body);
+        next = code.branch(JEQ, arch.audit, body, next);
     }
+    code.then(load(4), next);
+    let code: Vec<Insn> = code.last_first.into_iter().rev().collect();
     if code.len() > MAX {
         return Err(format!("the filter has {} instructions, and the kernel takes {MAX}", code.len()));
     }
     Ok(code)
 }
 
-/// What happens on a range of numbers, from `first` to where the next one begins.
-struct Range {
+/// What happens on numbers from `first` to where the next range begins: what the rules say, one after
+/// the other.
+#[derive(PartialEq)]
+struct Range<'a> {
     first: u32,
-    body: Vec<Insn>,
+    rules: Vec<(&'a [Check], u32)>,
 }
 
-fn tree_of(arch: &Arch, default: u32) -> Vec<Insn> {
-    let mut numbers: Vec<u32> = arch.rules.iter().map(|r| r.number).collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    let mut ranges: Vec<Range> = Vec::new();
-    let mut add = |first: u32, body: Vec<Insn>| {
-        if ranges.last().is_none_or(|last| last.body != body) {
-            ranges.push(Range { first, body });
+fn ranges(arch: &Arch, default: u32) -> Vec<Range<'_>> {
+    let mut by_number: BTreeMap<u32, Vec<(&[Check], u32)>> = BTreeMap::new();
+    for rule in arch.rules.iter().chain(arch.abi.iter().flatten()) {
+        let rules = by_number.entry(rule.number).or_default();
+        match rules.first() {
+            Some(([], _)) => {}
+            _ if rule.checks.is_empty() => *rules = vec![(&[], rule.result)],
+            _ => rules.push((&rule.checks, rule.result)),
+        }
+    }
+    let mut ranges: Vec<Range<'_>> = Vec::new();
+    let mut add = |first, rules| {
+        if ranges.last().is_none_or(|last| last.rules != rules) {
+            ranges.push(Range { first, rules });
         }
     };
+    let plain = |result| vec![(&[][..], result)];
     let mut next = 0;
-    for number in numbers {
-        if number > next || next == 0 {
-            add(next, vec![ret(default)]);
+    for (number, rules) in by_number {
+        if next <= arch.newest && next < number {
+            add(next, plain(default));
         }
-        if number == 0 {
-            add(0, body_of(arch, number, default));
-        } else {
-            add(number, body_of(arch, number, default));
+        if next < number && arch.newest + 1 < number {
+            add(next.max(arch.newest + 1), plain(arch.above));
         }
+        add(number, rules);
         next = number + 1;
     }
-    add(next, vec![ret(arch.above)]);
-    // A range that begins where the next one does is empty: number 0 has a rule of its own.
-    let mut kept: Vec<Range> = Vec::new();
-    for range in ranges {
-        match kept.last_mut() {
-            Some(last) if last.first == range.first => last.body = range.body,
-            _ => kept.push(range),
-        }
+    if next <= arch.newest {
+        add(next, plain(default));
     }
-    let tree = tree(&kept);
-    const ABI: u32 = 0x4000_0000;
-    match arch.abi_bit {
-        Some(bit) => {
-            let mut code = vec![Insn { code: AND, jt: 0, jf: 0, k: !bit }];
-            code.extend(tree);
-            code
-        }
-        None => when(JGE, ABI, vec![ret(default)], tree),
-    }
+    add(next.max(arch.newest + 1), plain(arch.above));
+    ranges
 }
 
-/// Halve until one range is left.
-fn tree(ranges: &[Range]) -> Vec<Insn> {
-    match ranges {
-        [] => Vec::new(),
-        [one] => one.body.clone(),
-        _ => {
-            let (low, high) = ranges.split_at(ranges.len() / 2);
-            when(JGE, high[0].first, tree(high), tree(low))
-        }
-    }
+/// A program that is written from its end: all jumps go forward, so what is jumped to is there first.
+/// What exists already is not written again.
+#[derive(Default)]
+struct Backwards {
+    last_first: Vec<Insn>,
+    known: HashMap<(u16, u32, At, At), At>,
 }
 
-/// The rules of one call, one after the other.
-fn body_of(arch: &Arch, number: u32, default: u32) -> Vec<Insn> {
-    let rules = || arch.rules.iter().filter(|r| r.number == number);
-    if let Some(rule) = rules().find(|r| r.checks.is_empty()) {
-        return vec![ret(rule.result)];
-    }
-    let mut code = Vec::new();
-    for rule in rules() {
-        let mut body = vec![ret(rule.result)];
-        for check in rule.checks.iter().rev() {
-            let mut whole = compare(check, body.len());
-            whole.append(&mut body);
-            body = whole;
-        }
-        code.extend(body);
-    }
-    code.push(ret(default));
-    code
-}
+/// An instruction, counted from the end of the program.
+type At = usize;
 
-/// A comparison in two halves of 32 bits. What follows is reached when it holds; when not, so many
-/// instructions of it are skipped.
-fn compare(check: &Check, skip: usize) -> Vec<Insn> {
-    let low = 16 + 8 * u32::from(check.arg);
-    let (high_value, low_value) = ((check.value >> 32) as u32, check.value as u32);
-    let skip = skip as u8;
-    let jump = |code, k, jt, jf| Insn { code, jt, jf, k };
-    match check.op {
-        Op::Eq => {
-            vec![load(low + 4), jump(JEQ, high_value, 0, skip + 2), load(low), jump(JEQ, low_value, 0, skip)]
-        }
-        Op::Ne => vec![load(low + 4), jump(JEQ, high_value, 0, 2), load(low), jump(JEQ, low_value, skip, 0)],
-        Op::MaskedEq(mask) => vec![
-            load(low + 4),
-            Insn { code: AND, jt: 0, jf: 0, k: (mask >> 32) as u32 },
-            jump(JEQ, high_value, 0, skip + 3),
-            load(low),
-            Insn { code: AND, jt: 0, jf: 0, k: mask as u32 },
-            jump(JEQ, low_value, 0, skip),
-        ],
-        Op::Gt | Op::Ge => {
-            let last = if check.op == Op::Gt { JGT } else { JGE };
-            vec![
-                load(low + 4),
-                jump(JGT, high_value, 3, 0),
-                jump(JEQ, high_value, 0, skip + 2),
-                load(low),
-                jump(last, low_value, 0, skip),
-            ]
-        }
-        Op::Lt | Op::Le => {
-            let last = if check.op == Op::Lt { JGE } else { JGT };
-            vec![
-                load(low + 4),
-                jump(JGT, high_value, skip + 3, 0),
-                jump(JEQ, high_value, 0, 2),
-                load(low),
-                jump(last, low_value, skip, 0),
-            ]
+/// A conditional jump skips 255 instructions at most; some room is left for what is put between.
+const REACH: usize = 250;
+
+impl Backwards {
+    /// Halve until one range is left.
+    fn tree(&mut self, ranges: &[Range<'_>], default: u32) -> At {
+        match ranges {
+            [one] => {
+                let otherwise = self.ret(default);
+                one.rules.iter().rev().fold(otherwise, |otherwise, (checks, result)| {
+                    let holds = self.ret(*result);
+                    checks.iter().rev().fold(holds, |holds, check| self.check(check, holds, otherwise))
+                })
+            }
+            _ => {
+                let (low, high) = ranges.split_at(ranges.len() / 2);
+                let above = self.tree(high, default);
+                let below = self.tree(low, default);
+                self.branch(JGE, high[0].first, above, below)
+            }
         }
     }
-}
 
-/// `then` where the accumulator compares to `k`, else `otherwise`. A conditional jump reaches 255
-/// instructions; beyond, it is made over an unconditional one.
-fn when(code: u16, k: u32, then: Vec<Insn>, otherwise: Vec<Insn>) -> Vec<Insn> {
-    let mut all = match u8::try_from(otherwise.len()) {
-        Ok(jt) => vec![Insn { code, jt, jf: 0, k }],
-        Err(_) => {
-            vec![Insn { code, jt: 0, jf: 1, k }, Insn { code: JA, jt: 0, jf: 0, k: otherwise.len() as u32 }]
+    /// A comparison in two halves of 32 bits.
+    fn check(&mut self, check: &Check, holds: At, otherwise: At) -> At {
+        let (high, low) = ((check.value >> 32) as u32, check.value as u32);
+        let low_word = 16 + 8 * u32::from(check.arg);
+        let masked = |word, mask, code: &mut Self, at| match mask {
+            u32::MAX => code.then(load(word), at),
+            _ => {
+                let at = code.then(Insn { code: AND, jt: 0, jf: 0, k: mask }, at);
+                code.then(load(word), at)
+            }
+        };
+        match check.op {
+            Op::Eq => self.check(&Check { op: Op::MaskedEq(u64::MAX), ..*check }, holds, otherwise),
+            Op::Ne => self.check(&Check { op: Op::Eq, ..*check }, otherwise, holds),
+            Op::Lt => self.check(&Check { op: Op::Ge, ..*check }, otherwise, holds),
+            Op::Le => self.check(&Check { op: Op::Gt, ..*check }, otherwise, holds),
+            Op::MaskedEq(mask) => {
+                let (high_mask, low_mask) = ((mask >> 32) as u32, mask as u32);
+                let mut at = self.branch(JEQ, low, holds, otherwise);
+                at = masked(low_word, low_mask, self, at);
+                // Half of a word that is not looked at is 0 on both sides.
+                if high_mask != 0 || high != 0 {
+                    at = self.branch(JEQ, high, at, otherwise);
+                    at = masked(low_word + 4, high_mask, self, at);
+                }
+                at
+            }
+            Op::Gt | Op::Ge => {
+                let jump = if check.op == Op::Gt { JGT } else { JGE };
+                let at = self.branch(jump, low, holds, otherwise);
+                let at = self.then(load(low_word), at);
+                let at = self.branch(JEQ, high, at, otherwise);
+                let at = self.branch(JGT, high, holds, at);
+                self.then(load(low_word + 4), at)
+            }
         }
-    };
-    all.extend(otherwise);
-    all.extend(then);
-    all
+    }
+
+    /// End with this result.
+    fn ret(&mut self, result: u32) -> At {
+        self.put((RET, result, 0, 0), |_| Insn { code: RET, jt: 0, jf: 0, k: result })
+    }
+
+    /// Do this and go on there.
+    fn then(&mut self, insn: Insn, at: At) -> At {
+        if let Some(known) = self.near((insn.code, insn.k, at, at)) {
+            return known;
+        }
+        if at + 1 != self.last_first.len() {
+            self.jump(at);
+        }
+        self.put((insn.code, insn.k, at, at), |_| insn)
+    }
+
+    /// Go to one place where the accumulator compares to `k`, else to the other.
+    fn branch(&mut self, code: u16, k: u32, holds: At, otherwise: At) -> At {
+        if holds == otherwise {
+            return holds;
+        }
+        if let Some(known) = self.near((code, k, holds, otherwise)) {
+            return known;
+        }
+        let (to, or) = (self.reach(holds), self.reach(otherwise));
+        self.put((code, k, holds, otherwise), |at| Insn {
+            code,
+            jt: (at - to - 1) as u8,
+            jf: (at - or - 1) as u8,
+            k,
+        })
+    }
+
+    /// Somewhere near from where one gets there.
+    fn reach(&mut self, at: At) -> At {
+        match self.last_first[at] {
+            _ if self.last_first.len() - at <= REACH => at,
+            Insn { code: RET, k, .. } => self.ret(k),
+            _ => match self.near((JA, 0, at, at)) {
+                Some(jump) => jump,
+                None => {
+                    let jump = self.jump(at);
+                    self.known.insert((JA, 0, at, at), jump);
+                    jump
+                }
+            },
+        }
+    }
+
+    fn jump(&mut self, at: At) -> At {
+        let skip = self.last_first.len() - at - 1;
+        self.last_first.push(Insn { code: JA, jt: 0, jf: 0, k: skip as u32 });
+        self.last_first.len() - 1
+    }
+
+    fn near(&self, key: (u16, u32, At, At)) -> Option<At> {
+        self.known.get(&key).copied().filter(|at| self.last_first.len() - at <= REACH)
+    }
+
+    fn put(&mut self, key: (u16, u32, At, At), insn: impl FnOnce(At) -> Insn) -> At {
+        if let Some(known) = self.near(key) {
+            return known;
+        }
+        let at = self.last_first.len();
+        self.last_first.push(insn(at));
+        self.known.insert(key, at);
+        at
+    }
 }
 
 fn load(offset: u32) -> Insn {
     Insn { code: LD_ABS, jt: 0, jf: 0, k: offset }
-}
-
-fn ret(value: u32) -> Insn {
-    Insn { code: RET, jt: 0, jf: 0, k: value }
 }
 
 #[cfg(test)]
@@ -290,7 +350,8 @@ pub(crate) mod tests {
     }
 
     fn arch(rules: Vec<Rule>) -> Arch {
-        Arch { audit: X, abi_bit: None, rules, above: ENOSYS }
+        let newest = rules.iter().map(|r| r.number).max().unwrap_or(0);
+        Arch { audit: X, abi: None, rules, newest, above: ENOSYS }
     }
 
     #[test]
@@ -363,10 +424,54 @@ pub(crate) mod tests {
     #[test]
     fn numbers_of_another_abi_are_the_same_calls_or_none() {
         let mut one = arch(vec![rule(3, &[])]);
-        let code = assemble(std::slice::from_ref(&one), EPERM, 0).unwrap();
-        assert_eq!(judge(&code, X, 3 | 0x4000_0000, [0; 6]), EPERM);
-        one.abi_bit = Some(0x4000_0000);
-        let code = assemble(&[one], EPERM, 0).unwrap();
-        assert_eq!(judge(&code, X, 3 | 0x4000_0000, [0; 6]), ALLOW);
+        let code = assemble(std::slice::from_ref(&one), EPERM, 7).unwrap();
+        assert_eq!(judge(&code, X, 3 | ABI_BIT, [0; 6]), 7);
+        one.abi = Some(vec![rule(512, &[])]);
+        let code = assemble(&[one], EPERM, 7).unwrap();
+        for (number, result) in
+            [(3, ALLOW), (2, EPERM), (4, ENOSYS), (511, ENOSYS), (512, ALLOW), (513, ENOSYS)]
+        {
+            assert_eq!(judge(&code, X, number | ABI_BIT, [0; 6]), result, "{number}");
+            assert_eq!(judge(&code, X, number, [0; 6]), result, "{number}");
+        }
+    }
+
+    #[test]
+    fn calls_newer_than_the_newest_known_are_told_from_those_that_have_no_rule() {
+        for newest in [0, 1, 4, 5, 6, 9] {
+            let mut one = arch(vec![rule(0, &[]), rule(5, &[])]);
+            one.newest = newest;
+            let code = assemble(&[one], EPERM, 7).unwrap();
+            for number in 0..12 {
+                let expected = match number {
+                    0 | 5 => ALLOW,
+                    n if n > newest => ENOSYS,
+                    _ => EPERM,
+                };
+                assert_eq!(judge(&code, X, number, [0; 6]), expected, "{newest} {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn jumps_reach_over_any_distance_and_too_many_rules_are_refused() {
+        let is = |value| Check { arg: 0, op: Op::Eq, value };
+        let many = |n: u32| -> Vec<Rule> {
+            (0..n)
+                .map(|n| Rule {
+                    number: 2 * (n % 100),
+                    checks: vec![is(n.into())],
+                    result: 0x5_0000 + n % 999,
+                })
+                .collect()
+        };
+        let code = assemble(&[arch(many(700))], EPERM, 0).unwrap();
+        assert!(code.len() > 2000, "{}", code.len());
+        for n in 0..700 {
+            assert_eq!(judge(&code, X, 2 * (n % 100), [n.into(), 0, 0, 0, 0, 0]), 0x5_0000 + n % 999);
+            assert_eq!(judge(&code, X, 2 * (n % 100), [n as u64 | 1 << 32, 0, 0, 0, 0, 0]), EPERM);
+        }
+        let error = assemble(&[arch(many(3000))], EPERM, 0).unwrap_err();
+        assert!(error.contains("instructions, and the kernel takes 4096"), "{error}");
     }
 }
