@@ -14,21 +14,20 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{read, write};
 
 use crate::launch::Container;
-use crate::terminal::Raw;
+use crate::terminal::{Raw, stop_here};
 
 /// Signals of the caller's, held back from the first moment on so that none is lost.
 pub(crate) struct Signals(SignalFd);
 
 impl Signals {
-    /// Hold back what is forwarded: all but what is about the runner itself. A key that stops the
-    /// caller's job stops the runner.
+    /// Hold back what is forwarded: all but what is about the runner itself. What stops the caller's
+    /// job stops the runner, which gives the terminal back before.
     pub(crate) fn hold() -> Result<Self> {
         let mut set = SigSet::all();
         for own in [
             Signal::SIGCHLD,
             Signal::SIGURG,
             Signal::SIGPIPE,
-            Signal::SIGTSTP,
             Signal::SIGTTIN,
             Signal::SIGTTOU,
             Signal::SIGSEGV,
@@ -86,8 +85,10 @@ pub(crate) fn attend(
         let seen = wait(container, signals, relay.as_ref(), left)?;
         if seen.signal {
             while let Some(signal) = signals.next()? {
-                match &relay {
-                    Some(relay) if signal == libc::SIGWINCH => relay.resize(),
+                match (signal, &relay) {
+                    (libc::SIGTSTP, _) => stop(relay.as_ref())?,
+                    (libc::SIGCONT, Some(relay)) => relay.go_on(),
+                    (libc::SIGWINCH, Some(relay)) => relay.resize(),
                     _ => forward(container, signal)?,
                 }
             }
@@ -111,6 +112,19 @@ pub(crate) fn attend(
         screen.raw = None;
     }
     Ok(Attended { ended, timed_out })
+}
+
+/// Be stopped, with the terminal as the caller's shell expects it.
+fn stop(relay: Option<&Relay<'_>>) -> Result<()> {
+    if let Some(raw) = relay.and_then(|r| r.raw) {
+        // A terminal that is gone, or that is no longer ours to change, does not end the container.
+        let _ = raw.suspend();
+    }
+    stop_here()?;
+    if let Some(relay) = relay {
+        relay.go_on();
+    }
+    Ok(())
 }
 
 /// A container that has just ended needs no signal.
@@ -174,6 +188,7 @@ fn wait(
 /// Carries bytes between the caller's terminal and the container's.
 struct Relay<'a> {
     master: BorrowedFd<'a>,
+    raw: Option<&'a Raw>,
     input: bool,
     /// Keys that the container has not had room for.
     pending: Vec<u8>,
@@ -186,7 +201,13 @@ impl<'a> Relay<'a> {
         let flags = fcntl(&screen.master, FcntlArg::F_GETFL).context(|| "fcntl(pty, F_GETFL)")?;
         let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
         fcntl(&screen.master, FcntlArg::F_SETFL(flags)).context(|| "fcntl(pty, F_SETFL, O_NONBLOCK)")?;
-        Ok(Self { master: screen.master.as_fd(), input: screen.input, pending: Vec::new(), open: true })
+        Ok(Self {
+            master: screen.master.as_fd(),
+            raw: screen.raw.as_ref(),
+            input: screen.input,
+            pending: Vec::new(),
+            open: true,
+        })
     }
 
     fn carry(&mut self, seen: &Seen) -> Result<()> {
@@ -241,6 +262,14 @@ impl<'a> Relay<'a> {
     fn drain(&mut self) -> Result<()> {
         while self.show()? {}
         Ok(())
+    }
+
+    /// After we were stopped: others have had the terminal, and may have changed its size.
+    fn go_on(&self) {
+        if let Some(raw) = self.raw {
+            let _ = raw.resume();
+        }
+        self.resize();
     }
 
     fn resize(&self) {

@@ -34,6 +34,12 @@ impl Tmux {
         self.command().args(["send-keys", name]).ok();
     }
 
+    /// The modes of the terminal, as they are outside of the container.
+    fn modes(&self) -> String {
+        let tty = self.command().args(["display-message", "-p", "#{pane_tty}"]).ok().stdout;
+        Cmd::new("stty").args(["-a", "-F", tty.trim()]).ok().stdout
+    }
+
     fn screen(&self) -> String {
         self.command().args(["capture-pane", "-p"]).ok().stdout
     }
@@ -117,6 +123,27 @@ fn the_terminal_is_sane_after_the_runner_is_killed() {
         Cmd::new("kill").args(["-9", &pid]).ok();
         sane(&tmux);
         eventually("the container is gone", || store.runner().words("ps -q").ok().stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_runner_that_is_stopped_gives_the_terminal_back_and_takes_it_again() {
+    let Some(store) = store("terminal-stop") else { return };
+    for shell in ["bash --norc", "dash"] {
+        let tmux = Tmux::new(&format!("stop-{}", &shell[..4]), shell);
+        tmux.line(&shell_in(&store, "stopped"));
+        tmux.line("echo in$((1+1))side");
+        tmux.shows("in2side");
+        let line = format!("--store {} run --rm --name stopped", store.path().display());
+        let found = Cmd::new("pgrep").args(["-o", "-f", "--", &line]).ok();
+        Cmd::new("kill").args(["-TSTP", found.stdout.trim()]).ok();
+        sane(&tmux);
+        tmux.line("fg");
+        eventually("a raw terminal", || tmux.modes().contains("-icanon") && tmux.modes().contains("-isig"));
+        tmux.line("echo ba$((1+1))ck");
+        tmux.shows("ba2ck");
+        tmux.line("exit");
+        sane(&tmux);
     }
 }
 
