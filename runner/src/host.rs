@@ -1,7 +1,9 @@
 //! What a start needs to know of the host: who we are and what we may. Two system calls; everything
 //! that costs more is asked for by those who need it, when they need it.
 
-use coracle_sys::{Result, process as sys};
+use std::path::Path;
+
+use coracle_sys::{Result, file, process as sys};
 use nix::unistd::{getegid, geteuid};
 
 /// Who runs this process.
@@ -35,5 +37,49 @@ impl Host {
     /// Whether all capabilities of `mask` are ours.
     pub fn has(&self, mask: u64) -> bool {
         self.capabilities & mask == mask
+    }
+}
+
+/// One more than the highest number that a processor of this machine can have. Not how many this
+/// process may use: a container sees them all.
+pub fn processors() -> usize {
+    let text = file::read(Path::new("/sys/devices/system/cpu/possible")).unwrap_or_default();
+    let highest = highest(&String::from_utf8_lossy(&text));
+    highest.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |n| n + 1)
+}
+
+/// Of a list such as `0-3,8`, which the kernel keeps sorted. What is beyond every machine is none.
+fn highest(list: &str) -> Option<usize> {
+    list.trim().rsplit([',', '-']).next()?.parse().ok().filter(|n| *n < 1 << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_are_counted_by_the_highest_of_them() {
+        for (list, last) in [
+            ("0\n", Some(0)),
+            ("0-3\n", Some(3)),
+            ("0-3,8", Some(8)),
+            ("0,2-255", Some(255)),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(highest(list), last, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_may_use_one_processor_still_counts_them_all() {
+        let before = processors();
+        let one = std::thread::spawn(|| {
+            let mut set = nix::sched::CpuSet::new();
+            set.set(0).unwrap();
+            nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).unwrap();
+            processors()
+        });
+        assert_eq!(one.join().unwrap(), before);
     }
 }

@@ -20,7 +20,7 @@ use crate::foreground::{self, Attended, Screen, Signals};
 use crate::from_image::flags::Flags;
 use crate::from_image::mounts::{self, Asked, Origin};
 use crate::from_image::{self, Found, units, user};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::launch::{self, Container, Setup};
 use crate::mounts::Hierarchy;
 use crate::namespaces::Kind as Ns;
@@ -331,7 +331,7 @@ fn found(
         maps: host.needs_user_namespace().then(own_maps),
         ours: host.grantable(),
         window: tty::window_size(std::io::stdin().as_fd()).unwrap_or_default(),
-        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        cpus: host::processors(),
         joined,
         variable: |name| std::env::var(name).ok(),
         env_files: env_files.collect::<Result<_>>()?,

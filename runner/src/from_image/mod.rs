@@ -36,7 +36,7 @@ pub(crate) struct Found {
     pub(crate) ours: u64,
     /// Rows and columns of the caller's terminal.
     pub(crate) window: (u16, u16),
-    /// How many processors the host has.
+    /// How many processors the host can have.
     pub(crate) cpus: usize,
     /// Namespaces of other containers, `container:ID` looked up: kind and path.
     pub(crate) joined: BTreeMap<String, PathBuf>,
