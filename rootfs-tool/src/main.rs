@@ -3,7 +3,6 @@
 mod cli;
 mod commands;
 mod compose;
-mod format;
 mod recipe;
 mod sys;
 mod table;

@@ -1,4 +1,4 @@
-//! What every Coracle program stands on: the error type, command lines, and the system calls that
+//! What every Coracle program stands on: the error type, command lines, output templates, and the system calls that
 //! nix lacks. All `unsafe` of the workspace lives here, in `init` and in files named `sys`.
 
 pub mod argv;
@@ -7,6 +7,7 @@ pub mod file;
 pub mod idmap;
 pub mod mount;
 pub mod process;
+pub mod template;
 pub mod terminal;
 
 pub use error::{Context, Error, Kind, Result};

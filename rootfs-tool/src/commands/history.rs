@@ -5,8 +5,8 @@ use coracle_sys::Result;
 use serde_json::{Value, json};
 
 use super::{find, open};
-use crate::format::Template;
 use crate::{table, time};
+use coracle_sys::template::Template;
 
 /// Show how an image's layers came about, the topmost first.
 #[derive(FromArgs, ArgsInfo)]

@@ -9,8 +9,8 @@ use coracle_sys::{Error, Kind, Result};
 use serde_json::{Value, json};
 
 use super::{open, split_name};
-use crate::format::Template;
 use crate::{table, time};
+use coracle_sys::template::Template;
 
 /// List the images of the store. OWN is what no other image shares.
 #[derive(FromArgs, ArgsInfo)]

@@ -6,7 +6,7 @@ use coracle_sys::{Error, Result};
 use serde_json::{Value, json};
 
 use super::{find, open};
-use crate::format::Template;
+use coracle_sys::template::Template;
 
 /// Print all that is known of images, as JSON.
 #[derive(FromArgs, ArgsInfo)]

@@ -2,6 +2,7 @@
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::{Locations, Store};
+use coracle_sys::template::Template;
 use coracle_sys::{Error, Result};
 use serde::Serialize;
 
@@ -29,7 +30,7 @@ pub(crate) struct Flags {
     /// only those for which it holds: name=PART, status=running|exited|created, label=NAME[=VALUE]
     #[argh(option, short = 'f')]
     filter: Vec<String>,
-    /// json, as docker has it
+    /// a template for each line, such as '{{{{.Names}}}}: {{{{.Status}}}}', or json
     #[argh(option)]
     format: Option<String>,
 }
@@ -43,21 +44,29 @@ struct Line {
     image: String,
     command: String,
     created: u64,
+    running_for: String,
     status: String,
     names: String,
     state: &'static str,
     pid: i32,
-    #[serde(skip)]
+    #[serde(serialize_with = "joined")]
     labels: Vec<(String, String)>,
+}
+
+/// `A=1,B=2`, as docker prints them.
+fn joined<S: serde::Serializer>(labels: &[(String, String)], to: S) -> std::result::Result<S::Ok, S::Error> {
+    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    to.serialize_str(&pairs.join(","))
 }
 
 /// Print them, the newest first.
 pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
-    let json = match flags.format.as_deref() {
-        None => flags.json,
-        Some("json" | "{{json .}}") => true,
-        Some(other) => return Err(Error::usage(format!("--format {other:?}: only json is supported"))),
+    let format = match (flags.json, flags.format.as_deref()) {
+        (true, Some(_)) => return Err(Error::usage("--json and --format exclude each other")),
+        (true, None) => Some("json"),
+        (false, format) => format,
     };
+    let template = format.map(Template::parse).transpose()?;
     let keep = flags.filter.iter().map(|f| Filter::parse(f)).collect::<Result<Vec<_>>>()?;
     let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
     sweep::sweep(&store)?;
@@ -73,9 +82,10 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
     }
     if flags.quiet {
         lines.iter().for_each(|l| println!("{}", l.id));
-    } else if json {
+    } else if let Some(template) = &template {
         for line in &lines {
-            println!("{}", serde_json::to_string(line).map_err(|e| Error::invalid(e.to_string()))?);
+            let value = serde_json::to_value(line).map_err(|e| Error::invalid(e.to_string()))?;
+            println!("{}", template.render(&value)?);
         }
     } else {
         print(&lines, flags.no_trunc);
@@ -101,6 +111,7 @@ fn list(store: &Store) -> Result<Vec<Line>> {
             image: record.image,
             command,
             created: record.created,
+            running_for: format!("{} ago", ago(record.created)),
             status,
             names: record.name,
             state,
@@ -120,12 +131,11 @@ fn print(lines: &[Line], whole: bool) {
             if !whole && command.chars().count() > 20 {
                 command = command.chars().take(19).chain(['…']).collect();
             }
-            let created = format!("{} ago", ago(l.created));
             [
                 l.id.clone(),
                 l.image.clone(),
                 format!("\"{command}\""),
-                created,
+                l.running_for.clone(),
                 l.status.clone(),
                 l.names.clone(),
             ]

@@ -1,12 +1,12 @@
 //! `--format`: the part of Go's templates that docker's users type. `{{.A.B}}`, `{{json .A}}`,
 //! `{{.}}` and plain text with `\t` and `\n`. Anything else is refused by name.
 
-use coracle_sys::{Error, Result};
+use crate::{Error, Result};
 use serde_json::Value;
 
 /// A parsed template.
 #[derive(Debug)]
-pub(crate) struct Template(Vec<Part>);
+pub struct Template(Vec<Part>);
 
 #[derive(Debug)]
 enum Part {
@@ -16,7 +16,7 @@ enum Part {
 
 impl Template {
     /// Parse a template. `json` alone is the whole value, as in docker.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    pub fn parse(text: &str) -> Result<Self> {
         if text == "json" {
             return Ok(Self(vec![Part::Field { path: Vec::new(), json: true }]));
         }
@@ -50,7 +50,7 @@ impl Template {
     }
 
     /// Fill it in. A field that the value has not is an error.
-    pub(crate) fn render(&self, value: &Value) -> Result<String> {
+    pub fn render(&self, value: &Value) -> Result<String> {
         let mut out = String::new();
         for part in &self.0 {
             let (path, json) = match part {
