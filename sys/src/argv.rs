@@ -313,4 +313,52 @@ mod tests {
             assert_eq!(run(typed, Tail::After(1)).unwrap_err().to_string(), says, "{typed}");
         }
     }
+
+    /// Every command line of up to five of these words.
+    fn lines() -> impl Iterator<Item = Vec<OsString>> {
+        const WORDS: [&str; 13] =
+            ["-i", "-it", "-eA", "-e", "-e=", "-h", "--rm", "--rm=false", "--env=A=B", "--", "-", "", "w"];
+        (0..=5u32).flat_map(|length| {
+            (0..WORDS.len().pow(length)).map(move |mut number| {
+                let pick = |_| {
+                    let word = WORDS[number % WORDS.len()];
+                    number /= WORDS.len();
+                    OsString::from(word)
+                };
+                (0..length).map(pick).collect()
+            })
+        })
+    }
+
+    #[test]
+    fn whatever_is_typed_the_tail_is_untouched_and_argh_takes_the_rest() {
+        let table = Run::get_args_info();
+        for line in lines() {
+            let Ok(normal) = normalise(&table, &line, Tail::After(1)) else { continue };
+            assert!(line.ends_with(&normal.tail), "{line:?}: {normal:?}");
+            let words: Vec<&str> = normal.words.iter().map(String::as_str).collect();
+            match Run::from_args(&["run"], &words) {
+                Ok(run) => assert_eq!(words.last(), Some(&&*run.image), "{line:?}: {normal:?}"),
+                // All that can be wrong still is that there is no image.
+                Err(exit) => {
+                    assert!(
+                        exit.output.contains("Required positional") && normal.tail.is_empty(),
+                        "{line:?}: {}",
+                        exit.output
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_in_arghs_form_already_stays_as_it_is() {
+        let table = Run::get_args_info();
+        for line in lines() {
+            let Ok(normal) = normalise(&table, &line, Tail::After(1)) else { continue };
+            let again: Vec<OsString> =
+                normal.words.iter().map(OsString::from).chain(normal.tail.clone()).collect();
+            assert_eq!(normalise(&table, &again, Tail::After(1)).unwrap(), normal, "{line:?}");
+        }
+    }
 }
