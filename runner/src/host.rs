@@ -48,6 +48,19 @@ pub fn processors() -> usize {
     highest.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |n| n + 1)
 }
 
+/// The kernel's security modules, separated by commas. Where securityfs is not mounted, as in most
+/// containers, those that leave a trace elsewhere.
+pub fn security_modules() -> String {
+    let list = file::read(Path::new("/sys/kernel/security/lsm")).unwrap_or_default();
+    if !list.is_empty() {
+        return String::from_utf8_lossy(&list).into_owned();
+    }
+    let traces = [("selinux", "/sys/fs/selinux/enforce"), ("apparmor", "/sys/module/apparmor")];
+    let found: Vec<&str> =
+        traces.iter().filter(|(_, at)| Path::new(at).exists()).map(|(name, _)| *name).collect();
+    found.join(",")
+}
+
 /// Of a list such as `0-3,8`, which the kernel keeps sorted. What is beyond every machine is none.
 fn highest(list: &str) -> Option<usize> {
     list.trim().rsplit([',', '-']).next()?.parse().ok().filter(|n| *n < 1 << 16)

@@ -37,6 +37,8 @@ fn init_is_pid_1_and_the_command_its_child() {
     let output = script(&store, "", seen).ok();
     assert!(output.stdout.starts_with("2\ninit "), "{output}");
     assert_eq!(script(&store, "--init=never", "echo $$").ok().stdout, "1\n");
+    assert_eq!(script(&store, "--no-init", "echo $$").ok().stdout, "1\n");
+    script(&store, "--no-init --init", "true").fails(125);
     let output = script(&store, "--init-opt frob", "true");
     assert_ne!(output.code(), 0, "{output}");
 }
@@ -198,6 +200,9 @@ fn a_container_without_rm_stays_until_it_is_removed() {
     assert!(
         store.runner().words("ps -a --json --filter label=a=b").ok().stdout.contains("\"Names\":\"first\"")
     );
+    let format = |text: &str| store.runner().words("ps -a --format").arg(text).run();
+    assert_eq!(format("{{.Names}}\\t{{.Image}} {{.Labels}}").ok().stdout, "first\tbox a=b\n");
+    assert!(format("{{.Frob}}").fails(125).stderr.contains(".Frob"));
     assert_eq!(store.runner().words("rm first").ok().stdout, "first\n");
     let output = store.runner().words("rm first").fails(1);
     assert!(output.stderr.contains("No such container: first"), "{output}");

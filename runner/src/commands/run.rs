@@ -331,6 +331,7 @@ fn found(
         maps: host.needs_user_namespace().then(own_maps),
         ours: host.grantable(),
         window: tty::window_size(std::io::stdin().as_fd()).unwrap_or_default(),
+        modules: if flags.security_opt.is_empty() { String::new() } else { host::security_modules() },
         cpus: host::processors(),
         joined,
         variable: |name| std::env::var(name).ok(),
@@ -430,7 +431,11 @@ fn top(dir: &Path, flags: &Flags) -> Result<Top> {
 
 /// Whether our init is PID 1: not in front of another one, unless it is asked for.
 fn init(flags: &Flags, argv0: &str) -> Result<Init> {
+    if flags.no_init && (flags.init || flags.init_mode.is_some()) {
+        return Err(Error::usage("--init and --no-init exclude each other"));
+    }
     let mode = match (flags.init, flags.init_mode.as_deref()) {
+        _ if flags.no_init => false,
         (true, None | Some("always")) | (false, Some("always")) => true,
         (false, Some("never")) => false,
         (false, None | Some("auto")) => !is_an_init(argv0),

@@ -83,7 +83,7 @@ pub(crate) struct Flags {
     /// take a capability away, or ALL
     #[argh(option)]
     pub(crate) cap_drop: Vec<String>,
-    /// no-new-privileges, seccomp=FILE or seccomp=unconfined
+    /// no-new-privileges, seccomp=FILE, seccomp=builtin or seccomp=unconfined
     #[argh(option)]
     pub(crate) security_opt: Vec<String>,
     /// all capabilities and devices, nothing masked, no filter
@@ -161,6 +161,9 @@ pub(crate) struct Flags {
     /// run init as PID 1, also where the command is an init itself (or --init=auto|always|never)
     #[argh(switch)]
     pub(crate) init: bool,
+    /// the same as --init=never: the command is process 1 itself
+    #[argh(switch)]
+    pub(crate) no_init: bool,
     /// the word of --init=
     #[argh(option, hidden_help)]
     pub(crate) init_mode: Option<String>,

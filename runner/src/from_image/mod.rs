@@ -8,6 +8,9 @@ pub(crate) mod mounts;
 pub(crate) mod units;
 pub(crate) mod user;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +39,8 @@ pub(crate) struct Found {
     pub(crate) ours: u64,
     /// Rows and columns of the caller's terminal.
     pub(crate) window: (u16, u16),
+    /// The kernel's security modules, where a flag is about them: `capability,landlock,apparmor`.
+    pub(crate) modules: String,
     /// How many processors the host can have.
     pub(crate) cpus: usize,
     /// Namespaces of other containers, `container:ID` looked up: kind and path.
@@ -145,19 +150,7 @@ fn process(config: &ProcessConfig, flags: &Flags, typed: &[String], found: &Foun
             return Err(unmapped("group", *gid));
         }
     }
-    let mut no_new_privileges = false;
-    for word in &flags.security_opt {
-        match word.split_once([':', '=']).unwrap_or((word, "")) {
-            ("no-new-privileges", "" | "true") => no_new_privileges = true,
-            ("no-new-privileges", "false") => no_new_privileges = false,
-            ("seccomp", word) if !word.is_empty() => {}
-            _ => {
-                return Err(Error::unsupported(format!(
-                    "--security-opt {word:?} is unknown or not supported"
-                )));
-            }
-        }
-    }
+    let no_new_privileges = security(flags, &found.modules)?;
     Ok(Process {
         terminal: flags.tty,
         console_size: flags.tty.then(|| defaults::console(found.window)),
@@ -171,6 +164,39 @@ fn process(config: &ProcessConfig, flags: &Flags, typed: &[String], found: &Foun
         oom_score_adj: flags.oom_score_adj,
         ..Process::default()
     })
+}
+
+/// `--security-opt`: whether privileges are fixed. What is about seccomp is read elsewhere. `modules`
+/// are the kernel's security modules: to turn one off that is not there is done already.
+fn security(flags: &Flags, modules: &str) -> Result<bool> {
+    let has = |name: &str| modules.split(',').any(|m| m.trim() == name);
+    let mut no_new_privileges = false;
+    for option in &flags.security_opt {
+        let (key, word) = option.split_once([':', '=']).unwrap_or((option, ""));
+        match (key, word) {
+            ("no-new-privileges", "" | "true") => no_new_privileges = true,
+            ("no-new-privileges", "false") => no_new_privileges = false,
+            ("seccomp", word) if !word.is_empty() => {}
+            ("label", "disable") if !has("selinux") => {}
+            ("apparmor", "unconfined") if !has("apparmor") => {}
+            ("label" | "apparmor", _) => {
+                let (module, name) =
+                    if key == "label" { ("selinux", "SELinux") } else { ("apparmor", "AppArmor") };
+                let why = if has(module) {
+                    "containers are given none yet"
+                } else {
+                    "this host has no such module"
+                };
+                return Err(Error::unsupported(format!("--security-opt {option}: {name}: {why}")));
+            }
+            _ => {
+                return Err(Error::unsupported(format!(
+                    "--security-opt {option:?} is unknown: there are no-new-privileges and seccomp="
+                )));
+            }
+        }
+    }
+    Ok(no_new_privileges)
 }
 
 /// An ordinary user holds what was asked for by name: it is made ambient, else the exec loses it.
