@@ -111,6 +111,28 @@ pub fn check_id(id: &str) -> Result<()> {
     )))
 }
 
+/// A directory in a shared /tmp, made or found: ours, and closed to others. It is looked at whenever it
+/// is named, not only when it is made: states that somebody else wrote would name the processes that
+/// are killed and joined. Once it is ours, /tmp's sticky bit keeps it so.
+fn private(dir: PathBuf) -> Result<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    match DirBuilder::new().mode(0o700).create(&dir) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+        made => return made.context(|| format!("mkdir({dir:?}, 0700)")).map(|()| dir),
+    }
+    let found = fs::symlink_metadata(&dir).context(|| format!("lstat({dir:?})"))?;
+    let why = if !found.is_dir() {
+        "is not a directory"
+    } else if found.uid() != nix::unistd::geteuid().as_raw() {
+        "belongs to somebody else"
+    } else if found.mode() & 0o077 != 0 {
+        "is open to others"
+    } else {
+        return Ok(dir);
+    };
+    Err(Error::new(Kind::Denied, format!("{} {why}: remove it, or set XDG_RUNTIME_DIR", dir.display())))
+}
+
 impl States {
     /// Those of one face: under `root` where an OCI client gives one, else under /run, or under
     /// XDG_RUNTIME_DIR for an ordinary user.
@@ -123,7 +145,7 @@ impl States {
         } else {
             match std::env::var_os("XDG_RUNTIME_DIR").filter(|d| Path::new(d).is_absolute()) {
                 Some(dir) => PathBuf::from(dir).join("coracle"),
-                None => std::env::temp_dir().join(format!("coracle-{}", nix::unistd::geteuid())),
+                None => private(std::env::temp_dir().join(format!("coracle-{}", nix::unistd::geteuid())))?,
             }
         };
         let name = match face {
@@ -153,22 +175,10 @@ impl States {
         }
     }
 
-    /// The directories above, which in a shared /tmp must be ours and closed to others.
     fn make_parents(&self) -> Result<()> {
-        use std::os::unix::fs::MetadataExt;
         let dir = &self.dir;
-        DirBuilder::new()
-            .mode(0o700)
-            .recursive(true)
-            .create(dir)
-            .context(|| format!("mkdir({dir:?}, 0700)"))?;
-        for path in dir.ancestors().take(2).filter(|p| p.starts_with(std::env::temp_dir())) {
-            let meta = fs::symlink_metadata(path).context(|| format!("lstat({path:?})"))?;
-            if path != std::env::temp_dir() && meta.uid() != nix::unistd::geteuid().as_raw() {
-                return Err(Error::new(Kind::Denied, format!("{} belongs to somebody else", path.display())));
-            }
-        }
-        Ok(())
+        let made = DirBuilder::new().mode(0o700).recursive(true).create(dir);
+        made.context(|| format!("mkdir({dir:?}, 0700)"))
     }
 
     /// Write a state; its id is reserved. Readers see the old one or the new one, whole.
@@ -355,5 +365,34 @@ mod tests {
         let rest = (3..=30).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
         assert_eq!(start_time(&format!("7 (a) b) (c) {rest}")), Some(22));
         assert_eq!(start_time("7 (a"), None);
+    }
+
+    #[test]
+    fn states_are_not_read_where_somebody_else_could_have_put_them() {
+        use std::os::unix::fs::{PermissionsExt, chown, symlink};
+        let above = std::env::temp_dir().join(format!("coracle-private-{}", std::process::id()));
+        fs::create_dir(&above).unwrap();
+        let refused = |name: &str| private(above.join(name)).unwrap_err().to_string();
+        // Made where there is none, and found again.
+        for _ in 0..2 {
+            let dir = private(above.join("ours")).unwrap();
+            assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        symlink("ours", above.join("link")).unwrap();
+        assert!(refused("link").contains("is not a directory"));
+        fs::write(above.join("file"), "").unwrap();
+        assert!(refused("file").contains("is not a directory"));
+        for mode in [0o777, 0o770, 0o701] {
+            fs::set_permissions(above.join("ours"), fs::Permissions::from_mode(mode)).unwrap();
+            assert!(refused("ours").contains("is open to others"), "{mode:o}");
+        }
+        if nix::unistd::geteuid().is_root() {
+            fs::set_permissions(above.join("ours"), fs::Permissions::from_mode(0o700)).unwrap();
+            chown(above.join("ours"), Some(12345), None).unwrap();
+            assert!(refused("ours").contains("belongs to somebody else"));
+        } else {
+            assert!(private("/etc".into()).unwrap_err().to_string().contains("belongs to somebody else"));
+        }
+        fs::remove_dir_all(&above).unwrap();
     }
 }

@@ -306,3 +306,27 @@ fn a_dry_run_prints_a_config_and_makes_nothing() {
             || std::fs::read_dir(store.path().join("containers")).unwrap().count() == 0
     );
 }
+
+#[test]
+fn states_that_somebody_else_could_have_planted_are_not_believed() {
+    use std::os::unix::fs::PermissionsExt;
+    if !need(Privilege::Root) || !need(Privilege::OrdinaryUser) {
+        return;
+    }
+    let store = Store::of_user("run-planted");
+    let scratch = Scratch::new("run-planted-tmp");
+    let uid = coracle_tests::Cmd::new("id").arg("-u").as_user().ok().stdout;
+    let runtime = scratch.join(format!("coracle-{}", uid.trim()));
+    // Another user comes first, in a /tmp that all share.
+    std::fs::create_dir_all(runtime.join("image")).unwrap();
+    for (dir, mode) in [(scratch.path(), 0o1777), (&runtime, 0o777), (&runtime.join("image"), 0o777)] {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for words in ["ps -a", "rm anything"] {
+        let output = store.runner().words(words).env("TMPDIR", scratch.path()).run();
+        assert!(
+            output.code() != 0 && output.stderr.contains("belongs to somebody else"),
+            "{words}: {output}"
+        );
+    }
+}
