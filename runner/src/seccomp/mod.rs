@@ -77,13 +77,8 @@ fn expand(capabilities: &[String]) -> Result<LinuxSeccomp> {
             errno_ret: (!allow).then_some(section.result & 0xffff),
             args,
         };
-        match section.checks[..] {
-            // Runtimes read two conditions on one argument as alternatives: say what is left instead.
-            [Check { arg, op: Op::Ne, value: a }, Check { op: Op::Ne, value: b, .. }] => {
-                let left = (0..64).filter(|value| *value != a && *value != b);
-                syscalls.extend(left.map(|value| rule(vec![spec_arg(&Check { arg, op: Op::Eq, value })])));
-            }
-            _ => syscalls.push(rule(section.checks.iter().map(spec_arg).collect())),
+        for checks in section.alternatives() {
+            syscalls.push(rule(checks.iter().map(spec_arg).collect()));
         }
     }
     let architectures = match own {

@@ -19,8 +19,8 @@ pub struct Section<'a> {
     pub result: u32,
     capability: Option<(bool, &'a str)>,
     machine: Option<Machine>,
-    /// Comparisons of arguments that must all hold.
-    pub checks: Vec<Check>,
+    /// A comparison of an argument; one of several is enough, and where there is none nothing is asked.
+    pub any: Vec<Check>,
     /// The calls, by name.
     pub calls: Vec<&'a str>,
 }
@@ -51,10 +51,12 @@ pub fn compile(machine: Machine, capabilities: &[&str]) -> Result<Vec<Insn>, Str
         let numbers = machine.calls();
         let (mut rules, mut abi) = (Vec::new(), Vec::new());
         for section in sections(*machine, capabilities)? {
-            let rule = |number| Rule { number, checks: section.checks.clone(), result: section.result };
-            for name in &section.calls {
-                rules.extend(numbers.get(name).copied().map(rule));
-                abi.extend(x32_number(name).map(rule));
+            for checks in section.alternatives() {
+                let rule = |number| Rule { number, checks: checks.clone(), result: section.result };
+                for name in &section.calls {
+                    rules.extend(numbers.get(name).copied().map(rule));
+                    abi.extend(x32_number(name).map(rule));
+                }
             }
         }
         let newest = rules.iter().map(|r| r.number).filter(|n| *n < PRIVATE).max().unwrap_or(0);
@@ -64,39 +66,53 @@ pub fn compile(machine: Machine, capabilities: &[&str]) -> Result<Vec<Insn>, Str
     assemble(&archs, ERRNO | EPERM, ERRNO | EPERM)
 }
 
+impl Section<'_> {
+    /// The checks of each of its rules.
+    pub fn alternatives(&self) -> Vec<Vec<Check>> {
+        match self.any.is_empty() {
+            true => vec![Vec::new()],
+            false => self.any.iter().map(|check| vec![*check]).collect(),
+        }
+    }
+}
+
 fn head(line: &str) -> Result<Section<'_>, String> {
     let wrong = || format!("the profile's section {line:?} is malformed");
-    let number = |word: Option<&str>| {
-        let word = word.ok_or_else(wrong)?;
+    let number = |word: &str| {
         match word.strip_prefix("0x") {
-            Some(hex) => u64::from_str_radix(hex, 16).map_err(|_| wrong()),
-            None => word.parse::<u64>().map_err(|_| wrong()),
+            Some(hex) => u64::from_str_radix(hex, 16),
+            None => word.parse::<u64>(),
         }
+        .map_err(|_| wrong())
     };
     let mut words = line.split(' ');
-    let result = match words.next() {
-        Some("allow") => ALLOW,
-        Some("errno") => ERRNO | number(words.next())? as u32,
+    let mut word = || words.next().ok_or_else(wrong);
+    let result = match word()? {
+        "allow" => ALLOW,
+        "errno" => ERRNO | number(word()?)? as u32,
         _ => return Err(wrong()),
     };
-    let mut section =
-        Section { result, capability: None, machine: None, checks: Vec::new(), calls: Vec::new() };
-    while let Some(word) = words.next() {
-        match word {
-            "cap" | "nocap" => section.capability = Some((word == "cap", words.next().ok_or_else(wrong)?)),
-            "arch" => section.machine = Some(words.next().and_then(Machine::parse).ok_or_else(wrong)?),
-            "arg" | "and" => {
-                let arg = number(words.next())? as u8;
-                let check = match words.next() {
-                    Some("eq") => Check { arg, op: Op::Eq, value: number(words.next())? },
-                    Some("ne") => Check { arg, op: Op::Ne, value: number(words.next())? },
-                    Some("masked") => {
-                        let mask = number(words.next())?;
-                        Check { arg, op: Op::MaskedEq(mask), value: number(words.next())? }
+    let mut section = Section { result, capability: None, machine: None, any: Vec::new(), calls: Vec::new() };
+    while let Ok(condition) = word() {
+        match condition {
+            "cap" | "nocap" => section.capability = Some((condition == "cap", word()?)),
+            "arch" => section.machine = Some(Machine::parse(word()?).ok_or_else(wrong)?),
+            "arg" => {
+                let arg = number(word()?)? as u8;
+                match word()? {
+                    "masked" => {
+                        let op = Op::MaskedEq(number(word()?)?);
+                        section.any.push(Check { arg, op, value: number(word()?)? });
+                    }
+                    "any" => {
+                        while let Ok(value) = word() {
+                            let (first, last) = value.split_once('-').unwrap_or((value, value));
+                            let values = number(first)?..=number(last)?;
+                            section.any.extend(values.map(|value| Check { arg, op: Op::Eq, value }));
+                        }
                     }
                     _ => return Err(wrong()),
-                };
-                section.checks.push(check);
+                }
             }
             _ => return Err(wrong()),
         }

@@ -98,6 +98,7 @@ pub fn assemble(archs: &[Arch], default: u32, foreign: u32) -> Result<Vec<Insn>,
     let mut next = code.ret(foreign);
     for arch in archs.iter().rev() {
         let ranges = ranges(arch, default);
+        let default = code.ret(default);
         let mut body = code.tree(&ranges, default);
         body = match arch.abi {
             Some(_) => code.then(Insn { code: AND, jt: 0, jf: 0, k: !ABI_BIT }, body),
@@ -176,29 +177,70 @@ type At = usize;
 const REACH: usize = 250;
 
 impl Backwards {
-    /// Halve until one range is left.
-    fn tree(&mut self, ranges: &[Range<'_>], default: u32) -> At {
+    /// Where the accumulator is in which range: halve until one is left.
+    fn tree(&mut self, ranges: &[Range<'_>], otherwise: At) -> At {
         match ranges {
-            [one] => {
-                let otherwise = self.ret(default);
-                one.rules.iter().rev().fold(otherwise, |otherwise, (checks, result)| {
-                    let holds = self.ret(*result);
-                    checks.iter().rev().fold(holds, |holds, check| self.check(check, holds, otherwise))
-                })
-            }
+            [one] => self.rules(&one.rules, otherwise),
             _ => {
                 let (low, high) = ranges.split_at(ranges.len() / 2);
-                let above = self.tree(high, default);
-                let below = self.tree(low, default);
+                let above = self.tree(high, otherwise);
+                let below = self.tree(low, otherwise);
                 self.branch(JGE, high[0].first, above, below)
             }
         }
     }
 
+    /// One rule after the other.
+    fn rules(&mut self, rules: &[(&[Check], u32)], otherwise: At) -> At {
+        let Some(((checks, result), rest)) = rules.split_first() else { return otherwise };
+        if let [Check { arg, op: Op::Eq, value }] = *checks {
+            let high = (value >> 32) as u32;
+            let alike = |(checks, _): &&(&[Check], u32)| matches!(checks, [c] if c.arg == *arg && c.op == Op::Eq && (c.value >> 32) as u32 == high);
+            let several = rules.iter().take_while(alike).count();
+            if several > 1 {
+                let otherwise = self.rules(&rules[several..], otherwise);
+                return self.among(&rules[..several], *arg, high, otherwise);
+            }
+        }
+        let otherwise = self.rules(rest, otherwise);
+        let holds = self.ret(*result);
+        checks.iter().rev().fold(holds, |holds, check| self.check(check, holds, otherwise))
+    }
+
+    /// Rules that compare one argument to values whose upper half is the same: the lower half is
+    /// looked for as a call's number is.
+    fn among(&mut self, rules: &[(&[Check], u32)], arg: u8, high: u32, otherwise: At) -> At {
+        let mut results = BTreeMap::new();
+        for (checks, result) in rules {
+            results.entry(checks[0].value as u32).or_insert(*result);
+        }
+        let mut ranges = vec![Range { first: 0, rules: Vec::new() }];
+        for (value, result) in results {
+            let rules = vec![(&[][..], result)];
+            match ranges.last_mut() {
+                // The gap that was thought to begin here does not.
+                Some(gap) if gap.first == value => {
+                    ranges.pop();
+                    if ranges.last().is_none_or(|last| last.rules != rules) {
+                        ranges.push(Range { first: value, rules });
+                    }
+                }
+                _ => ranges.push(Range { first: value, rules }),
+            }
+            if let Some(next) = value.checked_add(1) {
+                ranges.push(Range { first: next, rules: Vec::new() });
+            }
+        }
+        let mut at = self.tree(&ranges, otherwise);
+        at = self.then(load(low_word(arg)), at);
+        at = self.branch(JEQ, high, at, otherwise);
+        self.then(load(low_word(arg) + 4), at)
+    }
+
     /// A comparison in two halves of 32 bits.
     fn check(&mut self, check: &Check, holds: At, otherwise: At) -> At {
         let (high, low) = ((check.value >> 32) as u32, check.value as u32);
-        let low_word = 16 + 8 * u32::from(check.arg);
+        let low_word = low_word(check.arg);
         let masked = |word, mask, code: &mut Self, at| match mask {
             u32::MAX => code.then(load(word), at),
             _ => {
@@ -301,6 +343,11 @@ impl Backwards {
         self.known.insert(key, at);
         at
     }
+}
+
+/// Where an argument lies in seccomp_data; its upper half is 4 bytes further.
+fn low_word(arg: u8) -> u32 {
+    16 + 8 * u32::from(arg)
 }
 
 fn load(offset: u32) -> Insn {
@@ -419,6 +466,27 @@ pub(crate) mod tests {
         let mut both = vec![rule(9, &[is(0, 1)])];
         both.push(Rule { result: ENOSYS, ..rule(9, &[]) });
         assert_eq!(judge(&assemble(&[arch(both)], EPERM, 0).unwrap(), X, 9, [1; 6]), ENOSYS);
+    }
+
+    #[test]
+    fn many_values_of_one_argument_are_told_apart() {
+        let is = |value| Check { arg: 1, op: Op::Eq, value };
+        let values =
+            [0, 1, 2, 5, 6, 9, 0xffff_fffe, 0xffff_ffff, 1 << 32, 5 << 32 | 3, 5 << 32 | 4, u64::MAX];
+        let mut rules: Vec<Rule> = values.iter().map(|v| rule(3, &[is(*v)])).collect();
+        rules[4].result = ENOSYS;
+        rules.push(rule(3, &[Check { arg: 0, op: Op::Eq, value: 7 }]));
+        let code = assemble(&[arch(rules)], EPERM, 0).unwrap();
+        for value in values.into_iter().flat_map(|v| [v.wrapping_sub(1), v, v.wrapping_add(1), v ^ 1 << 32]) {
+            let expected = match values.iter().position(|v| *v == value) {
+                Some(4) => ENOSYS,
+                Some(_) => ALLOW,
+                None => EPERM,
+            };
+            assert_eq!(judge(&code, X, 3, [0, value, 0, 0, 0, 0]), expected, "{value:#x}");
+            let last = if expected == EPERM { ALLOW } else { expected };
+            assert_eq!(judge(&code, X, 3, [7, value, 0, 0, 0, 0]), last, "{value:#x}");
+        }
     }
 
     #[test]
