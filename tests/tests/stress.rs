@@ -69,6 +69,12 @@ fn after_half_of_the_runners_are_killed_one_sweep_leaves_nothing_behind() {
     for r in &running {
         r.wait_for("ready");
     }
+    for n in 0..20 {
+        // What can be joined has been recorded.
+        eventually("it can be joined", || {
+            store.runner().args(["exec", &format!("c{n}"), "true"]).run().code() == 0
+        });
+    }
     for (n, r) in running.iter().enumerate() {
         // Half of them, and not every second one.
         if (n * 7 + 3) % 20 < 10 {
