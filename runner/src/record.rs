@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::seccomp::Choice;
 use crate::spec::Spec;
-use crate::state;
+use crate::state::{self, Identity};
 
 /// The format written by this version. A newer one is refused.
 const VERSION: u32 = 1;
@@ -32,6 +32,9 @@ pub(crate) struct Record {
     pub(crate) image_id: Option<String>,
     /// Seconds since 1970.
     pub(crate) created: u64,
+    /// Who runs it in the foreground. With that one gone and no state there, nobody cleans up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) runner: Option<Identity>,
     /// It goes when it has ended.
     #[serde(default)]
     pub(crate) rm: bool,

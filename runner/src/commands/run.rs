@@ -123,6 +123,7 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let record = Record {
             image: named.clone(),
             image_id: base.image().map(|i| i.id().to_string()),
+            runner: Some(Identity::of_this_process()?),
             rm: flags.rm,
             stop_signal: stop_signal(flags, &config)?,
             labels: labels(flags)?,
@@ -559,7 +560,7 @@ fn write_state(
         version: state::VERSION,
         id: record.id.clone(),
         init: Identity::of(pid)?,
-        runner: Some(Identity::of_this_process()?),
+        runner: record.runner,
         bundle: dir.path.clone(),
         namespaces: Ns::ALL.into_iter().filter(|k| plan.namespaces.is_own(*k)).collect(),
         cgroups,

@@ -1,5 +1,6 @@
 //! What a runner that was killed left behind: its container is dead, its files are not.
 
+use std::path::Path;
 use std::time::Duration;
 
 use coracle_store::Store;
@@ -28,25 +29,35 @@ pub(crate) fn sweep(store: &Store) -> Result<()> {
             return Ok(false);
         }
         match Record::read(&state.bundle) {
-            Ok(record) if !record.rm => {
-                // It was killed together with its runner.
-                let exit = Some(Exit { code: 137, at: record::now() });
-                Record { exit, ..record }.write(&state.bundle)?;
-            }
-            other => {
-                if let Ok(record) = other
-                    && store.named(&record.name).as_deref() == Some(&record.id)
-                {
-                    store.release_name(&record.name)?;
-                }
-                remove_files(store, &state.id)?;
-            }
+            Ok(record) => tidy(store, &state.bundle, record)?,
+            Err(_) => remove_files(store, &state.id)?,
         }
         Ok(true)
     })?;
+    for dir in store.containers()? {
+        // A runner that was killed between the start and the state: the container died with it.
+        let Ok(record) = Record::read(&dir.path) else { continue };
+        let left = record.exit.is_none() && record.runner.is_some_and(|r| !r.is_alive());
+        if left && states.read(&record.id).is_err() {
+            tidy(store, &dir.path, record)?;
+            states.remove(&dir.id)?;
+        }
+    }
     // A runner that was killed before it could write down its groups: they are known by their names.
     let known = states.ids()?;
     let alive = |id: &str, age: Duration| age < NEWBORN || known.iter().any(|k| k == id);
     cgroups::sweep(&Layout::probe()?, alive);
     Ok(())
+}
+
+/// A container that was killed together with its runner: it goes if it was to go, else its end is
+/// written down.
+fn tidy(store: &Store, dir: &Path, record: Record) -> Result<()> {
+    if !record.rm {
+        return Record { exit: Some(Exit { code: 137, at: record::now() }), ..record }.write(dir);
+    }
+    if store.named(&record.name).as_deref() == Some(&record.id) {
+        store.release_name(&record.name)?;
+    }
+    remove_files(store, &record.id)
 }
