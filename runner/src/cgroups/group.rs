@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 use serde::Deserialize;
 
 use super::layout::Layout;
+use super::limit;
 use super::plan::{self, Group, Plan, Write};
 use crate::devfilter;
 use crate::spec::resources::LinuxResources;
@@ -31,7 +32,7 @@ impl Plan {
     pub fn create(&self) -> Result<Cgroup> {
         let mut cgroup = Cgroup { plan: self.clone(), unified: None };
         for n in 0..cgroup.plan.groups.len() {
-            if let Err(e) = cgroup.make(n) {
+            if let Err(e) = cgroup.make_one_of(n) {
                 // Never the group that was there before, and held others' processes.
                 cgroup.plan.groups.truncate(if e.kind() == Kind::Exists { n } else { n + 1 });
                 let _ = cgroup.remove();
@@ -76,6 +77,18 @@ impl Cgroup {
         &self.plan.groups
     }
 
+    /// Make the group; where the kernel takes no filter on it, the one that does without.
+    fn make_one_of(&mut self, n: usize) -> Result<()> {
+        match (self.make(n), self.plan.groups[n].otherwise.take()) {
+            (Err(e), Some(other)) if e.kind() != Kind::Exists => {
+                remove_tree(&self.plan.groups[n].dir, Instant::now())?;
+                self.plan.groups[n] = *other;
+                self.make(n)
+            }
+            (made, _) => made,
+        }
+    }
+
     fn make(&mut self, n: usize) -> Result<()> {
         let group = self.plan.groups[n].clone();
         make_directories(&group).context(|| format!("make the cgroup {}", group.dir.display()))?;
@@ -110,6 +123,11 @@ impl Cgroup {
         self.plan.groups.iter().any(|g| !g.unified)
     }
 
+    /// Put a process that was born in the v2 group into the others; 0 is the calling one.
+    pub fn enter_late(&self, pid: i32) -> Result<()> {
+        self.plan.groups.iter().filter(|g| !g.unified).try_for_each(|g| enter(g, pid))
+    }
+
     /// Put a process into every group; 0 is the calling one.
     pub fn enter(&self, pid: i32) -> Result<()> {
         self.plan.groups.iter().try_for_each(|g| enter(g, pid))
@@ -130,7 +148,7 @@ impl Cgroup {
         };
         plan::plan(&wanted, layout)?;
         let mut writes: Vec<(&Group, Write)> = Vec::new();
-        for limit in plan::limits(resources, layout)? {
+        for limit in limit::limits(resources, layout)? {
             let holds = |g: &&Group| {
                 g.controllers.contains(&limit.controller) || (g.unified && limit.controller == "cgroup")
             };

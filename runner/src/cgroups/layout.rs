@@ -76,10 +76,12 @@ impl Layout {
                 V1_OPTIONAL.iter().filter(|f| h.controllers.iter().any(|c| f.starts_with(&format!("{c}."))));
             h.files = optional.filter(|f| h.own.join(f).exists()).map(|f| f.to_string()).collect();
         }
-        // Beside v1, nothing is made in the hierarchy of v2.
-        if layout.version() == "2" {
-            for node in layout.v2.iter_mut().flat_map(|v2| &mut v2.chain) {
-                node.probe();
+        let unified = layout.version() == "2";
+        for node in layout.v2.iter_mut().flat_map(|v2| &mut v2.chain) {
+            match unified {
+                true => node.probe(),
+                // Beside v1 its groups are only for device filters.
+                false => node.writable = node.may_be_entered_from(),
             }
         }
         let initial =
@@ -145,9 +147,13 @@ impl Node {
         let (controllers, enabled) = (words("cgroup.controllers"), words("cgroup.subtree_control"));
         self.populated = !words("cgroup.procs").is_empty();
         self.root = !self.dir.join("cgroup.type").exists();
-        self.writable = may_write(&self.dir) && may_write(&self.dir.join("cgroup.procs"));
+        self.writable = self.may_be_entered_from();
         self.delegated = may_write(&self.dir.join("cgroup.subtree_control"));
         (self.controllers, self.enabled) = (controllers, enabled);
+    }
+
+    fn may_be_entered_from(&self) -> bool {
+        may_write(&self.dir) && may_write(&self.dir.join("cgroup.procs"))
     }
 }
 

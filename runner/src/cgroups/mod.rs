@@ -8,6 +8,8 @@
 mod group;
 mod kill;
 mod layout;
+mod limit;
+mod place;
 mod plan;
 mod stats;
 mod sweep;

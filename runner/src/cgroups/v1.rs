@@ -3,7 +3,7 @@
 use coracle_sys::{Error, Result};
 
 use super::layout::Layout;
-use super::plan::{Limit, number};
+use super::limit::{self, Limit, number};
 use crate::spec::resources::{BlockIo, Cpu, LinuxResources, Memory};
 
 /// Every limit that the resources ask for, in the order in which it is to be written.
@@ -49,7 +49,7 @@ pub(super) fn limits(r: &LinuxResources, layout: &Layout) -> Result<Vec<Limit>> 
             out.push(Limit::new("net_prio", "net_prio.ifpriomap", format!("{} {}", p.name, p.priority)));
         }
     }
-    super::plan::rdma(&r.rdma, &mut out);
+    limit::rdma(&r.rdma, &mut out);
     for file in r.unified.keys() {
         out.push(
             Limit::new("unified", file.clone(), String::new())

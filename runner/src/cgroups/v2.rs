@@ -2,7 +2,7 @@
 
 use coracle_sys::{Error, Result};
 
-use super::plan::{Limit, number};
+use super::limit::{self, Limit, number};
 use super::weight;
 use crate::spec::resources::{BlockIo, Cpu, LinuxResources, Memory};
 
@@ -37,7 +37,7 @@ pub(super) fn limits(r: &LinuxResources) -> Result<Vec<Limit>> {
             }
         }
     }
-    super::plan::rdma(&r.rdma, &mut out);
+    limit::rdma(&r.rdma, &mut out);
     for (file, value) in &r.unified {
         let controller = file.split('.').next().unwrap_or_default();
         if file.contains('/') || controller.is_empty() || controller == file {

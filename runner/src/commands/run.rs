@@ -518,7 +518,7 @@ fn start(
     let states = States::of(Face::Image, None)?;
     states.reserve(&record.id)?;
     let run = |cgroup: &Cgroup| {
-        let enter = |pid: Option<i32>| cgroup.enter(pid.unwrap_or(0));
+        let enter = |pid: Option<i32>| cgroup.enter_late(pid.unwrap_or(0));
         let input = super::StandardInput::for_container(flags.interactive || flags.tty)?;
         let setup = Setup {
             init: init_image(),

@@ -98,7 +98,7 @@ fn in_groups<T>(
 
 /// The state is written while the child sets itself up.
 fn start(plan: &Plan, cgroup: &Cgroup, states: &States, bundle: PathBuf) -> Result<Container> {
-    let enter = |pid: Option<i32>| cgroup.enter(pid.unwrap_or(0));
+    let enter = |pid: Option<i32>| cgroup.enter_late(pid.unwrap_or(0));
     let setup = Setup {
         init: init_image(),
         born_in: cgroup.v2_dir_fd(),
