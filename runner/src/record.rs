@@ -77,6 +77,11 @@ impl Record {
         std::fs::rename(&new, &path).context(|| format!("rename({new:?}, {path:?})"))
     }
 
+    /// Whether the container whose directory this is has one.
+    pub(crate) fn exists(dir: &Path) -> bool {
+        dir.join("container.json").exists()
+    }
+
     /// Read that of the container whose directory this is.
     pub(crate) fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("container.json");
@@ -104,20 +109,4 @@ pub(crate) fn new_id() -> Result<String> {
         .and_then(|mut f| f.read_exact(&mut bytes))
         .context(|| format!("read({path:?})"))?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
-}
-
-/// A name for a container that was given none, taken from its id.
-pub(crate) fn made_up_name(id: &str) -> String {
-    const FIRST: [&str; 16] = [
-        "brisk", "calm", "dry", "early", "fair", "green", "high", "keen", "light", "mild", "neat", "plain",
-        "quick", "round", "still", "warm",
-    ];
-    const SECOND: [&str; 16] = [
-        "anchor", "beacon", "coble", "dory", "eddy", "ferry", "gully", "harbor", "island", "jetty", "kelp",
-        "lagoon", "mooring", "oar", "paddle", "reed",
-    ];
-    let digit =
-        |at: usize| id.as_bytes().get(at).and_then(|b| char::from(*b).to_digit(16)).unwrap_or(0) as usize;
-    // The rest of the id keeps two containers from ever meeting.
-    format!("{}_{}_{}", FIRST[digit(0)], SECOND[digit(1)], id.get(2..8).unwrap_or(id))
 }

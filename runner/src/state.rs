@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Kind, Result};
+use coracle_sys::{Context, Error, Kind, Result, file};
 use serde::{Deserialize, Serialize};
 
 use crate::namespaces::Kind as Ns;
@@ -67,7 +67,7 @@ impl Identity {
     /// Look at a process that exists now.
     pub fn of(pid: i32) -> Result<Self> {
         let path = format!("/proc/{pid}/stat");
-        let stat = fs::read_to_string(&path).context(|| format!("open({path:?})"))?;
+        let stat = text(&path)?;
         let start_time = start_time(&stat).ok_or_else(|| Error::invalid(format!("read {path}: {stat:?}")))?;
         Ok(Self { pid, start_time })
     }
@@ -79,10 +79,14 @@ impl Identity {
 
     /// Whether it still runs. A zombie does not.
     pub fn is_alive(self) -> bool {
-        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else { return false };
+        let Ok(stat) = text(&format!("/proc/{}/stat", self.pid)) else { return false };
         let ended = matches!(stat.rsplit_once(") ").and_then(|s| s.1.chars().next()), Some('Z' | 'X'));
         !ended && start_time(&stat) == Some(self.start_time)
     }
+}
+
+fn text(path: &str) -> Result<String> {
+    Ok(String::from_utf8_lossy(&file::read(Path::new(path))?).into_owned())
 }
 
 /// Field 22 of /proc/PID/stat. The name in field 2 may hold anything, so it is counted from its end.

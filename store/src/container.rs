@@ -41,17 +41,12 @@ impl ContainerDir {
 
 impl Store {
     /// A new container's directory with `upper` and `work` in it. Its use of an image is recorded
-    /// in the same step, so that no prune takes the layers away: look them up after this.
-    pub fn new_container(&mut self, id: &str, image: Option<&Digest>) -> Result<ContainerDir> {
+    /// in the same step, so that no prune takes the layers away: look them up after this. As long as
+    /// the lock is held, the directory is not an orphan.
+    pub fn new_container(&mut self, id: &str, image: Option<&Digest>) -> Result<(ContainerDir, Lock)> {
         check_name("container", id)?;
         let dir = ContainerDir { id: id.to_owned(), path: self.main.container(id) };
-        match mkdir(&dir.path, 0o700) {
-            Err(e) if e.kind() == Kind::NotFound => {
-                self.main.create(None)?;
-                mkdir(&dir.path, 0o700)?;
-            }
-            other => other?,
-        }
+        let held = self.make_held(&dir.path)?;
         let filled = (|| {
             if let Some(digest) = image {
                 let link = dir.path.join("image");
@@ -68,44 +63,49 @@ impl Store {
             let _ = file::remove_tree(&dir.path);
             return Err(e.wrap(format!("make the directory of the container {id}")));
         }
-        Ok(dir)
+        Ok((dir, held))
     }
 
-    /// Give a name to a container. [`Kind::Exists`] when another living container has it.
-    pub fn claim_name(&self, name: &str, id: &str) -> Result<()> {
-        check_name("name", name)?;
-        let path = self.main.root().join("names").join(name);
-        let claim = || symlink(id, &path);
-        match claim() {
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-            other => return other.context(|| format!("symlink({id:?}, {path:?})")),
-        }
-        let _alone = Lock::exclusive(&self.main.index_lock())?;
-        if let Some(owner) = self.named(name) {
-            if self.main.container(&owner).exists() {
-                let what = format!("name the container {name:?}: {owner} has that name");
-                return Err(Error::new(Kind::Exists, what));
+    /// The directory, locked. Between the two a sweep may have taken it for an orphan: once more then.
+    fn make_held(&mut self, path: &Path) -> Result<Lock> {
+        let mut mine = false;
+        for _ in 0..1000 {
+            match mkdir(path, 0o700) {
+                Err(e) if e.kind() == Kind::NotFound && !mine => {
+                    self.main.create(None)?;
+                    mkdir(path, 0o700)?;
+                }
+                Err(e) if e.kind() == Kind::Exists && mine => {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                other => other?,
             }
-            fs::remove_file(&path).context(|| format!("unlink({path:?})"))?;
+            mine = true;
+            match Lock::try_existing(path) {
+                Ok(Some(lock)) if lock.is_at(path) => return Ok(lock),
+                Err(e) if e.kind() != Kind::NotFound => return Err(e),
+                _ => {}
+            }
         }
-        claim().context(|| format!("symlink({id:?}, {path:?})"))
+        Err(Error::new(Kind::Busy, format!("make the directory {path:?}: it is removed again and again")))
     }
 
-    /// Give a container's name up.
-    pub fn release_name(&self, name: &str) -> Result<()> {
-        check_name("name", name)?;
-        let path = self.main.root().join("names").join(name);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-            other => other.context(|| format!("unlink({path:?})")),
+    /// Remove the directories that killed runners made and did not come to write a record into, which
+    /// `has_record` tells.
+    pub fn sweep_containers(&self, has_record: impl Fn(&ContainerDir) -> bool) -> Result<()> {
+        for dir in self.containers()? {
+            if has_record(&dir) {
+                continue;
+            }
+            match Lock::try_existing(&dir.path) {
+                // Looked at once more: it may have got its record and lost its runner meanwhile.
+                Ok(Some(held)) if held.is_at(&dir.path) && !has_record(&dir) => {
+                    file::remove_tree(&dir.path)?;
+                }
+                _ => {}
+            }
         }
-    }
-
-    /// The id that has this name.
-    pub fn named(&self, name: &str) -> Option<String> {
-        check_name("name", name).ok()?;
-        let target = fs::read_link(self.main.root().join("names").join(name)).ok()?;
-        target.to_str().map(str::to_owned)
+        Ok(())
     }
 
     /// The container that is meant: by name, by id, or by the unique beginning of an id.

@@ -14,6 +14,7 @@ pub mod image;
 pub mod layer;
 pub mod layout;
 pub mod lock;
+pub mod names;
 pub mod read;
 pub mod reference;
 pub mod write;

@@ -115,6 +115,34 @@ fn what_nothing_uses_is_pruned_and_what_a_container_uses_is_not() {
 }
 
 #[test]
+fn a_container_without_a_name_is_called_by_its_id() {
+    let mut s = Scratch::new();
+    let (one, other) = ("01abcdef99", "12abcdef99");
+    s.store.new_container(one, None).unwrap();
+    s.store.new_container(other, None).unwrap();
+    let name = crate::names::made_up(one);
+    assert_eq!(s.store.named(&name).as_deref(), Some(one));
+    assert_eq!(s.store.find_container(&name).unwrap().id, one);
+    assert!(s.store.claim_name(&name, other).unwrap_err().to_string().contains(one));
+    s.store.remove_container(one).unwrap();
+    s.store.claim_name(&name, other).unwrap();
+    assert_eq!(s.store.named(&name).as_deref(), Some(other));
+}
+
+#[test]
+fn a_directory_without_a_record_is_an_orphan_once_its_maker_is_gone() {
+    let mut s = Scratch::new();
+    let (dir, held) = s.store.new_container("abc1", None).unwrap();
+    s.store.sweep_containers(|_| false).unwrap();
+    assert!(dir.path.is_dir(), "its maker is at it");
+    drop(held);
+    s.store.sweep_containers(|_| true).unwrap();
+    assert!(dir.path.is_dir(), "it has a record");
+    s.store.sweep_containers(|_| false).unwrap();
+    assert!(!dir.path.exists());
+}
+
+#[test]
 fn a_name_belongs_to_one_living_container() {
     let mut s = Scratch::new();
     s.store.new_container("abc1", None).unwrap();

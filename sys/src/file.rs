@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -25,20 +25,20 @@ pub fn open_dir(path: &Path) -> Result<OwnedFd> {
         .context(|| format!("open({path:?}, O_DIRECTORY)"))
 }
 
-/// All of a small file: open, one read, close, where it fits 16 KiB.
+/// All of a small file. Files of /proc too, whose size nobody knows beforehand, and which come in pieces:
+/// only a read that gives nothing is the end.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut file = File::open(path).context(|| format!("open({path:?})"))?;
-    let mut out = vec![0; 16 * 1024];
-    let mut len = 0;
+    let file = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .context(|| format!("open({path:?})"))?;
+    let mut piece = [0; 4096];
+    let mut out = Vec::new();
     loop {
-        let n = file.read(&mut out[len..]).context(|| format!("read({path:?})"))?;
-        len += n;
-        // A regular file gives less than was asked for at its end only.
-        if len < out.len() {
-            out.truncate(len);
-            return Ok(out);
+        match nix::unistd::read(&file, &mut piece) {
+            Ok(0) => return Ok(out),
+            Ok(n) => out.extend_from_slice(&piece[..n]),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e).context(|| format!("read({path:?})")),
         }
-        out.resize(len * 4, 0);
     }
 }
 

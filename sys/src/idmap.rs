@@ -240,6 +240,14 @@ fn run_helper(helper: &Path, pid: Pid, map: &[Range]) -> Result<()> {
     Err(Error::new(Kind::Denied, said).wrap(format!("run {}", helper.display())))
 }
 
+/// Whether this process is in the user namespace that the machine started with, where all ids are. Where
+/// /proc does not tell, it is taken to be.
+pub fn is_initial_namespace() -> bool {
+    crate::file::read(Path::new("/proc/self/uid_map")).map_or(true, |map| {
+        map.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).eq([&b"0"[..], b"0", b"4294967295"])
+    })
+}
+
 /// May this process have CAP_SYS_ADMIN? Root of a container usually may not.
 pub fn may_have_sys_admin() -> bool {
     const CAP_SYS_ADMIN: libc::c_ulong = 21;

@@ -32,7 +32,7 @@ impl Plan {
     pub fn create(&self) -> Result<Cgroup> {
         let mut cgroup = Cgroup { plan: self.clone(), unified: None };
         for n in 0..cgroup.plan.groups.len() {
-            if let Err(e) = cgroup.make_one_of(n) {
+            if let Err(e) = cgroup.make(n) {
                 // Never the group that was there before, and held others' processes.
                 cgroup.plan.groups.truncate(if e.kind() == Kind::Exists { n } else { n + 1 });
                 let _ = cgroup.remove();
@@ -77,18 +77,6 @@ impl Cgroup {
         &self.plan.groups
     }
 
-    /// Make the group; where the kernel takes no filter on it, the one that does without.
-    fn make_one_of(&mut self, n: usize) -> Result<()> {
-        match (self.make(n), self.plan.groups[n].otherwise.take()) {
-            (Err(e), Some(other)) if e.kind() != Kind::Exists => {
-                remove_tree(&self.plan.groups[n].dir, Instant::now())?;
-                self.plan.groups[n] = *other;
-                self.make(n)
-            }
-            (made, _) => made,
-        }
-    }
-
     fn make(&mut self, n: usize) -> Result<()> {
         let group = self.plan.groups[n].clone();
         make_directories(&group).context(|| format!("make the cgroup {}", group.dir.display()))?;
@@ -104,13 +92,27 @@ impl Cgroup {
             }
         }
         if group.unified {
-            let dir = open_dir(&group.dir)?;
-            if let Some(rules) = &group.devices {
-                devfilter::attach(rules, dir.as_fd())?;
-            }
-            self.unified = Some(dir);
+            self.unified = Some(open_dir(&group.dir)?);
         }
         Ok(())
+    }
+
+    /// Put the device filter on the v2 group, in which the process `pid` was born and has done nothing of
+    /// its own yet. Beside v1, where the kernel takes no such filter, it enters a group of v1 instead.
+    pub fn filter_devices(&mut self, pid: i32) -> Result<()> {
+        let Some(n) = self.plan.groups.iter().position(|g| g.devices.is_some()) else { return Ok(()) };
+        let (Some(dir), Some(rules)) = (&self.unified, &self.plan.groups[n].devices) else { return Ok(()) };
+        let attached = devfilter::attach(rules, dir.as_fd());
+        match (attached, self.plan.groups[n].otherwise.take()) {
+            (Err(_), Some(other)) => {
+                self.plan.groups[n].devices = None;
+                self.plan.groups.push(*other);
+                let last = self.plan.groups.len() - 1;
+                self.make(last)?;
+                enter(&self.plan.groups[last], pid)
+            }
+            (attached, _) => attached,
+        }
     }
 
     /// The v2 group's directory, to be born in (`CLONE_INTO_CGROUP`).
@@ -192,6 +194,17 @@ impl Cgroup {
     /// Whether there is any group.
     pub fn is_empty(&self) -> bool {
         self.plan.groups.is_empty()
+    }
+
+    /// Remove the groups of a container that has ended, and what may be left in them. As a rule nothing is:
+    /// the first process of a pid namespace takes all others along.
+    pub fn end(&self) -> Result<()> {
+        let gone = |g: &Group| matches!(rmdir(&g.dir), Ok(()) | Err(Errno::ENOENT));
+        if self.plan.groups.iter().all(gone) {
+            return Ok(());
+        }
+        self.kill_all()?;
+        self.remove()
     }
 
     /// Remove the groups, with those that the container made below. They must have no processes; one

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Result};
+use coracle_sys::{Result, file, idmap};
 use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 
@@ -67,10 +67,15 @@ const V1_OPTIONAL: [&str; 3] = ["memory.memsw.limit_in_bytes", "blkio.weight", "
 impl Layout {
     /// Ask the kernel.
     pub fn probe() -> Result<Self> {
+        Self::probe_for(|_| true)
+    }
+
+    /// Ask the kernel, but not what may be done in the v1 hierarchies whose controllers do not matter.
+    pub(super) fn probe_for(matters: impl Fn(&str) -> bool) -> Result<Self> {
         let cgroup = read("/proc/self/cgroup")?;
         let mounts = read("/proc/self/mountinfo")?;
         let mut layout = Self::parse(&cgroup, &mounts);
-        for h in &mut layout.v1 {
+        for h in layout.v1.iter_mut().filter(|h| h.controllers.iter().any(|c| matters(c))) {
             h.writable = may_write(&h.own);
             let optional =
                 V1_OPTIONAL.iter().filter(|f| h.controllers.iter().any(|c| f.starts_with(&format!("{c}."))));
@@ -84,9 +89,7 @@ impl Layout {
                 false => node.writable = node.may_be_entered_from(),
             }
         }
-        let initial =
-            || read("/proc/self/uid_map").is_ok_and(|m| m.split_whitespace().eq(["0", "0", "4294967295"]));
-        layout.privileged = nix::unistd::geteuid().is_root() && initial();
+        layout.privileged = nix::unistd::geteuid().is_root() && idmap::is_initial_namespace();
         Ok(layout)
     }
 
@@ -231,12 +234,8 @@ fn may_write(path: &Path) -> bool {
     access(path, AccessFlags::W_OK).is_ok()
 }
 
-/// These files have no size to go by: with room enough one read is all that is needed.
 fn read(path: &str) -> Result<String> {
-    let mut text = String::with_capacity(16384);
-    let mut file = std::fs::File::open(path).context(|| format!("open({path:?}, O_RDONLY)"))?;
-    std::io::Read::read_to_string(&mut file, &mut text).context(|| format!("read({path:?})"))?;
-    Ok(text)
+    Ok(String::from_utf8_lossy(&file::read(Path::new(path))?).into_owned())
 }
 
 #[cfg(test)]

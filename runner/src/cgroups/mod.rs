@@ -53,7 +53,7 @@ pub fn prepare(spec: &Spec, id: &str, lifetime: Lifetime, best_effort: bool) -> 
         user_namespace: linux.is_some_and(|l| l.namespaces.iter().any(|n| n.kind == Kind::User.name())),
     };
     if request.needs_groups() {
-        let layout = Layout::probe()?;
+        let layout = Layout::probe_for(|c| c == "devices" || !request.is_about_devices_alone())?;
         let plan = plan(&request, &layout)?;
         let mounted = (layout.version() != "2").then(|| plan.hierarchies());
         return Ok(Prepared { plan, mounted });

@@ -42,13 +42,16 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// Whether any group can be needed. Where not, the host need not even be asked.
     pub fn needs_groups(&self) -> bool {
-        let device_rules = |r: &LinuxResources| !r.devices.is_empty() && !self.user_namespace;
+        let device_rules = self.resources.is_some_and(|r| !r.devices.is_empty()) && !self.user_namespace;
+        !self.is_about_devices_alone() || device_rules
+    }
+
+    /// Whether there is nothing but device rules to be heeded.
+    pub fn is_about_devices_alone(&self) -> bool {
         let limits = |r: &LinuxResources| {
             LinuxResources { devices: Vec::new(), ..r.clone() } != LinuxResources::default()
         };
-        self.lifetime == Lifetime::Detached
-            || self.path.is_some()
-            || self.resources.is_some_and(|r| limits(r) || device_rules(r))
+        self.lifetime != Lifetime::Detached && self.path.is_none() && !self.resources.is_some_and(limits)
     }
 }
 
@@ -82,7 +85,7 @@ pub struct Group {
     /// v2: the device filter's rules, where there is to be one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<devfilter::Rule>>,
-    /// The group to make instead where the kernel takes no device filter of ours.
+    /// The group to make beside it where the kernel takes no device filter of ours.
     #[serde(skip)]
     pub otherwise: Option<Box<Group>>,
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::layout::V1;
+use super::super::layout::{Node, V1, V2};
 use super::*;
 
 fn v1(controllers: &[&str], files: &[&str]) -> V1 {
@@ -72,6 +72,22 @@ fn a_foreground_run_makes_only_what_its_limits_need() {
     for host in [host_v1(), host_v2()] {
         assert_eq!(ask(&host, json!({}), false).unwrap(), Plan::default());
     }
+}
+
+#[test]
+fn beside_v1_the_device_filter_has_a_group_of_v2_to_be_born_into() {
+    let rules = json!({"devices": [{"allow": false, "access": "rwm"}]});
+    let unified = Node { writable: true, ..node("/cg/unified/own", "", "") };
+    let v2 = V2 { mount: "/cg/unified".into(), chain: vec![unified] };
+    let p = ask(&Layout { v2: Some(v2.clone()), ..host_v1() }, rules.clone(), false).unwrap();
+    let [group] = &p.groups[..] else { panic!("{p:?}") };
+    assert!(group.unified && group.devices.is_some() && group.controllers.is_empty());
+    assert_eq!(group.dir, Path::new("/cg/unified/own/coracle-x"));
+    assert_eq!(group.otherwise.as_ref().unwrap().dir, Path::new("/cg/devices/own/coracle-x"));
+    // One that we may not use is as good as none.
+    let closed = V2 { chain: vec![node("/cg/unified/own", "", "")], ..v2 };
+    let p = ask(&Layout { v2: Some(closed), ..host_v1() }, rules, false).unwrap();
+    assert_eq!(p.groups[0].dir, Path::new("/cg/devices/own/coracle-x"));
 }
 
 #[test]

@@ -43,7 +43,10 @@ impl Cgroup {
             let dir = group.dir.as_path();
             let has = |c: &str| group.controllers.iter().any(|have| have == c);
             if group.unified {
-                unified(dir, &mut s);
+                // Without controllers it is there for the device filter.
+                if !group.controllers.is_empty() {
+                    unified(dir, &mut s);
+                }
                 continue;
             }
             if has("memory") {

@@ -5,6 +5,7 @@ pub(crate) mod exec;
 pub(crate) mod image_verb;
 pub(crate) mod info;
 pub(crate) mod kill;
+mod life;
 pub(crate) mod ps;
 pub(crate) mod rm;
 pub(crate) mod run;
@@ -44,13 +45,11 @@ pub(crate) fn no_such_container(typed: &str) -> Error {
 /// Remove a container's directory. What an ordinary user's container wrote belongs to subordinate ids,
 /// which only its user namespace may remove.
 pub(crate) fn remove_files(store: &Store, id: &str) -> Result<()> {
-    let first = store.remove_container(id);
-    let grant = coracle_sys::idmap::Grant::of_this_user();
-    match first {
-        Err(e) if e.kind() == Kind::Denied && grant.uid != 0 => {}
+    match store.remove_container(id) {
+        Err(e) if e.kind() == Kind::Denied && !nix::unistd::geteuid().is_root() => {}
         other => return other,
     }
-    let maps = coracle_sys::idmap::plan(&grant);
+    let maps = coracle_sys::idmap::plan(&coracle_sys::idmap::Grant::of_this_user());
     match clone(0, None)? {
         Cloned::Child => {
             let done = maps.enter().and_then(|()| store.remove_container(id));

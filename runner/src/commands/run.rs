@@ -9,29 +9,28 @@ use std::time::{Duration, Instant};
 
 use coracle_store::driver::overlay;
 use coracle_store::image::ProcessConfig;
-use coracle_store::{ContainerDir, Image, Locations, Store};
+use coracle_store::{ContainerDir, Image, Locations, Store, names};
 use coracle_sys::process::Status;
 use coracle_sys::{Context, Error, Kind, Result, file, terminal as tty};
 
 use super::Global;
-use crate::cgroups::{self, Cgroup, Lifetime, Stats};
-use crate::embedded::init_image;
+use super::life::{Life, Usage};
+use crate::cgroups::{self, Lifetime};
 use crate::foreground::{self, Attended, Screen, Signals};
 use crate::from_image::flags::Flags;
 use crate::from_image::mounts::{self, Asked, Origin};
 use crate::from_image::{self, Found, units, user};
 use crate::host::{self, Host};
-use crate::launch::{self, Container, Setup};
+use crate::launch::Container;
 use crate::mounts::Hierarchy;
-use crate::namespaces::Kind as Ns;
-use crate::plan::{self, Options, Plan};
+use crate::plan::{self, Options};
 use crate::process::Init;
 use crate::record::{self, Exit, Record};
 use crate::report::{Report, Sink};
 use crate::rootfs::{Layers, Source, Top};
 use crate::seccomp::{self, Choice};
 use crate::spec::{IdMapping, Mount, Spec};
-use crate::state::{self, Face, Identity, State, States};
+use crate::state::{Face, States};
 use crate::terminal::Raw;
 use crate::{etc, passwd};
 
@@ -86,8 +85,7 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(At
     };
     let signals = Signals::hold()?;
     let dir = Path::new(flags.bundle.as_deref().unwrap_or("."));
-    let attended = super::run_bundle::run(dir, id, &own, |container| attend(container, &signals, flags))?;
-    Ok(Some((attended, Usage::default())))
+    super::run_bundle::run(dir, id, &own, |container| attend(container, &signals, flags)).map(Some)
 }
 
 /// `run IMAGE` and `run --rootfs DIR`.
@@ -100,7 +98,7 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
     let mut store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
     let base = Base::find(&store, &named, flags.rootfs)?;
     let id = record::new_id()?;
-    let name = flags.name.clone().unwrap_or_else(|| record::made_up_name(&id));
+    let name = flags.name.clone().unwrap_or_else(|| names::made_up(&id));
     let config = base.config();
     if flags.dry_run || flags.dry_run_mode.is_some() {
         let dir = store.main().container(&id);
@@ -110,7 +108,7 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let options = options(&id, &dir, &base, &store, flags, &spec, groups.mounted)?;
         return print(&spec, flags, &options, &host).map(|()| None);
     }
-    let dir = store.new_container(&id, base.image().map(|i| &i.manifest_digest))?;
+    let (dir, _held) = store.new_container(&id, base.image().map(|i| &i.manifest_digest))?;
     let made = Made { store: &store, dir: &dir, name: &name };
     let ended = (|| {
         let asked = made.mounts(flags, &config)?;
@@ -120,10 +118,9 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let options = options(&id, &dir.path, &base, &store, flags, &spec, groups.mounted)?;
         let plan = plan::plan(&spec, &options, &host)?;
         made.name_it(&id, flags)?;
-        let record = Record {
+        let mut record = Record {
             image: named.clone(),
             image_id: base.image().map(|i| i.id().to_string()),
-            runner: Some(Identity::of_this_process()?),
             rm: flags.rm,
             stop_signal: stop_signal(flags, &config)?,
             labels: labels(flags)?,
@@ -131,8 +128,16 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
             spec,
             ..Record::new(id.clone(), name.clone())
         };
-        record.write(&dir.path)?;
-        Ok((start(&plan, &groups.plan, &record, &dir, flags)?, record))
+        let states = States::of(Face::Image, None)?;
+        let input = flags.interactive || flags.tty;
+        let signals = Signals::hold()?;
+        let life = Life { plan: &plan, groups: &groups.plan, states: &states, home: &dir.path, input };
+        let write = |runner| {
+            record.runner = Some(runner);
+            record.write(&dir.path)
+        };
+        let ended = life.live(write, |container| attend(container, &signals, flags))?;
+        Ok((ended, record))
     })();
     let ((attended, usage), mut record) = ended.inspect_err(|_| made.remove())?;
     if flags.rm {
@@ -247,10 +252,11 @@ impl Made<'_> {
     }
 
     fn name_it(&self, id: &str, flags: &Flags) -> Result<()> {
-        self.store.claim_name(self.name, id).map_err(|e| match e.kind() {
+        let Some(name) = &flags.name else { return Ok(()) };
+        self.store.claim_name(name, id).map_err(|e| match e.kind() {
             Kind::Exists => Error::new(
                 Kind::Exists,
-                format!("the container name {:?} is already in use (runner rm {0} frees it)", self.name),
+                format!("the container name {name:?} is already in use (runner rm {name} frees it)"),
             ),
             _ => e,
         })?;
@@ -494,78 +500,6 @@ fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<(
     };
     println!("{}", text.map_err(|e| Error::invalid(e.to_string()))?);
     Ok(())
-}
-
-/// What the container's groups tell at its end.
-#[derive(Default)]
-struct Usage {
-    stats: Stats,
-    dropped: Vec<String>,
-}
-
-/// Start it, and stay until it has ended. The state is written while the child sets itself up.
-fn start(
-    plan: &Plan,
-    groups: &cgroups::Plan,
-    record: &Record,
-    dir: &ContainerDir,
-    flags: &Flags,
-) -> Result<(Attended, Usage)> {
-    for warning in &plan.warnings {
-        eprintln!("runner: {warning}");
-    }
-    let signals = Signals::hold()?;
-    let states = States::of(Face::Image, None)?;
-    states.reserve(&record.id)?;
-    let run = |cgroup: &Cgroup| {
-        let enter = |pid: Option<i32>| cgroup.enter_late(pid.unwrap_or(0));
-        let input = super::StandardInput::for_container(flags.interactive || flags.tty)?;
-        let setup = Setup {
-            init: init_image(),
-            born_in: cgroup.v2_dir_fd(),
-            enter_cgroups: if cgroup.is_entered_late() { Some(&enter) } else { None },
-            seccomp: plan.seccomp.as_ref(),
-            ..Setup::default()
-        };
-        let starting = launch::spawn(plan, &setup)?;
-        drop(input);
-        let written = write_state(&states, plan, record, dir, starting.pid(), cgroup.to_value());
-        let container = starting.finish()?;
-        written.inspect_err(|_| {
-            let _ = container.signal(libc::SIGKILL);
-            let _ = container.wait();
-        })?;
-        attend(container, &signals, flags)
-    };
-    let ended = groups.create().and_then(|cgroup| {
-        let ended = run(&cgroup);
-        let usage = Usage { stats: cgroup.stats(), dropped: cgroup.plan().dropped.clone() };
-        let removed = cgroup.kill_all().and_then(|()| cgroup.remove());
-        let attended = ended?;
-        removed.map(|()| (attended, usage))
-    });
-    states.remove(&record.id)?;
-    ended
-}
-
-fn write_state(
-    states: &States,
-    plan: &Plan,
-    record: &Record,
-    dir: &ContainerDir,
-    pid: i32,
-    cgroups: serde_json::Value,
-) -> Result<()> {
-    states.write(&State {
-        version: state::VERSION,
-        id: record.id.clone(),
-        init: Identity::of(pid)?,
-        runner: record.runner,
-        bundle: dir.path.clone(),
-        namespaces: Ns::ALL.into_iter().filter(|k| plan.namespaces.is_own(*k)).collect(),
-        cgroups,
-        details: serde_json::Value::Null,
-    })
 }
 
 /// The container's terminal is shown on ours; keys are passed on with -i.

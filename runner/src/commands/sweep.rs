@@ -34,6 +34,7 @@ pub(crate) fn sweep(store: &Store) -> Result<()> {
         }
         Ok(true)
     })?;
+    store.sweep_containers(|dir| Record::exists(&dir.path))?;
     for dir in store.containers()? {
         // A runner that was killed between the start and the state: the container died with it.
         let Ok(record) = Record::read(&dir.path) else { continue };

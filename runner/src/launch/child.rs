@@ -225,7 +225,6 @@ impl<'a> Confining<'a> {
             other => other?,
         }
         if self.setup.hold {
-            self.channel.send(&Message::Ready)?;
             match self.channel.receive()? {
                 Message::Go => {}
                 _ => return Err(Error::new(Kind::System, "the runner is gone")),

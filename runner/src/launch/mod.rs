@@ -32,7 +32,7 @@ use wire::{Channel, Message};
 pub struct Setup<'a> {
     /// Our init's executable.
     pub init: &'a [u8],
-    /// Stop before the command is executed, until [`Starting::go`].
+    /// Everything but the command waits for nothing; the command waits for [`Starting::go`].
     pub hold: bool,
     /// The filter, installed as the last thing before the command is executed.
     pub seccomp: Option<&'a Program>,
@@ -216,17 +216,23 @@ impl Starting {
         stack::mount(layers, Some(ids))
     }
 
-    /// Wait until all is set up; with [`Setup::hold`] that is where it stops.
-    pub fn ready(&mut self) -> Result<()> {
-        match self.listen()? {
-            Message::Ready => Ok(()),
-            _ => Err(Error::new(Kind::System, "the container's process did not wait")),
-        }
+    /// Let a container that was held go on as soon as it is set up. One that is gone says so at the end.
+    pub fn go(&mut self) {
+        let _ = self.channel.send(&Message::Go);
     }
 
-    /// Let a container that was held go on.
-    pub fn go(&mut self) -> Result<()> {
-        self.channel.send(&Message::Go)
+    /// End it before its command runs. What went wrong with it before, if anything did.
+    pub fn give_up(self) -> Option<Error> {
+        let _ = process_sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let failed = loop {
+            match self.channel.receive() {
+                Ok(Message::Failed(e)) => break Some(e),
+                Ok(Message::Console(_)) => {}
+                _ => break None,
+            }
+        };
+        let _ = process_sys::wait(self.pid);
+        failed
     }
 
     /// Wait until the command runs. On an error the process is gone.
@@ -241,11 +247,6 @@ impl Starting {
                 Err(Error::new(Kind::System, "the container's process is confused"))
             }
         }
-    }
-
-    /// The terminal's other side, when the command has a terminal. Known once it is ready or runs.
-    pub fn console(&mut self) -> Option<OwnedFd> {
-        self.console.take()
     }
 
     /// The next message that is neither a descriptor nor an error.

@@ -16,7 +16,7 @@ mod tests;
 
 use std::io::{BufRead, BufReader, Read};
 
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, idmap};
 
 use crate::image::media_type;
 
@@ -85,12 +85,8 @@ impl Marks {
     /// Those that this process can write: root of the initial user namespace has the trusted ones,
     /// unless it is confined to a container that takes CAP_SYS_ADMIN away.
     pub fn of_this_process() -> Self {
-        let initial = || {
-            std::fs::read_to_string("/proc/self/uid_map")
-                .map_or(true, |m| m.split_whitespace().eq(["0", "0", "4294967295"]))
-        };
-        let root = nix::unistd::geteuid().is_root() && coracle_sys::idmap::may_have_sys_admin();
-        if root && initial() { Self::Trusted } else { Self::User }
+        let root = nix::unistd::geteuid().is_root() && idmap::may_have_sys_admin();
+        if root && idmap::is_initial_namespace() { Self::Trusted } else { Self::User }
     }
 
     /// The attribute that makes a directory hide what is below it.
