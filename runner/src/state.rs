@@ -1,11 +1,13 @@
-//! Running containers, on disk for as long as they live: one directory each, 0700, with a state.json
-//! that is replaced whole. What survives a reboot is the record's business, not this file's.
+//! Running containers, on disk for as long as they live: one file each, ID.json, which is empty until the
+//! container has a process and then holds its whole state. What survives a reboot is the record's business,
+//! not this file's.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use coracle_store::lock::Lock;
 use coracle_sys::{Context, Error, Kind, Result, file};
 use serde::{Deserialize, Serialize};
 
@@ -137,6 +139,22 @@ fn private(dir: PathBuf) -> Result<PathBuf> {
     Err(Error::new(Kind::Denied, format!("{} {why}: remove it, or set XDG_RUNTIME_DIR", dir.display())))
 }
 
+/// An id that is taken, and has no state yet. It is this process' as long as this is held.
+#[derive(Debug)]
+pub struct Reserved {
+    file: File,
+    path: PathBuf,
+    _held: Lock,
+}
+
+impl Reserved {
+    /// Write the state of the container that has come about. One write: readers see nothing or all of it.
+    pub fn write(&self, state: &State) -> Result<()> {
+        let text = serde_json::to_vec(state).map_err(|e| Error::invalid(e.to_string()))?;
+        (&self.file).write_all(&text).context(|| format!("write({:?})", self.path))
+    }
+}
+
 impl States {
     /// Those of one face: under `root` where an OCI client gives one, else under /run, or under
     /// XDG_RUNTIME_DIR for an ordinary user.
@@ -159,23 +177,35 @@ impl States {
         Ok(Self { dir: base.join(name) })
     }
 
-    /// Take an id: its directory is made here, and a second taker gets an error.
-    pub fn reserve(&self, id: &str) -> Result<PathBuf> {
+    fn path(&self, id: &str) -> PathBuf {
+        self.dir.join(format!("{id}.json"))
+    }
+
+    /// Take an id: a second taker gets an error.
+    pub fn reserve(&self, id: &str) -> Result<Reserved> {
         check_id(id)?;
-        let dir = self.dir.join(id);
-        let make = || DirBuilder::new().mode(0o700).create(&dir);
-        let made = match make() {
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                self.make_parents()?;
-                make()
+        let path = self.path(id);
+        let make = || File::options().write(true).create_new(true).mode(0o600).open(&path);
+        loop {
+            let made = match make() {
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    self.make_parents()?;
+                    make()
+                }
+                other => other,
+            };
+            let file = match made {
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                    return Err(Error::new(Kind::Exists, format!("the container {id:?} exists already")));
+                }
+                other => other.context(|| format!("open({path:?}, O_CREAT|O_EXCL)"))?,
+            };
+            // Before it was locked, a sweep may have taken it for what a killed runner left.
+            match Lock::try_existing(&path) {
+                Ok(Some(held)) if held.is_at(&path) => return Ok(Reserved { file, path, _held: held }),
+                Err(e) if e.kind() != Kind::NotFound => return Err(e),
+                _ => {}
             }
-            other => other,
-        };
-        match made {
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                Err(Error::new(Kind::Exists, format!("the container {id:?} exists already")))
-            }
-            other => other.context(|| format!("mkdir({dir:?}, 0700)")).map(|()| dir),
         }
     }
 
@@ -185,34 +215,20 @@ impl States {
         made.context(|| format!("mkdir({dir:?}, 0700)"))
     }
 
-    /// Write a state; its id is reserved. Readers see the old one or the new one, whole.
-    pub fn write(&self, state: &State) -> Result<()> {
-        let dir = self.dir.join(&state.id);
-        let (new, path) = (dir.join("state.json.new"), dir.join("state.json"));
-        let text = serde_json::to_vec(state).map_err(|e| Error::invalid(e.to_string()))?;
-        let mut options = File::options();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options
-            .open(&new)
-            .and_then(|mut f| f.write_all(&text))
-            .context(|| format!("open({new:?}, O_WRONLY|O_CREAT)"))?;
-        fs::rename(&new, &path).context(|| format!("rename({new:?}, {path:?})"))
-    }
-
     /// Read one by its whole id.
     pub fn read(&self, id: &str) -> Result<State> {
         check_id(id)?;
-        let path = self.dir.join(id).join("state.json");
-        let text = match fs::read_to_string(&path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                return Err(Error::not_found(format!("the container {id:?} does not exist")));
-            }
-            other => other.context(|| format!("open({path:?})"))?,
+        let path = self.path(id);
+        let none = || Error::not_found(format!("the container {id:?} does not exist"));
+        let text = match file::read(&path) {
+            Err(e) if e.kind() == Kind::NotFound => return Err(none()),
+            Ok(text) if text.is_empty() => return Err(none()),
+            other => other?,
         };
-        if is_newer(text.as_bytes(), VERSION) {
+        if is_newer(&text, VERSION) {
             return Err(Error::unsupported(format!("read {}: a newer version wrote it", path.display())));
         }
-        serde_json::from_slice(text.as_bytes())
+        serde_json::from_slice(&text)
             .map_err(|e| Error::invalid(e.to_string()).wrap(format!("read {}", path.display())))
     }
 
@@ -223,7 +239,7 @@ impl States {
             other => other.context(|| format!("open({:?}, O_DIRECTORY)", self.dir))?,
         };
         let mut ids: Vec<String> = entries
-            .filter_map(|e| e.ok()?.file_name().into_string().ok())
+            .filter_map(|e| e.ok()?.file_name().to_str()?.strip_suffix(".json").map(str::to_owned))
             .filter(|id| check_id(id).is_ok())
             .collect();
         ids.sort();
@@ -238,24 +254,22 @@ impl States {
     /// Forget a container. It need not be there.
     pub fn remove(&self, id: &str) -> Result<()> {
         check_id(id)?;
-        let dir = self.dir.join(id);
-        // What a state has is known, so one look is spared: the file, then its directory.
-        let _ = fs::remove_file(dir.join("state.json"));
-        match fs::remove_dir(&dir) {
-            Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => {
-                fs::remove_dir_all(&dir).context(|| format!("unlink({dir:?})"))
-            }
+        let path = self.path(id);
+        match fs::remove_file(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-            other => other.context(|| format!("rmdir({dir:?})")),
+            other => other.context(|| format!("unlink({path:?})")),
         }
     }
 
-    /// Whether an id without a state is that of a runner which died before it wrote one: a start
-    /// takes milliseconds, so a minute is proof enough.
-    fn was_left_behind(&self, id: &str) -> bool {
-        let age =
-            fs::metadata(self.dir.join(id)).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-        age.is_some_and(|age| age.as_secs() > 60)
+    /// Forget an id without a state, when the runner that took it is gone.
+    fn forget_reserved(&self, id: &str) -> Result<()> {
+        let path = self.path(id);
+        match Lock::try_existing(&path) {
+            // It may have got its state, and lost its runner, since it was read.
+            Ok(Some(held)) if held.is_at(&path) && held.is_empty() => self.remove(id),
+            Err(e) if e.kind() != Kind::NotFound => Err(e),
+            _ => Ok(()),
+        }
     }
 
     /// Forget containers whose process and runner are both gone, each after `clean` has removed
@@ -265,8 +279,8 @@ impl States {
         for id in self.ids()? {
             let state = match self.read(&id) {
                 Ok(state) => state,
-                Err(e) if e.kind() == Kind::NotFound && self.was_left_behind(&id) => {
-                    self.remove(&id)?;
+                Err(e) if e.kind() == Kind::NotFound => {
+                    self.forget_reserved(&id)?;
                     continue;
                 }
                 Err(_) => continue,
@@ -308,10 +322,10 @@ mod tests {
         let all = states("rw");
         let me = Identity::of_this_process().unwrap();
         let s = state("a-1", me, Some(me));
-        all.reserve("a-1").unwrap();
+        let reserved = all.reserve("a-1").unwrap();
         assert_eq!(all.reserve("a-1").unwrap_err().kind(), Kind::Exists);
         assert_eq!(all.read("a-1").unwrap_err().kind(), Kind::NotFound);
-        all.write(&s).unwrap();
+        reserved.write(&s).unwrap();
         assert_eq!(all.read("a-1").unwrap(), s);
         all.remove("a-1").unwrap();
         assert!(all.ids().unwrap().is_empty());
@@ -330,8 +344,7 @@ mod tests {
             ("dead", gone, Some(gone)),
             ("oci", gone, None),
         ] {
-            all.reserve(id).unwrap();
-            all.write(&state(id, init, runner)).unwrap();
+            all.reserve(id).unwrap().write(&state(id, init, runner)).unwrap();
         }
         let mut cleaned = Vec::new();
         all.sweep(|s| {
@@ -345,11 +358,22 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_a_killed_runner_had_taken_is_free_again() {
+        let all = states("reserved");
+        let reserved = all.reserve("a").unwrap();
+        all.sweep(|_| Ok(true)).unwrap();
+        assert_eq!(all.ids().unwrap(), ["a"]);
+        drop(reserved);
+        all.sweep(|_| Ok(true)).unwrap();
+        assert!(all.ids().unwrap().is_empty());
+        fs::remove_dir_all(&all.dir).unwrap();
+    }
+
+    #[test]
     fn a_state_of_a_newer_version_is_refused() {
         let all = states("newer");
         let me = Identity::of_this_process().unwrap();
-        all.reserve("n").unwrap();
-        all.write(&State { version: VERSION + 1, ..state("n", me, None) }).unwrap();
+        all.reserve("n").unwrap().write(&State { version: VERSION + 1, ..state("n", me, None) }).unwrap();
         assert!(all.read("n").unwrap_err().to_string().contains("newer"));
         fs::remove_dir_all(&all.dir).unwrap();
     }

@@ -50,9 +50,15 @@ impl Store {
         claim().context(|| format!("symlink({id:?}, {path:?})"))
     }
 
-    /// Give a container's name up.
-    pub fn release_name(&self, name: &str) -> Result<()> {
+    /// Give the name of a container up, if the name is still its own.
+    pub fn release_name(&self, name: &str, id: &str) -> Result<()> {
+        if name == made_up(id) {
+            return Ok(());
+        }
         check_name("name", name)?;
+        if self.claimed(name).as_deref() != Some(id) {
+            return Ok(());
+        }
         let path = self.main.root().join("names").join(name);
         match fs::remove_file(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),

@@ -11,7 +11,7 @@ use crate::embedded::init_image;
 use crate::launch::{self, Container, Setup};
 use crate::namespaces::Kind as Ns;
 use crate::plan::Plan;
-use crate::state::{self, Identity, State, States};
+use crate::state::{self, Identity, Reserved, State, States};
 
 /// A container that is about to be.
 pub(crate) struct Life<'a> {
@@ -47,9 +47,9 @@ impl Life<'_> {
         for warning in &self.plan.warnings {
             eprintln!("runner: {warning}");
         }
-        self.states.reserve(&self.plan.id)?;
+        let reserved = self.states.reserve(&self.plan.id)?;
         let ended = self.groups.create().and_then(|mut cgroup| {
-            let ended = self.start(&mut cgroup, meanwhile).and_then(attend);
+            let ended = self.start(&mut cgroup, &reserved, meanwhile).and_then(attend);
             let usage = Usage { stats: cgroup.stats(), dropped: cgroup.plan().dropped.clone() };
             let removed = cgroup.end();
             let ended = ended?;
@@ -62,6 +62,7 @@ impl Life<'_> {
     fn start(
         &self,
         cgroup: &mut Cgroup,
+        reserved: &Reserved,
         meanwhile: impl FnOnce(Identity) -> Result<()>,
     ) -> Result<Container> {
         let mut starting = {
@@ -80,7 +81,7 @@ impl Life<'_> {
             cgroup.filter_devices(starting.pid())?;
             let runner = Identity::of_this_process()?;
             meanwhile(runner)?;
-            self.write_state(starting.pid(), runner, cgroup)
+            reserved.write(&self.state(Identity::of(starting.pid())?, runner, cgroup))
         })();
         if let Err(e) = prepared {
             // A child that has failed tells more than what could not be done for it.
@@ -90,16 +91,16 @@ impl Life<'_> {
         starting.finish()
     }
 
-    fn write_state(&self, pid: i32, runner: Identity, cgroup: &Cgroup) -> Result<()> {
-        self.states.write(&State {
+    fn state(&self, init: Identity, runner: Identity, cgroup: &Cgroup) -> State {
+        State {
             version: state::VERSION,
             id: self.plan.id.clone(),
-            init: Identity::of(pid)?,
+            init,
             runner: Some(runner),
             bundle: self.home.to_path_buf(),
             namespaces: Ns::ALL.into_iter().filter(|k| self.plan.namespaces.is_own(*k)).collect(),
             cgroups: cgroup.to_value(),
             details: serde_json::Value::Null,
-        })
+        }
     }
 }

@@ -67,10 +67,8 @@ fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
         }
         await_end(&states, &state)?;
     }
-    if let Ok(record) = Record::read(&dir.path)
-        && store.named(&record.name).as_deref() == Some(&record.id)
-    {
-        store.release_name(&record.name)?;
+    if let Ok(record) = Record::read(&dir.path) {
+        store.release_name(&record.name, &record.id)?;
     }
     remove_files(store, &dir.id)?;
     states.remove(&dir.id)

@@ -273,9 +273,7 @@ impl Made<'_> {
 
     /// Take it all away. The container has ended: what goes wrong here is for a sweep to mend.
     fn remove(&self) {
-        if self.store.named(self.name).as_deref() == Some(&self.dir.id) {
-            let _ = self.store.release_name(self.name);
-        }
+        let _ = self.store.release_name(self.name, &self.dir.id);
         if let Err(e) = super::remove_files(self.store, &self.dir.id) {
             eprintln!("runner: {}", e.wrap("remove the container's files"));
         }

@@ -57,8 +57,6 @@ fn tidy(store: &Store, dir: &Path, record: Record) -> Result<()> {
     if !record.rm {
         return Record { exit: Some(Exit { code: 137, at: record::now() }), ..record }.write(dir);
     }
-    if store.named(&record.name).as_deref() == Some(&record.id) {
-        store.release_name(&record.name)?;
-    }
+    store.release_name(&record.name, &record.id)?;
     remove_files(store, &record.id)
 }
