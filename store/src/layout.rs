@@ -128,6 +128,7 @@ impl Layout {
             private(&self.root.join(dir))?;
         }
         private(&self.root.join("layers").join(driver.name()))?;
+        self.make_mount_points()?;
         if !self.index().exists() {
             let text = serde_json::to_vec(&Index::default()).unwrap_or_default();
             file::write_atomic(&self.index(), &text, 0o644)?;
@@ -143,6 +144,30 @@ impl Layout {
             }
         });
         Ok(())
+    }
+
+    /// Places for what is mounted into every container, below all layers of its image: one that the image
+    /// lacks need not be made in each container's upper.
+    fn make_mount_points(&self) -> Result<()> {
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+        let root = self.mount_points();
+        for dir in ["", "dev", "etc", "proc", "sys"].map(|dir| root.join(dir)) {
+            let made = fs::DirBuilder::new().recursive(true).create(&dir);
+            made.and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)))
+                .context(|| format!("mkdir({dir:?}, 0755)"))?;
+        }
+        for file in ["hosts", "hostname", "resolv.conf"].map(|file| root.join("etc").join(file)) {
+            let mut options = fs::OpenOptions::new();
+            let made = options.write(true).create(true).truncate(false).mode(0o644).open(&file);
+            made.and_then(|f| f.set_permissions(fs::Permissions::from_mode(0o644)))
+                .context(|| format!("open({file:?}, O_CREAT)"))?;
+        }
+        Ok(())
+    }
+
+    /// The directory with places for what is mounted into every container.
+    pub fn mount_points(&self) -> PathBuf {
+        self.root.join("mountpoints")
     }
 
     /// The store's directory.

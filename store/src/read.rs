@@ -211,6 +211,13 @@ impl Store {
             .collect()
     }
 
+    /// The directory to put below all layers of a container, so that what is mounted into it has its places.
+    /// None where layers are not stacked.
+    pub fn mount_points(&self) -> Option<PathBuf> {
+        let path = self.main.mount_points();
+        (!self.driver().copies() && path.is_dir()).then_some(path)
+    }
+
     /// The paths of [`Store::stack_dirs`]. A layer that an image has twice is listed once, where it is
     /// highest: all it holds is seen there, and overlay refuses a directory twice.
     pub fn stack_paths(&self, diff_ids: &[Digest]) -> Result<Vec<PathBuf>> {

@@ -382,7 +382,7 @@ fn options(
     let root = match base {
         Base::Folder(path) => Source::Directory(path.clone()),
         Base::Image(_) => Source::Layers(Layers {
-            lower: base.dirs(store)?,
+            lower: store.mount_points().into_iter().chain(base.dirs(store)?).collect(),
             top: top(dir, flags)?,
             userxattr: overlay::Options::of_this_process(false).userxattr,
         }),
