@@ -10,7 +10,7 @@ pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 
-use backwards::{AND, Backwards, JEQ, JGE, load};
+use backwards::{AND, Backwards, JEQ, load};
 
 /// One instruction, `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub struct Arch {
     /// `AUDIT_ARCH_*`.
     pub audit: u32,
     /// Numbers with [`ABI_BIT`] are calls of another ABI, x32: `Some` has its own numbers, and the bit
-    /// is taken off. Without it such callers are foreign.
+    /// is taken off. Without it such callers are foreign. A number of -1 is no call of either.
     pub abi: Option<Vec<Rule>>,
     /// In any order.
     pub rules: Vec<Rule>,
@@ -95,16 +95,12 @@ pub fn assemble(archs: &[Arch], default: u32, foreign: u32) -> Result<Vec<Insn>,
     let mut code = Backwards::default();
     let mut next = code.ret(foreign);
     for arch in archs.iter().rev() {
-        let ranges = ranges(arch, default);
+        let ranges = ranges(arch, default, foreign);
         let default = code.ret(default);
         let mut body = code.tree(&ranges, default);
-        body = match arch.abi {
-            Some(_) => code.then(Insn { code: AND, jt: 0, jf: 0, k: !ABI_BIT }, body),
-            None => {
-                let foreign = code.ret(foreign);
-                code.branch(JGE, ABI_BIT, foreign, body)
-            }
-        };
+        if arch.abi.is_some() {
+            body = code.then(Insn { code: AND, jt: 0, jf: 0, k: !ABI_BIT }, body);
+        }
         // seccomp_data: nr at 0, arch at 4. The number is loaded once the architecture is known.
         let body = code.then(load(0), body);
         next = code.branch(JEQ, arch.audit, body, next);
@@ -125,7 +121,7 @@ struct Range<'a> {
     rules: Vec<(&'a [Check], u32)>,
 }
 
-fn ranges(arch: &Arch, default: u32) -> Vec<Range<'_>> {
+fn ranges(arch: &Arch, default: u32, foreign: u32) -> Vec<Range<'_>> {
     let mut by_number: BTreeMap<u32, Vec<(&[Check], u32)>> = BTreeMap::new();
     for rule in arch.rules.iter().chain(arch.abi.iter().flatten()) {
         let rules = by_number.entry(rule.number).or_default();
@@ -157,5 +153,14 @@ fn ranges(arch: &Arch, default: u32) -> Vec<Range<'_>> {
         add(next, plain(default));
     }
     add(next.max(arch.newest + 1), plain(arch.above));
+    // -1 is what a tracer writes to have a call left out: it is not killed for that.
+    let skipped = match arch.abi {
+        Some(_) => !ABI_BIT,
+        None => {
+            add(ABI_BIT, plain(foreign));
+            u32::MAX
+        }
+    };
+    add(skipped, plain(default));
     ranges
 }

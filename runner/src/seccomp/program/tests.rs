@@ -1,7 +1,7 @@
 //! The programs, run by an interpreter of the kernel's instructions.
 
-use super::backwards::{JA, JGT, LD_ABS, RET};
-use super::*;
+use super::backwards::{AND, JA, JEQ, JGE, JGT, LD_ABS, RET};
+use super::{ABI_BIT, Arch, Check, Insn, Op, Rule, assemble};
 
 /// What the kernel would do: the oracle of these tests.
 pub(crate) fn judge(code: &[Insn], arch: u32, number: u32, args: [u64; 6]) -> u32 {
@@ -141,6 +141,16 @@ fn numbers_of_another_abi_are_the_same_calls_or_none() {
         assert_eq!(judge(&code, X, number | ABI_BIT, [0; 6]), result, "{number}");
         assert_eq!(judge(&code, X, number, [0; 6]), result, "{number}");
     }
+}
+
+#[test]
+fn a_call_that_a_tracer_has_left_out_is_not_killed_as_a_foreign_one() {
+    let mut one = arch(vec![rule(3, &[])]);
+    let code = assemble(std::slice::from_ref(&one), EPERM, 7).unwrap();
+    assert_eq!(judge(&code, X, u32::MAX, [0; 6]), EPERM);
+    assert_eq!(judge(&code, X, u32::MAX - 1, [0; 6]), 7);
+    one.abi = Some(Vec::new());
+    assert_eq!(judge(&assemble(&[one], EPERM, 7).unwrap(), X, u32::MAX, [0; 6]), EPERM);
 }
 
 #[test]
