@@ -1,5 +1,7 @@
 //! What the profiles let through, judged by an interpreter of the kernel's instructions.
 
+mod against_seccompiler;
+
 use super::program::tests::judge;
 use super::*;
 
