@@ -27,3 +27,4 @@ pub mod spec;
 pub mod state;
 mod survey;
 mod terminal;
+mod volumes;

@@ -13,6 +13,7 @@ use crate::process::{self, Init};
 use crate::rootfs::{self, Source};
 use crate::seccomp::{Choice, Program};
 use crate::spec::{Linux, Spec};
+use crate::volumes::Fill;
 use crate::{devices, idmap};
 
 /// What the spec does not say: the runner's own choices.
@@ -50,6 +51,8 @@ pub struct Plan {
     pub maps: Option<Maps>,
     /// The root file system.
     pub root: rootfs::Plan,
+    /// Volumes to make of what the root has at their places, before the mounts.
+    pub volumes: Vec<Fill>,
     /// Mounts, in order.
     pub mounts: Vec<Mount>,
     /// Device nodes and links.
@@ -110,6 +113,7 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
     Ok(Plan {
         id: options.id.clone(),
         maps,
+        volumes: Vec::new(),
         mounts,
         root,
         devices,

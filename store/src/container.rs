@@ -1,5 +1,4 @@
-//! The directories of containers, their names, and volumes. What is written into a container's
-//! record is the runner's business.
+//! The directories of containers. What is written into a container's record is the runner's business.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -142,37 +141,6 @@ impl Store {
         check_name("container", id)?;
         file::remove_tree(&self.main.container(id))
     }
-
-    /// The directory of a named volume, made when it is not there.
-    pub fn volume(&mut self, name: &str) -> Result<PathBuf> {
-        check_name("volume", name)?;
-        let path = self.main.root().join("volumes").join(name);
-        match mkdir(&path, 0o755) {
-            Ok(()) => Ok(path),
-            Err(e) if e.kind() == Kind::Exists => Ok(path),
-            Err(e) if e.kind() == Kind::NotFound => {
-                self.main.create(None)?;
-                mkdir(&path, 0o755)?;
-                Ok(path)
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    /// All volumes, by name.
-    pub fn volumes(&self) -> Result<Vec<String>> {
-        list(&self.main.root().join("volumes"))
-    }
-
-    /// Remove a volume with everything in it.
-    pub fn remove_volume(&self, name: &str) -> Result<()> {
-        check_name("volume", name)?;
-        let path = self.main.root().join("volumes").join(name);
-        if !path.exists() {
-            return Err(Error::not_found(format!("remove the volume {name:?}: there is none")));
-        }
-        file::remove_tree(&path)
-    }
 }
 
 /// Docker's rule for names, which also keeps them inside their directory.
@@ -189,11 +157,11 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
     )))
 }
 
-fn mkdir(path: &Path, mode: u32) -> Result<()> {
+pub(crate) fn mkdir(path: &Path, mode: u32) -> Result<()> {
     fs::DirBuilder::new().mode(mode).create(path).context(|| format!("mkdir({path:?}, 0o{mode:o})"))
 }
 
-fn list(dir: &Path) -> Result<Vec<String>> {
+pub(crate) fn list(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     match fs::read_dir(dir) {
         Err(e) if e.kind() == ErrorKind::NotFound => {}

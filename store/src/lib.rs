@@ -17,6 +17,7 @@ pub mod lock;
 pub mod names;
 pub mod read;
 pub mod reference;
+pub mod volume;
 pub mod write;
 
 #[cfg(test)]
@@ -28,4 +29,5 @@ pub use driver::Driver;
 pub use layout::Locations;
 pub use read::{Image, Store};
 pub use reference::Reference;
+pub use volume::NewVolume;
 pub use write::Transaction;

@@ -224,7 +224,7 @@ impl Transaction<'_> {
         let lowers: Vec<OwnedFd> = if self.store.driver().copies() {
             options.plain = true;
             if let [path] = &self.store.stack_paths(below)?[..] {
-                copy::tree(path, &tree)?;
+                copy::tree_at(path, &tree)?;
             }
             Vec::new()
         } else {

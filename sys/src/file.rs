@@ -72,6 +72,25 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     written
 }
 
+/// Rename a directory to a name that nothing has: EEXIST where something does. A file system that cannot
+/// tell replaces an empty directory.
+pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
+    let what = || format!("renameat2({from:?}, {to:?}, RENAME_NOREPLACE)");
+    let (a, b) = (c_name(from.as_os_str())?, c_name(to.as_os_str())?);
+    let (here, flags) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+    // SAFETY: both paths are NUL-terminated and outlive the call.
+    let ret = unsafe {
+        libc::syscall(libc::SYS_renameat2, here, a.as_ptr(), here, b.as_ptr(), flags as libc::c_uint)
+    };
+    match Errno::result(ret) {
+        Err(Errno::EINVAL | Errno::ENOSYS) => match std::fs::rename(from, to) {
+            Err(e) if e.raw_os_error() == Some(Errno::ENOTEMPTY as i32) => Err(Errno::EEXIST).context(what),
+            other => other.context(what),
+        },
+        other => other.map(drop).context(what),
+    }
+}
+
 /// Make the names in a directory durable.
 pub fn sync_dir(dir: &Path) -> Result<()> {
     let fd = open_dir(dir)?;

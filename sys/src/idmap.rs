@@ -16,6 +16,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid, pipe2, read, write};
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::process;
 
 /// One line of a map: `count` ids from `inside` on are those from `outside` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +193,33 @@ impl Maps {
                     WaitStatus::Exited(_, 0) => Ok(()),
                     _ => Err(Error::new(Kind::Denied, said).wrap("map the ids of the user namespace")),
                 }
+            }
+        }
+    }
+
+    /// Do something as root of a user namespace with these maps, in a child. What it changes in memory is
+    /// lost; its error comes back as words.
+    pub fn do_inside(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let (hear, answer) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).context(|| "pipe2()")?;
+        let pid = match process::clone(0, None)? {
+            process::Cloned::Child => {
+                drop(hear);
+                let done = self.enter().and_then(|()| work());
+                if let Err(e) = &done {
+                    let _ = write(&answer, e.to_string().as_bytes());
+                }
+                process::exit_now(i32::from(done.is_err()))
+            }
+            process::Cloned::Parent { pid, .. } => pid,
+        };
+        drop(answer);
+        let mut said = String::new();
+        let read = io::Read::read_to_string(&mut fs::File::from(hear), &mut said);
+        match process::wait(pid)?.status {
+            process::Status::Exited(0) => Ok(()),
+            _ => {
+                read.context(|| "read(pipe)")?;
+                Err(Error::new(Kind::Denied, said).wrap("do it as root of the user namespace"))
             }
         }
     }

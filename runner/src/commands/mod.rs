@@ -16,8 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use coracle_store::Store;
-use coracle_sys::process::{Cloned, Status, clone, exit_now, wait};
-use coracle_sys::{Context, Error, Kind, Result};
+use coracle_sys::{Context, Error, Kind, Result, idmap};
 
 /// Flags that stand before the verb.
 #[derive(Clone, Debug, Default)]
@@ -42,27 +41,24 @@ pub(crate) fn no_such_container(typed: &str) -> Error {
     Error::not_found(format!("No such container: {typed}"))
 }
 
-/// Remove a container's directory. What an ordinary user's container wrote belongs to subordinate ids,
-/// which only its user namespace may remove.
+/// Remove a container's directory.
 pub(crate) fn remove_files(store: &Store, id: &str) -> Result<()> {
-    match store.remove_container(id) {
+    as_owner(|| store.remove_container(id)).context(|| format!("remove the files of the container {id}"))
+}
+
+/// Remove what killed processes left of what they were making.
+pub(crate) fn sweep_unfinished(store: &Store) -> Result<()> {
+    as_owner(|| store.sweep().map(drop))
+}
+
+/// What an ordinary user's container wrote belongs to subordinate ids, which only its user namespace may
+/// remove: where it is denied outside, it is done again inside.
+fn as_owner(remove: impl Fn() -> Result<()>) -> Result<()> {
+    match remove() {
         Err(e) if e.kind() == Kind::Denied && !nix::unistd::geteuid().is_root() => {}
         other => return other,
     }
-    let maps = coracle_sys::idmap::plan(&coracle_sys::idmap::Grant::of_this_user());
-    match clone(0, None)? {
-        Cloned::Child => {
-            let done = maps.enter().and_then(|()| store.remove_container(id));
-            if let Err(e) = &done {
-                eprintln!("runner: {e}");
-            }
-            exit_now(i32::from(done.is_err()))
-        }
-        Cloned::Parent { pid, .. } => match wait(pid)?.status {
-            Status::Exited(0) => Ok(()),
-            _ => Err(Error::new(Kind::Denied, format!("remove the files of the container {id}"))),
-        },
-    }
+    idmap::plan(&idmap::Grant::of_this_user()).do_inside(remove)
 }
 
 /// Standard input is the container's only with -i, as docker has it: else it reads nothing.

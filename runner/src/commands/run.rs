@@ -18,7 +18,7 @@ use super::life::{Life, Usage};
 use crate::cgroups::{self, Lifetime};
 use crate::foreground::{self, Attended, Screen, Signals};
 use crate::from_image::flags::Flags;
-use crate::from_image::mounts::{self, Asked, Origin};
+use crate::from_image::mounts::{self, Asked};
 use crate::from_image::{self, Found, units, user};
 use crate::host::{self, Host};
 use crate::launch::Container;
@@ -32,6 +32,7 @@ use crate::seccomp::{self, Choice};
 use crate::spec::{IdMapping, Mount, Spec};
 use crate::state::{Face, States};
 use crate::terminal::Raw;
+use crate::volumes::{self, Fill};
 use crate::{etc, passwd};
 
 /// Run it. The exit code is the command's.
@@ -111,12 +112,12 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
     let (dir, _held) = store.new_container(&id, base.image().map(|i| &i.manifest_digest))?;
     let made = Made { store: &store, dir: &dir, name: &name };
     let ended = (|| {
-        let asked = made.mounts(flags, &config)?;
-        let found = found(&host, &store, &base, flags, &config, &id, &asked)?;
+        let (mounts, fills) = made.mounts(flags, &config)?;
+        let found = found(&host, &store, &base, flags, &config, &id, &mounts)?;
         let spec = from_image::spec(&config, flags, typed, found)?;
         let groups = cgroups::prepare(&spec, &id, Lifetime::ForegroundRun, flags.best_effort)?;
         let options = options(&id, &dir.path, &base, &store, flags, &spec, groups.mounted)?;
-        let plan = plan::plan(&spec, &options, &host)?;
+        let plan = plan::Plan { volumes: fills, ..plan::plan(&spec, &options, &host)? };
         made.name_it(&id, flags)?;
         let mut record = Record {
             image: named.clone(),
@@ -222,33 +223,10 @@ struct Made<'a> {
 }
 
 impl Made<'_> {
-    /// The mounts that were asked for, their folders made.
-    fn mounts(&self, flags: &Flags, config: &ProcessConfig) -> Result<Vec<Mount>> {
-        let mut all = etc::mounts(&self.dir.path, flags)?;
-        for asked in asked(flags, config)? {
-            let source = match &asked.origin {
-                Origin::Tmpfs => None,
-                Origin::Host(path) => Some(path.clone()),
-                Origin::HostMade(path) => {
-                    std::fs::create_dir_all(path).context(|| format!("mkdir({path:?})")).or_else(|e| {
-                        match path.exists() {
-                            true => Ok(()),
-                            false => Err(e.wrap("make the folder that -v names")),
-                        }
-                    })?;
-                    Some(path.clone())
-                }
-                Origin::Volume(Some(name)) => Some(self.store.clone().volume(name)?),
-                Origin::Volume(None) => {
-                    let path = self.dir.path.join("volumes").join(all.len().to_string());
-                    std::fs::create_dir_all(&path).context(|| format!("mkdir({path:?})"))?;
-                    Some(path)
-                }
-            };
-            all.retain(|m: &Mount| m.destination != asked.at);
-            all.push(asked.mount(source.as_deref()));
-        }
-        Ok(all)
+    /// The mounts that were asked for, their folders made, and the volumes that are to be filled.
+    fn mounts(&self, flags: &Flags, config: &ProcessConfig) -> Result<(Vec<Mount>, Vec<Fill>)> {
+        let own = etc::mounts(&self.dir.path, flags)?;
+        volumes::make(self.store, self.dir, &asked(flags, config)?, own)
     }
 
     fn name_it(&self, id: &str, flags: &Flags) -> Result<()> {
@@ -280,21 +258,17 @@ impl Made<'_> {
     }
 }
 
-/// All that is to be mounted, the image's volumes first: a flag for the same place replaces them.
+/// All that is to be mounted, the image's volumes first: what comes later for the same place replaces it.
 fn asked(flags: &Flags, config: &ProcessConfig) -> Result<Vec<Asked>> {
     let here = std::env::current_dir().context(|| "getcwd()")?;
-    let mut all = Vec::new();
-    for at in config.volumes.iter().flatten().map(|(at, _)| at) {
-        all.push(mounts::image_volume(at)?);
-    }
-    for text in &flags.volume {
-        all.push(mounts::volume(text, &here)?);
-    }
-    for text in &flags.mount {
-        all.push(mounts::mount(text, &here)?);
-    }
-    for text in &flags.tmpfs {
-        all.push(mounts::tmpfs(text)?);
+    let mut all: Vec<Asked> = Vec::new();
+    let image = config.volumes.iter().flatten().map(|(at, _)| mounts::image_volume(at));
+    let typed = flags.volume.iter().map(|text| mounts::volume(text, &here));
+    let typed = typed.chain(flags.mount.iter().map(|text| mounts::mount(text, &here)));
+    for next in image.chain(typed).chain(flags.tmpfs.iter().map(|text| mounts::tmpfs(text))) {
+        let next = next?;
+        all.retain(|a| a.at != next.at);
+        all.push(next);
     }
     Ok(all)
 }

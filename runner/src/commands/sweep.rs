@@ -6,7 +6,7 @@ use std::time::Duration;
 use coracle_store::Store;
 use coracle_sys::Result;
 
-use super::remove_files;
+use super::{remove_files, sweep_unfinished};
 use crate::cgroups::{self, Cgroup, Layout};
 use crate::record::{self, Exit, Record};
 use crate::state::{Face, States};
@@ -34,6 +34,7 @@ pub(crate) fn sweep(store: &Store) -> Result<()> {
         }
         Ok(true)
     })?;
+    sweep_unfinished(store)?;
     store.sweep_containers(|dir| Record::exists(&dir.path))?;
     for dir in store.containers()? {
         // A runner that was killed between the start and the state: the container died with it.

@@ -27,6 +27,8 @@ pub(crate) struct Asked {
     pub(crate) origin: Origin,
     pub(crate) at: PathBuf,
     pub(crate) options: Vec<String>,
+    /// A volume that is new begins with what the image has at its place.
+    pub(crate) copy: bool,
 }
 
 impl Asked {
@@ -65,9 +67,10 @@ pub(crate) fn volume(text: &str, here: &Path) -> Result<Asked> {
         Some(path) if path.starts_with('.') || path.contains('/') => Origin::HostMade(here.join(path)),
         Some(name) => Origin::Volume(Some(volume_name(name).map_err(|e| wrong(&e.to_string()))?)),
     };
-    let mut words = Vec::new();
+    let (mut words, mut copy) = (Vec::new(), true);
     for word in options.split(',').filter(|w| !w.is_empty()) {
         match word {
+            "nocopy" if matches!(origin, Origin::Volume(_)) => copy = false,
             "ro" | "rw" | "rro" | "shared" | "rshared" | "slave" | "rslave" | "private" | "rprivate"
             | "nosuid" | "nodev" | "noexec" | "suid" | "dev" | "exec" => words.push(word.to_owned()),
             // A host without SELinux has no labels to change; docker takes the words as well.
@@ -77,13 +80,13 @@ pub(crate) fn volume(text: &str, here: &Path) -> Result<Asked> {
             other => return Err(wrong(&format!("the option {other:?} is unknown or not supported"))),
         }
     }
-    Ok(Asked { origin, at: target(at).map_err(|e| wrong(&e.to_string()))?, options: propagate(words) })
+    Ok(Asked { origin, at: target(at).map_err(|e| wrong(&e.to_string()))?, options: propagate(words), copy })
 }
 
 /// `--mount type=bind,src=...,dst=...,readonly`.
 pub(crate) fn mount(text: &str, here: &Path) -> Result<Asked> {
     let wrong = |why: String| Error::usage(format!("--mount {text:?}: {why}"));
-    let (mut kind, mut source, mut at, mut options) = ("volume", None, None, Vec::new());
+    let (mut kind, mut source, mut at, mut options, mut copy) = ("volume", None, None, Vec::new(), true);
     for field in text.split(',') {
         let (key, value) = field.split_once('=').map_or((field, None), |(k, v)| (k, Some(v)));
         let is_on = || match value {
@@ -100,6 +103,7 @@ pub(crate) fn mount(text: &str, here: &Path) -> Result<Asked> {
                     options.push("ro".to_owned());
                 }
             }
+            ("volume-nocopy", _) => copy = !is_on()?,
             ("bind-propagation", Some(v)) => options.push(v.to_owned()),
             ("bind-recursive", Some("readonly")) => options.push("rro".to_owned()),
             ("bind-recursive", Some("enabled" | "writable")) => {}
@@ -120,11 +124,14 @@ pub(crate) fn mount(text: &str, here: &Path) -> Result<Asked> {
         ("tmpfs", Some(_)) => return Err(wrong("a tmpfs has no src".to_owned())),
         (other, _) => return Err(wrong(format!("the type is bind, volume or tmpfs, not {other:?}"))),
     };
+    if !copy && !matches!(origin, Origin::Volume(_)) {
+        return Err(wrong(format!("a {kind} is never filled from the image: volume-nocopy is for volumes")));
+    }
     let options = match origin {
         Origin::Tmpfs => tmpfs_defaults(options),
         _ => propagate(options),
     };
-    Ok(Asked { origin, at: target(at).map_err(|e| wrong(e.to_string()))?, options })
+    Ok(Asked { origin, at: target(at).map_err(|e| wrong(e.to_string()))?, options, copy })
 }
 
 /// `--tmpfs PATH[:OPTIONS]`.
@@ -138,13 +145,13 @@ pub(crate) fn tmpfs(text: &str) -> Result<Asked> {
             _ => words.push(word.to_owned()),
         }
     }
-    Ok(Asked { origin: Origin::Tmpfs, at, options: tmpfs_defaults(words) })
+    Ok(Asked { origin: Origin::Tmpfs, at, options: tmpfs_defaults(words), copy: false })
 }
 
 /// The path of a VOLUME of the image.
 pub(crate) fn image_volume(at: &str) -> Result<Asked> {
     let at = target(at).map_err(|e| Error::invalid(format!("the image's volume {at:?}: {e}")))?;
-    Ok(Asked { origin: Origin::Volume(None), at, options: propagate(Vec::new()) })
+    Ok(Asked { origin: Origin::Volume(None), at, options: propagate(Vec::new()), copy: true })
 }
 
 /// Docker's: nothing on it is executed or trusted, unless the words say so.
@@ -206,9 +213,29 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["", "a:b", ":/a", "/a:/b:/c:/d", "/a:/", "/a:/b/..", "/a:/b:frob", "a\n:/b"] {
+        for text in
+            ["", "a:b", ":/a", "/a:/b:/c:/d", "/a:/", "/a:/b/..", "/a:/b:frob", "a\n:/b", "/a:/b:nocopy"]
+        {
             assert!(volume(text, here).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_volume_begins_with_the_images_files_unless_that_is_switched_off() {
+        let here = Path::new("/here");
+        for (text, copy) in [("a:/b", true), ("/b", true), ("a:/b:ro", true), ("a:/b:ro,nocopy", false)] {
+            assert_eq!(volume(text, here).unwrap().copy, copy, "{text}");
+        }
+        for (text, copy) in [
+            ("src=a,dst=/b", true),
+            ("src=a,dst=/b,volume-nocopy", false),
+            ("src=a,dst=/b,volume-nocopy=true", false),
+            ("dst=/b,volume-nocopy=false", true),
+        ] {
+            assert_eq!(mount(text, here).unwrap().copy, copy, "{text}");
+        }
+        assert!(mount("type=bind,src=/a,dst=/b,volume-nocopy", here).is_err());
+        assert!(image_volume("/b").unwrap().copy && !tmpfs("/b").unwrap().copy);
     }
 
     #[test]

@@ -107,6 +107,7 @@ impl<'a> Entered<'a> {
             (stack, _) => stack,
         };
         let root = plan.root.attach(stack)?;
+        plan.volumes.iter().try_for_each(|volume| volume.make(&root))?;
         let mut dev = None;
         let mut sources = sources.into_iter();
         for mount in &plan.mounts {

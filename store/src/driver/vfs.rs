@@ -8,5 +8,5 @@ use coracle_sys::Result;
 
 /// Copy the tree of a stack, for a container to write into. `to` exists and is empty.
 pub fn prepare(stack: &Path, to: &Path) -> Result<()> {
-    crate::layer::copy::tree(stack, to)
+    crate::layer::copy::tree_at(stack, to)
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -13,7 +14,7 @@ use coracle_sys::{Context, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstatat, mkdirat, mknodat};
-use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
+use nix::unistd::{Gid, Uid, Whence, fchownat, linkat, lseek, symlinkat};
 
 use super::attributes::{is_overlays, set_times};
 use super::tree::{is, list, open_dir};
@@ -36,8 +37,7 @@ pub fn file(
                 OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let output = openat(to, new, flags, private).context(|| format!("openat({new:?}, O_CREAT)"))?;
             if file::reflink(input.as_fd(), output.as_fd()).is_err() {
-                let (mut input, mut output) = (File::from(input), File::from(output));
-                std::io::copy(&mut input, &mut output).context(|| format!("copy {name:?}"))?;
+                data(&File::from(input), &File::from(output)).context(|| format!("copy {name:?}"))?;
             }
         }
         SFlag::S_IFLNK => {
@@ -50,6 +50,26 @@ pub fn file(
         _ => return Ok(()),
     }
     attributes(from, name, st, to, new)
+}
+
+/// Copy what is written of a file; what is a hole stays one.
+fn data(mut input: &File, mut output: &File) -> std::io::Result<()> {
+    let size = input.metadata()?.len();
+    let mut at = 0;
+    while at < size {
+        let (start, end) = match lseek(input, at as i64, Whence::SeekData) {
+            Ok(start) => (start as u64, lseek(input, start, Whence::SeekHole)? as u64),
+            Err(Errno::ENXIO) => break,
+            // A file system that does not know its holes.
+            Err(Errno::EINVAL) => (at, size),
+            Err(e) => return Err(e.into()),
+        };
+        input.seek(SeekFrom::Start(start))?;
+        output.seek(SeekFrom::Start(start))?;
+        std::io::copy(&mut input.take(end - start), &mut output)?;
+        at = end;
+    }
+    output.set_len(size)
 }
 
 /// Give a copy the attributes of its original.
@@ -85,15 +105,18 @@ fn attributes(
 }
 
 /// Copy everything in the directory `from` into the empty directory `to`, and its own attributes.
-pub fn tree(from: &Path, to: &Path) -> Result<()> {
-    let (source, target) = (file::open_dir(from)?, file::open_dir(to)?);
+pub fn tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     let mut links = HashMap::new();
-    let root = target.try_clone().context(|| "dup()")?;
-    contents(source.as_fd(), target.as_fd(), &mut links, root.as_fd(), &OsString::new(), 0)
-        .map_err(|e| e.wrap(format!("copy {from:?} to {to:?}")))?;
+    contents(from, to, &mut links, to, &OsString::new(), 0)?;
     let here = OsStr::new(".");
-    let st = fstatat(&source, here, AtFlags::AT_SYMLINK_NOFOLLOW).context(|| "fstatat(\".\")")?;
-    attributes(source.as_fd(), here, &st, target.as_fd(), here)
+    let st = fstatat(from, here, AtFlags::AT_SYMLINK_NOFOLLOW).context(|| "fstatat(\".\")")?;
+    attributes(from, here, &st, to, here)
+}
+
+/// [`tree`] of directories given by their paths.
+pub fn tree_at(from: &Path, to: &Path) -> Result<()> {
+    let (source, target) = (file::open_dir(from)?, file::open_dir(to)?);
+    tree(source.as_fd(), target.as_fd()).map_err(|e| e.wrap(format!("copy {from:?} to {to:?}")))
 }
 
 /// Where the first name of a file with more than one was copied to, from the root of the copy.
@@ -160,12 +183,31 @@ mod tests {
         symlink("/etc/passwd", a.join("l")).unwrap();
         let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(7);
         File::open(a.join("d")).unwrap().set_modified(old).unwrap();
-        tree(&a, &b).unwrap();
+        tree_at(&a, &b).unwrap();
         let m = fs::metadata(b.join("d/f")).unwrap();
         assert_eq!((m.permissions().mode() & 0o7777, m.nlink()), (0o4711, 2));
         assert_eq!(m.ino(), fs::metadata(b.join("g")).unwrap().ino());
         assert_eq!(fs::read_link(b.join("l")).unwrap(), Path::new("/etc/passwd"));
         assert_eq!(fs::metadata(b.join("d")).unwrap().mtime(), 7);
+        file::remove_tree(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_hole_of_a_terabyte_is_copied_as_a_hole() {
+        let dir = std::env::temp_dir().join(file::unique_name("coracle-copy-"));
+        let (a, b) = (dir.join("a"), dir.join("b"));
+        fs::create_dir_all(&a).unwrap();
+        fs::create_dir(&b).unwrap();
+        let sparse = File::create(a.join("f")).unwrap();
+        sparse.set_len(1 << 40).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&sparse, b"middle", 1 << 39).unwrap();
+        tree_at(&a, &b).unwrap();
+        let m = fs::metadata(b.join("f")).unwrap();
+        assert!(m.len() == 1 << 40 && m.blocks() < 1 << 11, "{} blocks", m.blocks());
+        let mut there = [0; 8];
+        let copy = File::open(b.join("f")).unwrap();
+        std::os::unix::fs::FileExt::read_exact_at(&copy, &mut there, (1 << 39) - 1).unwrap();
+        assert_eq!(&there, b"\0middle\0");
         file::remove_tree(&dir).unwrap();
     }
 }

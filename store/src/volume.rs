@@ -1,0 +1,203 @@
+//! Volumes: directories that outlive containers, and those without a name that go with theirs.
+//!
+//! A volume appears whole. What the image has at its place is copied to `tmp/` first, and the rename that
+//! gives the volume its name is the last step: a copy that was killed is no volume, and the next use begins
+//! again. So a volume that is there was used before, and is never filled again. Docker fills it whenever it
+//! is empty; but then a container's user who empties it gets other files back, and an image decides what
+//! those are (CVE-2020-1726).
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use coracle_sys::file;
+use coracle_sys::{Error, Kind, Result};
+use serde::Serialize;
+
+use crate::container::{ContainerDir, check_name, list, mkdir};
+use crate::layer::copy;
+use crate::lock::Lock;
+use crate::read::Store;
+
+/// A volume that is not there yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NewVolume {
+    path: PathBuf,
+    /// Where it is made.
+    #[serde(skip)]
+    tmp: PathBuf,
+    /// It is to outlive a power cut.
+    #[serde(skip)]
+    durable: bool,
+}
+
+impl Store {
+    /// The directory of a named volume, made empty when it is not there.
+    pub fn volume(&mut self, name: &str) -> Result<PathBuf> {
+        let path = self.volume_path(name)?;
+        match mkdir(&path, 0o755) {
+            Ok(()) => Ok(path),
+            Err(e) if e.kind() == Kind::Exists => Ok(path),
+            Err(e) if e.kind() == Kind::NotFound => {
+                self.main.create(None)?;
+                mkdir(&path, 0o755)?;
+                Ok(path)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// A named volume that has yet to be made, or none where it is there.
+    pub fn new_volume(&mut self, name: &str) -> Result<Option<NewVolume>> {
+        let path = self.volume_path(name)?;
+        if path.exists() {
+            return Ok(None);
+        }
+        self.main.create(None)?;
+        Ok(Some(NewVolume { path, tmp: self.main.tmp(), durable: true }))
+    }
+
+    /// Where a named volume is, if it is there.
+    pub fn volume_path(&self, name: &str) -> Result<PathBuf> {
+        check_name("volume", name)?;
+        Ok(self.main.root().join("volumes").join(name))
+    }
+
+    /// A volume without a name, the `n`th of a container that was just made.
+    pub fn container_volume(&self, dir: &ContainerDir, n: usize) -> Result<NewVolume> {
+        let home = dir.path.join("volumes");
+        match mkdir(&home, 0o700) {
+            Err(e) if e.kind() != Kind::Exists => return Err(e),
+            _ => {}
+        }
+        Ok(NewVolume { path: home.join(n.to_string()), tmp: self.main.tmp(), durable: false })
+    }
+
+    /// All volumes, by name.
+    pub fn volumes(&self) -> Result<Vec<String>> {
+        list(&self.main.root().join("volumes"))
+    }
+
+    /// Remove a volume with everything in it.
+    pub fn remove_volume(&self, name: &str) -> Result<()> {
+        let path = self.volume_path(name)?;
+        if !path.exists() {
+            return Err(Error::not_found(format!("remove the volume {name:?}: there is none")));
+        }
+        file::remove_tree(&path)
+    }
+}
+
+impl NewVolume {
+    /// Where it will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Make it, with a copy of everything that is in the directory `from`, and of that directory's own
+    /// attributes; empty without one. Where another was quicker, that volume stands.
+    pub fn make(&self, from: Option<BorrowedFd<'_>>) -> Result<()> {
+        if self.path.exists() {
+            return Ok(());
+        }
+        let (temp, _held) = self.temp()?;
+        self.fill(&temp, from).inspect_err(|_| drop(file::remove_tree(&temp)))
+    }
+
+    /// A directory of `tmp/`, which is no left-over as long as the lock is held. Before it is, a sweep may
+    /// take the directory away: then another one is made.
+    fn temp(&self) -> Result<(PathBuf, Lock)> {
+        loop {
+            let temp = self.tmp.join(file::unique_name("volume-"));
+            mkdir(&temp, 0o755)?;
+            match Lock::try_existing(&temp) {
+                Ok(Some(lock)) if lock.is_at(&temp) => return Ok((temp, lock)),
+                Err(e) if e.kind() != Kind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+    }
+
+    fn fill(&self, temp: &Path, from: Option<BorrowedFd<'_>>) -> Result<()> {
+        if let Some(from) = from {
+            let to = file::open_dir(temp)?;
+            copy::tree(from, to.as_fd())?;
+            if self.durable {
+                file::sync_fs(to.as_fd())?;
+            }
+        }
+        match file::rename_new(temp, &self.path) {
+            Err(e) if e.kind() == Kind::Exists => return file::remove_tree(temp),
+            other => other?,
+        }
+        match self.path.parent() {
+            Some(parent) if self.durable => file::sync_dir(parent),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+    use crate::Locations;
+
+    fn scratch() -> (PathBuf, Store) {
+        let dir = std::env::temp_dir().join(file::unique_name("coracle-volume-"));
+        let store = Store::open(&Locations { main: dir.join("s"), behind: Vec::new() }).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn a_volume_is_filled_at_its_first_use_and_never_again() {
+        let (dir, mut store) = scratch();
+        let image = dir.join("image");
+        fs::create_dir_all(image.join("sub")).unwrap();
+        fs::write(image.join("sub/file"), "of the image").unwrap();
+        symlink("/etc/passwd", image.join("link")).unwrap();
+        fs::set_permissions(&image, fs::Permissions::from_mode(0o1750)).unwrap();
+        let new = store.new_volume("v").unwrap().unwrap();
+        assert!(!new.path().exists(), "nothing is there before the copy is whole");
+        let from = file::open_dir(&image).unwrap();
+        new.make(Some(from.as_fd())).unwrap();
+        assert_eq!(fs::read_to_string(new.path().join("sub/file")).unwrap(), "of the image");
+        assert_eq!(fs::read_link(new.path().join("link")).unwrap(), Path::new("/etc/passwd"));
+        assert_eq!(fs::metadata(new.path()).unwrap().mode() & 0o7777, 0o1750);
+        fs::remove_dir_all(new.path().join("sub")).unwrap();
+        fs::remove_file(new.path().join("link")).unwrap();
+        assert_eq!(store.new_volume("v").unwrap(), None);
+        new.make(Some(from.as_fd())).unwrap();
+        assert_eq!(fs::read_dir(new.path()).unwrap().count(), 0, "it was emptied, and stays so");
+        assert_eq!(fs::read_dir(store.main().tmp()).unwrap().count(), 0);
+        file::remove_tree(&dir).unwrap();
+    }
+
+    #[test]
+    fn whoever_comes_second_takes_the_volume_of_the_first() {
+        let (dir, mut store) = scratch();
+        let (a, b) = (store.new_volume("v").unwrap().unwrap(), store.new_volume("v").unwrap().unwrap());
+        a.make(None).unwrap();
+        let kept = fs::metadata(a.path()).unwrap().ino();
+        let temp = b.tmp.join("late");
+        mkdir(&temp, 0o755).unwrap();
+        b.fill(&temp, None).unwrap();
+        assert_eq!(fs::metadata(a.path()).unwrap().ino(), kept);
+        assert!(!temp.exists());
+        file::remove_tree(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_copy_that_was_killed_is_no_volume_and_is_swept() {
+        let (dir, mut store) = scratch();
+        let new = store.new_volume("v").unwrap().unwrap();
+        let half = new.tmp.join(file::unique_name("volume-"));
+        fs::create_dir(&half).unwrap();
+        fs::write(half.join("half"), "").unwrap();
+        assert_eq!(store.volumes().unwrap(), Vec::<String>::new());
+        assert_eq!(store.sweep().unwrap(), 1);
+        assert!(store.new_volume("v").unwrap().is_some());
+        file::remove_tree(&dir).unwrap();
+    }
+}
