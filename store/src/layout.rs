@@ -102,10 +102,6 @@ impl Layout {
     /// one is refused.
     pub fn create(&mut self, driver: Option<Driver>) -> Result<()> {
         let Some(have) = self.driver else {
-            let driver = match driver {
-                Some(driver) => driver,
-                None => Driver::choose()?,
-            };
             return self.make(driver).map_err(|e| e.wrap(format!("make the store {:?}", self.root)));
         };
         match driver {
@@ -117,7 +113,7 @@ impl Layout {
         }
     }
 
-    fn make(&mut self, driver: Driver) -> Result<()> {
+    fn make(&mut self, driver: Option<Driver>) -> Result<()> {
         let private = |path: &Path| match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
             Ok(()) => Ok(()),
             Err(e) => Err(e).context(|| format!("mkdir({path:?})")),
@@ -127,6 +123,10 @@ impl Layout {
         for dir in ["blobs/sha256", "containers", "names", "volumes", "cache", "tmp"] {
             private(&self.root.join(dir))?;
         }
+        let driver = match driver {
+            Some(driver) => driver,
+            None => Driver::choose(&self.tmp())?,
+        };
         private(&self.root.join("layers").join(driver.name()))?;
         self.make_mount_points()?;
         if !self.index().exists() {

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use coracle_tests::binaries::runner;
+use coracle_tests::binaries::{rootfs_tool, runner};
 use coracle_tests::bundle::base;
 use coracle_tests::dockerd::Dockerd;
 use coracle_tests::rootfs::busybox;
@@ -15,6 +15,10 @@ fn outer_image(scratch: &Scratch) -> PathBuf {
     let outer = scratch.mkdir("outer");
     busybox(&outer).expect("busybox");
     std::fs::copy(runner(), outer.join("bin/runner")).expect("copy the runner");
+    std::fs::copy(rootfs_tool(), outer.join("bin/rootfs-tool")).expect("copy the tool");
+    busybox(&scratch.mkdir("outer/recipe/rootfs")).expect("busybox");
+    let recipe = "[[layer]]\ndir = \"rootfs/\"\n";
+    std::fs::write(outer.join("recipe/rootfs.toml"), recipe).expect("write the recipe");
     busybox(&scratch.mkdir("outer/bundle/rootfs")).expect("busybox");
     let config = base(&["sh", "-c", "echo \"inner $$ $(hostname)\"; id -u"]);
     std::fs::write(outer.join("bundle/config.json"), config.to_string()).expect("write config.json");
@@ -25,6 +29,10 @@ fn outer_image(scratch: &Scratch) -> PathBuf {
 
 /// What runs inside.
 const NEST: &str = "outer:1 runner --root /tmp/state run --bundle /bundle inner";
+
+/// Compose an image inside, on the outer container's own overlay, and run it.
+const COMPOSE: &str = "rootfs-tool compose -q /recipe -t inner >/dev/null && \
+     runner run --rm --best-effort -h bundle --init=never inner sh -c 'echo \"inner $$ $(hostname)\"; id -u'";
 
 /// It ran, in namespaces of its own.
 #[track_caller]
@@ -70,6 +78,10 @@ fn inside_docker_a_container_runs_or_the_reason_is_said() {
     let daemon = Dockerd::start(&[]);
     daemon.docker("import").arg(outer_image(&daemon.scratch)).arg("outer:1").ok();
     ran(&nest(&daemon, privileged()));
+    let composed = daemon.docker("run --rm --network none").words(privileged());
+    let composed = composed.args(["outer:1", "sh", "-c", COMPOSE]).run();
+    ran(&composed);
+    assert!(composed.stderr.contains("kept in memory"), "{composed}");
     ran_or_said_why(&nest(&daemon, ""));
     ran_or_said_why(&nest(&daemon, "--user 1000"));
     ran_or_said_why(&nest(&daemon, "--cap-drop ALL"));

@@ -1,10 +1,12 @@
 //! `info`: this installation and what it stands on, for people and scripts. What is missing and how to
 //! get it is `doctor`'s.
 
+use std::path::Path;
+
 use argh::{ArgsInfo, FromArgs};
-use coracle_store::Locations;
 use coracle_store::driver::Driver;
-use coracle_sys::{Error, Result};
+use coracle_store::{Locations, Store};
+use coracle_sys::{Error, Kind, Result};
 use serde::Serialize;
 
 use super::Global;
@@ -78,6 +80,18 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
     Ok(0)
 }
 
+/// The store's driver, or the one that it would be made with; nothing where it could not be made.
+fn driver(locations: &Locations) -> Result<&'static str> {
+    if let Some(driver) = Store::open(locations)?.main().driver() {
+        return Ok(driver.name());
+    }
+    let dir = locations.main.ancestors().find(|d| d.is_dir()).unwrap_or(Path::new("/"));
+    match Driver::choose(dir) {
+        Err(e) if e.kind() != Kind::Usage => Ok(""),
+        chosen => Ok(chosen?.name()),
+    }
+}
+
 fn ask(global: &Global) -> Result<Info> {
     let read = |path: &str| std::fs::read_to_string(path).map(|t| t.trim().to_owned()).unwrap_or_default();
     let locations = Locations::from_env(global.store.as_deref())?;
@@ -89,7 +103,7 @@ fn ask(global: &Global) -> Result<Info> {
     let modules = read("/sys/kernel/security/lsm");
     Ok(Info {
         version: env!("CARGO_PKG_VERSION"),
-        driver: Driver::choose()?.name(),
+        driver: driver(&locations)?,
         containers: std::fs::read_dir(locations.main.join("containers")).map_or(0, Iterator::count),
         store: locations.main.display().to_string(),
         read_only_stores: locations.behind.iter().map(|p| p.display().to_string()).collect(),

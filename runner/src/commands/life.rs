@@ -88,7 +88,9 @@ impl Life<'_> {
             return Err(starting.give_up().unwrap_or(e));
         }
         starting.go();
-        starting.finish()
+        let container = starting.finish()?;
+        container.warnings().iter().for_each(|warning| eprintln!("runner: {warning}"));
+        Ok(container)
     }
 
     fn state(&self, init: Identity, runner: Identity, cgroup: &Cgroup) -> State {

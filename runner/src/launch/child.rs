@@ -103,7 +103,13 @@ impl<'a> Entered<'a> {
         }
         umask(Mode::empty());
         let stack = match (self.stack.take(), &plan.root.source) {
-            (None, Source::Layers(layers)) => Some(rootfs::stack::mount(layers, None)?),
+            (None, Source::Layers(layers)) => {
+                let stack = rootfs::stack::mount(layers, None)?;
+                if let Some(warning) = stack.warning {
+                    self.channel.send(&Message::Warning(warning.into()))?;
+                }
+                Some(stack.tree)
+            }
             (stack, _) => stack,
         };
         let root = plan.root.attach(stack)?;

@@ -59,6 +59,7 @@ pub struct Starting {
     pidfd: OwnedFd,
     channel: Channel,
     console: Option<OwnedFd>,
+    warnings: Vec<String>,
     command: String,
 }
 
@@ -67,6 +68,7 @@ pub struct Container {
     pid: i32,
     pidfd: OwnedFd,
     console: Option<OwnedFd>,
+    warnings: Vec<String>,
 }
 
 /// Start. The caller must have one thread. On an error the child is gone already.
@@ -95,7 +97,7 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
             }
         }
     };
-    let starting = Starting::new(pid, pidfd, ours, &plan.process);
+    let mut starting = Starting::new(pid, pidfd, ours, &plan.process);
     starting.map_ids(plan, setup)?;
     Ok(starting)
 }
@@ -173,7 +175,7 @@ fn become_container(
 
 impl Starting {
     fn new(pid: i32, pidfd: OwnedFd, channel: Channel, process: &process::Plan) -> Self {
-        Self { pid, pidfd, channel, console: None, command: process.args[0].clone() }
+        Self { pid, pidfd, channel, console: None, warnings: Vec::new(), command: process.args[0].clone() }
     }
 
     /// Its pid, in the runner's pid namespace.
@@ -188,9 +190,9 @@ impl Starting {
 
     /// Write the maps of a new user namespace; with the right to it, also mount the layers from
     /// here: inside, overlay does not see the marks of deleted files.
-    fn map_ids(&self, plan: &Plan, setup: &Setup<'_>) -> Result<()> {
+    fn map_ids(&mut self, plan: &Plan, setup: &Setup<'_>) -> Result<()> {
         let Some(maps) = &plan.maps else { return Ok(()) };
-        let map = || -> Result<()> {
+        let mut map = || -> Result<()> {
             maps.write(nix::unistd::Pid::from_raw(self.pid))
                 .context(|| "map the ids of the user namespace")?;
             setup.enter_cgroups(Some(self.pid))?;
@@ -203,7 +205,7 @@ impl Starting {
         map().inspect_err(|_| self.kill())
     }
 
-    fn mount_mapped(&self, layers: &Layers, maps: &Maps) -> Result<OwnedFd> {
+    fn mount_mapped(&mut self, layers: &Layers, maps: &Maps) -> Result<OwnedFd> {
         let path = format!("/proc/{}/ns/user", self.pid);
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let namespace = nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty())
@@ -213,7 +215,9 @@ impl Starting {
             root.map(|r| r.outside).ok_or_else(|| Error::invalid("the user namespace has no root"))
         };
         let ids = Ids { namespace: namespace.as_fd(), uid: outside(&maps.uids)?, gid: outside(&maps.gids)? };
-        stack::mount(layers, Some(ids))
+        let stack = stack::mount(layers, Some(ids))?;
+        self.warnings.extend(stack.warning.map(str::to_owned));
+        Ok(stack.tree)
     }
 
     /// Let a container that was held go on as soon as it is set up. One that is gone says so at the end.
@@ -227,7 +231,7 @@ impl Starting {
         let failed = loop {
             match self.channel.receive() {
                 Ok(Message::Failed(e)) => break Some(e),
-                Ok(Message::Console(_)) => {}
+                Ok(Message::Console(_) | Message::Warning(_)) => {}
                 _ => break None,
             }
         };
@@ -239,8 +243,8 @@ impl Starting {
     pub fn finish(mut self) -> Result<Container> {
         match self.listen()? {
             Message::End => {
-                let Self { pid, pidfd, console, .. } = self;
-                Ok(Container { pid, pidfd, console })
+                let Self { pid, pidfd, console, warnings, .. } = self;
+                Ok(Container { pid, pidfd, console, warnings })
             }
             _ => {
                 self.kill();
@@ -255,6 +259,12 @@ impl Starting {
             let failed = match self.channel.receive()? {
                 Message::Console(fd) => {
                     self.console = Some(fd);
+                    continue;
+                }
+                Message::Warning(text) => {
+                    // There is one at most, unless something pretends to be the child.
+                    self.warnings.truncate(1);
+                    self.warnings.push(text);
                     continue;
                 }
                 Message::Failed(e) => e,
@@ -287,6 +297,11 @@ impl Container {
     /// The terminal's other side, when the command has a terminal.
     pub fn console(&mut self) -> Option<OwnedFd> {
         self.console.take()
+    }
+
+    /// What it has to do without, one sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Send it a signal.

@@ -22,6 +22,8 @@ pub(super) struct Channel {
 pub(super) enum Message {
     /// Child to parent: it could not be done.
     Failed(Error),
+    /// Child to parent: it is not quite as it was asked for.
+    Warning(String),
     /// Init to parent: the command's execve gave this errno.
     ExecFailed(Errno),
     /// Helper to parent: the container's pid, and its pidfd with it.
@@ -63,6 +65,7 @@ impl Channel {
         let plain = |bytes: &[u8]| send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL);
         match message {
             Message::Failed(error) => plain(&encode(error)),
+            Message::Warning(text) => plain(&words(b"W", text)),
             Message::Pid(pid, fd) => {
                 let mut bytes = vec![b'P'];
                 bytes.extend(pid.to_ne_bytes());
@@ -130,15 +133,20 @@ fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Message {
         },
         // Longer than any errno: an error of ours has a kind and words.
         ([b'E', kind, text @ ..], None) if bytes.len() != 4 => {
-            let text = String::from_utf8_lossy(text).replace(char::is_control, "?");
-            Message::Failed(Error::new(kind_of(*kind), text))
+            Message::Failed(Error::new(kind_of(*kind), shown(text)))
         }
+        ([b'W', text @ ..], None) if bytes.len() != 4 => Message::Warning(shown(text)),
         (errno, None) => match errno.try_into() {
             Ok(errno) => Message::ExecFailed(Errno::from_raw(i32::from_ne_bytes(errno))),
             Err(_) => nonsense(),
         },
         _ => nonsense(),
     }
+}
+
+/// What may have come from the container, on one line.
+fn shown(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).replace(char::is_control, "?")
 }
 
 const KINDS: [Kind; 10] = [
@@ -156,8 +164,11 @@ const KINDS: [Kind; 10] = [
 
 fn encode(error: &Error) -> Vec<u8> {
     let kind = KINDS.iter().position(|k| *k == error.kind()).unwrap_or(0);
-    let mut bytes = vec![b'E', kind as u8];
-    let text = error.to_string();
+    words(&[b'E', kind as u8], &error.to_string())
+}
+
+fn words(tag: &[u8], text: &str) -> Vec<u8> {
+    let mut bytes = tag.to_vec();
     bytes.extend(&text.as_bytes()[..text.len().min(LONGEST - 8)]);
     // Four bytes are an errno of init's.
     if bytes.len() == 4 {
@@ -181,6 +192,11 @@ mod tests {
             a.send(&Message::Failed(Error::new(Kind::Denied, text))).unwrap();
             let Message::Failed(e) = b.receive().unwrap() else { panic!("not an error") };
             assert_eq!((e.kind(), e.to_string().trim()), (Kind::Denied, text));
+        }
+        for text in ["", "abc", "a longer one"] {
+            a.send(&Message::Warning(text.into())).unwrap();
+            let Message::Warning(w) = b.receive().unwrap() else { panic!("not a warning") };
+            assert_eq!(w.trim(), text);
         }
         drop(a);
         assert!(matches!(b.receive().unwrap(), Message::End));

@@ -2,11 +2,14 @@
 //! is the store's driver's business; whose ids the files have is decided here.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use coracle_store::driver::overlay;
+use coracle_store::driver::{overlay, vfs};
+use coracle_store::layer::Marks;
 use coracle_sys::mount::{self as sys, Attrs, FsContext, attr};
-use coracle_sys::{Context, Result};
+use coracle_sys::{Context, Error, Kind, Result};
+use nix::errno::Errno;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{FchownatFlags, Gid, Uid, fchownat};
 
@@ -23,12 +26,66 @@ pub struct Ids<'a> {
     pub gid: u32,
 }
 
+/// A stack that was made.
+pub struct Stack {
+    /// The detached mount.
+    pub tree: OwnedFd,
+    /// What the container has to do without.
+    pub warning: Option<&'static str>,
+}
+
 /// Mount the stack as this process. With `ids` the layers, which stay as they are on disk, are seen
 /// through the namespace's map, and what is written belongs to the ids on the other side of it.
-pub fn mount(layers: &Layers, ids: Option<Ids<'_>>) -> Result<OwnedFd> {
+///
+/// Nothing is probed before: where the kernel refuses the overlay, the next best is tried then.
+pub fn mount(layers: &Layers, ids: Option<Ids<'_>>) -> Result<Stack> {
     let lower = layers.lower.iter().map(|dir| open_layer(dir, ids)).collect::<Result<Vec<_>>>()?;
+    match stack(layers, &layers.top, &lower, ids) {
+        Ok(tree) => Ok(Stack { tree, warning: None }),
+        Err(e) if e.kind() == Kind::Unsupported => fall_back(e, layers, &lower, ids),
+        Err(e) => Err(e),
+    }
+}
+
+const IN_MEMORY: &str = "this file system cannot hold what the container writes (an overlay or a network's cannot \
+     be on top of an overlay): it is kept in memory, half of it at most, and is lost when the container ends";
+const COPIED: &str = "the kernel gives no overlay here: the container runs in a copy of the image's files, which \
+     costs their space and the time to copy them at every start";
+
+/// An upper that its file system refuses goes to memory; where there is no overlay at all, the layers are
+/// copied. Without a way, the first error is the one that tells.
+fn fall_back(e: Error, layers: &Layers, lower: &[OwnedFd], ids: Option<Ids<'_>>) -> Result<Stack> {
+    let upper_may_be_why = matches!(layers.top, Top::Upper { .. }) && e.errno() == Some(Errno::EINVAL);
+    if upper_may_be_why && let Ok(tree) = stack(layers, &Top::Scratch { size: None }, lower, ids) {
+        return Ok(Stack { tree, warning: Some(IN_MEMORY) });
+    }
+    // A copy has the ids that are on disk.
+    if ids.is_some() {
+        return Err(e);
+    }
+    let (tree, files) = match &layers.top {
+        Top::None => return Err(e),
+        Top::Upper { upper, .. } => {
+            let root = upper.with_file_name("root");
+            std::fs::DirBuilder::new().mode(0o755).create(&root).context(|| format!("mkdir({root:?})"))?;
+            // What cannot be mounted need not be copied.
+            let Ok(tree) = sys::clone_host_tree(&root, false) else { return Err(e) };
+            (tree, coracle_sys::file::open_dir(&root)?)
+        }
+        Top::Scratch { size } => {
+            let Ok(tree) = scratch(*size) else { return Err(e) };
+            let files = tree.try_clone().context(|| "dup(scratch)")?;
+            (tree, files)
+        }
+    };
+    let marks = if layers.userxattr { Marks::User } else { Marks::Trusted };
+    vfs::prepare(lower, files.as_fd(), marks)?;
+    Ok(Stack { tree, warning: Some(COPIED) })
+}
+
+fn stack(layers: &Layers, top: &Top, lower: &[OwnedFd], ids: Option<Ids<'_>>) -> Result<OwnedFd> {
     let mut options = overlay::Options { userxattr: layers.userxattr, ..overlay::Options::default() };
-    match &layers.top {
+    match top {
         // One layer that nobody writes to needs no overlay.
         Top::None if lower.len() == 1 => {
             let dir = &layers.lower[0];
@@ -38,11 +95,11 @@ pub fn mount(layers: &Layers, ids: Option<Ids<'_>>) -> Result<OwnedFd> {
                 .context(|| "mount the layer")?;
             Ok(tree)
         }
-        Top::None => overlay::mount(&lower, None, options),
+        Top::None => overlay::mount(lower, None, options),
         Top::Upper { upper, work, volatile } => {
             options.volatile = *volatile;
             own(None, upper, ids)?;
-            overlay::mount(&lower, Some(overlay::Top { upper, work }), options)
+            overlay::mount(lower, Some(overlay::Top { upper, work }), options)
         }
         Top::Scratch { size } => {
             let scratch = scratch(*size)?;
@@ -53,7 +110,7 @@ pub fn mount(layers: &Layers, ids: Option<Ids<'_>>) -> Result<OwnedFd> {
             own(Some(scratch.as_fd()), Path::new("upper"), ids)?;
             let dir = PathBuf::from(format!("/proc/self/fd/{}", scratch.as_raw_fd()));
             let (upper, work) = (dir.join("upper"), dir.join("work"));
-            overlay::mount(&lower, Some(overlay::Top { upper: &upper, work: &work }), options)
+            overlay::mount(lower, Some(overlay::Top { upper: &upper, work: &work }), options)
         }
     }
 }

@@ -5,9 +5,14 @@ pub mod overlay;
 pub mod vfs;
 
 use std::fmt;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::str::FromStr;
 
-use coracle_sys::{Error, Result};
+use coracle_sys::{Context, Error, Result, file};
+use nix::errno::Errno;
+
+use crate::layer::{Marks, whiteout};
 
 /// A way to stack layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +32,32 @@ impl Driver {
         }
     }
 
-    /// The driver of a new store: what CORACLE_DRIVER says, else overlay. Layers lie well on any file
-    /// system; where the upper of a container does not, it goes to a tmpfs.
-    pub fn choose() -> Result<Self> {
+    /// The driver of a new store in `dir`: what CORACLE_DRIVER says, else overlay wherever its layers can
+    /// lie. They cannot on another overlay, which holds no whiteouts but its own. Where the upper of a
+    /// container can lie is another question, and is answered when one starts.
+    pub fn choose(dir: &Path) -> Result<Self> {
         match std::env::var("CORACLE_DRIVER") {
             Ok(name) if !name.is_empty() => name.parse(),
-            _ => Ok(Self::Overlay),
+            _ if Self::holds_marks(dir)? => Ok(Self::Overlay),
+            _ => Ok(Self::Vfs),
+        }
+    }
+
+    /// Can a directory hold what stands for deleted files? Answered by making it.
+    fn holds_marks(dir: &Path) -> Result<bool> {
+        let probe = dir.join(file::unique_name("probe-"));
+        std::fs::create_dir(&probe).context(|| format!("mkdir({probe:?})"))?;
+        let fd = file::open_dir(&probe)?;
+        let key = Marks::of_this_process().opaque();
+        let made = whiteout::make(fd.as_fd(), "gone".as_ref())
+            .and_then(|()| file::set_xattr(fd.as_fd(), key, b"y").context(|| format!("fsetxattr({key:?})")));
+        file::remove_tree(&probe)?;
+        match made {
+            Ok(()) => Ok(true),
+            Err(e) if matches!(e.errno(), Some(Errno::EPERM | Errno::EOPNOTSUPP | Errno::EINVAL)) => {
+                Ok(false)
+            }
+            Err(e) => Err(e),
         }
     }
 

@@ -73,7 +73,7 @@ fn data(mut input: &File, mut output: &File) -> std::io::Result<()> {
 }
 
 /// Give a copy the attributes of its original.
-fn attributes(
+pub(super) fn attributes(
     from: BorrowedFd<'_>,
     name: &OsStr,
     st: &FileStat,
@@ -120,7 +120,7 @@ pub fn tree_at(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Where the first name of a file with more than one was copied to, from the root of the copy.
-type Links = HashMap<(u64, u64), OsString>;
+pub(super) type Links = HashMap<(u64, u64), OsString>;
 
 fn contents(
     from: BorrowedFd<'_>,

@@ -4,6 +4,7 @@ mod attributes;
 pub mod copy;
 mod field;
 pub mod key;
+pub mod merge;
 pub mod pack;
 mod pax;
 pub mod tree;

@@ -1,0 +1,120 @@
+//! Where overlay cannot be had as it should be: the upper goes to memory, or the layers are copied. Either
+//! is said in one line.
+
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+
+use coracle_tests::canary::hash;
+use coracle_tests::rootfs::Image;
+use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
+
+/// A folder on an overlay, on `depth` of them; everybody may write there.
+fn overlay(scratch: &Scratch, depth: usize) -> PathBuf {
+    let mut lower = scratch.mkdir("lower");
+    for n in 0..depth {
+        let part = |name: &str| scratch.mkdir(format!("{name}{n}"));
+        let (upper, work, merged) = (part("upper"), part("work"), part("merged"));
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+        std::fs::set_permissions(&upper, mode).expect("chmod");
+        let data =
+            format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+        mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(&*data)).expect("mount");
+        lower = merged;
+    }
+    lower
+}
+
+fn ready() -> bool {
+    need(Privilege::Root) && need(Privilege::Peer("busybox"))
+}
+
+/// Layers that hide, replace and add: what a copy of them must not get wrong.
+fn compose(store: &Store, at: &Path) {
+    let image =
+        Image::busybox().expect("busybox").file("d/gone", "").file("d/kept", "base").file("x/old", "");
+    let image = image.compose_command(store, "base").env("CORACLE_STORE", at);
+    image.ok();
+    let next = Scratch::new("fallback-layer");
+    next.write("rootfs.toml", "[[layer]]\nimage = \"base\"\n[[layer]]\ntar = \"layer.tar\"\n");
+    next.write("l/d/.wh.gone", "");
+    next.write("l/d/new", "next");
+    next.write("l/x/.wh..wh..opq", "");
+    next.write("l/x/young", "");
+    Cmd::new("tar").words("-C l -cf layer.tar d x").dir(next.path()).ok();
+    let compose = store.rootfs_tool().arg("compose").arg(next.path()).args(["-t", "image"]);
+    compose.env("CORACLE_STORE", at).ok();
+}
+
+const LOOK: &str = "cat /d/kept /d/new; ls /d /x; echo mine >/d/kept; mkdir /made; rm -r /x; cat /d/kept";
+const SEEN: &str = "basenext/d:\nkept\nnew\n\n/x:\nyoung\nmine\n";
+
+#[test]
+fn an_upper_that_would_lie_on_an_overlay_goes_to_memory() {
+    if !ready() {
+        return;
+    }
+    let store = Store::new("fallback");
+    let at = overlay(&store.scratch, 1).join("store");
+    compose(&store, &at);
+    let layers = hash(&at.join("layers"));
+    for _ in 0..2 {
+        let out = store.run("image sh -c").arg(LOOK).env("CORACLE_STORE", &at).ok();
+        assert_eq!(out.stdout, SEEN);
+        let said: Vec<&str> = out.stderr.lines().collect();
+        assert!(said.len() == 1 && said[0].contains("kept in memory") && said[0].contains("lost"), "{out}");
+    }
+    let asked = store.run("--scratch tmpfs:1m image true").env("CORACLE_STORE", &at).ok();
+    assert_eq!(asked.stderr, "", "what was asked for is no news");
+    assert_eq!(hash(&at.join("layers")), layers);
+}
+
+#[test]
+fn where_no_overlay_can_be_mounted_the_layers_are_copied() {
+    if !ready() {
+        return;
+    }
+    let store = Store::new("fallback");
+    // The kernel stacks two overlays, and no third on them.
+    let at = overlay(&store.scratch, 2).join("store");
+    compose(&store, &at);
+    let layers = hash(&at.join("layers"));
+    for flags in ["", "--scratch tmpfs:64m"] {
+        let out = store.run(flags).args(["image", "sh", "-c", LOOK]).env("CORACLE_STORE", &at).ok();
+        assert_eq!(out.stdout, SEEN, "{flags}");
+        assert!(
+            out.stderr.lines().count() == 1 && out.stderr.contains("a copy of the image's files"),
+            "{out}"
+        );
+    }
+    let out = store.run("--read-only image touch /x").env("CORACLE_STORE", &at).fails(1);
+    assert!(out.stderr.contains("Read-only file system"), "{out}");
+    assert_eq!(hash(&at.join("layers")), layers);
+    assert_eq!(std::fs::read_dir(at.join("containers")).expect("containers").count(), 0);
+}
+
+#[test]
+fn an_ordinary_users_store_on_an_overlay_works_too() {
+    if !ready() || !need(Privilege::UserNamespaces) {
+        return;
+    }
+    for (depth, says) in [(1, "kept in memory"), (2, "a copy of the image's files")] {
+        let store = Store::of_user("fallback");
+        let at = overlay(&store.scratch, depth).join("store");
+        compose(&store, &at);
+        let out = store.run("image sh -c").arg(LOOK).env("CORACLE_STORE", &at).ok();
+        assert_eq!(out.stdout, SEEN, "{depth}");
+        assert!(out.stderr.lines().count() == 1 && out.stderr.contains(says), "{out}");
+    }
+}
+
+#[test]
+fn where_the_upper_can_be_an_overlays_nothing_is_said() {
+    if !need(Privilege::Containers) || !need(Privilege::Peer("busybox")) {
+        return;
+    }
+    let store = Store::new("fallback");
+    compose(&store, &store.path());
+    let out = store.run("image sh -c").arg(LOOK).ok();
+    assert_eq!((&*out.stdout, &*out.stderr), (SEEN, ""));
+}
