@@ -2,13 +2,14 @@
 //! made first, and while it sets itself up what others need to find it is written. Its command waits
 //! for that. Where the plan comes from, and what attending it means, is the callers' business.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use coracle_sys::Result;
 
 use crate::cgroups::{self, Cgroup, Stats};
 use crate::embedded::init_image;
-use crate::launch::{self, Container, Setup};
+use crate::launch::{self, Ahead, Container, Setup};
 use crate::namespaces::Kind as Ns;
 use crate::plan::Plan;
 use crate::state::{self, Identity, Reserved, State, States};
@@ -25,6 +26,8 @@ pub(crate) struct Life<'a> {
     pub(crate) home: &'a Path,
     /// The standard input is the container's.
     pub(crate) input: bool,
+    /// Its network namespace, where one was begun for it.
+    pub(crate) network: Option<Ahead>,
 }
 
 /// What the container's groups tell at its end.
@@ -40,7 +43,7 @@ impl Life<'_> {
     /// Start it, do `meanwhile` what must be done before its command runs, stay with it through `attend`,
     /// and take it away.
     pub(crate) fn live<T>(
-        &self,
+        mut self,
         meanwhile: impl FnOnce(Identity) -> Result<()>,
         attend: impl FnOnce(Container) -> Result<T>,
     ) -> Result<(T, Usage)> {
@@ -60,19 +63,21 @@ impl Life<'_> {
     }
 
     fn start(
-        &self,
+        &mut self,
         cgroup: &mut Cgroup,
         reserved: &Reserved,
         meanwhile: impl FnOnce(Identity) -> Result<()>,
     ) -> Result<Container> {
         let mut starting = {
             let enter = |pid: Option<i32>| cgroup.enter_late(pid.unwrap_or(0));
+            let network = self.network.take().and_then(Ahead::finish);
             let _input = super::StandardInput::for_container(self.input)?;
             let setup = Setup {
                 init: init_image(),
                 born_in: cgroup.v2_dir_fd(),
                 enter_cgroups: if cgroup.is_entered_late() { Some(&enter) } else { None },
                 seccomp: self.plan.seccomp.as_ref(),
+                network: network.as_ref().map(AsFd::as_fd),
                 hold: true,
             };
             launch::spawn(self.plan, &setup)?

@@ -21,7 +21,7 @@ use crate::from_image::flags::Flags;
 use crate::from_image::mounts::{self, Asked};
 use crate::from_image::{self, Found, units, user};
 use crate::host::{self, Host};
-use crate::launch::Container;
+use crate::launch::{Ahead, Container};
 use crate::mounts::Hierarchy;
 use crate::plan::{self, Options};
 use crate::process::Init;
@@ -109,6 +109,8 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let options = options(&id, &dir, &base, &store, flags, &spec, groups.mounted)?;
         return print(&spec, flags, &options, &host).map(|()| None);
     }
+    let own_network = from_image::shared_words(flags)?[0].2 == "none" && !host.needs_user_namespace();
+    let network = own_network.then(Ahead::begin).flatten();
     let (dir, _held) = store.new_container(&id, base.image().map(|i| &i.manifest_digest))?;
     let made = Made { store: &store, dir: &dir, name: &name };
     let ended = (|| {
@@ -132,7 +134,8 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let states = States::of(Face::Image, None)?;
         let input = flags.interactive || flags.tty;
         let signals = Signals::hold()?;
-        let life = Life { plan: &plan, groups: &groups.plan, states: &states, home: &dir.path, input };
+        let life =
+            Life { plan: &plan, groups: &groups.plan, states: &states, home: &dir.path, input, network };
         let write = |runner| {
             record.runner = Some(runner);
             record.write(&dir.path)

@@ -71,6 +71,7 @@ pub(crate) fn run<T>(
         .context(|| "find the bundle")?;
     let (plan, groups) = plan(&bundle, id, flags)?;
     let states = States::of(Face::Oci, flags.root.as_deref())?;
-    let life = Life { plan: &plan, groups: &groups, states: &states, home: &bundle, input: true };
+    let life =
+        Life { plan: &plan, groups: &groups, states: &states, home: &bundle, input: true, network: None };
     life.live(|_| Ok(()), attend)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use coracle_sys::{Context, Error, Kind, Result, mount as mounts_sys, process as sys};
 use nix::fcntl::OFlag;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, umask};
@@ -87,6 +87,13 @@ impl<'a> Entered<'a> {
         for entrance in joins.iter().filter(|e| !matches!(e.kind(), Ns::User | Ns::Pid)) {
             entrance.enter()?;
         }
+        match setup.network {
+            Some(made) => setns(made, CloneFlags::CLONE_NEWNET).context(|| "setns(CLONE_NEWNET)")?,
+            None if plan.namespaces.makes(Ns::Network) => {
+                sys::loopback_up().context(|| "bring up the loopback device")?;
+            }
+            None => {}
+        }
         Ok(Self { plan, setup, channel, stack })
     }
 
@@ -97,9 +104,6 @@ impl<'a> Entered<'a> {
         }
         if let Some(name) = &plan.domainname {
             sys::set_domain_name(name)?;
-        }
-        if plan.namespaces.makes(Ns::Network) {
-            sys::loopback_up().context(|| "bring up the loopback device")?;
         }
         umask(Mode::empty());
         let stack = match (self.stack.take(), &plan.root.source) {

@@ -2,6 +2,7 @@
 //! set up by [`child`], and what it has to say brought back. Waiting is here; forwarding signals and
 //! terminals is not.
 
+mod ahead;
 mod child;
 mod image;
 pub mod join;
@@ -25,6 +26,7 @@ use crate::rootfs::stack::{self, Ids};
 use crate::rootfs::{Layers, Source};
 use crate::seccomp::Program;
 
+pub use ahead::Ahead;
 use wire::{Channel, Message};
 
 /// What a start needs beside the plan: open things, bytes, and what to call at its moment.
@@ -36,6 +38,8 @@ pub struct Setup<'a> {
     pub hold: bool,
     /// The filter, installed as the last thing before the command is executed.
     pub seccomp: Option<&'a Program>,
+    /// The network namespace that was made ahead for it, its loopback device up.
+    pub network: Option<BorrowedFd<'a>>,
     /// The cgroup v2 to be born in.
     pub born_in: Option<BorrowedFd<'a>>,
     /// Enters the container's cgroups: this process, or, where the child has no right to, the child
@@ -80,6 +84,9 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
     if setup.has_cgroups() {
         // A cgroup namespace shows the group of its maker: it is made once the group is entered.
         flags.remove(CloneFlags::CLONE_NEWCGROUP);
+    }
+    if setup.network.is_some() {
+        flags.remove(CloneFlags::CLONE_NEWNET);
     }
     let flags = flags.bits() as u32 as u64;
     let through_helper = joins.iter().any(|e| matches!(e.kind(), Ns::User | Ns::Pid));
