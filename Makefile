@@ -103,7 +103,7 @@ bench: build ## start-up, memory and PID 1, each beside its peers on this machin
 
 .PHONY: size
 size: build ## each binary and what weighs most in it
-	@tests/size $(DIST)
+	@tests/size $(DIST) $(TARGET)
 
 .PHONY: install
 install: ## install what `make build` made: PREFIX=/usr/local DESTDIR=

@@ -6,7 +6,6 @@ use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=discard.ld");
     let variable = |name: &str| env::var(name).unwrap_or_default();
     // The C library of glibc is linked as gcc wants it.
     if variable("CARGO_CFG_TARGET_ENV") != "musl" || variable("PROFILE") != "release" {
@@ -16,7 +15,6 @@ fn main() {
         for argument in ["-znorelro", "--no-rosegment", "--no-eh-frame-hdr"] {
             println!("cargo::rustc-link-arg-bins={argument}");
         }
-        println!("cargo::rustc-link-arg-bins=-T{}/discard.ld", variable("CARGO_MANIFEST_DIR"));
     } else {
         // A compiler as the linker may have GNU ld behind it, which knows only these.
         for argument in ["-Wl,-z,norelro", "-Wl,--no-eh-frame-hdr"] {

@@ -48,7 +48,7 @@ fn default_filter() -> Vec<u8> {
 /// Build `init` in a target directory of its own: the outer cargo holds the lock of the shared one.
 fn build(out: &Path) -> PathBuf {
     let workspace = Path::new(&var("CARGO_MANIFEST_DIR")).join("..");
-    for source in ["init/src", "init/Cargo.toml", "init/build.rs", "init/discard.ld"] {
+    for source in ["init/src", "init/Cargo.toml", "init/build.rs", "Cargo.toml", "Cargo.lock", ".cargo"] {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
     let target = static_target(&var("TARGET"));

@@ -45,7 +45,13 @@ impl Host {
 pub fn processors() -> usize {
     let text = file::read(Path::new("/sys/devices/system/cpu/possible")).unwrap_or_default();
     let highest = highest(&String::from_utf8_lossy(&text));
-    highest.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |n| n + 1)
+    highest.map_or_else(usable_processors, |n| n + 1)
+}
+
+/// How many processors this process may use.
+pub fn usable_processors() -> usize {
+    let ours = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
+    ours.map_or(1, |set| (0..nix::sched::CpuSet::count()).filter(|n| set.is_set(*n) == Ok(true)).count())
 }
 
 /// The kernel's security modules, separated by commas. Where securityfs is not mounted, as in most

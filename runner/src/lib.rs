@@ -13,6 +13,7 @@ mod foreground;
 mod from_image;
 pub mod host;
 pub mod idmap;
+mod json;
 pub mod launch;
 pub mod mounts;
 pub mod namespaces;

@@ -100,8 +100,8 @@ pub fn plan(list: &[spec::Namespace]) -> Result<Plan> {
             "linux.namespaces: a container needs a new mount namespace of its own",
         ));
     }
-    plan.new.sort();
-    plan.join.sort();
+    plan.new.sort_unstable();
+    plan.join.sort_unstable();
     Ok(plan)
 }
 

@@ -11,6 +11,7 @@ use coracle_store::lock::Lock;
 use coracle_sys::{Context, Error, Kind, Result, file};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroups;
 use crate::namespaces::Kind as Ns;
 
 /// The format written by this version. A newer one is refused.
@@ -42,12 +43,9 @@ pub struct State {
     pub bundle: PathBuf,
     /// The namespaces that are not the host's.
     pub namespaces: Vec<Ns>,
-    /// Its cgroups, as [`crate::cgroups`] wants to find them again.
+    /// Its cgroups.
     #[serde(default)]
-    pub cgroups: serde_json::Value,
-    /// What the commands want to remember of it.
-    #[serde(default)]
-    pub details: serde_json::Value,
+    pub cgroups: cgroups::Plan,
 }
 
 /// Who made a container, and with it which directory it is in. They do not see each other's.
@@ -242,7 +240,7 @@ impl States {
             .filter_map(|e| e.ok()?.file_name().to_str()?.strip_suffix(".json").map(str::to_owned))
             .filter(|id| check_id(id).is_ok())
             .collect();
-        ids.sort();
+        ids.sort_unstable();
         Ok(ids)
     }
 
@@ -312,8 +310,7 @@ mod tests {
             runner,
             bundle: "/b".into(),
             namespaces: vec![Ns::Mount, Ns::Pid],
-            cgroups: serde_json::Value::Null,
-            details: serde_json::json!({"image": "shell"}),
+            cgroups: cgroups::Plan::default(),
         }
     }
 

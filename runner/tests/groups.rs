@@ -49,7 +49,7 @@ fn a_container_is_stopped_and_killed_with_all_that_it_forked() {
     let Some((cgroup, mut child, _)) = container("kill", json!({})) else { return };
     cgroup.freeze().expect("freeze");
     // Killed as it is, by a process that knows no more than the state.
-    let found = Cgroup::from_value(&cgroup.to_value()).expect("open");
+    let found = Cgroup::open(cgroup.plan().clone()).expect("open");
     found.kill_all().expect("kill");
     assert_eq!(found.processes().expect("list"), [0; 0]);
     assert!(!child.wait().expect("wait").success());

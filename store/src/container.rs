@@ -172,6 +172,6 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<String>> {
             }
         }
     }
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }

@@ -9,7 +9,6 @@ use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use serde::Deserialize;
 
 use super::layout::Layout;
 use super::limit;
@@ -51,21 +50,6 @@ impl Cgroup {
             other => other.transpose()?,
         };
         Ok(Self { plan, unified })
-    }
-
-    /// As it is kept in a state: what [`Self::from_value`] reads.
-    pub fn to_value(&self) -> serde_json::Value {
-        serde_json::to_value(&self.plan).unwrap_or_default()
-    }
-
-    /// The groups that a state names; none where it names none.
-    pub fn from_value(value: &serde_json::Value) -> Result<Self> {
-        if value.is_null() {
-            return Ok(Self { plan: Plan::default(), unified: None });
-        }
-        let plan = Plan::deserialize(value)
-            .map_err(|e| Error::invalid(format!("read the cgroups of the state: {e}")))?;
-        Self::open(plan)
     }
 
     /// The plan, with what was dropped while it was carried out.

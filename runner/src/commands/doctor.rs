@@ -2,10 +2,12 @@
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::Locations;
-use coracle_sys::{Error, Result};
+use coracle_sys::Result;
+use serde::Serialize;
 
 use super::Global;
-use crate::survey;
+use crate::json;
+use crate::survey::{self, Finding};
 
 /// Say what this host can and cannot give to containers. Exit code 1: none can run.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -22,8 +24,12 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
     let findings = survey::all(&locations.main);
     let runs = findings.iter().all(|f| f.ok || !f.required);
     if flags.json {
-        let text = serde_json::to_string_pretty(&serde_json::json!({ "runs": runs, "findings": findings }));
-        println!("{}", text.map_err(|e| Error::invalid(e.to_string()))?);
+        #[derive(Serialize)]
+        struct Answer {
+            runs: bool,
+            findings: Vec<Finding>,
+        }
+        println!("{}", json::pretty(&Answer { runs, findings })?);
     } else {
         for f in &findings {
             let mark = match (f.ok, f.required) {

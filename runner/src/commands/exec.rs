@@ -81,7 +81,7 @@ pub(crate) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     let filter = record.seccomp.compile(bounding)?;
     let signals = Signals::hold()?;
     let target = join::Target { pidfd: pidfd.as_fd(), namespaces: &state.namespaces };
-    let cgroup = Cgroup::from_value(&state.cgroups)?;
+    let cgroup = Cgroup::open(state.cgroups.clone())?;
     let enter = |pid: Option<i32>| cgroup.enter(pid.unwrap_or(0));
     let setup = Setup {
         init: init_image(),

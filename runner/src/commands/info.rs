@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::Global;
 use crate::cgroups::Layout;
-use crate::host::Host;
+use crate::host::{self, Host};
+use crate::json;
 
 /// Say what this installation is and what it stands on.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -55,7 +56,7 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
     };
     let info = ask(global)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&info).map_err(|e| Error::invalid(e.to_string()))?);
+        println!("{}", json::pretty(&info)?);
         return Ok(0);
     }
     let yes = |b| if b { "yes" } else { "no" };
@@ -117,7 +118,7 @@ fn ask(global: &Global) -> Result<Info> {
         security_modules: modules.split(',').filter(|m| !m.is_empty()).map(str::to_owned).collect(),
         kernel: read("/proc/sys/kernel/osrelease"),
         architecture: std::env::consts::ARCH,
-        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        cpus: host::usable_processors(),
         memory: kib.unwrap_or(0) << 10,
     })
 }

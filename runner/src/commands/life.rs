@@ -106,8 +106,7 @@ impl Life<'_> {
             runner: Some(runner),
             bundle: self.home.to_path_buf(),
             namespaces: Ns::ALL.into_iter().filter(|k| self.plan.namespaces.is_own(*k)).collect(),
-            cgroups: cgroup.to_value(),
-            details: serde_json::Value::Null,
+            cgroups: cgroup.plan().clone(),
         }
     }
 }

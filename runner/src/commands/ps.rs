@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Global, sweep};
 use crate::from_image::short;
+use crate::json;
 use crate::record::{self, Record};
 use crate::state::{Face, States};
 
@@ -74,7 +75,7 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
     lines
         .retain(|l| flags.all || l.state == "running" || keep.iter().any(|f| matches!(f, Filter::Status(_))));
     lines.retain(|l| keep.iter().all(|f| f.holds(l)));
-    lines.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
+    lines.sort_unstable_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
     for line in &mut lines {
         if !flags.no_trunc {
             line.id = short(&line.id).to_owned();
@@ -84,8 +85,7 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
         lines.iter().for_each(|l| println!("{}", l.id));
     } else if let Some(template) = &template {
         for line in &lines {
-            let value = serde_json::to_value(line).map_err(|e| Error::invalid(e.to_string()))?;
-            println!("{}", template.render(&value)?);
+            println!("{}", template.render(&json::value(line)?)?);
         }
     } else {
         print(&lines, flags.no_trunc);

@@ -21,6 +21,7 @@ use crate::from_image::flags::Flags;
 use crate::from_image::mounts::{self, Asked};
 use crate::from_image::{self, Found, units, user};
 use crate::host::{self, Host};
+use crate::json;
 use crate::launch::{Ahead, Container};
 use crate::mounts::Hierarchy;
 use crate::plan::{self, Options};
@@ -59,7 +60,7 @@ pub(crate) fn run(global: &Global, mut flags: Flags, typed: &[String]) -> Result
     };
     if report.cause == "timeout" {
         eprintln!(
-            "runner: the container was killed: its time of {} s was over",
+            "runner: the container was killed: its time of {} was over",
             flags.timeout.unwrap_or_default()
         );
     }
@@ -162,10 +163,12 @@ fn check(flags: &Flags) -> Result<()> {
     if flags.tty && flags.interactive && !std::io::stdin().is_terminal() {
         return Err(Error::usage("the input device is not a TTY (leave out -t)"));
     }
-    if flags.timeout.is_some_and(|t| !(t > 0.0 && t < 1e9)) {
-        return Err(Error::usage("--timeout is in seconds, above 0"));
-    }
+    timeout(flags)?;
     from_image::shared_words(flags).map(drop)
+}
+
+fn timeout(flags: &Flags) -> Result<Option<Duration>> {
+    flags.timeout.as_deref().map(|t| units::duration(t, "--timeout")).transpose()
 }
 
 /// What the container's root is made of.
@@ -468,12 +471,12 @@ fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<(
             if let (Some(linux), Some(choice)) = (&mut spec.linux, &options.seccomp) {
                 linux.seccomp = choice.profile(&bounding)?;
             }
-            serde_json::to_string_pretty(&spec)
+            json::pretty(&spec)
         }
-        Some("plan") => serde_json::to_string_pretty(&plan::plan(&spec, options, host)?),
+        Some("plan") => json::pretty(&plan::plan(&spec, options, host)?),
         Some(word) => return Err(Error::usage(format!("--dry-run={word}: it is spec or plan"))),
     };
-    println!("{}", text.map_err(|e| Error::invalid(e.to_string()))?);
+    println!("{}", text?);
     Ok(())
 }
 
@@ -488,5 +491,5 @@ fn attend(mut container: Container, signals: &Signals, flags: &Flags) -> Result<
             Some(Screen { master, raw, input })
         }
     };
-    foreground::attend(&container, signals, screen, flags.timeout.map(Duration::from_secs_f64))
+    foreground::attend(&container, signals, screen, timeout(flags)?)
 }

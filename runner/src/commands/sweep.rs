@@ -18,7 +18,7 @@ const NEWBORN: Duration = Duration::from_secs(60);
 pub(crate) fn sweep(store: &Store) -> Result<()> {
     let states = States::of(Face::Image, None)?;
     states.sweep(|state| {
-        let cgroup = Cgroup::from_value(&state.cgroups)?;
+        let cgroup = Cgroup::open(state.cgroups.clone())?;
         cgroup.kill_all()?;
         cgroup.remove()?;
         if !state.bundle.exists() {

@@ -107,7 +107,7 @@ pub(crate) struct Flags {
     pub(crate) oom_kill_disable: bool,
     /// how many processors it may use, such as 1.5
     #[argh(option)]
-    pub(crate) cpus: Option<f64>,
+    pub(crate) cpus: Option<String>,
     /// relative share of processor time, 1024 is the usual
     #[argh(option, short = 'c')]
     pub(crate) cpu_shares: Option<u64>,
@@ -175,7 +175,7 @@ pub(crate) struct Flags {
     pub(crate) stop_signal: Option<String>,
     /// seconds after which the container is killed
     #[argh(option)]
-    pub(crate) timeout: Option<f64>,
+    pub(crate) timeout: Option<String>,
 
     /// the first word is a folder to be the root, not an image
     #[argh(switch)]

@@ -67,14 +67,11 @@ fn memory(flags: &Flags, swap_counted: bool) -> Result<Memory> {
 
 fn cpu(flags: &Flags) -> Result<Cpu> {
     let (mut period, mut quota) = (flags.cpu_period, flags.cpu_quota);
-    if let Some(cpus) = flags.cpus {
+    if let Some(cpus) = &flags.cpus {
         if period.is_some() || quota.is_some() {
             return Err(Error::usage("--cpus sets --cpu-period and --cpu-quota: say one or the others"));
         }
-        if !(0.01..1e6).contains(&cpus) {
-            return Err(Error::usage(format!("--cpus {cpus}: it is a number of processors, at least 0.01")));
-        }
-        (period, quota) = (Some(100_000), Some((cpus * 100_000.0).round() as i64));
+        (period, quota) = (Some(100_000), Some((units::cpus(cpus)? / 10) as i64));
     }
     Ok(Cpu {
         shares: flags.cpu_shares.filter(|n| *n != 0),
@@ -121,8 +118,12 @@ mod tests {
 
     #[test]
     fn flags_become_docker_s_numbers() {
-        let flags =
-            Flags { memory: Some("32m".into()), cpus: Some(1.5), pids_limit: Some(10), ..Flags::default() };
+        let flags = Flags {
+            memory: Some("32m".into()),
+            cpus: Some("1.5".into()),
+            pids_limit: Some(10),
+            ..Flags::default()
+        };
         let r = resources(&flags, &[], true, true).unwrap().unwrap();
         let memory = r.memory.unwrap();
         assert_eq!((memory.limit, memory.swap), (Some(32 << 20), Some(64 << 20)));
@@ -141,8 +142,8 @@ mod tests {
                 Flags { memory: Some("32m".into()), memory_swap: Some("16m".into()), ..Flags::default() },
                 "--memory-swap",
             ),
-            (Flags { cpus: Some(f64::NAN), ..Flags::default() }, "--cpus"),
-            (Flags { cpus: Some(1.0), cpu_quota: Some(1), ..Flags::default() }, "--cpus"),
+            (Flags { cpus: Some("NaN".into()), ..Flags::default() }, "--cpus"),
+            (Flags { cpus: Some("1".into()), cpu_quota: Some(1), ..Flags::default() }, "--cpus"),
         ] {
             let e = resources(&flags, &[], true, true).unwrap_err().to_string();
             assert!(e.contains(word), "{e}");

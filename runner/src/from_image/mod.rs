@@ -91,9 +91,10 @@ pub(crate) fn spec(config: &ProcessConfig, flags: &Flags, typed: &[String], foun
     let mut mounts = defaults::mounts(&shared);
     // A mount of the user's replaces ours at the same place, and lower ones come first.
     mounts.retain(|m| !found.mounts.iter().any(|asked| asked.destination == m.destination));
-    let mut asked = found.mounts.clone();
-    asked.sort_by_key(|m| m.destination.components().count());
-    mounts.extend(asked);
+    // Of two of the same depth the first stays the first.
+    let mut asked: Vec<_> = found.mounts.iter().enumerate().collect();
+    asked.sort_unstable_by_key(|(n, m)| (m.destination.components().count(), *n));
+    mounts.extend(asked.into_iter().map(|(_, m)| m.clone()));
     if let Some(name) = &flags.hostname {
         check_host_name(name)?;
     }

@@ -1,5 +1,7 @@
 //! Words of the command line that stand for numbers: sizes, limits, capabilities, signals.
 
+use std::time::Duration;
+
 use coracle_sys::{Error, Result};
 
 use crate::spec::Rlimit;
@@ -17,19 +19,46 @@ pub(crate) fn size(text: &str, flag: &str) -> Result<u64> {
         "t" => 40,
         _ => return Err(wrong()),
     };
-    let is_number = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
-    if !is_number || !digits.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(wrong());
+    let millionths = millionths(digits).ok_or_else(wrong)?;
+    let bytes = (u128::from(millionths) << shift) / 1_000_000;
+    u64::try_from(bytes).ok().filter(|b| *b <= i64::MAX as u64).ok_or_else(wrong)
+}
+
+/// A number with a fraction, in millionths: `1.5` is 1500000. What is finer is cut off.
+fn millionths(text: &str) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
+        return None;
     }
-    if let Ok(whole) = digits.parse::<u64>() {
-        return whole.checked_mul(1 << shift).ok_or_else(wrong);
-    }
-    let value: f64 = digits.parse().map_err(|_| wrong())?;
-    let bytes = value * f64::from(1u32 << 10).powi(shift / 10);
-    if !(0.0..9.0e18).contains(&bytes) {
-        return Err(wrong());
-    }
-    Ok(bytes as u64)
+    let padded = fraction.bytes().chain(std::iter::repeat(b'0')).take(6);
+    let fraction = padded.fold(0, |sum, b| sum * 10 + u64::from(b - b'0'));
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    whole.checked_mul(1_000_000)?.checked_add(fraction)
+}
+
+/// `--cpus`: processors, in millionths.
+pub(crate) fn cpus(text: &str) -> Result<u64> {
+    millionths(text).filter(|n| (10_000..1_000_000_000_000).contains(n)).ok_or_else(|| {
+        Error::usage(format!("--cpus {text:?}: it is a number of processors, such as 1.5, at least 0.01"))
+    })
+}
+
+/// `--timeout`: seconds, or with a unit.
+pub(crate) fn duration(text: &str, flag: &str) -> Result<Duration> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale = match &text[number.len()..] {
+        "ms" => Some((1, 1000)),
+        "" | "s" => Some((1, 1)),
+        "m" | "min" => Some((60, 1)),
+        "h" => Some((3600, 1)),
+        _ => None,
+    };
+    let micros = scale.and_then(|(times, by)| Some(millionths(number)?.checked_mul(times)? / by));
+    // Beyond thirty years nobody is there to see that it was kept.
+    micros.filter(|n| (1..1_000_000_000_000_000).contains(n)).map(Duration::from_micros).ok_or_else(|| {
+        Error::usage(format!("{flag} {text:?}: it is a time above 0, such as 30, 1.5s, 10m or 2h"))
+    })
 }
 
 /// `nofile=1024:2048`, `core=0`, `memlock=unlimited`.

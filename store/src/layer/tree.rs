@@ -223,7 +223,7 @@ impl Tree {
         for lower in &self.lowers {
             names.extend(list(lower.as_fd())?);
         }
-        names.sort();
+        names.sort_unstable();
         names.dedup();
         let mut seen = Vec::new();
         for name in names {
@@ -274,7 +274,7 @@ pub fn list(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
             names.push(name);
         }
     }
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 
