@@ -27,6 +27,28 @@ const X32_FIRST: u32 = 512;
 /// Where ARM's private calls begin, far above the newest call.
 pub const PRIVATE: u32 = 0xf0000;
 
+/// Architectures that profiles may name and that this program is not built for, as libseccomp calls them.
+pub const ELSEWHERE: [&str; 18] = [
+    "LOONGARCH64",
+    "M68K",
+    "MIPS",
+    "MIPS64",
+    "MIPS64N32",
+    "MIPSEL",
+    "MIPSEL64",
+    "MIPSEL64N32",
+    "PARISC",
+    "PARISC64",
+    "PPC",
+    "PPC64",
+    "PPC64LE",
+    "RISCV64",
+    "S390",
+    "S390X",
+    "SH",
+    "SHEB",
+];
+
 impl Machine {
     /// Its name in profiles.
     pub fn name(self) -> &'static str {
@@ -69,6 +91,11 @@ impl Machine {
         }
     }
 
+    /// Whether its callers have arguments of 32 bits.
+    pub fn narrow(self) -> bool {
+        matches!(self, Self::I386 | Self::Arm)
+    }
+
     /// All calls that there are here, with their numbers.
     pub fn calls(self) -> HashMap<&'static str, u32> {
         let column = match self {
@@ -89,4 +116,26 @@ impl Machine {
 /// The number that x32 alone has for a call, without the bit that all its numbers have.
 pub fn x32_number(name: &str) -> Option<u32> {
     X32.split_ascii_whitespace().zip(X32_FIRST..).find(|(call, _)| *call == name).map(|(_, number)| number)
+}
+
+/// What stands behind i386's `socketcall`, from 1 on.
+const SOCKETCALL: &str = "socket bind connect listen accept getsockname getpeername socketpair send recv \
+    sendto recvfrom shutdown setsockopt getsockopt sendmsg recvmsg accept4 recvmmsg sendmmsg";
+
+/// What stands behind i386's `ipc`: four calls from 1 on, from 11 on and from 21 on.
+const IPC: [(u64, &str); 3] = [
+    (1, "semop semget semctl semtimedop"),
+    (11, "msgsnd msgrcv msgget msgctl"),
+    (21, "shmat shmdt shmget shmctl"),
+];
+
+/// The other way to a call that i386 has: `socketcall` or `ipc`, the bits of its first argument that tell
+/// which call is meant, and what they are then. The call's own arguments lie elsewhere, partly in memory.
+pub fn multiplexer(name: &str) -> Option<(&'static str, u64, u64)> {
+    let place = |list: &str| list.split_ascii_whitespace().position(|call| call == name).map(|n| n as u64);
+    match place(SOCKETCALL) {
+        Some(n) => Some(("socketcall", u64::from(u32::MAX), 1 + n)),
+        // The kernel keeps a version in the upper half.
+        None => IPC.iter().find_map(|(first, list)| Some(("ipc", 0xffff, first + place(list)?))),
+    }
 }

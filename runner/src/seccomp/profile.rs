@@ -2,12 +2,14 @@
 //! the profile for the capabilities that a container has unasked.
 
 use super::names::{Machine, PRIVATE, x32_number};
-use super::program::{Arch, Check, Insn, Op, Rule, assemble};
+use super::program::{Abi, Arch, Check, Insn, Op, Rule, assemble};
 
 const TEXT: &str = include_str!("default.txt");
 
 /// `SECCOMP_RET_ALLOW`.
 const ALLOW: u32 = 0x7fff_0000;
+/// `SECCOMP_RET_KILL_PROCESS`.
+const KILL_PROCESS: u32 = 0x8000_0000;
 /// `SECCOMP_RET_ERRNO`, with the errno in the low bits.
 const ERRNO: u32 = 0x0005_0000;
 const EPERM: u32 = 1;
@@ -60,10 +62,10 @@ pub fn compile(machine: Machine, capabilities: &[&str]) -> Result<Vec<Insn>, Str
             }
         }
         let newest = rules.iter().map(|r| r.number).filter(|n| *n < PRIVATE).max().unwrap_or(0);
-        let abi = (*machine == Machine::X86_64).then_some(abi);
+        let abi = if *machine == Machine::X86_64 { Abi::Own(abi) } else { Abi::None };
         archs.push(Arch { audit: machine.audit(), abi, rules, newest, above: ERRNO | ENOSYS });
     }
-    assemble(&archs, ERRNO | EPERM, ERRNO | EPERM)
+    assemble(&archs, ERRNO | EPERM, KILL_PROCESS)
 }
 
 impl Section<'_> {

@@ -67,14 +67,26 @@ pub struct Rule {
     pub result: u32,
 }
 
+/// What numbers with [`ABI_BIT`] are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Abi {
+    /// Numbers like all others.
+    #[default]
+    None,
+    /// Calls of another ABI, x32, and who makes them is foreign. But -1 is no call: it is what a tracer
+    /// writes to have one left out.
+    Foreign,
+    /// The bit is taken off, and x32 has these numbers of its own.
+    Own(Vec<Rule>),
+}
+
 /// The rules for callers of one architecture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arch {
     /// `AUDIT_ARCH_*`.
     pub audit: u32,
-    /// Numbers with [`ABI_BIT`] are calls of another ABI, x32: `Some` has its own numbers, and the bit
-    /// is taken off. Without it such callers are foreign. A number of -1 is no call of either.
-    pub abi: Option<Vec<Rule>>,
+    /// What numbers with [`ABI_BIT`] are.
+    pub abi: Abi,
     /// In any order.
     pub rules: Vec<Rule>,
     /// The newest call that the profile knows.
@@ -98,7 +110,7 @@ pub fn assemble(archs: &[Arch], default: u32, foreign: u32) -> Result<Vec<Insn>,
         let ranges = ranges(arch, default, foreign);
         let default = code.ret(default);
         let mut body = code.tree(&ranges, default);
-        if arch.abi.is_some() {
+        if let Abi::Own(_) = arch.abi {
             body = code.then(Insn { code: AND, jt: 0, jf: 0, k: !ABI_BIT }, body);
         }
         // seccomp_data: nr at 0, arch at 4. The number is loaded once the architecture is known.
@@ -123,7 +135,8 @@ struct Range<'a> {
 
 fn ranges(arch: &Arch, default: u32, foreign: u32) -> Vec<Range<'_>> {
     let mut by_number: BTreeMap<u32, Vec<(&[Check], u32)>> = BTreeMap::new();
-    for rule in arch.rules.iter().chain(arch.abi.iter().flatten()) {
+    let own = if let Abi::Own(rules) = &arch.abi { &rules[..] } else { &[] };
+    for rule in arch.rules.iter().chain(own) {
         let rules = by_number.entry(rule.number).or_default();
         match rules.first() {
             Some(([], _)) => {}
@@ -153,14 +166,9 @@ fn ranges(arch: &Arch, default: u32, foreign: u32) -> Vec<Range<'_>> {
         add(next, plain(default));
     }
     add(next.max(arch.newest + 1), plain(arch.above));
-    // -1 is what a tracer writes to have a call left out: it is not killed for that.
-    let skipped = match arch.abi {
-        Some(_) => !ABI_BIT,
-        None => {
-            add(ABI_BIT, plain(foreign));
-            u32::MAX
-        }
-    };
-    add(skipped, plain(default));
+    if arch.abi == Abi::Foreign {
+        add(ABI_BIT, plain(foreign));
+        add(u32::MAX, plain(arch.above));
+    }
     ranges
 }

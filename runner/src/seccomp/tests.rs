@@ -3,6 +3,7 @@
 mod against_seccompiler;
 
 use super::program::tests::judge;
+use super::spec_rules::{RET_ERRNO, action};
 use super::*;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
@@ -178,19 +179,71 @@ fn a_profile_of_dockers_is_read_by_capability_kernel_and_argument() {
 
 #[test]
 fn a_malformed_profile_is_refused_by_what_is_wrong_in_it() {
+    let default = |rest: &str| format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW",{rest}}}"#);
+    let rule = |rest: &str| default(&format!(r#""syscalls":[{{"names":["dup"],{rest}}}]"#));
+    let arg = |arg: &str| rule(&format!(r#""action":"SCMP_ACT_ERRNO","args":[{{{arg}}}]"#));
+    let eq = r#"{"index":0,"value":1,"op":"SCMP_CMP_EQ"}"#;
     for (json, names) in [
-        ("", "EOF"),
-        ("{}", "defaultAction"),
-        (r#"{"defaultAction":"SCMP_ACT_FROB"}"#, "SCMP_ACT_FROB"),
-        (r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"X"}]}"#, "\"X\""),
+        (String::new(), "EOF"),
+        ("seccomp: none".into(), "expected value at line 1 column 1"),
+        ("{}".into(), "defaultAction"),
+        (r#"{"defaultAction":"SCMP_ACT_FROB"}"#.into(), "SCMP_ACT_FROB"),
+        (r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#.into(), "SCMP_ACT_NOTIFY"),
+        (r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":4096}"#.into(), "4096"),
+        (rule(r#""action":"X""#), "\"X\""),
+        (rule(r#""action":"SCMP_ACT_NOTIFY""#), "SCMP_ACT_NOTIFY"),
+        (rule(r#""action":"SCMP_ACT_ERRNO","errnoRet":-1"#), "-1"),
+        (rule(r#""name":"dup","action":"SCMP_ACT_ERRNO""#), "both name and names"),
+        (rule(r#""action":"SCMP_ACT_ERRNO","includes":{"minKernel":"new"}"#), "\"new\""),
+        (arg(r#""index":6,"value":0,"op":"SCMP_CMP_EQ""#), "index 6"),
+        (arg(r#""index":0,"value":0,"op":"SCMP_CMP_FROB""#), "SCMP_CMP_FROB"),
+        (arg(r#""index":0,"value":-1,"op":"SCMP_CMP_EQ""#), "-1"),
         (
-            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_ERRNO","args":[{"index":6,"value":0,"op":"SCMP_CMP_EQ"}]}]}"#,
-            "index 6",
+            default(&format!(
+                r#""syscalls":[{{"names":["read","dup"],"action":"SCMP_ACT_ERRNO","args":[{eq}]}},
+                               {{"names":["dup"],"action":"SCMP_ACT_KILL","args":[{eq}]}}]"#
+            )),
+            "\"dup\" has two actions",
         ),
-        (r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#, "SCMP_ACT_NOTIFY"),
-        (r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["F"]}"#, "\"F\""),
+        (default(r#""flags":["F"]"#), "\"F\""),
+        (default(r#""flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#), "WAIT_KILLABLE_RECV"),
+        (default(r#""listenerPath":"/x""#), "listenerPath"),
+        (default(r#""architectures":["X86"]"#), "\"X86\""),
+        (default(r#""architectures":["SCMP_ARCH_FROB"]"#), "SCMP_ARCH_FROB"),
     ] {
-        let error = load(json, &plain(), "6.1").and_then(|p| compile(&p)).unwrap_err().to_string();
+        let error = load(&json, &plain(), "6.1").and_then(|p| compile(&p)).unwrap_err().to_string();
         assert!(error.contains(names) && !error.contains('\n'), "{json}: {error}");
+    }
+}
+
+#[test]
+fn a_rule_about_a_call_holds_for_the_other_way_to_it_that_i386_has() {
+    let result = |default: &str, action: &str, name: &str, args: &str, number: &str, given: u64| {
+        let json = format!(
+            r#"{{"defaultAction":"{default}","architectures":["SCMP_ARCH_X86"],
+                 "syscalls":[{{"names":["{name}"],"action":"{action}","args":[{args}]}}]}}"#
+        );
+        let program = compile(&load(&json, &[], "6.1").unwrap()).unwrap();
+        on(&program, Machine::I386, number, [given, 0, 0, 0, 0, 0])
+    };
+    let (give, take) = ("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO");
+    let family = r#"{"index":0,"value":40,"op":"SCMP_CMP_EQ"}"#;
+    let refused = RET_ERRNO | 1;
+    for (default, action, name, args, other, given, expected) in [
+        (give, take, "socket", "", "socketcall", 1, refused),
+        (give, take, "socket", "", "socketcall", 2, ALLOW),
+        (give, take, "sendmmsg", "", "socketcall", 20, refused),
+        (give, take, "shmget", "", "ipc", 23, refused),
+        // The version that older programs ask for.
+        (give, take, "shmget", "", "ipc", 23 | 1 << 16, refused),
+        (give, take, "shmget", "", "ipc", 22, ALLOW),
+        // Which family is asked for lies in memory.
+        (give, take, "socket", family, "socketcall", 1, refused),
+        (take, give, "socket", family, "socketcall", 1, refused),
+        (take, give, "connect", "", "socketcall", 3, ALLOW),
+        (take, give, "connect", "", "socketcall", 4, refused),
+    ] {
+        let got = result(default, action, name, args, other, given);
+        assert_eq!(got, expected, "{default}: {action} {name} {args}: {other} {given}");
     }
 }

@@ -1,7 +1,7 @@
 //! The programs, run by an interpreter of the kernel's instructions.
 
 use super::backwards::{AND, JA, JEQ, JGE, JGT, LD_ABS, RET};
-use super::{ABI_BIT, Arch, Check, Insn, Op, Rule, assemble};
+use super::{ABI_BIT, Abi, Arch, Check, Insn, Op, Rule, assemble};
 
 /// What the kernel would do: the oracle of these tests.
 pub(crate) fn judge(code: &[Insn], arch: u32, number: u32, args: [u64; 6]) -> u32 {
@@ -43,7 +43,7 @@ fn rule(number: u32, checks: &[Check]) -> Rule {
 
 fn arch(rules: Vec<Rule>) -> Arch {
     let newest = rules.iter().map(|r| r.number).max().unwrap_or(0);
-    Arch { audit: X, abi: None, rules, newest, above: ENOSYS }
+    Arch { audit: X, abi: Abi::Foreign, rules, newest, above: ENOSYS }
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn numbers_of_another_abi_are_the_same_calls_or_none() {
     let mut one = arch(vec![rule(3, &[])]);
     let code = assemble(std::slice::from_ref(&one), EPERM, 7).unwrap();
     assert_eq!(judge(&code, X, 3 | ABI_BIT, [0; 6]), 7);
-    one.abi = Some(vec![rule(512, &[])]);
+    one.abi = Abi::Own(vec![rule(512, &[])]);
     let code = assemble(&[one], EPERM, 7).unwrap();
     for (number, result) in [(3, ALLOW), (2, EPERM), (4, ENOSYS), (511, ENOSYS), (512, ALLOW), (513, ENOSYS)]
     {
@@ -145,12 +145,11 @@ fn numbers_of_another_abi_are_the_same_calls_or_none() {
 
 #[test]
 fn a_call_that_a_tracer_has_left_out_is_not_killed_as_a_foreign_one() {
-    let mut one = arch(vec![rule(3, &[])]);
-    let code = assemble(std::slice::from_ref(&one), EPERM, 7).unwrap();
-    assert_eq!(judge(&code, X, u32::MAX, [0; 6]), EPERM);
-    assert_eq!(judge(&code, X, u32::MAX - 1, [0; 6]), 7);
-    one.abi = Some(Vec::new());
-    assert_eq!(judge(&assemble(&[one], EPERM, 7).unwrap(), X, u32::MAX, [0; 6]), EPERM);
+    for (abi, next) in [(Abi::Foreign, 7), (Abi::None, ENOSYS), (Abi::Own(Vec::new()), ENOSYS)] {
+        let code = assemble(&[Arch { abi, ..arch(vec![rule(3, &[])]) }], EPERM, 7).unwrap();
+        assert_eq!(judge(&code, X, u32::MAX, [0; 6]), ENOSYS);
+        assert_eq!(judge(&code, X, u32::MAX - 1, [0; 6]), next);
+    }
 }
 
 #[test]
