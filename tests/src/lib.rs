@@ -11,6 +11,7 @@
 //!     rootfs     root filesystems to be hostile with: a static busybox, a recipe around it
 //!     dockerd    a docker daemon of a test's own
 //!     bundle     an OCI bundle whose config.json is bent at will
+//!     filters    seccomp filters, read back from a process
 //!     leftovers  mounts, cgroups, processes and files before and after
 //!     bench      a program started again and again beside its peers
 //! ```
@@ -21,6 +22,7 @@ pub mod bundle;
 pub mod canary;
 pub mod command;
 pub mod dockerd;
+pub mod filters;
 pub mod leftovers;
 pub mod privilege;
 pub mod racer;

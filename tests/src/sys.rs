@@ -1,9 +1,11 @@
-//! The calls that need `unsafe`: what is done in a child between fork and exec.
+//! The calls that need `unsafe`: what is done in a child between fork and exec, and ptrace.
 #![allow(unsafe_code)] // pre_exec is unsafe by signature; only async-signal-safe calls are made in it
 
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+use crate::filters::Insn;
 
 /// Have the child inherit `leaked`, each as every descriptor number of `numbers`.
 pub(crate) fn leak(command: &mut Command, leaked: RawFd, numbers: std::ops::Range<RawFd>) {
@@ -57,5 +59,59 @@ pub(crate) fn enter_mount_namespace(command: &mut Command, namespace: Option<Raw
             0 => Ok(()),
             _ => Err(std::io::Error::last_os_error()),
         });
+    }
+}
+
+/// PTRACE_SECCOMP_GET_FILTER, linux/ptrace.h: the libc crate has no name for it.
+const GET_FILTER: libc::c_uint = 0x420c;
+
+/// A process that this thread has stopped. It goes on when the value is dropped.
+pub(crate) struct Tracer(libc::pid_t);
+
+impl Tracer {
+    /// ptrace(PTRACE_SEIZE), PTRACE_INTERRUPT, and wait until it stands.
+    pub(crate) fn stop(pid: libc::pid_t) -> std::io::Result<Self> {
+        let request = |request| {
+            // SAFETY: neither request reads or writes memory of ours.
+            match unsafe { libc::ptrace(request, pid, 0_usize, 0_usize) } {
+                -1 => Err(std::io::Error::last_os_error()),
+                _ => Ok(()),
+            }
+        };
+        request(libc::PTRACE_SEIZE)?;
+        let tracer = Self(pid);
+        request(libc::PTRACE_INTERRUPT)?;
+        // SAFETY: a null status is not written to.
+        match unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } {
+            -1 => Err(std::io::Error::last_os_error()),
+            _ => Ok(tracer),
+        }
+    }
+
+    /// Its filter of this index, 0 the newest; `None` beyond the last. PTRACE_SECCOMP_GET_FILTER needs
+    /// CAP_SYS_ADMIN and a caller without a filter.
+    pub(crate) fn filter(&self, index: usize) -> std::io::Result<Option<Vec<Insn>>> {
+        let get = |to: *mut Insn| {
+            // SAFETY: with null the kernel only counts; otherwise `to` has room for as many instructions
+            // as it counted, and the filter of a stopped process does not change.
+            match unsafe { libc::ptrace(GET_FILTER, self.0, index, to) } {
+                -1 => Err(std::io::Error::last_os_error()),
+                n => Ok(n as usize),
+            }
+        };
+        let count = match get(std::ptr::null_mut()) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            other => other?,
+        };
+        let mut code = vec![Insn::default(); count];
+        get(code.as_mut_ptr())?;
+        Ok(Some(code))
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // SAFETY: PTRACE_DETACH reads and writes no memory of ours; a process that is gone is no harm.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, 0_usize, 0_usize) };
     }
 }
