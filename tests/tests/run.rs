@@ -105,30 +105,6 @@ fn capabilities_are_dockers_and_reach_an_ordinary_user_who_is_given_them() {
 }
 
 #[test]
-fn the_default_filter_holds_and_can_be_replaced() {
-    let Some(store) = store("run-seccomp") else { return };
-    let mode = "grep ^Seccomp: /proc/self/status | cut -f2";
-    assert_eq!(script(&store, "", mode).ok().stdout, "2\n");
-    assert_eq!(script(&store, "--security-opt seccomp=unconfined", mode).ok().stdout, "0\n");
-    assert_eq!(script(&store, "--privileged", mode).ok().stdout, "0\n");
-    script(&store, "", "unshare -m true").fails(1);
-    let scratch = Scratch::new("run-profile");
-    let profile = scratch.write(
-        "p.json",
-        r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":28}]}"#,
-    );
-    let output =
-        script(&store, &format!("--security-opt seccomp={}", profile.display()), "mkdir /tmp/x; echo on");
-    assert!(output.stderr.contains("No space left"), "{output}");
-    let broken = scratch.write("broken.json", "{\"defaultAction\":");
-    let output = script(&store, &format!("--security-opt seccomp={}", broken.display()), "true").fails(125);
-    assert!(
-        output.stderr.contains("broken.json") && output.stderr.trim_end().lines().count() == 1,
-        "{output}"
-    );
-}
-
-#[test]
 fn folders_are_mounted_as_asked() {
     let Some(store) = store("run-volumes") else { return };
     let scratch = Scratch::new("run-volumes-host");

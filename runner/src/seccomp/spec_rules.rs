@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use coracle_sys::{Error, Result};
+use coracle_sys::{Context, Error, Result};
 
 use super::names::{self, Machine};
 use super::program::{Abi, Arch, Check, Op, Rule, assemble};
@@ -78,8 +78,9 @@ impl<'a> Rules<'a> {
     }
 
     fn add(&mut self, syscall: &'a LinuxSyscall, default: u32) -> Result<()> {
-        let result = action(&syscall.action, syscall.errno_ret)?;
-        let mut alternatives = alternatives(&syscall.args)?;
+        let of = || format!("read the rule for {}", syscall.names.first().map_or("no call", |n| n));
+        let result = action(&syscall.action, syscall.errno_ret).context(of)?;
+        let mut alternatives = alternatives(&syscall.args).context(of)?;
         if self.machine.narrow() {
             alternatives.iter_mut().flatten().for_each(lower_half);
         }
