@@ -75,7 +75,7 @@ fn what_was_compiled_at_build_time_is_what_would_be_compiled_now() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let now = profile::compile(own_machine().unwrap(), &names).unwrap();
     assert_eq!(default_program(&plain()).unwrap().code, now);
-    assert!(now.len() < 300, "{} instructions", now.len());
+    assert!(now.len() < 180, "{} instructions", now.len());
 }
 
 #[test]

@@ -13,6 +13,47 @@ pub(super) const JGT: u16 = 0x25;
 pub(super) const JGE: u16 = 0x35;
 pub(super) const RET: u16 = 0x06;
 
+/// Neighbouring ranges of which all that are longer than one number say the same: a number that says
+/// something else costs one comparison, where two ranges beside it would cost two.
+struct Group<'a> {
+    first: u32,
+    most: &'a Range<'a>,
+    odd: Vec<&'a Range<'a>>,
+}
+
+/// So many comparisons stand in a row at most.
+const ODD: usize = 4;
+
+/// Take as many ranges into each group as fit.
+fn groups<'a>(ranges: &'a [Range<'a>]) -> Vec<Group<'a>> {
+    let single = |n: usize| ranges.get(n + 1).is_some_and(|next| next.first - ranges[n].first == 1);
+    let from = |start: usize, most: usize| {
+        let mut group = Group { first: ranges[start].first, most: &ranges[most], odd: Vec::new() };
+        let mut end = start;
+        while let Some(range) = ranges.get(end) {
+            if range.rules != group.most.rules {
+                if group.odd.len() == ODD || !single(end) {
+                    break;
+                }
+                group.odd.push(range);
+            }
+            end += 1;
+        }
+        (end, group)
+    };
+    let mut groups = Vec::new();
+    let mut start = 0;
+    while start < ranges.len() {
+        // What most of them say, the first may say or the second.
+        let second = single(start).then(|| from(start, start + 1));
+        let first = from(start, start);
+        let (end, group) = second.filter(|(end, _)| *end > first.0).unwrap_or(first);
+        groups.push(group);
+        start = end;
+    }
+    groups
+}
+
 /// A program that is written from its end: all jumps go forward, so what is jumped to is there first.
 /// What exists already is not written again.
 #[derive(Default)]
@@ -28,14 +69,25 @@ pub(super) type At = usize;
 const REACH: usize = 250;
 
 impl Backwards {
-    /// Where the accumulator is in which range: halve until one is left.
+    /// In which range the accumulator is: halve until one group is left, and look for its odd numbers then.
     pub(super) fn tree(&mut self, ranges: &[Range<'_>], otherwise: At) -> At {
-        match ranges {
-            [one] => self.rules(&one.rules, otherwise),
+        self.halve(&groups(ranges), otherwise)
+    }
+
+    fn halve(&mut self, groups: &[Group<'_>], otherwise: At) -> At {
+        match groups {
+            [one] => {
+                let mut at = self.rules(&one.most.rules, otherwise);
+                for odd in one.odd.iter().rev() {
+                    let is = self.rules(&odd.rules, otherwise);
+                    at = self.branch(JEQ, odd.first, is, at);
+                }
+                at
+            }
             _ => {
-                let (low, high) = ranges.split_at(ranges.len() / 2);
-                let above = self.tree(high, otherwise);
-                let below = self.tree(low, otherwise);
+                let (low, high) = groups.split_at(groups.len() / 2);
+                let above = self.halve(high, otherwise);
+                let below = self.halve(low, otherwise);
                 self.branch(JGE, high[0].first, above, below)
             }
         }
