@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_sys::argv::{self, Tail};
-use coracle_sys::{Error, Kind, Result};
+use coracle_sys::{Error, Kind, Result, process};
 
 use crate::commands;
 
@@ -39,10 +39,11 @@ enum Verb {
 /// Run the program.
 pub(crate) fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    match run(&args) {
+    let done = process::expect_children_and_limits().and_then(|()| run(&args));
+    match done.and(coracle_sys::print::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("rootfs-tool: {e}");
+            coracle_sys::warn!("rootfs-tool: {e}");
             ExitCode::from(if e.kind() == Kind::Usage { 2 } else { 1 })
         }
     }
@@ -53,7 +54,7 @@ fn run(args: &[OsString]) -> Result<()> {
     let table = Top::get_args_info();
     let verb = match words.first().copied() {
         Some("--version" | "-V" | "version") => {
-            println!("rootfs-tool {}", env!("CARGO_PKG_VERSION"));
+            coracle_sys::say!("rootfs-tool {}", env!("CARGO_PKG_VERSION"));
             return Ok(());
         }
         None | Some("--help" | "-h" | "help") => return help(words.get(1).copied()),
@@ -87,7 +88,7 @@ fn parse(words: &[&str]) -> Result<Option<Verb>> {
     match Top::from_args(&["rootfs-tool"], words) {
         Ok(top) => Ok(Some(top.verb)),
         Err(exit) if exit.status.is_ok() => {
-            println!("{}", exit.output.trim_end());
+            coracle_sys::say!("{}", exit.output.trim_end());
             Ok(None)
         }
         Err(exit) => Err(Error::usage(exit.output.split_whitespace().collect::<Vec<_>>().join(" "))),

@@ -12,7 +12,7 @@ const GAP: usize = 3;
 /// narrow; never below the width of its head.
 pub(crate) fn print(rows: &[Vec<String>], cut: bool) {
     let width = if cut { sys::columns(std::io::stdout().as_fd()) } else { None };
-    print!("{}", render(rows, width));
+    coracle_sys::print::out(format_args!("{}", render(rows, width)));
 }
 
 fn render(rows: &[Vec<String>], width: Option<usize>) -> String {

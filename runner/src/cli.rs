@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_sys::argv::{Tail, normalise};
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Result, process};
 
 use crate::commands::{Global, doctor, exec, exit_code, image_verb, info, kill, ps, rm, run};
 use crate::from_image::flags::Flags as RunFlags;
@@ -76,9 +76,9 @@ impl Log {
             Some(path) => {
                 let file = std::fs::File::options().append(true).create(true).open(path);
                 let _ = file.and_then(|mut f| writeln!(f, "{line}"));
-                eprintln!("runner: {e}");
+                coracle_sys::warn!("runner: {e}");
             }
-            None => eprintln!("{line}"),
+            None => coracle_sys::warn!("{line}"),
         }
     }
 }
@@ -87,7 +87,9 @@ impl Log {
 pub fn main() -> u8 {
     let argv: Vec<OsString> = std::env::args_os().skip(1).collect();
     let mut log = Log::default();
-    dispatch(&argv, &mut log).unwrap_or_else(|e| {
+    let done = process::expect_children_and_limits().and_then(|()| dispatch(&argv, &mut log));
+    let printed = coracle_sys::print::finish();
+    done.and_then(|code| printed.map(|()| code)).unwrap_or_else(|e| {
         log.error(&e);
         exit_code(&e)
     })
@@ -97,7 +99,7 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
     let cut = normalise(&Top::get_args_info(), argv, Tail::After(1))?;
     let asks_help = cut.words.iter().any(|w| w == "--help");
     let Some(top) = (!asks_help).then(|| parse::<Top>("runner", &cut.words)).transpose()?.flatten() else {
-        print!("{HELP}");
+        coracle_sys::print::out(format_args!("{HELP}"));
         return Ok(0);
     };
     log.json = match top.log_format.as_deref() {
@@ -107,21 +109,21 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
     };
     log.file = top.log.clone();
     if top.version {
-        println!("runner version {}", env!("CARGO_PKG_VERSION"));
+        coracle_sys::say!("runner version {}", env!("CARGO_PKG_VERSION"));
         return Ok(0);
     }
     let global = Global { store: top.store, root: top.root };
     match top.verb.as_deref() {
         None => {
-            eprint!("{HELP}");
+            coracle_sys::print::err(format_args!("{HELP}"));
             Ok(125)
         }
         Some("help") => {
-            print!("{HELP}");
+            coracle_sys::print::out(format_args!("{HELP}"));
             Ok(0)
         }
         Some("version") => {
-            println!("runner version {}", env!("CARGO_PKG_VERSION"));
+            coracle_sys::say!("runner version {}", env!("CARGO_PKG_VERSION"));
             Ok(0)
         }
         Some("run") => {
@@ -167,7 +169,7 @@ fn parse<T: FromArgs>(name: &str, words: &[String]) -> Result<Option<T>> {
     match T::from_args(&["runner", name], &words) {
         Ok(parsed) => Ok(Some(parsed)),
         Err(exit) if exit.status.is_ok() => {
-            print!("{}", exit.output);
+            coracle_sys::print::out(format_args!("{}", exit.output));
             Ok(None)
         }
         Err(exit) => Err(Error::usage(exit.output.trim_end().replace('\n', " "))),

@@ -2,6 +2,7 @@
 //! reboot; what runs right now is [`crate::state`]'s to tell.
 
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -73,7 +74,17 @@ impl Record {
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_vec(self).map_err(|e| Error::invalid(e.to_string()))?;
         let (new, path) = (dir.join("container.json.new"), dir.join("container.json"));
-        std::fs::write(&new, text).context(|| format!("write({new:?})"))?;
+        match std::fs::write(&new, &text) {
+            // On a full disk the blocks of the old one are what there is.
+            Err(e) if e.kind() == ErrorKind::StorageFull && path.exists() => {
+                let _ = std::fs::remove_file(&new);
+                let file = std::fs::File::options().write(true).open(&path);
+                let written =
+                    file.and_then(|mut f| f.write_all(&text).and_then(|()| f.set_len(text.len() as u64)));
+                return written.context(|| format!("write({path:?})"));
+            }
+            written => written.context(|| format!("write({new:?})"))?,
+        }
         std::fs::rename(&new, &path).context(|| format!("rename({new:?}, {path:?})"))
     }
 
@@ -91,7 +102,11 @@ impl Record {
         if state::is_newer(&text, VERSION) {
             return Err(Error::unsupported(format!("read {}: a newer version wrote it", path.display())));
         }
-        serde_json::from_slice(&text).map_err(wrong)
+        let record: Self = serde_json::from_slice(&text).map_err(wrong)?;
+        match dir.file_name().is_some_and(|name| name == record.id.as_str()) {
+            true => Ok(record),
+            false => Err(Error::invalid(format!("read {}: it is that of {:?}", path.display(), record.id))),
+        }
     }
 }
 

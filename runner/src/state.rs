@@ -4,11 +4,14 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use coracle_store::lock::Lock;
-use coracle_sys::{Context, Error, Kind, Result, file};
+use coracle_sys::{Context, Error, Kind, Result, file, process};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroups;
@@ -80,8 +83,28 @@ impl Identity {
     /// Whether it still runs. A zombie does not.
     pub fn is_alive(self) -> bool {
         let Ok(stat) = text(&format!("/proc/{}/stat", self.pid)) else { return false };
-        let ended = matches!(stat.rsplit_once(") ").and_then(|s| s.1.chars().next()), Some('Z' | 'X'));
-        !ended && start_time(&stat) == Some(self.start_time)
+        !matches!(run_state(&stat), Some('Z' | 'X')) && start_time(&stat) == Some(self.start_time)
+    }
+
+    /// Kill it, and wait until it is gone. One that is gone is fine.
+    pub fn kill(&self) -> Result<()> {
+        let pidfd = match process::pidfd_open(self.pid) {
+            Err(e) if e.errno() == Some(Errno::ESRCH) => return Ok(()),
+            other => other?,
+        };
+        // Between the look and the open another process may have got the pid.
+        if !self.is_alive() {
+            return Ok(());
+        }
+        process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::from(10_000_u16)).context(|| "poll(pidfd)").map(drop)
+    }
+
+    /// Whether it was stopped, by job control or a tracer.
+    pub fn is_stopped(&self) -> bool {
+        let Ok(stat) = text(&format!("/proc/{}/stat", self.pid)) else { return false };
+        matches!(run_state(&stat), Some('T' | 't')) && start_time(&stat) == Some(self.start_time)
     }
 }
 
@@ -89,9 +112,19 @@ fn text(path: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&file::read(Path::new(path))?).into_owned())
 }
 
+/// Field 3 of /proc/PID/stat.
+fn run_state(stat: &str) -> Option<char> {
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 /// Field 22 of /proc/PID/stat. The name in field 2 may hold anything, so it is counted from its end.
 fn start_time(stat: &str) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.trim().parse().ok()
+}
+
+/// Whether a state that cannot be read tells nothing to anybody: one of a newer version does.
+fn useless(e: &Error) -> bool {
+    matches!(e.kind(), Kind::NotFound | Kind::Invalid)
 }
 
 /// Whether a newer program than this one wrote this JSON, by its member `version`.
@@ -226,8 +259,12 @@ impl States {
         if is_newer(&text, VERSION) {
             return Err(Error::unsupported(format!("read {}: a newer version wrote it", path.display())));
         }
-        serde_json::from_slice(&text)
-            .map_err(|e| Error::invalid(e.to_string()).wrap(format!("read {}", path.display())))
+        let wrong = |e: String| Error::invalid(e).wrap(format!("read {}", path.display()));
+        let state: State = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+        match state.id == id {
+            true => Ok(state),
+            false => Err(wrong(format!("it is that of {:?}", state.id))),
+        }
     }
 
     /// All ids that are taken, sorted; some of them may be about to start or to go.
@@ -264,29 +301,39 @@ impl States {
         let path = self.path(id);
         match Lock::try_existing(&path) {
             // It may have got its state, and lost its runner, since it was read.
-            Ok(Some(held)) if held.is_at(&path) && held.is_empty() => self.remove(id),
+            Ok(Some(held)) if held.is_at(&path) && self.read(id).is_err_and(|e| useless(&e)) => {
+                self.remove(id)
+            }
             Err(e) if e.kind() != Kind::NotFound => Err(e),
             _ => Ok(()),
         }
     }
 
-    /// Forget containers whose process and runner are both gone, each after `clean` has removed
+    /// Forget containers whose runner is gone, each after `clean` has killed and removed
     /// what else they left and said yes. Those without a runner are an OCI client's, and stay until it deletes them.
     pub fn sweep(&self, mut clean: impl FnMut(&State) -> Result<bool>) -> Result<Vec<String>> {
         let mut swept = Vec::new();
         for id in self.ids()? {
             let state = match self.read(&id) {
                 Ok(state) => state,
-                Err(e) if e.kind() == Kind::NotFound => {
+                Err(e) if useless(&e) => {
                     self.forget_reserved(&id)?;
                     continue;
                 }
                 Err(_) => continue,
             };
             let Some(runner) = state.runner else { continue };
-            if !runner.is_alive() && !state.init.is_alive() && clean(&state)? {
-                self.remove(&state.id)?;
-                swept.push(state.id);
+            if runner.is_alive() {
+                continue;
+            }
+            match clean(&state) {
+                Ok(true) => {
+                    self.remove(&state.id)?;
+                    swept.push(state.id);
+                }
+                Ok(false) => {}
+                // The others are not to wait for this one.
+                Err(e) => coracle_sys::warn!("runner: {}", e.wrap(format!("sweep up after {id}"))),
             }
         }
         Ok(swept)
@@ -330,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_takes_only_those_whose_process_and_runner_are_gone() {
+    fn a_sweep_takes_only_those_whose_runner_is_gone() {
         let all = states("sweep");
         let me = Identity::of_this_process().unwrap();
         let gone = Identity { pid: me.pid, start_time: me.start_time + 1 };
@@ -349,8 +396,8 @@ mod tests {
             Ok(true)
         })
         .unwrap();
-        assert_eq!(cleaned, ["dead"]);
-        assert_eq!(all.ids().unwrap(), ["alive", "ended", "oci", "orphan"]);
+        assert_eq!(cleaned, ["dead", "orphan"]);
+        assert_eq!(all.ids().unwrap(), ["alive", "ended", "oci"]);
         fs::remove_dir_all(&all.dir).unwrap();
     }
 

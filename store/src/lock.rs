@@ -43,11 +43,6 @@ impl Lock {
         }
     }
 
-    /// Is nothing in the file that was locked?
-    pub fn is_empty(&self) -> bool {
-        self._held.metadata().is_ok_and(|m| m.len() == 0)
-    }
-
     fn take(mut file: File, path: &Path, how: FlockArg) -> Result<Self> {
         loop {
             match Flock::lock(file, how) {

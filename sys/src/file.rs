@@ -270,8 +270,12 @@ fn descend(
             openat(at, name, flags, Mode::empty())
         }
         other => other,
-    }
-    .context(|| format!("openat({name:?}, O_DIRECTORY)"))?;
+    };
+    let fd = match fd {
+        // Somebody else is removing it too.
+        Err(Errno::ENOENT) => return Ok(()),
+        other => other.context(|| format!("openat({name:?}, O_DIRECTORY)"))?,
+    };
     let mut dir = Dir::from_fd(fd.try_clone().context(|| "dup()")?).context(|| "fdopendir()")?;
     let mut names = Vec::new();
     for entry in dir.iter() {

@@ -6,6 +6,7 @@ pub mod error;
 pub mod file;
 pub mod idmap;
 pub mod mount;
+pub mod print;
 pub mod process;
 pub mod template;
 pub mod terminal;

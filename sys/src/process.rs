@@ -200,6 +200,18 @@ pub fn set_close_on_exec(fd: RawFd, on: bool) -> Result<()> {
     Ok(())
 }
 
+/// Whatever was inherited: children can be waited for, and a file that may grow no further is an error of
+/// the write, not the end of this process.
+pub fn expect_children_and_limits() -> Result<()> {
+    default_signal(libc::SIGCHLD)?;
+    // SAFETY: SIG_IGN is no code of ours that would have to be safe in a handler.
+    let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    if before == libc::SIG_ERR {
+        return Err(Errno::last()).context(|| "signal(SIGXFSZ, SIG_IGN)");
+    }
+    Ok(())
+}
+
 /// signal(2) with SIG_DFL.
 pub fn default_signal(signal: i32) -> Result<()> {
     // SAFETY: SIG_DFL runs no code of ours.

@@ -48,16 +48,16 @@ impl Compose {
                 return;
             }
             let cached = if step.cached { "  cached" } else { "" };
-            println!("{:>8}  {}{cached}", table::size(step.size), step.what);
-            step.notes.iter().for_each(|n| println!("{:>8}  {n}", ""));
+            coracle_sys::say!("{:>8}  {}{cached}", table::size(step.size), step.what);
+            step.notes.iter().for_each(|n| coracle_sys::say!("{:>8}  {n}", ""));
         })?;
         tx.tag(&name, &manifest)?;
         drop(tx);
         let image = store.resolve(&name)?;
         if self.quiet {
-            println!("{}", image.id());
+            coracle_sys::say!("{}", image.id());
         } else {
-            println!("{name}  {}", image.id().short());
+            coracle_sys::say!("{name}  {}", image.id().short());
         }
         Ok(())
     }
@@ -77,6 +77,6 @@ fn enter_user_namespace(recipe: &Recipe) {
     if maps.has_ranges()
         && let Err(e) = maps.enter()
     {
-        eprintln!("rootfs-tool: owners are kept in a table: {e}");
+        coracle_sys::warn!("rootfs-tool: owners are kept in a table: {e}");
     }
 }

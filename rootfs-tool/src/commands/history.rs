@@ -54,10 +54,10 @@ impl History {
         }
         rows.reverse();
         if self.json {
-            println!("{}", Value::Array(rows));
+            coracle_sys::say!("{}", Value::Array(rows));
         } else if let Some(template) = template {
             for row in &rows {
-                println!("{}", template.render(row)?);
+                coracle_sys::say!("{}", template.render(row)?);
             }
         } else {
             let mut lines = vec![["LAYER", "CREATED", "CREATED BY", "SIZE"].map(str::to_owned).to_vec()];

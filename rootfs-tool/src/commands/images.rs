@@ -66,7 +66,7 @@ impl Images {
                 Ok(image) => images.push(image),
                 // An image of another machine alone is no error of this one.
                 Err(e) if e.kind() == Kind::NotFound => {}
-                Err(e) => eprintln!("rootfs-tool: {}: {e}", name.unwrap_or_default()),
+                Err(e) => coracle_sys::warn!("rootfs-tool: {}: {e}", name.unwrap_or_default()),
             }
         }
         let users = users(&images);
@@ -77,15 +77,15 @@ impl Images {
         let rows: Vec<Value> = images.iter().filter(wanted).map(|i| self.row(i, &users)).collect();
         let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
         if self.json {
-            println!("{}", Value::Array(rows));
+            coracle_sys::say!("{}", Value::Array(rows));
         } else if let Some(template) = template {
             for row in &rows {
-                println!("{}", template.render(row)?);
+                coracle_sys::say!("{}", template.render(row)?);
             }
         } else if self.quiet {
             let mut ids: Vec<String> = rows.iter().map(|r| text(r, "ID")).collect();
             ids.dedup();
-            ids.iter().for_each(|id| println!("{id}"));
+            ids.iter().for_each(|id| coracle_sys::say!("{id}"));
         } else {
             let head = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "OWN"];
             let keys = ["Repository", "Tag", "ID", "CreatedSince", "Size", "UniqueSize"];

@@ -49,12 +49,12 @@ impl Inspect {
         match template {
             Some(template) => {
                 for one in &all {
-                    println!("{}", template.render(one)?);
+                    coracle_sys::say!("{}", template.render(one)?);
                 }
             }
             None => {
                 let text = serde_json::to_string_pretty(&all).map_err(|e| Error::invalid(e.to_string()))?;
-                println!("{text}");
+                coracle_sys::say!("{text}");
             }
         }
         Ok(())

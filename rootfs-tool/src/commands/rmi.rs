@@ -33,7 +33,7 @@ impl Rmi {
             if let Err(e) = self.remove(&mut store, typed)
                 && let Some(before) = last.replace(e)
             {
-                eprintln!("rootfs-tool: {before}");
+                coracle_sys::warn!("rootfs-tool: {before}");
             }
         }
         store.prune()?;
@@ -81,12 +81,12 @@ impl Rmi {
         let tx = store.begin()?;
         if all {
             for gone in tx.forget(&manifest)? {
-                println!("Untagged: {}", gone.ref_name().unwrap_or("<none>"));
+                coracle_sys::say!("Untagged: {}", gone.ref_name().unwrap_or("<none>"));
             }
-            println!("Deleted: {}", image.id());
+            coracle_sys::say!("Deleted: {}", image.id());
         } else if let Some(name) = &image.name {
             tx.untag(name)?;
-            println!("Untagged: {name}");
+            coracle_sys::say!("Untagged: {name}");
         }
         Ok(())
     }

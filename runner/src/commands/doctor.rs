@@ -29,7 +29,7 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
             runs: bool,
             findings: Vec<Finding>,
         }
-        println!("{}", json::pretty(&Answer { runs, findings })?);
+        coracle_sys::say!("{}", json::pretty(&Answer { runs, findings })?);
     } else {
         for f in &findings {
             let mark = match (f.ok, f.required) {
@@ -37,12 +37,12 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
                 (false, true) => "MISSING",
                 (false, false) => "no",
             };
-            println!("{mark:<8} {:<28} {}", f.name, f.detail);
+            coracle_sys::say!("{mark:<8} {:<28} {}", f.name, f.detail);
             if let Some(remedy) = f.remedy.as_ref().filter(|r| !r.is_empty()) {
-                println!("{:<8} {:<28} -> {remedy}", "", "");
+                coracle_sys::say!("{:<8} {:<28} -> {remedy}", "", "");
             }
         }
-        println!("{}", if runs { "Containers run here." } else { "No container runs here." });
+        coracle_sys::say!("{}", if runs { "Containers run here." } else { "No container runs here." });
     }
     Ok(u8::from(!runs))
 }

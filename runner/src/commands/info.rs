@@ -56,7 +56,7 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
     };
     let info = ask(global)?;
     if json {
-        println!("{}", json::pretty(&info)?);
+        coracle_sys::say!("{}", json::pretty(&info)?);
         return Ok(0);
     }
     let yes = |b| if b { "yes" } else { "no" };
@@ -76,7 +76,7 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
         ("CPUs", info.cpus.to_string()),
         ("Memory", format!("{} MiB", info.memory >> 20)),
     ] {
-        println!("{name:<18} {value}");
+        coracle_sys::say!("{name:<18} {value}");
     }
     Ok(0)
 }

@@ -40,9 +40,9 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
     let mut code = 0;
     for typed in &containers {
         match send(&store, typed, number) {
-            Ok(()) => println!("{typed}"),
+            Ok(()) => coracle_sys::say!("{typed}"),
             Err(e) => {
-                eprintln!("runner: {e}");
+                coracle_sys::warn!("runner: {e}");
                 code = 1;
             }
         }

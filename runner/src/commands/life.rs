@@ -48,7 +48,7 @@ impl Life<'_> {
         attend: impl FnOnce(Container) -> Result<T>,
     ) -> Result<(T, Usage)> {
         for warning in &self.plan.warnings {
-            eprintln!("runner: {warning}");
+            coracle_sys::warn!("runner: {warning}");
         }
         let reserved = self.states.reserve(&self.plan.id)?;
         let ended = self.groups.create().and_then(|mut cgroup| {
@@ -94,7 +94,7 @@ impl Life<'_> {
         }
         starting.go();
         let container = starting.finish()?;
-        container.warnings().iter().for_each(|warning| eprintln!("runner: {warning}"));
+        container.warnings().iter().for_each(|warning| coracle_sys::warn!("runner: {warning}"));
         Ok(container)
     }
 

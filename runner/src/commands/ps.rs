@@ -70,7 +70,7 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
     let template = format.map(Template::parse).transpose()?;
     let keep = flags.filter.iter().map(|f| Filter::parse(f)).collect::<Result<Vec<_>>>()?;
     let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
-    sweep::sweep(&store)?;
+    sweep::sweep(&store);
     let mut lines = list(&store)?;
     lines
         .retain(|l| flags.all || l.state == "running" || keep.iter().any(|f| matches!(f, Filter::Status(_))));
@@ -82,10 +82,10 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
         }
     }
     if flags.quiet {
-        lines.iter().for_each(|l| println!("{}", l.id));
+        lines.iter().for_each(|l| coracle_sys::say!("{}", l.id));
     } else if let Some(template) = &template {
         for line in &lines {
-            println!("{}", template.render(&json::value(line)?)?);
+            coracle_sys::say!("{}", template.render(&json::value(line)?)?);
         }
     } else {
         print(&lines, flags.no_trunc);
@@ -147,7 +147,7 @@ fn print(lines: &[Line], whole: bool) {
     let widths: Vec<usize> = (0..6).map(width).collect();
     for row in [&head].into_iter().chain(&rows) {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &w)| format!("{cell:w$}")).collect();
-        println!("{}", cells.join("   ").trim_end());
+        coracle_sys::say!("{}", cells.join("   ").trim_end());
     }
 }
 

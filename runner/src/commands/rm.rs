@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use argh::{ArgsInfo, FromArgs};
-use coracle_store::{Locations, Store};
-use coracle_sys::{Error, Kind, Result, process};
+use coracle_store::lock::Lock;
+use coracle_store::{ContainerDir, Locations, Store};
+use coracle_sys::{Error, Kind, Result};
 
 use super::{Global, no_such_container, remove_files, sweep};
 use crate::record::Record;
-use crate::state::{Face, States};
+use crate::state::{Face, Identity, State, States};
 
 /// Remove containers.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -32,13 +33,13 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
         return Err(Error::usage("rm needs the name or id of a container"));
     }
     let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
-    sweep::sweep(&store)?;
+    sweep::sweep(&store);
     let mut code = 0;
     for typed in &flags.containers {
         match remove(&store, typed, flags.force) {
-            Ok(()) => println!("{typed}"),
+            Ok(()) => coracle_sys::say!("{typed}"),
             Err(e) => {
-                eprintln!("runner: {e}");
+                coracle_sys::warn!("runner: {e}");
                 code = 1;
             }
         }
@@ -53,36 +54,66 @@ fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
         other => other?,
     };
     let states = States::of(Face::Image, None)?;
-    if let Some(state) = states.read(&dir.id).ok().filter(|s| s.init.is_alive()) {
-        if !force {
-            return Err(Error::new(
-                Kind::Busy,
-                format!("cannot remove container {typed:?}: container is running: stop it first, or rm -f"),
-            ));
+    let state = states.read(&dir.id).ok().filter(|s| s.init.is_alive());
+    let refused =
+        |why: &str| Err(Error::new(Kind::Busy, format!("cannot remove container {typed:?}: {why}")));
+    let held = match (&state, force) {
+        (Some(_), false) => return refused("container is running: kill it first, or rm -f"),
+        (Some(state), true) => {
+            state.init.kill()?;
+            await_end(&dir, Some(state))?
         }
-        let pidfd = process::pidfd_open(state.init.pid)?;
-        // Between the look and the open another process may have got the pid.
-        if state.init.is_alive() {
-            process::pidfd_send_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL)?;
-        }
-        await_end(&states, &state)?;
+        (None, true) => await_end(&dir, None)?,
+        (None, false) => match lock(&dir)? {
+            Held::Ours(lock) => Some(lock),
+            Held::Gone => None,
+            Held::Others => return refused("it is about to start, or to go"),
+        },
+    };
+    if held.is_none() {
+        return Ok(());
     }
     if let Ok(record) = Record::read(&dir.path) {
-        store.release_name(&record.name, &record.id)?;
+        store.release_name(&record.name, &dir.id)?;
     }
     remove_files(store, &dir.id)?;
     states.remove(&dir.id)
 }
 
-/// The runner in front of it tidies up first; what it leaves is then ours.
-fn await_end(states: &States, state: &crate::state::State) -> Result<()> {
+/// Who has a container's directory.
+enum Held {
+    Ours(Lock),
+    /// The runner in front of it.
+    Others,
+    /// Nobody: it is not there any more.
+    Gone,
+}
+
+fn lock(dir: &ContainerDir) -> Result<Held> {
+    match Lock::try_existing(&dir.path) {
+        Ok(Some(lock)) if lock.is_at(&dir.path) => Ok(Held::Ours(lock)),
+        Ok(None) => Ok(Held::Others),
+        Err(e) if e.kind() != Kind::NotFound => Err(e),
+        _ => Ok(Held::Gone),
+    }
+}
+
+/// The runner in front of it tidies up first; what it leaves is then ours. One that was stopped does nothing
+/// any more. Nothing where all is gone.
+fn await_end(dir: &ContainerDir, state: Option<&State>) -> Result<Option<Lock>> {
     let end = Instant::now() + Duration::from_secs(10);
-    let runner_is_busy = || state.runner.is_some_and(|r| r.is_alive()) && states.read(&state.id).is_ok();
-    while state.init.is_alive() || runner_is_busy() {
+    loop {
+        match lock(dir)? {
+            Held::Ours(lock) if state.is_none_or(|s| !s.init.is_alive()) => return Ok(Some(lock)),
+            Held::Gone => return Ok(None),
+            _ => {}
+        }
+        if let Some(runner) = state.and_then(|s| s.runner).filter(Identity::is_stopped) {
+            runner.kill()?;
+        }
         if Instant::now() > end {
-            return Err(Error::new(Kind::Busy, format!("the container {} does not end", state.id)));
+            return Err(Error::new(Kind::Busy, format!("the container {} does not end", dir.id)));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    Ok(())
 }

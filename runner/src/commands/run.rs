@@ -59,13 +59,13 @@ pub(crate) fn run(global: &Global, mut flags: Flags, typed: &[String]) -> Result
         }
     };
     if report.cause == "timeout" {
-        eprintln!(
+        coracle_sys::warn!(
             "runner: the container was killed: its time of {} was over",
             flags.timeout.unwrap_or_default()
         );
     }
     if report.cause == "oom" {
-        eprintln!("runner: the container was killed: it needed more than its memory limit");
+        coracle_sys::warn!("runner: the container was killed: it needed more than its memory limit");
     }
     if let Some(sink) = &mut sink {
         sink.write(&report)?;
@@ -153,7 +153,10 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
             Status::Signaled(signal) => 128 + signal,
         };
         record.exit = Some(Exit { code, at: record::now() });
-        record.write(&dir.path)?;
+        // The command's own end is what the caller asked for.
+        if let Err(e) = record.write(&dir.path) {
+            coracle_sys::warn!("runner: {}", e.wrap("write down how the container ended"));
+        }
     }
     Ok(Some((attended, usage)))
 }
@@ -259,7 +262,7 @@ impl Made<'_> {
     fn remove(&self) {
         let _ = self.store.release_name(self.name, &self.dir.id);
         if let Err(e) = super::remove_files(self.store, &self.dir.id) {
-            eprintln!("runner: {}", e.wrap("remove the container's files"));
+            coracle_sys::warn!("runner: {}", e.wrap("remove the container's files"));
         }
     }
 }
@@ -476,7 +479,7 @@ fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<(
         Some("plan") => json::pretty(&plan::plan(&spec, options, host)?),
         Some(word) => return Err(Error::usage(format!("--dry-run={word}: it is spec or plan"))),
     };
-    println!("{}", text?);
+    coracle_sys::say!("{}", text?);
     Ok(())
 }
 

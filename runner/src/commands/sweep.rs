@@ -14,10 +14,20 @@ use crate::state::{Face, States};
 /// How long a group may be without a process before it counts as left behind.
 const NEWBORN: Duration = Duration::from_secs(60);
 
-/// Clean up after runners that are gone. Containers of OCI clients are never touched.
-pub(crate) fn sweep(store: &Store) -> Result<()> {
-    let states = States::of(Face::Image, None)?;
-    states.sweep(|state| {
+/// Clean up after runners that are gone. Containers of OCI clients are never touched. What cannot be cleaned
+/// up is told, and keeps nobody from anything.
+pub(crate) fn sweep(store: &Store) {
+    for step in [states, orphans, groups, sweep_unfinished] {
+        if let Err(e) = step(store) {
+            coracle_sys::warn!("runner: {}", e.wrap("sweep up after killed runners"));
+        }
+    }
+}
+
+fn states(store: &Store) -> Result<()> {
+    let swept = States::of(Face::Image, None)?.sweep(|state| {
+        // It was to die with its runner, and has got round that.
+        state.init.kill()?;
         let cgroup = Cgroup::open(state.cgroups.clone())?;
         cgroup.kill_all()?;
         cgroup.remove()?;
@@ -33,8 +43,12 @@ pub(crate) fn sweep(store: &Store) -> Result<()> {
             Err(_) => remove_files(store, &state.id)?,
         }
         Ok(true)
-    })?;
-    sweep_unfinished(store)?;
+    });
+    swept.map(drop)
+}
+
+fn orphans(store: &Store) -> Result<()> {
+    let states = States::of(Face::Image, None)?;
     store.sweep_containers(|dir| Record::exists(&dir.path))?;
     for dir in store.containers()? {
         // A runner that was killed between the start and the state: the container died with it.
@@ -45,8 +59,12 @@ pub(crate) fn sweep(store: &Store) -> Result<()> {
             states.remove(&dir.id)?;
         }
     }
-    // A runner that was killed before it could write down its groups: they are known by their names.
-    let known = states.ids()?;
+    Ok(())
+}
+
+/// Those of a runner that was killed before it could write them down: they are known by their names.
+fn groups(_: &Store) -> Result<()> {
+    let known = States::of(Face::Image, None)?.ids()?;
     let alive = |id: &str, age: Duration| age < NEWBORN || known.iter().any(|k| k == id);
     cgroups::sweep(&Layout::probe()?, alive);
     Ok(())

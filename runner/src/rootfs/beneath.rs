@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, mkdirat};
 use pathrs::Root as Jail;
 
@@ -104,14 +104,27 @@ impl Root {
     }
 
     /// Make an empty file at `path` to mount something on; what is there already stays.
+    /// Where a link is in the way whose file is missing, the file is made where the link leads to inside.
     pub fn make_file(&self, path: &Path) -> Result<OwnedFd> {
-        let (parent, name) = self.parent_of(path)?;
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(0o644);
-        match openat(&parent, name.as_os_str(), flags, mode) {
-            Ok(_) | Err(Errno::EEXIST) => self.open(path),
-            Err(e) => Err(e).context(|| format!("openat({path:?}, O_CREAT|O_EXCL)")),
+        let mut at = path.to_path_buf();
+        // As many links as the kernel follows.
+        for _ in 0..40 {
+            let (parent, name) = self.parent_of(&at)?;
+            match openat(&parent, name.as_os_str(), flags, mode) {
+                Ok(_) => return self.open(path),
+                Err(Errno::EEXIST) => {}
+                Err(e) => return Err(e).context(|| format!("openat({at:?}, O_CREAT|O_EXCL)")),
+            }
+            match (self.open(&at), readlinkat(&parent, name.as_os_str())) {
+                (Err(e), Ok(to)) if e.kind() == Kind::NotFound => {
+                    at = at.parent().unwrap_or(Path::new("/")).join(to);
+                }
+                (found, _) => return found,
+            }
         }
+        Err(Errno::ELOOP).context(|| format!("openat({path:?}, O_CREAT)"))
     }
 
     /// The directory above `path`, made if need be, and the last name of it.
