@@ -2,17 +2,15 @@
 
 use std::path::Path;
 
-use coracle_sys::{Context, Result};
-
 use crate::from_image::{flags::Flags, short};
-use crate::spec::Mount;
+use crate::mounts::Mount;
+use crate::spec;
 
 /// What is mounted, where.
 const FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
-/// Write them into the container's directory, whose name is its id, and mount them from there.
-pub(crate) fn mounts(dir: &Path, flags: &Flags) -> Result<Vec<Mount>> {
-    let id = dir.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+/// Those of the container with this id, but for those in whose place something else is mounted.
+pub(crate) fn mounts(id: &str, flags: &Flags, taken: &[spec::Mount]) -> Vec<Mount> {
     let host_uts = flags.uts.as_deref() == Some("host");
     let name = match &flags.hostname {
         Some(name) => name.clone(),
@@ -23,23 +21,19 @@ pub(crate) fn mounts(dir: &Path, flags: &Flags) -> Result<Vec<Mount>> {
     };
     let mut all = Vec::new();
     for file in FILES {
+        let at = Path::new("/etc").join(file);
+        if taken.iter().any(|m| m.destination == at) {
+            continue;
+        }
         let text = match file {
             "hosts" => hosts(&name),
             "hostname" => format!("{name}\n"),
             // Read as it is now: a container that lives long is told of changes by nobody.
             _ => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         };
-        let path = dir.join(file);
-        std::fs::write(&path, text).context(|| format!("write({path:?})"))?;
-        all.push(Mount {
-            destination: Path::new("/etc").join(file),
-            kind: Some("bind".to_owned()),
-            source: Some(path),
-            options: ["rbind", "rprivate"].map(str::to_owned).into(),
-            ..Mount::default()
-        });
+        all.push(Mount::text(at, text));
     }
-    Ok(all)
+    all
 }
 
 fn hosts(name: &str) -> String {

@@ -40,15 +40,9 @@ fn is_directory(file: &OwnedFd) -> Result<bool> {
     Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }
 
-/// Make the folders and the volumes that begin empty. The mounts, after those that are there already, and
-/// the volumes to fill.
-pub(crate) fn make(
-    store: &Store,
-    dir: &ContainerDir,
-    asked: &[Asked],
-    mut all: Vec<Mount>,
-) -> Result<(Vec<Mount>, Vec<Fill>)> {
-    let mut fills = Vec::new();
+/// Make the folders and the volumes that begin empty. The mounts, and the volumes to fill.
+pub(crate) fn make(store: &Store, dir: &ContainerDir, asked: &[Asked]) -> Result<(Vec<Mount>, Vec<Fill>)> {
+    let (mut all, mut fills) = (Vec::new(), Vec::new());
     for (n, asked) in asked.iter().enumerate() {
         let new = match &asked.origin {
             Origin::Volume(Some(name)) => store.clone().new_volume(name)?,

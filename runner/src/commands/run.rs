@@ -120,7 +120,8 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let spec = from_image::spec(&config, flags, typed, found)?;
         let groups = cgroups::prepare(&spec, &id, Lifetime::ForegroundRun, flags.best_effort)?;
         let options = options(&id, &dir.path, &base, &store, flags, &spec, groups.mounted)?;
-        let plan = plan::Plan { volumes: fills, ..plan::plan(&spec, &options, &host)? };
+        let mut plan = plan::Plan { volumes: fills, ..plan::plan(&spec, &options, &host)? };
+        plan.mounts.extend(etc::mounts(&id, flags, &spec.mounts));
         made.name_it(&id, flags)?;
         let mut record = Record {
             image: named.clone(),
@@ -234,8 +235,7 @@ struct Made<'a> {
 impl Made<'_> {
     /// The mounts that were asked for, their folders made, and the volumes that are to be filled.
     fn mounts(&self, flags: &Flags, config: &ProcessConfig) -> Result<(Vec<Mount>, Vec<Fill>)> {
-        let own = etc::mounts(&self.dir.path, flags)?;
-        volumes::make(self.store, self.dir, &asked(flags, config)?, own)
+        volumes::make(self.store, self.dir, &asked(flags, config)?)
     }
 
     fn name_it(&self, id: &str, flags: &Flags) -> Result<()> {

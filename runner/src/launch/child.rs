@@ -14,6 +14,7 @@ use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid
 
 use super::wire::{Channel, Message};
 use super::{Setup, image, tty};
+use crate::mounts::Memory;
 use crate::namespaces::{Entrance, Kind as Ns};
 use crate::plan::Plan;
 use crate::process;
@@ -119,13 +120,19 @@ impl<'a> Entered<'a> {
         let root = plan.root.attach(stack)?;
         plan.volumes.iter().try_for_each(|volume| volume.make(&root))?;
         let mut dev = None;
+        let mut memory = Memory::default();
         let mut sources = sources.into_iter();
         for mount in &plan.mounts {
-            let tree = mount.attach(&root, sources.next().flatten())?;
+            let opened = match sources.next().flatten() {
+                None => mount.open_text(&mut memory, &root)?,
+                opened => opened,
+            };
+            let tree = mount.attach(&root, opened)?;
             if mount.at == Path::new("/dev") {
                 dev = Some(tree);
             }
         }
+        memory.finish()?;
         let terminal = self.make_dev(&root, dev)?;
         self.write_sysctl()?;
         self.make_cwd(&root)?;

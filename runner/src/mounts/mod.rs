@@ -5,6 +5,7 @@
 mod cgroup;
 mod hide;
 mod options;
+mod text;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::spec;
 pub use cgroup::Hierarchy;
 pub use hide::{Hidden, plan_hidden};
 use options::Options;
+pub(crate) use text::Memory;
 
 /// One mount, fully decided. `at` is resolved inside the container's root.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -59,6 +61,8 @@ pub enum Source {
         /// Its groups are bound: without a cgroup namespace a new mount would show all groups.
         bind: bool,
     },
+    /// A file with this text.
+    Text(String),
     /// No new mount: the flags of the one that is there.
     Remount,
 }
@@ -119,7 +123,7 @@ fn is_proc(from: &Source) -> bool {
         Source::Fs { kind, .. } => kind == "proc",
         Source::Bind { path, .. } => path == Path::new("/proc"),
         Source::Remount => true,
-        Source::CgroupV1 { .. } => false,
+        Source::CgroupV1 { .. } | Source::Text(_) => false,
     }
 }
 
@@ -226,7 +230,9 @@ impl Mount {
                 self.set_flags(&there, true)?;
                 return Ok(there);
             }
-            Source::Bind { .. } => opened.ok_or_else(|| Error::invalid("the source is not open"))?,
+            Source::Bind { .. } | Source::Text(_) => {
+                opened.ok_or_else(|| Error::invalid("the source is not open"))?
+            }
             Source::Fs { kind, source } => {
                 let tree = new_file_system(kind, source.as_deref(), &self.options)?;
                 self.set_propagation(&tree)?;
@@ -255,6 +261,7 @@ impl Mount {
             Err(e) if e.kind() == Kind::NotFound => {
                 let is_directory = match self.from {
                     Source::Bind { .. } => is_directory(tree)?,
+                    Source::Text(_) => false,
                     _ => true,
                 };
                 if is_directory { root.make_directory(&self.at) } else { root.make_file(&self.at) }
