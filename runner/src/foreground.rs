@@ -1,20 +1,19 @@
-//! From the start of a container to its end in the foreground: signals are forwarded, the terminal's
-//! bytes are carried both ways, a time limit is kept. What becomes of the end is the caller's.
+//! From the start of a container to its end in the foreground: signals are forwarded, a time limit is kept,
+//! and bytes are carried both ways by [`crate::relay`]. What becomes of the end is the caller's.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use coracle_sys::process::Ended;
-use coracle_sys::{Context, Result, process as process_sys, terminal as sys};
+use coracle_sys::{Context, Result};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{read, write};
 
 use crate::launch::Container;
-use crate::terminal::{Raw, stop_here};
+use crate::relay::{Relay, Role};
+use crate::terminal::stop_here;
 
 /// Signals of the caller's, held back from the first moment on so that none is lost.
 pub(crate) struct Signals(SignalFd);
@@ -52,16 +51,6 @@ impl Signals {
     }
 }
 
-/// The terminal that the container has, seen from outside.
-pub(crate) struct Screen {
-    /// The pty's master.
-    pub(crate) master: OwnedFd,
-    /// The caller's terminal, raw, where keys are passed on.
-    pub(crate) raw: Option<Raw>,
-    /// Whether standard input is passed on.
-    pub(crate) input: bool,
-}
-
 /// How it went.
 pub(crate) struct Attended {
     /// How the process ended.
@@ -70,32 +59,30 @@ pub(crate) struct Attended {
     pub(crate) timed_out: bool,
 }
 
-/// Stay with the container until it has ended.
+/// Stay with the container until it has ended and all that it wrote is shown. A caller who does not read
+/// can be waited for as long as it takes: a signal ends that too.
 pub(crate) fn attend(
     container: &Container,
     signals: &Signals,
-    mut screen: Option<Screen>,
+    mut relay: Relay,
     timeout: Option<Duration>,
 ) -> Result<Attended> {
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     let mut timed_out = false;
-    let mut relay = screen.as_ref().map(Relay::new).transpose()?;
     loop {
         let left = deadline.filter(|_| !timed_out).map(|d| d.saturating_duration_since(Instant::now()));
-        let seen = wait(container, signals, relay.as_ref(), left)?;
+        let seen = wait(Some(container), signals, &relay, left)?;
         if seen.signal {
             while let Some(signal) = signals.next()? {
-                match (signal, &relay) {
-                    (libc::SIGTSTP, _) => stop(relay.as_ref())?,
-                    (libc::SIGCONT, Some(relay)) => relay.go_on(),
-                    (libc::SIGWINCH, Some(relay)) => relay.resize(),
+                match signal {
+                    libc::SIGTSTP => stop(&relay)?,
+                    libc::SIGCONT if relay.has_screen() => relay.go_on(),
+                    libc::SIGWINCH if relay.has_screen() => relay.resize(),
                     _ => forward(container, signal)?,
                 }
             }
         }
-        if let Some(relay) = &mut relay {
-            relay.carry(&seen)?;
-        }
+        seen.roles.into_iter().try_for_each(|role| relay.act(role))?;
         if seen.ended {
             break;
         }
@@ -104,24 +91,28 @@ pub(crate) fn attend(
             forward(container, libc::SIGKILL)?;
         }
     }
-    if let Some(relay) = &mut relay {
-        relay.drain()?;
-    }
     let ended = container.wait()?;
-    if let Some(screen) = &mut screen {
-        screen.raw = None;
+    while !timed_out && relay.drain()? {
+        let seen = wait(None, signals, &relay, None)?;
+        seen.roles.into_iter().try_for_each(|role| relay.act(role))?;
+        while let Some(signal) = signals.next()? {
+            match signal {
+                libc::SIGTSTP => stop(&relay)?,
+                libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM => {
+                    return Ok(Attended { ended, timed_out });
+                }
+                _ => {}
+            }
+        }
     }
     Ok(Attended { ended, timed_out })
 }
 
 /// Be stopped, with the terminal as the caller's shell expects it.
-fn stop(relay: Option<&Relay<'_>>) -> Result<()> {
-    if let Some(raw) = relay.and_then(|r| r.raw) {
-        // A terminal that is gone, or that is no longer ours to change, does not end the container.
-        let _ = raw.suspend();
-    }
+fn stop(relay: &Relay) -> Result<()> {
+    relay.pause();
     stop_here()?;
-    if let Some(relay) = relay {
+    if relay.has_screen() {
         relay.go_on();
     }
     Ok(())
@@ -139,32 +130,19 @@ fn forward(container: &Container, signal: i32) -> Result<()> {
 struct Seen {
     ended: bool,
     signal: bool,
-    /// The master has bytes for us, or has room for ours.
-    readable: bool,
-    writable: bool,
-    keys: bool,
+    /// What the relay can do.
+    roles: Vec<Role>,
 }
 
 fn wait(
-    container: &Container,
+    container: Option<&Container>,
     signals: &Signals,
-    relay: Option<&Relay<'_>>,
+    relay: &Relay,
     left: Option<Duration>,
 ) -> Result<Seen> {
-    let stdin = std::io::stdin();
-    let mut fds = vec![
-        PollFd::new(container.pidfd(), PollFlags::POLLIN),
-        PollFd::new(signals.0.as_fd(), PollFlags::POLLIN),
-    ];
-    let master = relay.filter(|r| r.open).map(|relay| {
-        let room = if relay.pending.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
-        fds.push(PollFd::new(relay.master, PollFlags::POLLIN | room));
-        fds.len() - 1
-    });
-    let keys = relay.filter(|r| r.open && r.input && r.pending.is_empty()).map(|_| {
-        fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
-        fds.len() - 1
-    });
+    let (mut fds, roles): (Vec<PollFd<'_>>, Vec<Role>) = relay.poll_set().into_iter().unzip();
+    fds.push(PollFd::new(signals.0.as_fd(), PollFlags::POLLIN));
+    fds.extend(container.map(|c| PollFd::new(c.pidfd(), PollFlags::POLLIN)));
     // Rounded up: else the last millisecond is spent in turning round.
     let timeout = match left {
         Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
@@ -174,107 +152,12 @@ fn wait(
         Ok(_) | Err(Errno::EINTR) => {}
         Err(e) => return Err(e).context(|| "poll()"),
     }
-    let events = |at: Option<usize>| at.and_then(|at| fds.get(at)?.revents()).unwrap_or(PollFlags::empty());
-    let hung_up = PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR;
+    // Hung up and in error are ready too: the next read or write tells.
+    let ready = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
+    let (signal, ended) = (ready(roles.len()), ready(roles.len() + 1));
     Ok(Seen {
-        ended: events(Some(0)).intersects(hung_up),
-        signal: events(Some(1)).intersects(hung_up),
-        readable: events(master).intersects(hung_up),
-        writable: events(master).contains(PollFlags::POLLOUT),
-        keys: events(keys).intersects(hung_up),
+        ended,
+        signal,
+        roles: roles.into_iter().enumerate().filter(|(at, _)| ready(*at)).map(|(_, r)| r).collect(),
     })
-}
-
-/// Carries bytes between the caller's terminal and the container's.
-struct Relay<'a> {
-    master: BorrowedFd<'a>,
-    raw: Option<&'a Raw>,
-    input: bool,
-    /// Keys that the container has not had room for.
-    pending: Vec<u8>,
-    open: bool,
-}
-
-impl<'a> Relay<'a> {
-    fn new(screen: &'a Screen) -> Result<Self> {
-        // A command that reads nothing must not keep us from showing what it writes.
-        let flags = fcntl(&screen.master, FcntlArg::F_GETFL).context(|| "fcntl(pty, F_GETFL)")?;
-        let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
-        fcntl(&screen.master, FcntlArg::F_SETFL(flags)).context(|| "fcntl(pty, F_SETFL, O_NONBLOCK)")?;
-        Ok(Self {
-            master: screen.master.as_fd(),
-            raw: screen.raw.as_ref(),
-            input: screen.input,
-            pending: Vec::new(),
-            open: true,
-        })
-    }
-
-    fn carry(&mut self, seen: &Seen) -> Result<()> {
-        if seen.keys {
-            let mut buffer = [0; 4096];
-            match read(std::io::stdin().as_fd(), &mut buffer) {
-                Ok(n) if n > 0 => self.pending.extend_from_slice(&buffer[..n]),
-                Err(Errno::EINTR | Errno::EAGAIN) => {}
-                // The terminal is gone: what runs inside is told by a hang-up of ours, not by this.
-                _ => self.input = false,
-            }
-        }
-        if (seen.keys || seen.writable) && !self.pending.is_empty() {
-            match write(self.master, &self.pending) {
-                Ok(n) => drop(self.pending.drain(..n)),
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(_) => self.pending.clear(),
-            }
-        }
-        if seen.readable {
-            self.show()?;
-        }
-        Ok(())
-    }
-
-    /// Show what the container has written. Whether there may be more.
-    fn show(&mut self) -> Result<bool> {
-        let mut buffer = [0; 16384];
-        match read(self.master, &mut buffer) {
-            Ok(n) if n > 0 => {
-                let mut rest = &buffer[..n];
-                while !rest.is_empty() {
-                    match write(std::io::stdout().as_fd(), rest) {
-                        Ok(n) => rest = &rest[n..],
-                        Err(Errno::EINTR | Errno::EAGAIN) => {}
-                        // Nobody looks any more; the container goes on.
-                        Err(_) => break,
-                    }
-                }
-                Ok(true)
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
-            // EIO: the last one who had the terminal inside has closed it. A new one may come.
-            Ok(_) | Err(Errno::EIO) => {
-                self.open = false;
-                Ok(false)
-            }
-            Err(e) => Err(e).context(|| "read(pty)"),
-        }
-    }
-
-    fn drain(&mut self) -> Result<()> {
-        while self.show()? {}
-        Ok(())
-    }
-
-    /// After we were stopped: others have had the terminal, and may have changed its size.
-    fn go_on(&self) {
-        if let Some(raw) = self.raw {
-            let _ = raw.resume();
-        }
-        self.resize();
-    }
-
-    fn resize(&self) {
-        if let Ok((rows, columns)) = sys::window_size(std::io::stdin().as_fd()) {
-            let _ = process_sys::set_window_size(self.master, rows, columns);
-        }
-    }
 }

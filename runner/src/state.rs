@@ -227,6 +227,9 @@ impl States {
             };
             let file = match made {
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                    if self.free_of_the_dead(id)? {
+                        continue;
+                    }
                     return Err(Error::new(Kind::Exists, format!("the container {id:?} exists already")));
                 }
                 other => other.context(|| format!("open({path:?}, O_CREAT|O_EXCL)"))?,
@@ -296,6 +299,19 @@ impl States {
         }
     }
 
+    /// Forget an id whose container ran in front of a runner, when both are gone.
+    fn free_of_the_dead(&self, id: &str) -> Result<bool> {
+        let Ok(Some(held)) = Lock::try_existing(&self.path(id)) else { return Ok(false) };
+        let dead = match self.read(id) {
+            Ok(state) => state.runner.is_some_and(|r| !r.is_alive()) && !state.init.is_alive(),
+            Err(e) => useless(&e),
+        };
+        match dead && held.is_at(&self.path(id)) {
+            true => self.remove(id).map(|()| true),
+            false => Ok(false),
+        }
+    }
+
     /// Forget an id without a state, when the runner that took it is gone.
     fn forget_reserved(&self, id: &str) -> Result<()> {
         let path = self.path(id);
@@ -322,8 +338,9 @@ impl States {
                 }
                 Err(_) => continue,
             };
-            let Some(runner) = state.runner else { continue };
-            if runner.is_alive() {
+            // The lock tells more than a pid does, which means nothing in another pid namespace.
+            let Ok(Some(_held)) = Lock::try_existing(&self.path(&id)) else { continue };
+            if state.runner.is_none_or(|r| r.is_alive()) {
                 continue;
             }
             match clean(&state) {

@@ -7,6 +7,24 @@ use nix::errno::Errno;
 
 use crate::{Context, Result};
 
+/// Descriptor 0.
+pub fn standard_input() -> BorrowedFd<'static> {
+    // SAFETY: std opens 0, 1 and 2 before main where they are closed, and nothing here closes them.
+    unsafe { BorrowedFd::borrow_raw(0) }
+}
+
+/// Descriptor 1.
+pub fn standard_output() -> BorrowedFd<'static> {
+    // SAFETY: as above.
+    unsafe { BorrowedFd::borrow_raw(1) }
+}
+
+/// Descriptor 2.
+pub fn standard_error() -> BorrowedFd<'static> {
+    // SAFETY: as above.
+    unsafe { BorrowedFd::borrow_raw(2) }
+}
+
 /// Rows and columns, tty_ioctl(4). `ENOTTY` where it is none.
 pub fn window_size(tty: BorrowedFd<'_>) -> Result<(u16, u16)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };

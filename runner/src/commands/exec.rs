@@ -6,19 +6,21 @@ use std::os::fd::AsFd;
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::{Locations, Store};
 use coracle_sys::process::{Status, pidfd_open};
-use coracle_sys::{Context, Error, Result, terminal as tty};
+use coracle_sys::{Context, Error, Kind, Result, terminal as tty};
 
 use super::Global;
 use super::kill::running;
 use crate::cgroups::Cgroup;
 use crate::embedded::init_image;
-use crate::foreground::{self, Screen, Signals};
+use crate::foreground::{self, Signals};
 use crate::from_image::{self, units, user};
 use crate::host::Host;
 use crate::launch::{Setup, join};
 use crate::process::{self, Init};
 use crate::record::Record;
+use crate::relay::{Relay, Screen};
 use crate::spec::{ConsoleSize, Process};
+use crate::streams::Streams;
 use crate::terminal::Raw;
 use crate::{passwd, state};
 
@@ -71,6 +73,9 @@ pub(crate) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     if !state.init.is_alive() {
         return Err(Error::invalid(format!("cannot exec in a stopped container: {typed}")));
     }
+    if same_root(state.init.pid)? {
+        return Err(Error::new(Kind::Busy, format!("container {typed} is just starting")));
+    }
     let mut warnings = Vec::new();
     let plan = join::Plan {
         process: process::plan(&process, Init::ExecOnly, &mut warnings)?,
@@ -89,9 +94,9 @@ pub(crate) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
         seccomp: filter.as_ref(),
         ..Setup::default()
     };
-    let input = super::StandardInput::for_container(flags.interactive || flags.tty)?;
+    let streams = if flags.tty { Streams::ours() } else { Streams::replace(flags.interactive)? };
     let starting = join::join(&target, &plan, &setup)?;
-    drop(input);
+    let outputs = streams.restore();
     let mut container = starting.finish().map_err(|e| hint(e, command))?;
     let stdin = std::io::stdin();
     let screen = match container.console() {
@@ -101,7 +106,7 @@ pub(crate) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
             Some(Screen { master, raw, input: flags.interactive })
         }
     };
-    let attended = foreground::attend(&container, &signals, screen, None)?;
+    let attended = foreground::attend(&container, &signals, Relay::new(screen, outputs)?, None)?;
     Ok(match attended.ended.status {
         Status::Exited(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
         Status::Signaled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
@@ -156,6 +161,13 @@ fn process(flags: &Flags, command: &[String], record: &Record, state: &state::St
         }
     }
     Ok(process)
+}
+
+/// Whether a process still has our own root: what is executed in it would be executed on the host.
+fn same_root(pid: i32) -> Result<bool> {
+    let look = |path: &str| nix::sys::stat::stat(path).context(|| format!("stat({path:?})"));
+    let (ours, its) = (look("/")?, look(&format!("/proc/{pid}/root/"))?);
+    Ok((ours.st_dev, ours.st_ino) == (its.st_dev, its.st_ino))
 }
 
 /// The command every tutorial types, in an image that has no bash.

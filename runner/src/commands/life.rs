@@ -5,14 +5,16 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use coracle_sys::Result;
+use coracle_sys::{Error, Result};
 
 use crate::cgroups::{self, Cgroup, Stats};
 use crate::embedded::init_image;
 use crate::launch::{self, Ahead, Container, Setup};
 use crate::namespaces::Kind as Ns;
 use crate::plan::Plan;
+use crate::relay::Output;
 use crate::state::{self, Identity, Reserved, State, States};
+use crate::streams::Streams;
 
 /// A container that is about to be.
 pub(crate) struct Life<'a> {
@@ -24,10 +26,21 @@ pub(crate) struct Life<'a> {
     pub(crate) states: &'a States,
     /// What the state names as its home: the bundle, or the directory in the store.
     pub(crate) home: &'a Path,
-    /// The standard input is the container's.
-    pub(crate) input: bool,
+    /// Its standard streams.
+    pub(crate) streams: Given,
     /// Its network namespace, where one was begun for it.
     pub(crate) network: Option<Ahead>,
+}
+
+/// The standard streams that a container is given.
+#[derive(Clone, Copy)]
+pub(crate) enum Given {
+    /// Those of a terminal of its own.
+    Terminal,
+    /// The caller's, whatever they are.
+    Ours,
+    /// The caller's, but no terminal of the caller's; and the input only where it was asked for.
+    Pipes { input: bool },
 }
 
 /// What the container's groups tell at its end.
@@ -45,14 +58,16 @@ impl Life<'_> {
     pub(crate) fn live<T>(
         mut self,
         meanwhile: impl FnOnce(Identity) -> Result<()>,
-        attend: impl FnOnce(Container) -> Result<T>,
+        attend: impl FnOnce(Container, Vec<Output>) -> Result<T>,
     ) -> Result<(T, Usage)> {
         for warning in &self.plan.warnings {
             coracle_sys::warn!("runner: {warning}");
         }
         let reserved = self.states.reserve(&self.plan.id)?;
         let ended = self.groups.create().and_then(|mut cgroup| {
-            let ended = self.start(&mut cgroup, &reserved, meanwhile).and_then(attend);
+            let ended = self
+                .start(&mut cgroup, &reserved, meanwhile)
+                .and_then(|(container, outputs)| attend(container, outputs));
             let usage = Usage { stats: cgroup.stats(), dropped: cgroup.plan().dropped.clone() };
             let removed = cgroup.end();
             let ended = ended?;
@@ -67,11 +82,14 @@ impl Life<'_> {
         cgroup: &mut Cgroup,
         reserved: &Reserved,
         meanwhile: impl FnOnce(Identity) -> Result<()>,
-    ) -> Result<Container> {
-        let mut starting = {
+    ) -> Result<(Container, Vec<Output>)> {
+        let (mut starting, outputs) = {
             let enter = |pid: Option<i32>| cgroup.enter_late(pid.unwrap_or(0));
             let network = self.network.take().and_then(Ahead::finish);
-            let _input = super::StandardInput::for_container(self.input)?;
+            let streams = match self.streams {
+                Given::Terminal | Given::Ours => Streams::ours(),
+                Given::Pipes { input } => Streams::replace(input)?,
+            };
             let setup = Setup {
                 init: init_image(),
                 born_in: cgroup.v2_dir_fd(),
@@ -80,13 +98,17 @@ impl Life<'_> {
                 network: network.as_ref().map(AsFd::as_fd),
                 hold: true,
             };
-            launch::spawn(self.plan, &setup)?
+            (launch::spawn(self.plan, &setup)?, streams.restore())
         };
         let prepared = (|| {
             cgroup.filter_devices(starting.pid())?;
             let runner = Identity::of_this_process()?;
             meanwhile(runner)?;
-            reserved.write(&self.state(Identity::of(starting.pid())?, runner, cgroup))
+            let init = starting.identity().map_err(|e| Error::new(e.kind(), e.to_string()))?;
+            let state = self.state(init, runner, cgroup);
+            // Who finds the state may enter the container: not before it is in its own root.
+            starting.ready()?;
+            reserved.write(&state)
         })();
         if let Err(e) = prepared {
             // A child that has failed tells more than what could not be done for it.
@@ -95,7 +117,7 @@ impl Life<'_> {
         starting.go();
         let container = starting.finish()?;
         container.warnings().iter().for_each(|warning| coracle_sys::warn!("runner: {warning}"));
-        Ok(container)
+        Ok((container, outputs))
     }
 
     fn state(&self, init: Identity, runner: Identity, cgroup: &Cgroup) -> State {

@@ -12,7 +12,6 @@ pub(crate) mod run;
 pub mod run_bundle;
 pub(crate) mod sweep;
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use coracle_store::Store;
@@ -59,28 +58,4 @@ fn as_owner(remove: impl Fn() -> Result<()>) -> Result<()> {
         other => return other,
     }
     idmap::plan(&idmap::Grant::of_this_user()).do_inside(remove)
-}
-
-/// Standard input is the container's only with -i, as docker has it: else it reads nothing.
-pub(crate) struct StandardInput(Option<OwnedFd>);
-
-impl StandardInput {
-    /// Give the process that is about to start ours, or /dev/null until this is dropped.
-    pub(crate) fn for_container(ours: bool) -> Result<Self> {
-        if ours {
-            return Ok(Self(None));
-        }
-        let kept = std::io::stdin().as_fd().try_clone_to_owned().ok();
-        let null = std::fs::File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
-        nix::unistd::dup2_stdin(&null).context(|| "dup2(null, 0)")?;
-        Ok(Self(kept))
-    }
-}
-
-impl Drop for StandardInput {
-    fn drop(&mut self) {
-        if let Some(kept) = &self.0 {
-            let _ = nix::unistd::dup2_stdin(kept);
-        }
-    }
 }

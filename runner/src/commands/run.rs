@@ -14,9 +14,9 @@ use coracle_sys::process::Status;
 use coracle_sys::{Context, Error, Kind, Result, file, terminal as tty};
 
 use super::Global;
-use super::life::{Life, Usage};
+use super::life::{Given, Life, Usage};
 use crate::cgroups::{self, Lifetime};
-use crate::foreground::{self, Attended, Screen, Signals};
+use crate::foreground::{self, Attended, Signals};
 use crate::from_image::flags::Flags;
 use crate::from_image::mounts::{self, Asked};
 use crate::from_image::{self, Found, units, user};
@@ -27,6 +27,7 @@ use crate::mounts::Hierarchy;
 use crate::plan::{self, Options};
 use crate::process::Init;
 use crate::record::{self, Exit, Record};
+use crate::relay::{Output, Relay, Screen};
 use crate::report::{Report, Sink};
 use crate::rootfs::{Layers, Source, Top};
 use crate::seccomp::{self, Choice};
@@ -87,7 +88,8 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(At
     };
     let signals = Signals::hold()?;
     let dir = Path::new(flags.bundle.as_deref().unwrap_or("."));
-    super::run_bundle::run(dir, id, &own, |container| attend(container, &signals, flags)).map(Some)
+    super::run_bundle::run(dir, id, &own, |container, outputs| attend(container, outputs, &signals, flags))
+        .map(Some)
 }
 
 /// `run IMAGE` and `run --rootfs DIR`.
@@ -134,15 +136,15 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
             ..Record::new(id.clone(), name.clone())
         };
         let states = States::of(Face::Image, None)?;
-        let input = flags.interactive || flags.tty;
+        let streams = if flags.tty { Given::Terminal } else { Given::Pipes { input: flags.interactive } };
         let signals = Signals::hold()?;
         let life =
-            Life { plan: &plan, groups: &groups.plan, states: &states, home: &dir.path, input, network };
+            Life { plan: &plan, groups: &groups.plan, states: &states, home: &dir.path, streams, network };
         let write = |runner| {
             record.runner = Some(runner);
             record.write(&dir.path)
         };
-        let ended = life.live(write, |container| attend(container, &signals, flags))?;
+        let ended = life.live(write, |container, outputs| attend(container, outputs, &signals, flags))?;
         Ok((ended, record))
     })();
     let ((attended, usage), mut record) = ended.inspect_err(|_| made.remove())?;
@@ -484,7 +486,12 @@ fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<(
 }
 
 /// The container's terminal is shown on ours; keys are passed on with -i.
-fn attend(mut container: Container, signals: &Signals, flags: &Flags) -> Result<Attended> {
+fn attend(
+    mut container: Container,
+    outputs: Vec<Output>,
+    signals: &Signals,
+    flags: &Flags,
+) -> Result<Attended> {
     let stdin = std::io::stdin();
     let screen = match container.console() {
         None => None,
@@ -494,5 +501,5 @@ fn attend(mut container: Container, signals: &Signals, flags: &Flags) -> Result<
             Some(Screen { master, raw, input })
         }
     };
-    foreground::attend(&container, signals, screen, timeout(flags)?)
+    foreground::attend(&container, signals, Relay::new(screen, outputs)?, timeout(flags)?)
 }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use coracle_sys::{Context, Result};
 
-use super::life::{Life, Usage};
+use super::life::{Given, Life, Usage};
 use crate::cgroups::{self, Lifetime};
 use crate::host::Host;
 use crate::launch::Container;
 use crate::plan::{self, Options, Plan};
 use crate::process::Init;
+use crate::relay::Output;
 use crate::spec::Spec;
 use crate::state::{self, Face, States};
 
@@ -63,7 +64,7 @@ pub(crate) fn run<T>(
     bundle: &Path,
     id: &str,
     flags: &Flags,
-    attend: impl FnOnce(Container) -> Result<T>,
+    attend: impl FnOnce(Container, Vec<Output>) -> Result<T>,
 ) -> Result<(T, Usage)> {
     state::check_id(id)?;
     let bundle = std::fs::canonicalize(bundle)
@@ -71,7 +72,13 @@ pub(crate) fn run<T>(
         .context(|| "find the bundle")?;
     let (plan, groups) = plan(&bundle, id, flags)?;
     let states = States::of(Face::Oci, flags.root.as_deref())?;
-    let life =
-        Life { plan: &plan, groups: &groups, states: &states, home: &bundle, input: true, network: None };
+    let life = Life {
+        plan: &plan,
+        groups: &groups,
+        states: &states,
+        home: &bundle,
+        streams: Given::Ours,
+        network: None,
+    };
     life.live(|_| Ok(()), attend)
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use coracle_store::Store;
+use coracle_store::lock::Lock;
 use coracle_sys::Result;
 
 use super::{remove_files, sweep_unfinished};
@@ -54,6 +55,7 @@ fn orphans(store: &Store) -> Result<()> {
         // A runner that was killed between the start and the state: the container died with it.
         let Ok(record) = Record::read(&dir.path) else { continue };
         let left = record.exit.is_none() && record.runner.is_some_and(|r| !r.is_alive());
+        let Ok(Some(_held)) = Lock::try_existing(&dir.path) else { continue };
         if left && states.read(&record.id).is_err() {
             tidy(store, &dir.path, record)?;
             states.remove(&dir.id)?;

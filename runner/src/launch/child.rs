@@ -142,6 +142,9 @@ impl<'a> Entered<'a> {
             tty::enter(terminal, plan.process.terminal.unwrap_or_default())?;
         }
         plan.root.enter(&root)?;
+        if self.setup.hold {
+            self.channel.send(&Message::Ready)?;
+        }
         Ok(Confining {
             process: &plan.process,
             setup: self.setup,

@@ -25,6 +25,7 @@ use crate::process::{self, exec_error};
 use crate::rootfs::stack::{self, Ids};
 use crate::rootfs::{Layers, Source};
 use crate::seccomp::Program;
+use crate::state::Identity;
 
 pub use ahead::Ahead;
 use wire::{Channel, Message};
@@ -65,6 +66,8 @@ pub struct Starting {
     console: Option<OwnedFd>,
     warnings: Vec<String>,
     command: String,
+    /// Looked up before it hides itself: where /proc shows nobody else's processes, it is too late then.
+    identity: Result<Identity>,
 }
 
 /// A container whose command runs.
@@ -182,7 +185,8 @@ fn become_container(
 
 impl Starting {
     fn new(pid: i32, pidfd: OwnedFd, channel: Channel, process: &process::Plan) -> Self {
-        Self { pid, pidfd, channel, console: None, warnings: Vec::new(), command: process.args[0].clone() }
+        let (command, identity) = (process.args[0].clone(), Identity::of(pid));
+        Self { pid, pidfd, channel, console: None, warnings: Vec::new(), command, identity }
     }
 
     /// Its pid, in the runner's pid namespace.
@@ -225,6 +229,22 @@ impl Starting {
         let stack = stack::mount(layers, Some(ids))?;
         self.warnings.extend(stack.warning.map(str::to_owned));
         Ok(stack.tree)
+    }
+
+    /// Which process it is.
+    pub fn identity(&self) -> std::result::Result<Identity, &Error> {
+        self.identity.as_ref().copied()
+    }
+
+    /// Wait until it is in the container's root, where the start is held after that.
+    pub fn ready(&mut self) -> Result<()> {
+        match self.listen()? {
+            Message::Ready => Ok(()),
+            _ => {
+                self.kill();
+                Err(Error::new(Kind::System, "the container's process is gone"))
+            }
+        }
     }
 
     /// Let a container that was held go on as soon as it is set up. One that is gone says so at the end.

@@ -30,6 +30,8 @@ pub(super) enum Message {
     Pid(i32, OwnedFd),
     /// Child to parent: the terminal's other side.
     Console(OwnedFd),
+    /// Child to parent: it is in the container's root.
+    Ready,
     /// Parent to child: the ids are mapped and the cgroups entered; the layers, where they had to be
     /// mounted from outside.
     Mapped(Option<OwnedFd>),
@@ -72,6 +74,7 @@ impl Channel {
                 with_fd(&bytes, fd)
             }
             Message::Console(fd) => with_fd(b"C", fd),
+            Message::Ready => plain(b"R"),
             Message::Mapped(Some(fd)) => with_fd(b"M", fd),
             Message::Mapped(None) => plain(b"M"),
             Message::Go => plain(b"G"),
@@ -124,6 +127,7 @@ fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Message {
     let nonsense = || Message::Failed(Error::invalid("the container's process sent nonsense"));
     match (bytes, fd) {
         ([], None) => Message::End,
+        (b"R", None) => Message::Ready,
         (b"M", stack) => Message::Mapped(stack),
         (b"G", None) => Message::Go,
         (b"C", Some(fd)) => Message::Console(fd),
