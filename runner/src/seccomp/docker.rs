@@ -14,6 +14,8 @@ struct Profile {
     #[serde(default)]
     default_errno_ret: Option<u32>,
     #[serde(default)]
+    default_errno: Option<String>,
+    #[serde(default)]
     architectures: Option<Vec<String>>,
     #[serde(default)]
     flags: Option<Vec<String>>,
@@ -45,6 +47,9 @@ struct Conditional {
     action: String,
     #[serde(default, rename = "errnoRet")]
     errno_ret: Option<u32>,
+    /// Podman's way to say the same by name, always beside the number.
+    #[serde(default)]
+    errno: Option<String>,
     #[serde(default)]
     args: Option<Vec<crate::spec::LinuxSeccompArg>>,
     #[serde(default)]
@@ -68,6 +73,7 @@ struct Filter {
 pub fn load(json: &str, capabilities: &[String], kernel: &str) -> Result<LinuxSeccomp> {
     let profile: Profile =
         serde_json::from_slice(json.as_bytes()).map_err(|e| Error::invalid(e.to_string()))?;
+    number_beside(profile.default_errno.as_deref(), profile.default_errno_ret)?;
     let mut plain = LinuxSeccomp {
         default_action: profile.default_action,
         default_errno_ret: profile.default_errno_ret,
@@ -98,6 +104,7 @@ pub fn load(json: &str, capabilities: &[String], kernel: &str) -> Result<LinuxSe
             (Some(name), _) => vec![name],
             (None, names) => names.unwrap_or_default(),
         };
+        number_beside(rule.errno.as_deref(), rule.errno_ret)?;
         let has = |list: &Option<Vec<String>>| -> Vec<bool> {
             list.iter().flatten().map(|c| capabilities.contains(c)).collect()
         };
@@ -116,6 +123,14 @@ pub fn load(json: &str, capabilities: &[String], kernel: &str) -> Result<LinuxSe
         }
     }
     Ok(plain)
+}
+
+/// An errno that is only named would not be the one that is told.
+fn number_beside(name: Option<&str>, number: Option<u32>) -> Result<()> {
+    match name.filter(|name| !name.is_empty() && number.is_none()) {
+        Some(name) => Err(Error::unsupported(format!("errno {name:?} without errnoRet is not supported"))),
+        None => Ok(()),
+    }
 }
 
 /// Whether the kernel is at least of this version.

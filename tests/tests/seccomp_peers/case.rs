@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use coracle_tests::filters::Filter;
 use serde_json::Value;
 
-use crate::calls::{self, X32};
-use crate::{I386, X86_64};
+use crate::calls::{self, ARCHITECTURES, ARM, I386, X32, X86_64};
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const KILL_THREAD: u32 = libc::SECCOMP_RET_KILL_THREAD;
@@ -30,7 +29,7 @@ pub(crate) struct Case {
     pub(crate) profile: Value,
     /// What is done with calls without a rule.
     default: u32,
-    calls: BTreeMap<String, [Option<u32>; 2]>,
+    calls: BTreeMap<String, [Option<u32>; 4]>,
     /// Per architecture: calls that are named, by number.
     named: BTreeMap<u32, BTreeSet<u32>>,
 }
@@ -42,10 +41,10 @@ pub(crate) type Difference = (&'static str, fn(&Point) -> bool);
 pub(crate) const DIFFERENCES: [Difference; 7] = [
     // Through runc, numbers of x32 that are newer than the profile are ENOSYS.
     ("callers of an architecture that is not listed: their thread is killed, our process", |p| {
+        let name = ARCHITECTURES.iter().find(|(arch, _)| *arch == p.arch).map_or("", |(_, name)| name);
         let listed = match p.arch {
             X86_64 => p.number < X32 || p.case.lists("SCMP_ARCH_X32"),
-            I386 => p.case.lists("SCMP_ARCH_X86"),
-            _ => false,
+            _ => p.case.lists(name),
         };
         !listed && p.ours == libc::SECCOMP_RET_KILL_PROCESS && [KILL_THREAD, ENOSYS].contains(&p.theirs)
     }),
@@ -110,9 +109,8 @@ impl Case {
         let mut named: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for rule in profile["syscalls"].as_array().into_iter().flatten() {
             for name in rule["names"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                for (arch, number) in
-                    [X86_64, I386].into_iter().zip(calls.get(name).copied().unwrap_or_default())
-                {
+                let numbers = calls.get(name).copied().unwrap_or_default();
+                for ((arch, _), number) in ARCHITECTURES.into_iter().zip(numbers) {
                     named.entry(arch).or_default().extend(number);
                 }
             }
@@ -186,12 +184,14 @@ impl Case {
         let edges = [X32 - 1, 0x8000_0000, 0xbfff_ffff, u32::MAX - 1, u32::MAX];
         for number in (0..=600).flat_map(|n| [n, n | X32]).chain(edges) {
             let arguments = self.arguments(number);
-            for arch in
-                [X86_64, I386, 0xc000_00b7, 0].into_iter().filter(|a| !unknown.contains(&(*a, number & !X32)))
-            {
+            for arch in ARCHITECTURES.map(|(arch, _)| arch).into_iter().chain([0]) {
+                if unknown.contains(&(arch, number & !X32)) {
+                    continue;
+                }
                 for args in &arguments {
                     // A 32-bit caller has no upper halves.
-                    let args = if arch == I386 { args.map(|a| a & 0xffff_ffff) } else { *args };
+                    let args =
+                        if [I386, ARM].contains(&arch) { args.map(|a| a & 0xffff_ffff) } else { *args };
                     let (ours, theirs) =
                         (ours.judge(arch, number, args), their_filter.judge(arch, number, args));
                     let point = Point { case: self, arch, number, args, ours, theirs, their_filter };

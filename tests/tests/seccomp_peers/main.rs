@@ -7,16 +7,15 @@ mod case;
 mod containers;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use calls::{ARCHITECTURES, X86_64};
 use case::{Case, DIFFERENCES};
 use containers::{a_time, filter_of, read_back};
 use coracle_tests::dockerd::Dockerd;
 use coracle_tests::rootfs::{self, Image};
-use coracle_tests::{Cmd, Privilege, Store, need};
+use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
 use serde_json::{Value, json};
-
-const X86_64: u32 = 0xc000_003e;
-const I386: u32 = 0x4000_0003;
 
 fn ready() -> bool {
     need(Privilege::Root) && need(Privilege::Peer("busybox")) && need(Privilege::Peer("cc"))
@@ -29,9 +28,10 @@ fn the_numbers_of_calls_are_libseccomps() {
     }
     let table = calls::table();
     let resolved = calls::resolved();
-    assert!(resolved.len() > 700, "{}", resolved.len());
+    assert!(resolved.len() > 1400, "{}", resolved.len());
     for ((arch, number), name) in resolved {
-        let ours = table.get(&name).map(|n| n[usize::from(arch == I386)]);
+        let column = ARCHITECTURES.iter().position(|(a, _)| *a == arch).expect("one of ours");
+        let ours = table.get(&name).map(|n| n[column]);
         assert_eq!(ours, Some(Some(number)), "{name} on {arch:#x}");
     }
 }
@@ -84,9 +84,8 @@ fn written_profiles_agree_with_libseccomps_through_crun_and_runc() {
     let mut met = BTreeSet::new();
     for (n, default) in actions.iter().enumerate() {
         // All the architectures that there are, and no other than the kernel's own.
-        for (step, architectures) in
-            [(1, json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"])), (3, json!([]))]
-        {
+        let all = ["SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"];
+        for (step, architectures) in [(1, json!(all)), (3, json!([]))] {
             let action = actions[(n + step) % actions.len()];
             let with_errno = |action: &str| ["ERRNO", "TRACE"].contains(&action);
             let mut syscalls = rules();
@@ -184,17 +183,20 @@ fn dockers_profiles_agree_with_docker_itself() {
     let _image = Image::busybox().expect("busybox").compose(&store, "box");
 
     // A profile of docker's kind, read by both.
-    let file = daemon.scratch.write("profile.json", DOCKERS);
-    let option = format!("--security-opt seccomp={}", file.display());
-    let time = a_time();
-    let theirs = daemon.docker("run --rm --network none").words(&option).args(["box:1", "sleep", &time]);
-    let theirs = read_back(theirs, &time).expect("docker starts it");
-    let time = a_time();
-    let ours = read_back(store.run(&option).args(["--init=never", "box", "sleep", &time]), &time);
-    let ours = ours.expect("the runner starts it");
-    let config = store.run(&option).words("--dry-run box true").ok().json();
-    let case = Case::new("a profile of docker's kind", config["linux"]["seccomp"].clone());
-    case.agree(&ours, "docker", &theirs, &mut BTreeSet::new());
+    let agree_on = |file: &Path| {
+        let option = format!("--security-opt seccomp={}", file.display());
+        let time = a_time();
+        let theirs = daemon.docker("run --rm --network none").words(&option).args(["box:1", "sleep", &time]);
+        let theirs = read_back(theirs, &time).expect("docker starts it");
+        let time = a_time();
+        let ours = read_back(store.run(&option).args(["--init=never", "box", "sleep", &time]), &time);
+        let ours = ours.expect("the runner starts it");
+        let config = store.run(&option).words("--dry-run box true").ok().json();
+        let case = Case::new(&file.display().to_string(), config["linux"]["seccomp"].clone());
+        case.agree(&ours, "docker", &theirs, &mut BTreeSet::new());
+        ours
+    };
+    let ours = agree_on(&daemon.scratch.write("profile.json", DOCKERS));
     assert_eq!(ours.judge(X86_64, 167, [0; 6]), libc::SECCOMP_RET_ERRNO | 77, "swapon");
 
     // The daemon's own default, as its runtime got it.
@@ -211,4 +213,41 @@ fn dockers_profiles_agree_with_docker_itself() {
     let case = Case::new("docker's own default", config["linux"]["seccomp"].clone());
     let ours = filter_of("runner", &case.profile).expect("the runner starts it");
     case.agree(&ours, "docker", &theirs[0], &mut BTreeSet::new());
+}
+
+#[test]
+fn podmans_profile_agrees_with_podman_itself() {
+    if !ready() || !need(Privilege::Peer("podman")) || !need(Privilege::Peer("runc")) {
+        return;
+    }
+    let scratch = Scratch::new("seccomp-podman");
+    let store = Store::new("seccomp-podman-ours");
+    let image = Image::busybox().expect("busybox").compose(&store, "box");
+    let podman = |words: &str| {
+        Cmd::new("podman")
+            .args(["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none"])
+            .args(["--storage-driver", "vfs", "--root"])
+            .arg(scratch.join("store"))
+            .arg("--runroot")
+            .arg(scratch.join("run"))
+            .words(words)
+    };
+    let archive = scratch.join("image.tar");
+    Cmd::new("tar").arg("-C").arg(image.rootfs()).arg("-cf").arg(&archive).arg(".").ok();
+    podman("import -q").arg(&archive).arg("box:1").ok();
+    let profile = podman("info -f {{.Host.Security.SECCOMPProfilePath}}").ok().text().to_owned();
+    // What AUDIT_WRITE and SYS_ADMIN open has arguments.
+    for capabilities in ["--cap-drop ALL", "--cap-drop ALL --cap-add AUDIT_WRITE --cap-add SYS_ADMIN"] {
+        let option = format!("{capabilities} --security-opt seccomp={profile}");
+        let time = a_time();
+        let limits = "run --rm --network none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024";
+        let theirs = podman(limits).words(&option).args(["box:1", "sleep", &time]);
+        let theirs = read_back(theirs, &time).expect("podman starts it");
+        let time = a_time();
+        let ours = read_back(store.run(&option).args(["--init=never", "box", "sleep", &time]), &time);
+        let ours = ours.expect("the runner starts it");
+        let config = store.run(&option).words("--dry-run box true").ok().json();
+        let case = Case::new(&option, config["linux"]["seccomp"].clone());
+        case.agree(&ours, "podman", &theirs, &mut BTreeSet::new());
+    }
 }
