@@ -160,3 +160,21 @@ fn the_command_has_a_terminal_of_its_own() {
     let output = store.run("-t box sh -c tty").ok();
     assert!(output.stdout.starts_with("/dev/"), "{output}");
 }
+
+#[test]
+fn without_t_a_container_cannot_read_what_is_typed() {
+    let Some(store) = store("terminal-typed") else { return };
+    let tmux = Tmux::new("typed", "bash --norc");
+    let runner = coracle_tests::binaries::runner();
+    let inside = "test -t 1 || test -t 2 || echo no ter$((1+1))minal; cat <&2 2>/dev/null || echo unre$((1+1))adable; \
+                  cat <&1 2>/dev/null || echo to$((1+1))o; echo err$((1+1))or >&2";
+    tmux.line(&format!(
+        "{} --store {} run --rm box sh -c '{inside}' && echo do$((1+1))ne",
+        runner.display(),
+        store.path().display()
+    ));
+    for line in ["no ter2minal", "unre2adable", "to2o", "err2or", "do2ne"] {
+        tmux.shows(line);
+    }
+    sane(&tmux);
+}

@@ -1,0 +1,196 @@
+//! Callers and hosts that are not as one would have them: closed streams, odd signals, full disks, deaths at
+//! the wrong moment. Every verb still says what it did, and nothing is lost or left.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use coracle_tests::binaries::runner;
+use coracle_tests::rootfs::Image;
+use coracle_tests::{Cmd, Privilege, Store, eventually, need};
+use nix::sys::signal::Signal;
+
+/// A store with a busybox image called `box`.
+fn store(name: &str) -> Option<Store> {
+    if !need(Privilege::Peer("busybox")) || !need(Privilege::Containers) {
+        return None;
+    }
+    let store = Store::new(name);
+    Image::busybox()?.compose(&store, "box");
+    Some(store)
+}
+
+/// A shell's line in which `$R` is the runner on this store.
+fn shell(store: &Store, line: &str) -> Cmd {
+    let cmd = Cmd::new("sh").args(["-c", line]).dir(store.scratch.path());
+    cmd.env("R", runner()).env("CORACLE_STORE", store.path())
+}
+
+fn containers(store: &Store) -> Vec<String> {
+    let entries = std::fs::read_dir(store.path().join("containers")).expect("containers/");
+    entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn what_is_printed_to_nobody_ends_nothing() {
+    let Some(store) = store("adversity-print") else { return };
+    for verb in ["ps", "info", "doctor", "--help", "run --help", "images", "inspect box", "history box"] {
+        let out = shell(&store, &format!("$R {verb} >/dev/full")).run();
+        let lines: Vec<&str> = out.stderr.trim_end().lines().collect();
+        assert!(out.code() != 0 && out.code() < 128 && lines.len() == 1, "{out}");
+        assert!(lines[0].contains("No space left on device"), "{out}");
+        // A reader that has seen enough.
+        let out = shell(&store, &format!("$R {verb} | head -c 1 >/dev/null; $R {verb} | true")).ok();
+        assert_eq!(out.stderr, "", "{out}");
+    }
+}
+
+#[test]
+fn an_ignored_sigchld_is_no_business_of_the_container() {
+    let Some(store) = store("adversity-sigchld") else { return };
+    shell(&store, "trap '' CHLD; $R run --rm box sh -c 'true; exit 7'").fails(7);
+}
+
+#[test]
+fn a_strict_umask_is_not_the_containers() {
+    let Some(store) = store("adversity-umask") else { return };
+    if !need(Privilege::Root) {
+        return;
+    }
+    let out =
+        shell(&store, "umask 077; $R run --rm -u 1000 -v fresh:/fresh box sh -c 'cat /etc/hosts; ls /fresh'");
+    out.ok().prints("localhost");
+}
+
+#[test]
+fn a_link_of_the_images_that_leads_nowhere_is_followed_inside() {
+    if !need(Privilege::Peer("busybox")) || !need(Privilege::Containers) {
+        return;
+    }
+    let store = Store::new("adversity-link");
+    let image = Image::busybox().expect("busybox").link("etc/resolv.conf", "../run/resolve/stub.conf");
+    image.link("etc/hosts", "/nowhere/hosts").compose(&store, "linked");
+    let out = store.run("linked sh -c").arg("cat /etc/hosts; ls /run/resolve /nowhere").ok();
+    assert!(out.stdout.contains("localhost") && out.stdout.contains("stub.conf"), "{out}");
+    assert!(!Path::new("/nowhere").exists() && !Path::new("/run/resolve").exists());
+}
+
+#[test]
+fn nobody_gets_into_a_container_before_it_is_in_its_own_root() {
+    let Some(store) = store("adversity-early") else { return };
+    let mark = store.scratch.join("mark");
+    for n in 0..20 {
+        let name = format!("early{n}");
+        let running = store.run(&format!("--name {name} box sleep 0.1")).spawn();
+        let pid = running.pid();
+        while Path::new(&format!("/proc/{pid}/stat")).exists() {
+            let script = format!("echo out > {}", mark.display());
+            store.runner().args(["exec", &name, "sh", "-c", &script]).run();
+            if std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.contains(") Z ")) {
+                break;
+            }
+        }
+        drop(running);
+        assert!(!mark.exists(), "a command of the container's ran on the host");
+    }
+}
+
+#[test]
+fn one_that_is_about_to_start_is_not_removed_and_one_that_never_did_is() {
+    let Some(store) = store("adversity-half") else { return };
+    let fifo = store.scratch.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+    // It waits for its environment when its folder is made already.
+    let running = store.run("--name half --env-file").arg(&fifo).words("box true").spawn();
+    eventually("the container's folder", || {
+        store.path().join("containers").is_dir() && containers(&store).len() == 1
+    });
+    let id = containers(&store).remove(0);
+    store.runner().args(["rm", &id]).fails(1).complains("about to start");
+    assert_eq!(containers(&store).len(), 1);
+    running.signal(Signal::SIGKILL);
+    drop(running);
+    store.runner().args(["ps", "-a"]).ok();
+    assert!(containers(&store).is_empty(), "the killed runner's folder is gone");
+}
+
+#[test]
+fn a_container_that_gets_round_the_death_of_its_runner_is_swept() {
+    let Some(_) = store("adversity-probe") else { return };
+    let store = Store::new("adversity-orphan");
+    let source = "#include <sys/prctl.h>\n#include <stdio.h>\n#include <unistd.h>\n\
+                  int main(void) { prctl(PR_SET_PDEATHSIG, 0); puts(\"free\"); fflush(stdout); sleep(1000); return 0; }";
+    let Some(image) = Image::busybox().expect("busybox").program("bin/free", source) else { return };
+    image.compose(&store, "free");
+    let token = format!("orphan{}", std::process::id());
+    let running = store.run(&format!("--no-init --name {token} free /bin/free")).spawn();
+    running.wait_for("free");
+    eventually("it is recorded", || store.runner().args(["exec", &token, "true"]).run().code() == 0);
+    running.signal(Signal::SIGKILL);
+    eventually("its runner is gone", || !Path::new(&format!("/proc/{}/exe", running.pid())).exists());
+    eventually("a sweep ends it", || store.runner().args(["ps", "-aq"]).ok().stdout.is_empty());
+    assert!(containers(&store).is_empty());
+}
+
+#[test]
+fn while_nobody_reads_a_time_limit_is_kept() {
+    let Some(store) = store("adversity-reader") else { return };
+    let line = "($R run --rm -t --timeout 1 box sh -c 'while :; do echo xxxxxxxxxxxxxxxx; done'; echo $? >code) \
+                | (while ! test -s code; do sleep 0.1; done)";
+    shell(&store, line).limit(Duration::from_secs(60)).ok();
+    let code = std::fs::read_to_string(store.scratch.join("code")).expect("the exit code");
+    assert_eq!(code.trim(), "137");
+}
+
+#[test]
+fn odd_states_keep_nobody_from_anything() {
+    let Some(store) = store("adversity-states") else { return };
+    store.runner().words("run --name kept box true").ok();
+    let id = containers(&store).remove(0);
+    let record = store.path().join("containers").join(&id).join("container.json");
+    let text = std::fs::read_to_string(&record).expect("the record");
+    // Another's record, half a record, nothing.
+    for odd in [text.replace(&id, &"0".repeat(64)), text[..text.len() / 2].into(), String::new()] {
+        let other = "1".repeat(64);
+        let dir = store.path().join("containers").join(&other);
+        std::fs::create_dir(&dir).expect("mkdir");
+        std::fs::write(dir.join("container.json"), odd).expect("write");
+        store.runner().args(["ps", "-a", "--format", "{{.Names}}"]).ok().prints("kept");
+        store.runner().args(["rm", "-f", &other]).ok();
+        assert_eq!(containers(&store), std::slice::from_ref(&id));
+    }
+    store.runner().args(["rm", "kept"]).ok();
+    assert!(containers(&store).is_empty());
+}
+
+/// A small file system that goes with the test.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: PathBuf, size: &str) -> Self {
+        std::fs::create_dir_all(&at).expect("mkdir");
+        Cmd::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "small"]).arg(&at).ok();
+        Self(at)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        Cmd::new("umount").args(["-l"]).arg(&self.0).run();
+    }
+}
+
+#[test]
+fn a_container_that_fills_the_disk_keeps_its_exit_code_and_can_be_removed() {
+    if !need(Privilege::Root) || !need(Privilege::Peer("busybox")) {
+        return;
+    }
+    let store = Store::new("adversity-full");
+    let _small = Small::mount(store.path(), "24m");
+    Image::busybox().expect("busybox").compose(&store, "box");
+    let fill =
+        "dd if=/dev/zero of=/file bs=1M 2>/dev/null; dd if=/dev/zero of=/rest bs=1k 2>/dev/null; exit 7";
+    store.runner().args(["run", "--name", "full", "box", "sh", "-c", fill]).fails(7);
+    store.runner().args(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).ok().prints("full exited");
+    store.runner().args(["rm", "full"]).ok();
+    store.run("box true").ok();
+}
