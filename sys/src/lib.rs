@@ -10,5 +10,7 @@ pub mod print;
 pub mod process;
 pub mod template;
 pub mod terminal;
+#[cfg(all(panic = "abort", target_env = "musl"))]
+mod unwind;
 
 pub use error::{Context, Error, Kind, Result};
