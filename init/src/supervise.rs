@@ -85,7 +85,10 @@ fn prepare(options: &Options, init: Pid, parent: Pid) -> Result<(), u8> {
             let _ = sys::kill(init, signal);
         }
     }
-    if init != 1 {
+    if init == 1 {
+        // Container root could trace it, and stop it or clear its parent-death signal.
+        sys::become_untraceable();
+    } else {
         let result = sys::become_subreaper();
         if let Err(errno) = result
             && options.subreaper

@@ -207,6 +207,12 @@ pub(crate) fn set_parent_death_signal(signal: u8) -> Result<(), Errno> {
     call!(SYS_prctl, libc::PR_SET_PDEATHSIG, signal, 0, 0, 0).map(drop)
 }
 
+/// Let nobody trace this process, or see its /proc entry from within, who has not CAP_SYS_PTRACE. It
+/// ends with an execve.
+pub(crate) fn become_untraceable() {
+    let _ = call!(SYS_prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
 /// Become the parent of every descendant that loses its own.
 pub(crate) fn become_subreaper() -> Result<(), Errno> {
     call!(SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0).map(drop)

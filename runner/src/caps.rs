@@ -27,6 +27,8 @@ pub struct Sets {
 pub const SETGID: u64 = 1 << 6;
 /// CAP_SETUID as a mask.
 pub const SETUID: u64 = 1 << 7;
+/// CAP_SYS_PTRACE as a mask.
+pub const SYS_PTRACE: u64 = 1 << 19;
 /// CAP_SYS_ADMIN as a mask.
 pub const SYS_ADMIN: u64 = 1 << 21;
 /// CAP_SYS_RESOURCE as a mask.

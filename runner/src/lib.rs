@@ -11,6 +11,7 @@ pub mod embedded;
 mod etc;
 mod foreground;
 mod from_image;
+mod guardian;
 pub mod host;
 pub mod idmap;
 mod json;

@@ -9,6 +9,7 @@ use coracle_sys::{Error, Result};
 
 use crate::cgroups::{self, Cgroup, Stats};
 use crate::embedded::init_image;
+use crate::guardian::Guardian;
 use crate::launch::{self, Ahead, Container, Setup};
 use crate::namespaces::Kind as Ns;
 use crate::plan::Plan;
@@ -30,6 +31,8 @@ pub(crate) struct Life<'a> {
     pub(crate) streams: Given,
     /// Its network namespace, where one was begun for it.
     pub(crate) network: Option<Ahead>,
+    /// It must not outlive us, whatever its command does to the parent-death signal.
+    pub(crate) guarded: bool,
 }
 
 /// The standard streams that a container is given.
@@ -64,9 +67,10 @@ impl Life<'_> {
             coracle_sys::warn!("runner: {warning}");
         }
         let reserved = self.states.reserve(&self.plan.id)?;
+        let mut guardian = None;
         let ended = self.groups.create().and_then(|mut cgroup| {
             let ended = self
-                .start(&mut cgroup, &reserved, meanwhile)
+                .start(&mut cgroup, &reserved, &mut guardian, meanwhile)
                 .and_then(|(container, outputs)| attend(container, outputs));
             let usage = Usage { stats: cgroup.stats(), dropped: cgroup.plan().dropped.clone() };
             let removed = cgroup.end();
@@ -81,6 +85,7 @@ impl Life<'_> {
         &mut self,
         cgroup: &mut Cgroup,
         reserved: &Reserved,
+        guardian: &mut Option<Guardian>,
         meanwhile: impl FnOnce(Identity) -> Result<()>,
     ) -> Result<(Container, Vec<Output>)> {
         let (mut starting, outputs) = {
@@ -108,6 +113,9 @@ impl Life<'_> {
             let state = self.state(init, runner, cgroup);
             // Who finds the state may enter the container: not before it is in its own root.
             starting.ready()?;
+            if self.guarded && Guardian::is_needed(&self.plan.process) {
+                *guardian = Some(Guardian::over(starting.pidfd())?);
+            }
             reserved.write(&state)
         })();
         if let Err(e) = prepared {

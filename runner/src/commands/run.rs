@@ -138,8 +138,15 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let states = States::of(Face::Image, None)?;
         let streams = if flags.tty { Given::Terminal } else { Given::Pipes { input: flags.interactive } };
         let signals = Signals::hold()?;
-        let life =
-            Life { plan: &plan, groups: &groups.plan, states: &states, home: &dir.path, streams, network };
+        let life = Life {
+            plan: &plan,
+            groups: &groups.plan,
+            states: &states,
+            home: &dir.path,
+            streams,
+            network,
+            guarded: true,
+        };
         let write = |runner| {
             record.runner = Some(runner);
             record.write(&dir.path)

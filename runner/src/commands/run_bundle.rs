@@ -79,6 +79,7 @@ pub(crate) fn run<T>(
         home: &bundle,
         streams: Given::Ours,
         network: None,
+        guarded: false,
     };
     life.live(|_| Ok(()), attend)
 }
