@@ -1,6 +1,8 @@
-//! Reading a text file of an image whose layers lie side by side, not mounted: the topmost one that
-//! has it counts. Links are followed inside their layer, and nothing but a plain file of sane size is
-//! read: an image may have put anything there.
+//! Reading a text file of an image whose layers lie side by side, not mounted: it is the one that the
+//! container will see. Nothing but a plain file of sane size is read: an image may have put anything
+//! there.
+
+mod stacked;
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -16,24 +18,42 @@ const MAX: u64 = 4 << 20;
 
 /// The text at `path` in a stack of directories, lowest first. Empty where there is none.
 pub(crate) fn read(dirs: &[PathBuf], path: &str) -> Result<String> {
-    for dir in dirs.iter().rev() {
-        if let Some(file) = open(dir, path)? {
-            return text(file, path);
+    let file = match dirs {
+        [only] => open(only, path)?,
+        _ => find(dirs, path)?,
+    };
+    file.map_or_else(|| Ok(String::new()), |file| text(file, path))
+}
+
+/// Mostly the topmost layer has it, or none does: then no marks and links are to be looked at.
+fn find(dirs: &[PathBuf], path: &str) -> Result<Option<OwnedFd>> {
+    for (depth, dir) in dirs.iter().rev().enumerate() {
+        match openat2(root(dir)?, path, plain().resolve(ResolveFlag::RESOLVE_NO_SYMLINKS)) {
+            Ok(file) if depth == 0 => return Ok(Some(file)),
+            Err(Errno::ENOENT) => {}
+            _ => return stacked::open(dirs, path),
         }
     }
-    Ok(String::new())
+    Ok(None)
+}
+
+fn root(dir: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY;
+    nix::fcntl::open(dir, flags, Mode::empty()).context(|| format!("open({dir:?}, O_PATH)"))
+}
+
+/// To read what an image has put there, whatever it is.
+fn plain() -> OpenHow {
+    OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
 }
 
 fn open(dir: &Path, path: &str) -> Result<Option<OwnedFd>> {
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY;
-    let root = nix::fcntl::open(dir, flags, Mode::empty()).context(|| format!("open({dir:?}, O_PATH)"))?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let root = root(dir)?;
+    let how = plain().resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     match openat2(&root, path, how) {
         Ok(file) => Ok(Some(file)),
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
-        // A whiteout is a device that cannot be opened: the file is gone, and lower ones are hidden.
+        // A device that cannot be opened, an overlay's whiteout among them.
         Err(Errno::ENXIO | Errno::EACCES | Errno::ENODEV) => Ok(None),
         Err(Errno::ENOSYS) => {
             let jail = pathrs::Root::from_fd(root);
