@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use coracle_sys::process::{Ended, Status};
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, file};
 use serde::Serialize;
 
 use crate::cgroups::Stats;
@@ -88,18 +88,18 @@ pub(crate) struct Sink(File);
 impl Sink {
     /// `FILE` or `fd:N`.
     pub(crate) fn open(place: &str) -> Result<Self> {
-        let path = match place.strip_prefix("fd:") {
+        let open = || match place.strip_prefix("fd:") {
             Some(number) => {
-                let fd: u32 = number
+                let fd: i32 = number
                     .parse()
-                    .map_err(|_| Error::usage(format!("--report {place:?}: it is FILE or fd:NUMBER")))?;
-                format!("/proc/self/fd/{fd}")
+                    .ok()
+                    .filter(|fd| *fd >= 0)
+                    .ok_or_else(|| Error::usage(format!("{place:?}: it is FILE or fd:NUMBER")))?;
+                file::inherited_for_writing(fd).map(File::from)
             }
-            None => place.to_owned(),
+            None => File::create(place).context(|| format!("open({place:?}, O_WRONLY|O_CREAT|O_TRUNC)")),
         };
-        let mut options = File::options();
-        options.write(true).create(!place.starts_with("fd:")).truncate(!place.starts_with("fd:"));
-        Ok(Self(options.open(&path).context(|| format!("open({path:?}, O_WRONLY)")).context(|| "--report")?))
+        open().context(|| "--report").map(Self)
     }
 
     /// Write it, on one line.

@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -17,12 +17,29 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 /// A directory's descriptor, good for paths below it only.
 pub fn open_dir(path: &Path) -> Result<OwnedFd> {
     nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .context(|| format!("open({path:?}, O_DIRECTORY)"))
+}
+
+/// A descriptor that the caller has passed on by its number: the very one, so that what is written goes
+/// where the caller's own next byte would, be it a file's end, a pipe or a socket. Denied where it is
+/// not open for writing.
+pub fn inherited_for_writing(number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: F_GETFL takes no pointer, and a number that is not open is an error.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFL) };
+    let flags = Errno::result(flags).context(|| format!("fcntl({number}, F_GETFL)"))?;
+    if flags & libc::O_PATH != 0 || flags & libc::O_ACCMODE == libc::O_RDONLY {
+        return Err(Error::new(Kind::Denied, format!("descriptor {number} is not open for writing")));
+    }
+    // SAFETY: as above, and the kernel makes the descriptor that is owned from here on.
+    let fd = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    let fd = Errno::result(fd).context(|| format!("fcntl({number}, F_DUPFD_CLOEXEC)"))?;
+    // SAFETY: it was made in the line above, and nobody else has seen it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// All of a small file. Files of /proc too, whose size nobody knows beforehand, and which come in pieces:

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use coracle_tests::canary::hash;
 use coracle_tests::rootfs::Image;
-use coracle_tests::{Output, Privilege, Scratch, Store, eventually, need};
+use coracle_tests::{Cmd, Output, Privilege, Scratch, Store, binaries, eventually, need};
 
 /// A store with a busybox image called `box`.
 fn store(name: &str) -> Option<Store> {
@@ -163,6 +163,37 @@ fn the_report_tells_how_it_ended() {
         assert!(text.contains(holds) && text.ends_with("}\n"), "{command}: {text}");
     }
     store.run("--report /no/such/folder/x box true").fails(125);
+}
+
+#[test]
+fn a_report_goes_to_the_very_descriptor_that_was_passed() {
+    let Some(store) = store("run-report-fd") else { return };
+    let scratch = Scratch::new("run-report-fd-file");
+    let report = |to: &str, redirected: &str| {
+        let runner =
+            format!("{} run --rm --report {to} box true {redirected}", binaries::ours("runner").display());
+        Cmd::new("sh").arg("-c").arg(runner).env("CORACLE_STORE", store.path()).dir(scratch.path()).run()
+    };
+    let text = |name: &str| std::fs::read_to_string(scratch.join(name)).unwrap();
+    scratch.write("log", "a line\n");
+    report("fd:3", "3>>log").ok();
+    assert!(text("log").starts_with("a line\n{\"cause\":\"exit\""), "{}", text("log"));
+    scratch.write("read", "a line\n");
+    let output = report("fd:0", "<read").fails(125);
+    assert!(output.stderr.contains("descriptor 0 is not open for writing"), "{output}");
+    assert_eq!(text("read"), "a line\n");
+    report("fd:9", "").fails(125);
+    report("fd:-1", "").fails(125);
+    let output = report("fd:1", "| cat").ok();
+    assert!(output.stdout.starts_with("{\"cause\""), "{output}");
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut command = std::process::Command::new(binaries::ours("runner"));
+    command.args("run --rm --report fd:0 box true".split(' ')).env("CORACLE_STORE", store.path());
+    assert!(command.stdin(std::os::fd::OwnedFd::from(theirs)).status().unwrap().success());
+    drop(command);
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut { ours }, &mut said).unwrap();
+    assert!(said.ends_with("}\n"), "{said}");
 }
 
 #[test]
