@@ -243,6 +243,11 @@ impl Transaction<'_> {
             fs::write(&path, text).context(|| format!("write({path:?})"))?;
         }
         let driver = self.store.driver();
+        // A copy of all that is below has its root as well.
+        if applied.root || driver.copies() {
+            let path = temp.path.join(key::ROOT);
+            fs::write(&path, "").context(|| format!("write({path:?})"))?;
+        }
         let name = if driver.copies() || applied.leans {
             key::stacked(&chain_id(below, diff_id))
         } else {

@@ -6,11 +6,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use coracle_store::driver::{overlay, vfs};
-use coracle_store::layer::Marks;
+use coracle_store::layer::{Marks, key};
 use coracle_sys::mount::{self as sys, Attrs, FsContext, attr};
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{FchownatFlags, Gid, Uid, fchownat};
 
 use super::{Layers, Top};
@@ -80,6 +80,7 @@ fn fall_back(e: Error, layers: &Layers, lower: &[OwnedFd], ids: Option<Ids<'_>>)
     };
     let marks = if layers.userxattr { Marks::User } else { Marks::Trusted };
     vfs::prepare(lower, files.as_fd(), marks)?;
+    dress(Some(files.as_fd()), Path::new("."), &layers.lower, lower, ids)?;
     Ok(Stack { tree, warning: Some(COPIED) })
 }
 
@@ -98,7 +99,7 @@ fn stack(layers: &Layers, top: &Top, lower: &[OwnedFd], ids: Option<Ids<'_>>) ->
         Top::None => overlay::mount(lower, None, options),
         Top::Upper { upper, work, volatile } => {
             options.volatile = *volatile;
-            own(None, upper, ids)?;
+            dress(None, upper, &layers.lower, lower, ids)?;
             overlay::mount(lower, Some(overlay::Top { upper, work }), options)
         }
         Top::Scratch { size } => {
@@ -107,7 +108,7 @@ fn stack(layers: &Layers, top: &Top, lower: &[OwnedFd], ids: Option<Ids<'_>>) ->
                 mkdirat(&scratch, name, Mode::from_bits_truncate(0o755))
                     .context(|| format!("mkdirat({name:?})"))?;
             }
-            own(Some(scratch.as_fd()), Path::new("upper"), ids)?;
+            dress(Some(scratch.as_fd()), Path::new("upper"), &layers.lower, lower, ids)?;
             let dir = PathBuf::from(format!("/proc/self/fd/{}", scratch.as_raw_fd()));
             let (upper, work) = (dir.join("upper"), dir.join("work"));
             overlay::mount(lower, Some(overlay::Top { upper: &upper, work: &work }), options)
@@ -123,14 +124,35 @@ fn open_layer(dir: &Path, ids: Option<Ids<'_>>) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// The root directory of a new top belongs to the container's root.
-fn own(at: Option<BorrowedFd<'_>>, dir: &Path, ids: Option<Ids<'_>>) -> Result<()> {
-    let Some(ids) = ids else { return Ok(()) };
+/// The root directory of a new top is what the topmost layer says that has one; else it is plain, and
+/// belongs to the container's root. `lower` are `layers`, opened, with the ids that the container will see.
+fn dress(
+    at: Option<BorrowedFd<'_>>,
+    dir: &Path,
+    layers: &[PathBuf],
+    lower: &[OwnedFd],
+    ids: Option<Ids<'_>>,
+) -> Result<()> {
     let at = at.unwrap_or(nix::fcntl::AT_FDCWD);
-    let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
-    fchownat(at, dir, Some(uid), Some(gid), FchownatFlags::AT_SYMLINK_NOFOLLOW)
-        .context(|| format!("fchownat({dir:?}, {uid}, {gid})"))
+    let own = |uid, gid| {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        fchownat(at, dir, Some(uid), Some(gid), FchownatFlags::AT_SYMLINK_NOFOLLOW)
+            .context(|| format!("fchownat({dir:?}, {uid}, {gid})"))
+    };
+    let said = layers.iter().zip(lower).rev().find(|(layer, _)| key::has_root(layer));
+    let Some((_, layer)) = said else { return ids.map_or(Ok(()), |ids| own(ids.uid, ids.gid)) };
+    let like = fstat(layer).context(|| "fstat(layer)")?;
+    match (like.st_uid, like.st_gid) {
+        // Of an id that is not mapped: a store of somebody else's.
+        (NOBODY, _) | (_, NOBODY) => {}
+        (uid, gid) => own(uid, gid)?,
+    }
+    let mode = Mode::from_bits_truncate(like.st_mode);
+    fchmodat(at, dir, mode, FchmodatFlags::FollowSymlink).context(|| format!("fchmodat({dir:?}, {mode:?})"))
 }
+
+/// What the kernel shows for an id without a map.
+const NOBODY: u32 = 65534;
 
 /// A tmpfs that is gone with the container.
 fn scratch(size: Option<u64>) -> Result<OwnedFd> {

@@ -2,6 +2,8 @@
 //! and is kept by its diff id; one that does not depends on what lies below, and is kept by the
 //! chain id of its stack.
 
+use std::path::Path;
+
 use crate::digest::Digest;
 
 /// The layer's files, inside its directory.
@@ -9,6 +11,15 @@ pub const TREE: &str = "fs";
 
 /// The table of owners that the disk could not hold, inside its directory.
 pub const OWNERS: &str = "owners";
+
+/// An empty file beside [`TREE`]: the attributes of that directory are those that the archive gives the
+/// root, and not only plain ones.
+pub const ROOT: &str = "root";
+
+/// Does the archive of the layer with this tree say what the root is like?
+pub fn has_root(tree: &Path) -> bool {
+    tree.with_file_name(ROOT).exists()
+}
 
 /// The directory of a layer that stands alone.
 pub fn alone(diff_id: &Digest) -> String {

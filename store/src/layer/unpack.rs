@@ -55,6 +55,8 @@ impl Options {
 /// What became of a layer.
 #[derive(Debug, Default)]
 pub struct Applied {
+    /// It says what the root directory is like.
+    pub root: bool,
     /// It leaned on what is below: it is kept by its chain id.
     pub leans: bool,
     /// What could not be as in the archive, one sentence each.
@@ -142,6 +144,7 @@ impl Layer {
                 return Err(Error::invalid("read the archive: the root is to be replaced by something else"));
             }
             let root = self.tree.root();
+            self.out.root = true;
             self.remember(root.path, entry);
             return Ok(());
         };
