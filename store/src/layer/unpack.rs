@@ -92,6 +92,7 @@ pub fn unpack(input: impl Read, root: OwnedFd, lowers: Vec<OwnedFd>, options: Op
         options,
         out: Applied::default(),
         dirs: BTreeMap::new(),
+        owners: BTreeMap::new(),
         own: Default::default(),
         parent: None,
         opaque_root: false,
@@ -110,6 +111,16 @@ pub fn unpack(input: impl Read, root: OwnedFd, lowers: Vec<OwnedFd>, options: Op
     layer.finish()
 }
 
+/// Forget a path and all beneath it, which stand side by side in a map of paths.
+fn forget<T>(map: &mut BTreeMap<Vec<Vec<u8>>, T>, path: &[Vec<u8>]) {
+    let next = |map: &BTreeMap<Vec<Vec<u8>>, T>| {
+        map.range(path.to_vec()..).next().map(|(p, _)| p).filter(|p| p.starts_with(path)).cloned()
+    };
+    while let Some(beneath) = next(map) {
+        map.remove(&beneath);
+    }
+}
+
 /// Attributes that a directory gets at the end.
 struct DirMeta {
     mode: u32,
@@ -125,6 +136,8 @@ struct Layer {
     out: Applied,
     /// Directories whose attributes wait: a mode may forbid writing, and writing changes times.
     dirs: BTreeMap<Vec<Vec<u8>>, DirMeta>,
+    /// What the disk cannot hold of the owners.
+    owners: BTreeMap<Vec<Vec<u8>>, Owner>,
     /// With a copying driver: what this layer has brought.
     own: std::collections::BTreeSet<Vec<Vec<u8>>>,
     /// The last entry's parent directory, as the archive wrote it and as it was found.
@@ -313,13 +326,8 @@ impl Layer {
     fn remove(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &[Vec<u8>]) -> Result<()> {
         self.parent = None;
         file::remove_at(dir, name)?;
-        self.dirs.retain(|p, _| !p.starts_with(path));
-        if !self.out.owners.is_empty() {
-            let gone = shown(path);
-            self.out.owners.retain(|o| {
-                o.path.strip_prefix(&gone).is_none_or(|rest| !rest.is_empty() && !rest.starts_with('/'))
-            });
-        }
+        forget(&mut self.dirs, path);
+        forget(&mut self.owners, path);
         Ok(())
     }
 
@@ -462,11 +470,10 @@ impl Layer {
             Kind::Dir => SFlag::S_IFDIR,
             Kind::Fifo => SFlag::S_IFIFO,
         };
-        let path = shown(path);
         let device = matches!(entry.kind, Kind::Char | Kind::Block).then_some(entry.device);
         let mode = entry.mode | kind.bits();
-        self.out.owners.retain(|o| o.path != path);
-        self.out.owners.push(Owner { path, uid: entry.uid, gid: entry.gid, mode, device });
+        let owner = Owner { path: shown(path), uid: entry.uid, gid: entry.gid, mode, device };
+        self.owners.insert(path.to_vec(), owner);
     }
 
     fn remember(&mut self, path: Vec<Vec<u8>>, entry: &Entry) {
@@ -586,6 +593,7 @@ impl Layer {
                 .map_err(|e| e.wrap(format!("set the attributes of {:?}", shown(&path))))?;
         }
         self.out.leans = self.tree.leans;
+        self.out.owners = self.owners.into_values().collect();
         self.out.owners.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(self.out)
     }
@@ -617,8 +625,8 @@ impl Layer {
             match nix::unistd::fchown(&*fd, Some(Uid::from_raw(u)), Some(Gid::from_raw(g))) {
                 Err(Errno::EINVAL) => {
                     let mode = meta.mode | SFlag::S_IFDIR.bits();
-                    let path = shown(path);
-                    self.out.owners.push(Owner { path, uid: meta.uid, gid: meta.gid, mode, device: None });
+                    let owner = Owner { path: shown(path), uid: meta.uid, gid: meta.gid, mode, device: None };
+                    self.owners.insert(path.to_vec(), owner);
                 }
                 other => other.context(|| format!("fchown({u}, {g})"))?,
             }
