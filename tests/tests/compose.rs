@@ -58,6 +58,7 @@ fn what_is_wrong_with_a_recipe_is_one_line_that_names_it() {
         ("[[layer]]\nbin = [\"sh\"]\ncolour = 1\n", "line 3: unknown field `colour`"),
         ("[[layer]]\ndir = \"missing\"\n", "missing"),
         ("[[layer]]\ntar = \"missing.tar\"\n", "missing.tar"),
+        ("[[layer]]\ntar = \"/dev/zero\"\n", "not a plain file"),
         ("[[layer]]\nbin = [\"no-such-program\"]\n", "find the program no-such-program"),
         ("[[layer]]\nimage = \"no-such-image\"\n", "no-such-image"),
     ] {

@@ -103,6 +103,10 @@ fn add(tx: &Transaction<'_>, folder: &Path, layer: &Layer, epoch: i64, stack: &m
 type Came = (cache::Made, bool, Vec<String>);
 
 fn from_tar(tx: &Transaction<'_>, path: &Path, below: &[Digest]) -> Result<Came> {
+    // A pipe would be waited for, and a device may never end.
+    if !path.metadata().context(|| format!("stat({path:?})"))?.is_file() {
+        return Err(Error::invalid(format!("read {path:?}: it is not a plain file")));
+    }
     let input = File::open(path).context(|| format!("open({path:?})"))?;
     let key = cache::key_of_tar(path)?;
     if let Some(made) = cache::look(tx, &key, below) {

@@ -30,12 +30,13 @@ pub(super) fn number(field: &[u8], what: &str) -> Result<i64> {
     Ok(value)
 }
 
+/// A device's numbers: Linux has 12 bits for the one and 20 for the other.
 pub(super) fn device(major: &[u8], minor: &[u8]) -> Result<(u32, u32)> {
-    let part = |field, what| {
-        u32::try_from(number(field, what)?)
-            .map_err(|_| Error::invalid(format!("read the archive: a header's {what} is out of range")))
+    let part = |field, bits: u32, what| {
+        let part = u32::try_from(number(field, what)?).ok().filter(|n| *n < 1 << bits);
+        part.ok_or_else(|| Error::invalid(format!("read the archive: a header's {what} is out of range")))
     };
-    Ok((part(major, "major number")?, part(minor, "minor number")?))
+    Ok((part(major, 12, "major number")?, part(minor, 20, "minor number")?))
 }
 
 pub(super) fn positive(n: i64, what: &str) -> Result<u64> {

@@ -14,8 +14,10 @@ pub use super::pax::Piece;
 use super::pax::{Extensions, SparseRecords};
 
 const BLOCK: usize = 512;
-/// An extension header (PAX records, a long name) is refused beyond this size.
+/// What the extension headers (PAX records, long names) of one entry hold together.
 const MAX_EXTENSION: u64 = 1 << 20;
+/// What may stand behind the archive's end: the padding of the largest tape block, and much more.
+const MAX_BEHIND: u64 = 64 << 20;
 /// Names and link targets are refused beyond PATH_MAX.
 const MAX_PATH: usize = 4096;
 /// Pieces of a sparse file.
@@ -84,6 +86,7 @@ impl<R: Read> Walk<R> {
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         let mut ext = Extensions::default();
         let mut extended = false;
+        let mut room = MAX_EXTENSION;
         loop {
             self.skip()?;
             let Some(header) = self.header()? else {
@@ -100,9 +103,13 @@ impl<R: Read> Walk<R> {
             let kind = header.as_bytes()[156];
             let size = number(&header.as_old().size, "size")?;
             if matches!(kind, b'x' | b'X' | b'g' | b'L' | b'K') {
-                let size = u64::try_from(size).ok().filter(|s| *s <= MAX_EXTENSION).ok_or_else(|| {
-                    Error::invalid(format!("read the archive: an extension of {size} bytes"))
+                let size = u64::try_from(size).ok().filter(|s| *s <= room).ok_or_else(|| {
+                    Error::invalid(format!(
+                        "read the archive: an extension of {size} bytes: one entry's hold {MAX_EXTENSION} at most"
+                    ))
                 })?;
+                room -= size;
+                self.count(size)?;
                 let data = self.extension(size)?;
                 match kind {
                     b'x' | b'X' => ext.pax(&data)?,
@@ -178,10 +185,27 @@ impl<R: Read> Walk<R> {
     /// Read what stands after the end, so that who hashes the stream has seen all of it.
     fn end(&mut self) -> Result<Option<Header>> {
         let mut sink = [0u8; 16 * 1024];
+        let mut behind = 0;
         while !self.ended {
-            self.ended = retry(|| self.input.read(&mut sink)).context(|| "read the archive")? == 0;
+            let n = retry(|| self.input.read(&mut sink)).context(|| "read the archive")?;
+            self.ended = n == 0;
+            behind += n as u64;
+            if behind > MAX_BEHIND {
+                let why = format!("read the archive: more than {MAX_BEHIND} bytes stand behind its end");
+                return Err(Error::invalid(why));
+            }
         }
         Ok(None)
+    }
+
+    /// What it brings counts against the limit.
+    fn count(&mut self, bytes: u64) -> Result<()> {
+        self.total = self.total.saturating_add(bytes);
+        let most = self.limits.size;
+        match self.total > most {
+            true => Err(Error::invalid(format!("read the archive: its files are larger than {most} bytes"))),
+            false => Ok(()),
+        }
     }
 
     /// One whole block, or none at the end of the input.
@@ -294,14 +318,17 @@ impl<R: Read> Walk<R> {
         if let Some(pieces) = &sparse {
             check_pieces(pieces, size, self.left)?;
         }
-        self.total = self.total.saturating_add(size);
-        if self.total > self.limits.size {
-            let most = self.limits.size;
-            return Err(Error::invalid(format!("read the archive: its files are larger than {most} bytes")));
-        }
-        let id = |given: Option<u64>, field: &[u8], what| match given {
-            Some(id) => Ok(id),
-            None => positive(number(field, what)?, what),
+        self.count(size)?;
+        let id = |given: Option<u64>, field: &[u8], what| {
+            let id = match given {
+                Some(id) => id,
+                None => positive(number(field, what)?, what)?,
+            };
+            // The last one of 32 bits means "leave it as it is" to chown(2).
+            match id < u64::from(u32::MAX) {
+                true => Ok(id),
+                false => Err(Error::invalid(format!("read the archive: {what} {id} is out of range"))),
+            }
         };
         let device = match (kind, ustar, gnu) {
             (Kind::Char | Kind::Block, Some(u), _) => device(&u.dev_major, &u.dev_minor)?,

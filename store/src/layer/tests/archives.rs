@@ -1,5 +1,7 @@
 //! The walk over the archive: what is sound, what is not, in which forms numbers and holes come.
 
+use std::io::Read;
+
 use super::*;
 
 #[test]
@@ -90,6 +92,49 @@ fn caps_hold_and_nothing_is_allocated_for_a_claim() {
     assert!(walk_limited(&Tar::new().file("a", "12").file("b", "34").end(), limits).is_err());
     let deep = "d/".repeat(300);
     assert!(refused(&[Tar::new().pax(&[("path", deep.as_bytes())]).dir("x", 0o755)]).contains("deeper"));
+}
+
+#[test]
+fn the_extensions_of_one_entry_are_bounded_together() {
+    let value = vec![b'v'; 600_000];
+    let one = |tar: Tar| tar.pax(&[("SCHILY.xattr.user.a", &value)]);
+    assert_eq!(walk_all(&one(one(Tar::new()).file("a", "")).file("b", "").end()).unwrap().len(), 2);
+    let e = walk_all(&one(one(Tar::new())).file("a", "").end()).unwrap_err().to_string();
+    assert!(e.contains("one entry's hold"), "{e}");
+    let limits = Limits { size: 1 << 20, ..Limits::default() };
+    let e = walk_limited(&one(one(Tar::new()).file("a", "")).file("b", "").end(), limits).unwrap_err();
+    assert!(e.to_string().contains("larger than"), "{e}");
+}
+
+#[test]
+fn what_stands_behind_the_end_is_bounded() {
+    let behind = |bytes| {
+        let archive = Tar::new().file("a", "").end();
+        let input = (&archive[..]).chain(std::io::repeat(0).take(bytes));
+        let mut walk = Walk::new(input, Limits::default());
+        while walk.next_entry()?.is_some() {}
+        Ok::<_, coracle_sys::Error>(())
+    };
+    behind(10 << 20).unwrap();
+    assert!(behind(u64::MAX).unwrap_err().to_string().contains("behind its end"));
+}
+
+#[test]
+fn owners_and_devices_that_the_kernel_would_take_for_others_are_refused() {
+    for (id, sound) in [("4294967294", true), ("4294967295", false), ("4294967296", false)] {
+        for key in ["uid", "gid"] {
+            let tar = Tar::new().pax(&[(key, id.as_bytes())]).file("f", "").end();
+            assert_eq!(walk_all(&tar).is_ok(), sound, "{key}={id}");
+        }
+    }
+    for (major, minor, sound) in
+        [("0007777", "3777777", true), ("0010000", "0000000", false), ("0000001", "4000000", false)]
+    {
+        let mut header = Tar::header(b"d", b'3', "", b"", 0o600);
+        header[329..336].copy_from_slice(major.as_bytes());
+        header[337..344].copy_from_slice(minor.as_bytes());
+        assert_eq!(walk_all(&Tar::new().put(header, b"").end()).is_ok(), sound, "{major}:{minor}");
+    }
 }
 
 #[test]
