@@ -18,7 +18,7 @@ use crate::driver::Driver;
 use crate::image::{Descriptor, ImageConfig, Index, Manifest, REF_NAME, media_type};
 use crate::layer::pack::Archive;
 use crate::layer::unpack::{self, Applied};
-use crate::layer::{Compression, Limits, copy, decompress, key};
+use crate::layer::{Compression, Limits, copy, decompress, key, owners};
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::read::{Image, Store, parse_index, read_index};
@@ -221,27 +221,25 @@ impl Transaction<'_> {
         )
         .context(|| format!("chmod({tree:?}, 0755)"))?;
         let mut options = unpack::Options { limits: self.limits, ..unpack::Options::of_this_process() };
+        let mut table = Vec::new();
         let lowers: Vec<OwnedFd> = if self.store.driver().copies() {
             options.plain = true;
             if let [path] = &self.store.stack_paths(below)?[..] {
                 copy::tree_at(path, &tree)?;
+                table = owners::read(path)?;
             }
             Vec::new()
         } else {
             let paths = self.store.stack_paths(below)?;
             paths.iter().rev().map(|p| file::open_dir(p)).collect::<Result<_>>()?
         };
-        let applied = unpack::unpack(input, file::open_dir(&tree)?, lowers, options)?;
+        let applied = unpack::unpack(input, file::open_dir(&tree)?, lowers, table, options)?;
         Ok((temp, applied))
     }
 
     /// Sync a layer's directory and give it its name: from then on it counts.
     fn keep_layer(&self, temp: Temp, diff_id: &Digest, below: &[Digest], applied: &Applied) -> Result<()> {
-        if !applied.owners.is_empty() {
-            let text = serde_json::to_vec(&applied.owners).map_err(|e| Error::invalid(e.to_string()))?;
-            let path = temp.path.join(key::OWNERS);
-            fs::write(&path, text).context(|| format!("write({path:?})"))?;
-        }
+        owners::write(&temp.path, &applied.owners)?;
         let driver = self.store.driver();
         // A copy of all that is below has its root as well.
         if applied.root || driver.copies() {

@@ -2,9 +2,12 @@
 
 mod attributes;
 pub mod copy;
+mod encode;
 mod field;
+mod gather;
 pub mod key;
 pub mod merge;
+pub mod owners;
 pub mod pack;
 mod pax;
 pub mod tree;

@@ -18,9 +18,9 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat, makedev, mkdirat, mknodat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
-use serde::{Deserialize, Serialize};
 
 use super::attributes::{copied_xattrs, set_times, shown, wanted_xattrs};
+use super::owners::Owner;
 use super::tree::{Missing, Place, Tree, is, open_dir, split};
 use super::walk::{Entry, Kind, Walk};
 use super::whiteout::{self, Meaning};
@@ -67,30 +67,21 @@ pub struct Applied {
     pub size: u64,
 }
 
-/// What a file is in the archive, where the disk could not hold it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// The path from the layer's root; bytes that are not UTF-8 as `%XX`, and `%` as `%25`.
-    pub path: String,
-    /// The owner.
-    pub uid: u64,
-    /// The group.
-    pub gid: u64,
-    /// The mode with the file's type, as in st_mode.
-    pub mode: u32,
-    /// A device's major and minor number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device: Option<(u32, u32)>,
-}
-
 /// Apply the archive in `input`, not compressed, to the empty directory `root`, over `lowers`, top
-/// first. The input is read to its end.
-pub fn unpack(input: impl Read, root: OwnedFd, lowers: Vec<OwnedFd>, options: Options) -> Result<Applied> {
+/// first. The input is read to its end. Where the directory holds a copy of all that is below, `owners` is
+/// the table of that.
+pub fn unpack(
+    input: impl Read,
+    root: OwnedFd,
+    lowers: Vec<OwnedFd>,
+    owners: Vec<Owner>,
+    options: Options,
+) -> Result<Applied> {
     let mut walk = Walk::new(input, options.limits);
     let mut layer = Layer {
         tree: Tree::new(root, lowers, options.marks, options.limits.depth),
         options,
-        out: Applied::default(),
+        out: Applied { owners, ..Applied::default() },
         dirs: BTreeMap::new(),
         owners: BTreeMap::new(),
         own: Default::default(),
@@ -477,6 +468,10 @@ impl Layer {
     }
 
     fn remember(&mut self, path: Vec<Vec<u8>>, entry: &Entry) {
+        if !self.out.owners.is_empty() {
+            let before = shown(&path);
+            self.out.owners.retain(|o| o.path != before);
+        }
         if self.options.owners == Owners::Table && (entry.uid, entry.gid) != (0, 0) {
             self.table(&path, entry);
         }
@@ -521,7 +516,13 @@ impl Layer {
         let (from, to) = (Rc::clone(&target.dir), Rc::clone(&place.dir));
         self.fresh(place.dir.as_fd(), link_name, &path, || {
             linkat(&*from, os, &*to, link_name, AtFlags::empty())
-        })
+        })?;
+        // Another name of the same file, which may be the one that is met first.
+        let target = shown(&target_path);
+        if let Some(owner) = self.out.owners.iter().find(|o| o.path == target).cloned() {
+            self.out.owners.push(Owner { path: shown(&path), ..owner });
+        }
+        Ok(())
     }
 
     /// What is below under this name is gone; what this layer brought stays.

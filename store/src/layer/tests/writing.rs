@@ -104,3 +104,67 @@ fn no_entry_of_an_archive_that_is_made_leads_out_of_the_root() {
     a.put("/a//b/./c/", Meta::new(0o755), Content::Dir).unwrap();
     assert!(a.get("a/b/c").is_some());
 }
+
+#[test]
+fn owners_and_devices_of_a_layer_that_one_id_applied_are_the_archives_again() {
+    use crate::layer::pack::{Archive, Content, FromDir, Meta};
+    use crate::layer::unpack::{Options, unpack};
+    use crate::layer::{Marks, Owners, key, owners};
+    use coracle_sys::file::open_dir;
+
+    let dir = std::env::temp_dir().join(unique_name("coracle-owners-"));
+    let tree = dir.join(key::TREE);
+    fs::create_dir_all(&tree).unwrap();
+    let mut first = Archive::new();
+    let mut put = |path: &str, ids: (u32, u32), content| {
+        first.put(path, Meta { uid: ids.0, gid: ids.1, ..Meta::new(0o755) }, content).unwrap();
+    };
+    put("", (3, 4), Content::Dir);
+    put("d", (1000, 5), Content::Dir);
+    put("d/f%\u{e9}", (7, 8), Content::Bytes(b"text".to_vec()));
+    put("a", (7, 8), Content::HardLink("d/f%\u{e9}".into()));
+    put("link", (7, 8), Content::Symlink("d".into()));
+    put("root's", (0, 0), Content::Bytes(Vec::new()));
+    put("null", (0, 0), Content::Char(1, 3));
+    put("disk", (0, 6), Content::Block(8, 1));
+    put("large", (4_000_000_000, 1), Content::Fifo);
+    let mut tar = Vec::new();
+    first.write(&mut tar).unwrap();
+    let options = Options { owners: Owners::Table, marks: Marks::User, ..Options::of_this_process() };
+    let applied = unpack(&tar[..], open_dir(&tree).unwrap(), Vec::new(), Vec::new(), options).unwrap();
+    assert!(applied.root);
+    owners::write(&dir, &applied.owners).unwrap();
+    fs::write(dir.join(key::ROOT), "").unwrap();
+    let mut again = Archive::new();
+    let how = FromDir { owner: None, latest: None, xattrs: true };
+    again.put_layer(&tree, Marks::User, how).unwrap();
+    let ids = |a: &Archive| -> Vec<_> {
+        let paths: Vec<PathBuf> = a.paths().map(Path::to_owned).collect();
+        let one = |p: PathBuf| a.get(&p).map(|(m, _)| (m.uid, m.gid, m.mode & 0o700)).map(|m| (p, m));
+        paths.into_iter().filter_map(one).collect()
+    };
+    assert_eq!(ids(&again).len(), 9);
+    for (was, is) in ids(&first).into_iter().zip(ids(&again)) {
+        assert_eq!((was.0, was.1.0, was.1.1), (is.0, is.1.0, is.1.1));
+    }
+    assert_eq!(again.get("null").unwrap().1, &Content::Char(1, 3));
+    assert_eq!(again.get("disk").unwrap().1, &Content::Block(8, 1));
+    // A layer whose archive did not name its root has none.
+    fs::remove_file(dir.join(key::ROOT)).unwrap();
+    let mut without = Archive::new();
+    without.put_layer(&tree, Marks::User, how).unwrap();
+    assert!(without.get("").is_none() && without.len() == 8);
+    // Applying it once more, the same comes out: nothing is lost on the way.
+    let (mut once, mut twice) = (Vec::new(), Vec::new());
+    again.write(&mut once).unwrap();
+    let other = dir.join("other").join(key::TREE);
+    fs::create_dir_all(&other).unwrap();
+    let applied = unpack(&once[..], open_dir(&other).unwrap(), Vec::new(), Vec::new(), options).unwrap();
+    owners::write(&dir.join("other"), &applied.owners).unwrap();
+    fs::write(dir.join("other").join(key::ROOT), "").unwrap();
+    let mut last = Archive::new();
+    last.put_layer(&other, Marks::User, how).unwrap();
+    last.write(&mut twice).unwrap();
+    assert!(once == twice, "the archive changed");
+    remove_tree(&dir).unwrap();
+}

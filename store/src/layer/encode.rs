@@ -1,0 +1,138 @@
+//! One entry of an archive as bytes: ustar where it fits, PAX records for the rest.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use coracle_sys::{Context, Error, Result};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use tar::Header;
+
+use super::attributes::is_overlays;
+use super::pack::{Content, Meta};
+
+/// Write an entry with its content.
+pub(super) fn entry(out: &mut impl Write, path: &[u8], meta: &Meta, content: &Content) -> Result<()> {
+    let mut header = Header::new_ustar();
+    let mut pax: Vec<u8> = Vec::new();
+    let mut name = if path.is_empty() { b".".to_vec() } else { path.to_vec() };
+    if *content == Content::Dir {
+        name.push(b'/');
+    }
+    let (kind, size, link) = match content {
+        Content::Dir => (b'5', 0, None),
+        Content::Bytes(b) => (b'0', b.len() as u64, None),
+        Content::File { size, .. } => (b'0', *size, None),
+        Content::Symlink(to) => (b'2', 0, Some(to.as_bytes())),
+        Content::HardLink(to) => (b'1', 0, Some(to.as_os_str().as_bytes())),
+        Content::Char(..) => (b'3', 0, None),
+        Content::Block(..) => (b'4', 0, None),
+        Content::Fifo => (b'6', 0, None),
+    };
+    if name.len() > 100 {
+        record(&mut pax, b"path", &name);
+    }
+    if let Some(link) = link.filter(|l| l.len() > 100) {
+        record(&mut pax, b"linkpath", link);
+    }
+    let (seconds, nanos) = meta.mtime;
+    if nanos != 0 || !(0..1 << 33).contains(&seconds) {
+        record(&mut pax, b"mtime", pax_time(seconds, nanos).as_bytes());
+    }
+    for (key, id) in [(&b"uid"[..], meta.uid), (b"gid", meta.gid)] {
+        if id >= 1 << 21 {
+            record(&mut pax, key, id.to_string().as_bytes());
+        }
+    }
+    if size >= 1 << 33 {
+        record(&mut pax, b"size", size.to_string().as_bytes());
+    }
+    for (key, value) in meta.xattrs.iter().filter(|(k, _)| !is_overlays(k)) {
+        record(&mut pax, &[b"SCHILY.xattr.", &key[..]].concat(), value);
+    }
+    let fill = |header: &mut Header, name: &[u8], kind: u8, size: u64| {
+        let raw = header.as_mut_bytes();
+        raw[156] = kind;
+        let n = name.len().min(100);
+        raw[..n].copy_from_slice(&name[..n]);
+        header.set_size(if size < 1 << 33 { size } else { 0 });
+    };
+    if !pax.is_empty() {
+        let mut extension = Header::new_ustar();
+        fill(&mut extension, b"pax", b'x', pax.len() as u64);
+        extension.set_mode(0o644);
+        extension.set_uid(0);
+        extension.set_gid(0);
+        extension.set_mtime(0);
+        extension.set_cksum();
+        put(out, extension.as_bytes())?;
+        put(out, &pax)?;
+        pad(out, pax.len() as u64)?;
+    }
+    fill(&mut header, &name, kind, size);
+    header.set_mode(meta.mode);
+    header.set_uid(if meta.uid < 1 << 21 { meta.uid.into() } else { 0 });
+    header.set_gid(if meta.gid < 1 << 21 { meta.gid.into() } else { 0 });
+    header.set_mtime(u64::try_from(seconds).ok().filter(|s| *s < 1 << 33).unwrap_or(0));
+    if let Some(link) = link {
+        let n = link.len().min(100);
+        header.as_mut_bytes()[157..157 + n].copy_from_slice(&link[..n]);
+    }
+    if let Content::Char(a, b) | Content::Block(a, b) = content {
+        header.set_device_major(*a).context(|| "write a device's number")?;
+        header.set_device_minor(*b).context(|| "write a device's number")?;
+    }
+    header.set_cksum();
+    put(out, header.as_bytes())?;
+    match content {
+        Content::Bytes(bytes) => put(out, bytes)?,
+        Content::File { path, size } => copy(out, path, *size)?,
+        _ => {}
+    }
+    pad(out, size)
+}
+
+fn copy(out: &mut impl Write, path: &Path, size: u64) -> Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd =
+        openat(nix::fcntl::AT_FDCWD, path, flags, Mode::empty()).context(|| format!("open({path:?})"))?;
+    let copied =
+        std::io::copy(&mut File::from(fd).take(size + 1), out).context(|| format!("copy {path:?}"))?;
+    if copied != size {
+        return Err(Error::invalid(format!("copy {path:?}: its size changed from {size}")));
+    }
+    Ok(())
+}
+
+fn put(out: &mut impl Write, bytes: &[u8]) -> Result<()> {
+    out.write_all(bytes).context(|| "write the archive")
+}
+
+fn pad(out: &mut impl Write, size: u64) -> Result<()> {
+    put(out, &[0; 512][..((512 - size % 512) % 512) as usize])
+}
+
+/// `LENGTH KEY=VALUE\n`, where the length counts its own digits.
+fn record(pax: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    let rest = key.len() + value.len() + 3;
+    let mut len = rest + 1;
+    while len != rest + len.to_string().len() {
+        len = rest + len.to_string().len();
+    }
+    pax.extend_from_slice(format!("{len} ").as_bytes());
+    pax.extend_from_slice(key);
+    pax.push(b'=');
+    pax.extend_from_slice(value);
+    pax.push(b'\n');
+}
+
+fn pax_time(seconds: i64, nanos: u32) -> String {
+    let fraction =
+        |n: u32| if n == 0 { String::new() } else { format!(".{n:09}").trim_end_matches('0').to_owned() };
+    match (seconds < 0, nanos) {
+        (true, n) if n > 0 => format!("-{}{}", -(seconds + 1), fraction(1_000_000_000 - n)),
+        _ => format!("{seconds}{}", fraction(nanos)),
+    }
+}
