@@ -76,6 +76,7 @@ components:
 check: components ## the contributor's minute: format, lints, unit tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@! command -v cargo-deny >/dev/null || $(CARGO) deny --locked --log-level error check bans licenses sources
 	$(CARGO) test --locked --workspace --exclude coracle-tests
 
 .PHONY: needs

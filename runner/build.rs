@@ -1,6 +1,6 @@
-//! Compiles the default seccomp profile, and puts `init` into the runner: builds crate coracle-init for the same architecture, or takes the
-//! finished file that CORACLE_INIT names. The Makefile does the second, so that `dist/init` and the
-//! bytes inside `dist/runner` are one file.
+//! Compiles the default seccomp profile, and puts `init` into the runner: builds crate coracle-init for the same
+//! architecture, or takes the finished file that CORACLE_INIT names. The Makefile does the second, so that
+//! `dist/init` and the bytes inside `dist/runner` are one file.
 
 #[path = "src/seccomp"]
 mod seccomp {
