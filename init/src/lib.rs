@@ -28,6 +28,12 @@ use log::Line;
 /// What the kernel gave the program, decided upon and carried out. Returns the exit code.
 fn run(argv: sys::Argv, env: sys::Env) -> u8 {
     let mask = sys::block_all_signals();
+    // A script whose interpreter is init would run itself for ever.
+    let name = argv.first().to_bytes();
+    if name.starts_with(b"/proc/") && name.ends_with(b"/exe") {
+        Line::new().text(name).text(b": init is no interpreter of scripts").complain();
+        return 126;
+    }
     match args::parse(argv.bytes(), |name| env.get(name)) {
         Ok(Action::Help) => print(args::HELP),
         Ok(Action::Version) => print(args::VERSION),

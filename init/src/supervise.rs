@@ -223,13 +223,19 @@ impl Supervisor<'_> {
         }
     }
 
-    /// A stopped command is a stopped job for whoever waits for init.
+    /// A stopped command is a stopped job for whoever waits for init. Where init leads the session nobody
+    /// would ever continue it, and the terminal would be lost: its key for stopping has no effect then.
     fn follow_stop(&self) {
-        if let Some(lent) = &self.lent
-            && self.code.is_none()
-            && sys::is_stopped(self.main, true)
-        {
-            lent.stop();
+        if self.code.is_some() || !self.own_group {
+            return;
+        }
+        match (&self.lent, sys::stopped_by(self.main, true)) {
+            (_, None) => {}
+            (Some(lent), Some(_)) => lent.stop(),
+            (None, Some(libc::SIGTSTP)) if sys::is_session_leader() => {
+                let _ = sys::kill(-self.main, CONT);
+            }
+            (None, Some(_)) => {}
         }
     }
 
@@ -281,7 +287,7 @@ impl Supervisor<'_> {
         }
         self.send(&signal, number);
         // A stopped process would keep it pending for ever.
-        if is_term && sys::is_stopped(self.main, false) {
+        if is_term && sys::stopped_by(self.main, false).is_some() {
             let _ = sys::kill(self.target(), CONT);
         }
     }

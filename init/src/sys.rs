@@ -244,12 +244,14 @@ pub(crate) fn wait(pid: Pid) -> Result<Option<Waited>, Errno> {
     Ok((pid != 0).then_some(Waited { pid, status, usage: Usage { user, system, peak } }))
 }
 
-/// Whether the child `pid` is stopped; `consume` makes the next question answer no.
-pub(crate) fn is_stopped(pid: Pid, consume: bool) -> bool {
+/// The signal by which the child `pid` is stopped; `consume` makes the next question answer none.
+pub(crate) fn stopped_by(pid: Pid, consume: bool) -> Option<c_int> {
     let mut info = SigInfo::zeroed();
     let options = libc::WSTOPPED | libc::WNOHANG | if consume { 0 } else { libc::WNOWAIT };
     // The signal stays 0 when no child has changed its state.
-    call!(SYS_waitid, libc::P_PID, pid, &raw mut info, options, 0).is_ok() && info.signal != 0
+    let known = call!(SYS_waitid, libc::P_PID, pid, &raw mut info, options, 0).is_ok() && info.signal != 0;
+    // si_status lies where a queued signal has its value.
+    known.then_some(info.body.value as c_int)
 }
 
 /// End the tracing of a child that made this process its tracer; it gets `signal`.

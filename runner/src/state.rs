@@ -170,6 +170,18 @@ fn private(dir: PathBuf) -> Result<PathBuf> {
     Err(Error::new(Kind::Denied, format!("{} {why}: remove it, or set XDG_RUNTIME_DIR", dir.display())))
 }
 
+/// XDG_RUNTIME_DIR, when it is what it is meant to be: this user's, and nobody else's to write.
+fn ours(dir: PathBuf) -> Result<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    let why = match fs::metadata(&dir) {
+        Err(e) => return Err(e).context(|| format!("stat({dir:?})")).context(|| "use XDG_RUNTIME_DIR"),
+        Ok(found) if found.uid() != nix::unistd::geteuid().as_raw() => "it belongs to somebody else",
+        Ok(found) if found.mode() & 0o022 != 0 => "others may write into it",
+        Ok(_) => return Ok(dir),
+    };
+    Err(Error::new(Kind::Denied, format!("use XDG_RUNTIME_DIR={}: {why}", dir.display())))
+}
+
 /// An id that is taken, and has no state yet. It is this process' as long as this is held.
 #[derive(Debug)]
 pub struct Reserved {
@@ -197,7 +209,7 @@ impl States {
             PathBuf::from("/run/coracle")
         } else {
             match std::env::var_os("XDG_RUNTIME_DIR").filter(|d| Path::new(d).is_absolute()) {
-                Some(dir) => PathBuf::from(dir).join("coracle"),
+                Some(dir) => ours(PathBuf::from(dir))?.join("coracle"),
                 None => private(std::env::temp_dir().join(format!("coracle-{}", nix::unistd::geteuid())))?,
             }
         };

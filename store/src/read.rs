@@ -306,7 +306,10 @@ fn choose<'a>(index: &'a Index, platform: &Platform) -> Result<&'a Descriptor> {
 pub fn read_index(layout: &Layout) -> Result<Index> {
     let path = layout.index();
     let bytes = match file::read(&path) {
-        Err(e) if e.errno() == Some(Errno::ENOENT) => return Ok(Index::default()),
+        // A store that is whole has one: that all images are gone is nothing to act on.
+        Err(e) if e.errno() == Some(Errno::ENOENT) && layout.driver().is_none() => {
+            return Ok(Index::default());
+        }
         other => other?,
     };
     parse_index(&bytes).map_err(|e| e.wrap(format!("read {path:?}")))

@@ -182,6 +182,8 @@ impl Table<'_> {
             .filter(|(d, _)| *d <= 2.min(name.len() / 2));
         let hint = match near {
             Some((_, near)) => format!(" (did you mean {near}?)"),
+            // The name of a type is nothing that anybody has typed.
+            None if self.command.starts_with(|c: char| c.is_uppercase()) => " (see --help)".to_owned(),
             None => format!(" (see {} --help)", self.command),
         };
         Error::usage(format!("unknown flag: {flag}{hint}"))

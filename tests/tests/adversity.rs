@@ -162,6 +162,80 @@ fn odd_states_keep_nobody_from_anything() {
     assert!(containers(&store).is_empty());
 }
 
+#[test]
+fn what_would_be_ignored_is_refused() {
+    let Some(store) = store("adversity-ignored") else { return };
+    let folder = store.scratch.mkdir("folder");
+    for (words, why) in [
+        ("--scratch tmpfs:0 box true".to_owned(), "--scratch"),
+        (format!("--scratch tmpfs --rootfs {} true", folder.display()), "--scratch"),
+        (format!("--bundle {} -m 32m id", folder.display()), "--bundle"),
+        (format!("--bundle {} --read-only id", folder.display()), "--bundle"),
+        ("--mount type=bind,src=/no-such-source,dst=/x box true".into(), "bind source path does not exist"),
+        ("-v /etc/passwd:/tmp box true".into(), "a file cannot be mounted on what is a folder"),
+        (format!("-v {}:/etc/passwd box true", folder.display()), "a folder cannot be mounted"),
+        ("--timeout soon box true".into(), "--timeout"),
+        ("--cpus none box true".into(), "--cpus"),
+    ] {
+        let out = store.run(&words).fails(125).complains(why);
+        assert_eq!(out.stderr.trim_end().lines().count(), 1, "{out}");
+    }
+}
+
+#[test]
+fn a_working_directory_that_is_gone_is_missed_only_by_what_is_relative() {
+    let Some(store) = store("adversity-cwd") else { return };
+    shell(&store, "mkdir gone; cd gone; rmdir ../gone; exec $R run --rm box echo here").ok().prints("here");
+    let relative = "mkdir gone; cd gone; rmdir ../gone; exec $R run --rm -v ./x:/x box true";
+    shell(&store, relative).fails(125).complains("there is no working directory");
+}
+
+#[test]
+fn a_script_that_names_init_as_its_interpreter_ends() {
+    if !need(Privilege::Peer("busybox")) || !need(Privilege::Containers) {
+        return;
+    }
+    let store = Store::new("adversity-interpreter");
+    Image::busybox().expect("busybox").script("again", "#!/proc/self/exe\n").compose(&store, "again");
+    store.run("again /again").fails(126).complains("no interpreter");
+}
+
+#[test]
+fn an_environment_of_any_size_is_taken_or_refused_at_once() {
+    if !need(Privilege::Peer("busybox")) || !need(Privilege::Containers) {
+        return;
+    }
+    let store = Store::new("adversity-env");
+    let env: Vec<String> = (0..60_000).map(|n| format!("VARIABLE{n} = \"{n}{}\"", "x".repeat(60))).collect();
+    let image = Image::busybox().expect("busybox").config(format!("[config.env]\n{}", env.join("\n")));
+    image.compose(&store, "huge");
+    store.run("huge true").limit(Duration::from_secs(30)).fails(125).complains("longer than the kernel");
+}
+
+#[test]
+fn a_runtime_directory_of_somebody_else_is_not_believed() {
+    if !need(Privilege::OrdinaryUser) || !need(Privilege::UserNamespaces) {
+        return;
+    }
+    let store = Store::of_user("adversity-xdg");
+    for (dir, why) in [("/etc", "somebody else"), ("/no-such-folder", "XDG_RUNTIME_DIR")] {
+        let out = store.runner().env("XDG_RUNTIME_DIR", dir).args(["ps"]).run();
+        assert!(out.code() == 125 && out.stderr.contains(why), "{out}");
+    }
+}
+
+#[test]
+fn a_store_that_has_lost_its_index_loses_no_more() {
+    let Some(store) = store("adversity-index") else { return };
+    let (index, aside) = (store.path().join("index.json"), store.path().join("aside"));
+    std::fs::rename(&index, &aside).expect("rename");
+    for verb in ["images", "rmi box", "rmi nothing"] {
+        store.rootfs_tool().words(verb).fails(1).complains("index.json");
+    }
+    std::fs::rename(&aside, &index).expect("rename");
+    store.run("box true").ok();
+}
+
 /// A small file system that goes with the test.
 struct Small(PathBuf);
 

@@ -162,6 +162,20 @@ fn the_command_has_a_terminal_of_its_own() {
 }
 
 #[test]
+fn the_key_for_stopping_does_not_take_the_terminal_away() {
+    let Some(store) = store("terminal-stop") else { return };
+    let tmux = Tmux::new("stop", "bash --norc");
+    let runner = coracle_tests::binaries::runner();
+    let run = format!("{} --store {} run --rm -it box", runner.display(), store.path().display());
+    tmux.line(&format!("{run} sh -c 'echo be$((1+1))gun; exec sleep 1000'; echo left with $?"));
+    tmux.shows("be2gun");
+    tmux.key("C-z");
+    tmux.key("C-c");
+    eventually("the end", || tmux.screen().contains("left with 130"));
+    sane(&tmux);
+}
+
+#[test]
 fn without_t_a_container_cannot_read_what_is_typed() {
     let Some(store) = store("terminal-typed") else { return };
     let tmux = Tmux::new("typed", "bash --norc");

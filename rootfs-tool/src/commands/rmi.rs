@@ -28,15 +28,20 @@ impl Rmi {
             return Err(Error::usage("rmi needs an image"));
         }
         let mut store = open(self.store.as_deref())?;
-        let mut last = None;
+        let (mut last, mut removed) = (None, false);
         for typed in &self.images {
-            if let Err(e) = self.remove(&mut store, typed)
-                && let Some(before) = last.replace(e)
-            {
-                coracle_sys::warn!("rootfs-tool: {before}");
+            match self.remove(&mut store, typed) {
+                Ok(()) => removed = true,
+                Err(e) => {
+                    if let Some(before) = last.replace(e) {
+                        coracle_sys::warn!("rootfs-tool: {before}");
+                    }
+                }
             }
         }
-        store.prune()?;
+        if removed {
+            store.prune()?;
+        }
         last.map_or(Ok(()), Err)
     }
 

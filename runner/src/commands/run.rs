@@ -80,6 +80,22 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(At
     if !typed.is_empty() {
         return Err(Error::usage("run --bundle DIR ID: the command is the bundle's, say none"));
     }
+    let others = Flags {
+        bundle: None,
+        config: None,
+        image: None,
+        preserve_fds: 0,
+        no_new_keyring: false,
+        report: None,
+        timeout: None,
+        rm: false,
+        ..flags.clone()
+    };
+    if others != Flags::default() {
+        return Err(Error::usage(
+            "run --bundle: only --config, --report, --timeout, --preserve-fds and --no-new-keyring go with it, the rest is config.json's to say",
+        ));
+    }
     let own = super::run_bundle::Flags {
         config: flags.config.as_ref().map(PathBuf::from),
         root: global.root.clone(),
@@ -177,6 +193,11 @@ fn check(flags: &Flags) -> Result<()> {
         return Err(Error::usage("the input device is not a TTY (leave out -t)"));
     }
     timeout(flags)?;
+    if flags.rootfs && flags.scratch.is_some() {
+        return Err(Error::usage(
+            "--scratch is for images: what is written with --rootfs goes into the folder",
+        ));
+    }
     from_image::shared_words(flags).map(drop)
 }
 
@@ -278,7 +299,8 @@ impl Made<'_> {
 
 /// All that is to be mounted, the image's volumes first: what comes later for the same place replaces it.
 fn asked(flags: &Flags, config: &ProcessConfig) -> Result<Vec<Asked>> {
-    let here = std::env::current_dir().context(|| "getcwd()")?;
+    // Where it was removed, only what is relative to it cannot be had.
+    let here = std::env::current_dir().unwrap_or_default();
     let mut all: Vec<Asked> = Vec::new();
     let image = config.volumes.iter().flatten().map(|(at, _)| mounts::image_volume(at));
     let typed = flags.volume.iter().map(|text| mounts::volume(text, &here));
@@ -421,8 +443,30 @@ fn top(dir: &Path, flags: &Flags) -> Result<Top> {
     match flags.scratch.as_deref().map(|s| s.split_once(':').unwrap_or((s, ""))) {
         None => Ok(Top::Upper { upper: dir.join("upper"), work: dir.join("work"), volatile: flags.rm }),
         Some(("tmpfs", "")) => Ok(Top::Scratch { size: None }),
-        Some(("tmpfs", size)) => Ok(Top::Scratch { size: Some(units::size(size, "--scratch")?) }),
+        Some(("tmpfs", size)) => match units::size(size, "--scratch")? {
+            0 => Err(Error::usage("--scratch tmpfs:0: nothing can be written into nothing")),
+            size => Ok(Top::Scratch { size: Some(size) }),
+        },
         Some(_) => Err(Error::usage("--scratch: it is tmpfs[:SIZE]")),
+    }
+}
+
+/// `--init-opt`: those of init's options by which a container's PID 1 differs. What init refuses it refuses
+/// with an exit code that could be the command's.
+fn check_init_option(option: &str) -> Result<()> {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let signal = |name: &str| name == "0" || units::signal(name).is_ok();
+    let known = match option.split_once('=') {
+        None => option == "wait-all",
+        Some(("grace" | "drain", seconds)) => number(seconds),
+        Some(("rewrite", pair)) => pair.split_once(':').is_some_and(|(from, to)| signal(from) && signal(to)),
+        Some(_) => false,
+    };
+    match known {
+        true => Ok(()),
+        false => Err(Error::usage(format!(
+            "--init-opt {option:?}: it is wait-all, grace=SECONDS, drain=SECONDS or rewrite=SIGNAL:SIGNAL"
+        ))),
     }
 }
 
@@ -441,6 +485,7 @@ fn init(flags: &Flags, argv0: &str) -> Result<Init> {
     if !mode && !flags.init_opt.is_empty() {
         return Err(Error::usage("--init-opt: init is not run here (see --init)"));
     }
+    flags.init_opt.iter().try_for_each(|option| check_init_option(option))?;
     let options = flags.init_opt.iter().map(|option| match option.split_once('=') {
         Some((name, value)) => [format!("--{name}"), value.to_owned()].to_vec(),
         None => vec![format!("--{option}")],

@@ -3,7 +3,7 @@
 use argh::{ArgsInfo, FromArgs};
 
 /// Run a command in a new container and wait for it.
-#[derive(FromArgs, ArgsInfo, Debug, Default)]
+#[derive(FromArgs, ArgsInfo, Clone, Debug, Default, PartialEq)]
 #[argh(
     subcommand,
     name = "run",

@@ -234,8 +234,16 @@ pub(crate) fn set_variable(env: &mut Vec<String>, text: &str) {
 
 /// The image's variables, then HOME, HOSTNAME and TERM, then the files', then those typed.
 fn environment(config: &ProcessConfig, flags: &Flags, found: &Found) -> Result<Vec<String>> {
-    let mut env: Vec<String> = Vec::new();
-    let mut set = |text: &str| set_variable(&mut env, text);
+    // What comes later for a name takes the place of what was there, and stands at the end. An image may
+    // have any number of them.
+    let (mut env, mut places) = (Vec::<Option<String>>::new(), BTreeMap::<String, usize>::new());
+    let mut set = |text: &str| {
+        let name = text.split('=').next().unwrap_or_default().to_owned();
+        if let Some(old) = places.insert(name, env.len()) {
+            env[old] = None;
+        }
+        env.push(Some(text.to_owned()));
+    };
     set(defaults::PATH);
     set(&format!("HOSTNAME={}", flags.hostname.as_deref().unwrap_or(short(&found.id))));
     if flags.tty {
@@ -257,7 +265,7 @@ fn environment(config: &ProcessConfig, flags: &Flags, found: &Found) -> Result<V
             }
         }
     }
-    Ok(env)
+    Ok(env.into_iter().flatten().collect())
 }
 
 /// Which namespaces are made, and which are another container's. What is left out is the host's.

@@ -8,6 +8,16 @@ use coracle_sys::{Error, Result};
 use super::units;
 use crate::spec::Mount;
 
+/// A path as it is meant in the working directory, which may be gone.
+fn from(here: &Path, path: &str) -> Result<PathBuf> {
+    match here.as_os_str().is_empty() && !path.starts_with('/') {
+        true => {
+            Err(Error::invalid(format!("{path:?} is relative, and there is no working directory any more")))
+        }
+        false => Ok(here.join(path)),
+    }
+}
+
 /// Where the source of a mount comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -64,7 +74,7 @@ pub(crate) fn volume(text: &str, here: &Path) -> Result<Asked> {
         None => Origin::Volume(None),
         Some("") => return Err(wrong("the source is empty")),
         Some(path) if path.starts_with('/') => Origin::HostMade(path.into()),
-        Some(path) if path.starts_with('.') || path.contains('/') => Origin::HostMade(here.join(path)),
+        Some(path) if path.starts_with('.') || path.contains('/') => Origin::HostMade(from(here, path)?),
         Some(name) => Origin::Volume(Some(volume_name(name).map_err(|e| wrong(&e.to_string()))?)),
     };
     let (mut words, mut copy) = (Vec::new(), true);
@@ -116,7 +126,7 @@ pub(crate) fn mount(text: &str, here: &Path) -> Result<Asked> {
     }
     let at = at.ok_or_else(|| wrong("dst is missing".to_owned()))?;
     let origin = match (kind, source) {
-        ("bind", Some(source)) => Origin::Host(here.join(source)),
+        ("bind", Some(source)) => Origin::Host(from(here, source)?),
         ("bind", None) => return Err(wrong("src is missing".to_owned())),
         ("volume", None) => Origin::Volume(None),
         ("volume", Some(name)) => Origin::Volume(Some(volume_name(name).map_err(|e| wrong(e.to_string()))?)),

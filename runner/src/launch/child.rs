@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use coracle_sys::{Context, Error, Kind, Result, mount as mounts_sys, process as sys};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
@@ -276,7 +277,12 @@ impl Confined<'_> {
             seccomp.install().context(|| "install the filter of system calls")?;
         }
         process.capabilities.finish()?;
-        Ok(sys::exec_fd(init.as_fd(), &argv, &env).wrap("execute init"))
+        let error = sys::exec_fd(init.as_fd(), &argv, &env);
+        let what = match error.errno() {
+            Some(Errno::E2BIG) => "the command and its environment are longer than the kernel passes on",
+            _ => "execute init",
+        };
+        Ok(error.wrap(what))
     }
 }
 

@@ -209,7 +209,12 @@ impl Mount {
     pub fn open_source(&self) -> Result<Option<OwnedFd>> {
         let Source::Bind { path, recursive } = &self.from else { return Ok(None) };
         let open = || -> Result<OwnedFd> {
-            let tree = sys::clone_host_tree(path, *recursive)?;
+            let tree = sys::clone_host_tree(path, *recursive).map_err(|e| match e.kind() {
+                Kind::NotFound => {
+                    Error::not_found(format!("bind source path does not exist: {}", path.display()))
+                }
+                _ => e,
+            })?;
             self.set_flags(&tree, false)?;
             Ok(tree)
         };
@@ -241,7 +246,13 @@ impl Mount {
             Source::CgroupV1 { hierarchies, bind } => return self.cgroups_v1(hierarchies, *bind, root),
         };
         let target = self.target(root, &tree)?;
-        sys::attach(tree.as_fd(), target.as_fd())?;
+        sys::attach(tree.as_fd(), target.as_fd()).map_err(|e| {
+            match (is_directory(&tree), is_directory(&target)) {
+                (Ok(true), Ok(false)) => e.wrap("a folder cannot be mounted on what is a file inside"),
+                (Ok(false), Ok(true)) => e.wrap("a file cannot be mounted on what is a folder inside"),
+                _ => e,
+            }
+        })?;
         Ok(tree)
     }
 
