@@ -52,3 +52,40 @@ pub(super) fn shown(path: &[Vec<u8>]) -> String {
     }
     out
 }
+
+/// The components of a path of the table; the root has none.
+pub(super) fn unshown(path: &str) -> Vec<Vec<u8>> {
+    let component = |text: &str| {
+        let mut rest = text.as_bytes();
+        let mut out = Vec::new();
+        while let [first, after @ ..] = rest {
+            let digits = after.get(..2).and_then(|d| std::str::from_utf8(d).ok());
+            match digits.filter(|_| *first == b'%').and_then(|d| u8::from_str_radix(d, 16).ok()) {
+                Some(byte) => {
+                    out.push(byte);
+                    rest = &after[2..];
+                }
+                None => {
+                    out.push(*first);
+                    rest = after;
+                }
+            }
+        }
+        out
+    };
+    path.split('/').filter(|c| !c.is_empty()).map(component).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_the_table_is_read_back_whatever_its_bytes() {
+        for path in [&[][..], &[&b"a"[..], b"b"], &[b"%"], &[b"50%25", b"\xff\xfe%"], &["\u{e9}".as_bytes()]]
+        {
+            let path: Vec<Vec<u8>> = path.iter().map(|c| c.to_vec()).collect();
+            assert_eq!(unshown(&shown(&path)), path);
+        }
+    }
+}

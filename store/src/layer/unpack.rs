@@ -19,7 +19,7 @@ use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat, makedev, mkd
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
 
-use super::attributes::{copied_xattrs, set_times, shown, wanted_xattrs};
+use super::attributes::{copied_xattrs, set_times, shown, unshown, wanted_xattrs};
 use super::owners::Owner;
 use super::tree::{Missing, Place, Tree, is, open_dir, split};
 use super::walk::{Entry, Kind, Walk};
@@ -81,9 +81,9 @@ pub fn unpack(
     let mut layer = Layer {
         tree: Tree::new(root, lowers, options.marks, options.limits.depth),
         options,
-        out: Applied { owners, ..Applied::default() },
+        out: Applied::default(),
         dirs: BTreeMap::new(),
-        owners: BTreeMap::new(),
+        owners: owners.into_iter().map(|o| (unshown(&o.path), o)).collect(),
         own: Default::default(),
         parent: None,
         opaque_root: false,
@@ -468,10 +468,7 @@ impl Layer {
     }
 
     fn remember(&mut self, path: Vec<Vec<u8>>, entry: &Entry) {
-        if !self.out.owners.is_empty() {
-            let before = shown(&path);
-            self.out.owners.retain(|o| o.path != before);
-        }
+        self.owners.remove(&path);
         if self.options.owners == Owners::Table && (entry.uid, entry.gid) != (0, 0) {
             self.table(&path, entry);
         }
@@ -518,9 +515,9 @@ impl Layer {
             linkat(&*from, os, &*to, link_name, AtFlags::empty())
         })?;
         // Another name of the same file, which may be the one that is met first.
-        let target = shown(&target_path);
-        if let Some(owner) = self.out.owners.iter().find(|o| o.path == target).cloned() {
-            self.out.owners.push(Owner { path: shown(&path), ..owner });
+        if let Some(owner) = self.owners.get(&target_path).cloned() {
+            let shown = shown(&path);
+            self.owners.insert(path, Owner { path: shown, ..owner });
         }
         Ok(())
     }
