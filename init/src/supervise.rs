@@ -46,6 +46,7 @@ pub(crate) fn run(options: &Options, argv: Argv, env: Env, mask: Mask) -> u8 {
         let _ = sys::setpgid(main);
     }
     let lent = Lent::keep(terminal, main);
+    let leads_terminal = terminal.is_some() && sys::is_session_leader();
     let_go(options, lent.as_ref());
     let signals = match SignalFd::open() {
         Ok(signals) => signals,
@@ -63,6 +64,7 @@ pub(crate) fn run(options: &Options, argv: Argv, env: Env, mask: Mask) -> u8 {
         own_group,
         rest,
         lent,
+        leads_terminal,
         phase: Phase::Running,
         code: None,
         drain: Drain::Idle,
@@ -149,6 +151,8 @@ struct Supervisor<'a> {
     own_group: bool,
     rest: Rest,
     lent: Option<Lent>,
+    /// The command has the terminal of a session that init leads.
+    leads_terminal: bool,
     phase: Phase,
     /// The command's exit code, once it has ended.
     code: Option<u8>,
@@ -226,16 +230,15 @@ impl Supervisor<'_> {
     /// A stopped command is a stopped job for whoever waits for init. Where init leads the session nobody
     /// would ever continue it, and the terminal would be lost: its key for stopping has no effect then.
     fn follow_stop(&self) {
-        if self.code.is_some() || !self.own_group {
+        if self.code.is_some() {
             return;
         }
-        match (&self.lent, sys::stopped_by(self.main, true)) {
-            (_, None) => {}
-            (Some(lent), Some(_)) => lent.stop(),
-            (None, Some(libc::SIGTSTP)) if sys::is_session_leader() => {
-                let _ = sys::kill(-self.main, CONT);
+        if let Some(lent) = &self.lent {
+            if sys::stopped_by(self.main, true).is_some() {
+                lent.stop();
             }
-            (None, Some(_)) => {}
+        } else if self.leads_terminal && sys::stopped_by(self.main, false) == Some(libc::SIGTSTP) {
+            let _ = sys::kill(-self.main, CONT);
         }
     }
 
