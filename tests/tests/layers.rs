@@ -47,3 +47,37 @@ fn the_root_directory_is_what_the_topmost_layer_that_has_one_says() {
         assert_eq!(look(&store, "--scratch tmpfs:1m"), root, "{tar} {driver}, in memory");
     }
 }
+
+#[test]
+fn an_ordinary_users_layers_have_subordinate_ids_on_disk_and_go_again() {
+    if !need(Privilege::OrdinaryUser) || !need(Privilege::UserNamespaces) || !need(Privilege::Peer("busybox"))
+    {
+        return;
+    }
+    let user = coracle_tests::privilege::ordinary_user().expect("a user");
+    let grants = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
+    let granted = |l: &str| l.strip_prefix(&format!("{}:", user.name))?.split(':').next()?.parse().ok();
+    let Some(first) = grants.lines().find_map(granted) else {
+        assert!(std::env::var_os("REQUIRE_ALL").is_none(), "{} has no subordinate ids", user.name);
+        return eprintln!("skipped: {} has no subordinate ids", user.name);
+    };
+    let first: u32 = first;
+    let store = Store::of_user("layers-subuid");
+    let make = "mkdir -p l/closed/deep; touch l/closed/deep/file; chmod 700 l/closed/deep";
+    compose(&store, make, "closed --owner 7 --group 8");
+    let layers = store.path().join("layers/overlay");
+    let trees = || std::fs::read_dir(&layers).expect("layers").flatten();
+    let layer = trees().find(|l| l.path().join("fs/closed").exists()).expect("the layer").path();
+    let owner = std::os::unix::fs::MetadataExt::uid(&layer.join("fs/closed").metadata().expect("stat"));
+    assert_eq!(owner, first + 6, "id 1 inside is the first of the range");
+    assert!(!layer.join("owners").exists(), "the disk holds them: there is no table");
+    let out = store.run("image stat -c").args(["%u:%g %a", "/closed/deep", "/closed/deep/file"]).ok();
+    assert_eq!(out.text(), "7:8 700\n7:8 644");
+    // A container's own files of other ids, and a volume's, are no obstacle either.
+    store.run("-v kept:/closed image chown -R 9:9 /closed /etc").ok();
+    store.rootfs_tool().words("rmi image base").ok();
+    assert_eq!(trees().count(), 0, "every layer is gone");
+    let left = std::fs::read_dir(store.path().join("tmp")).expect("tmp").count();
+    assert_eq!(left, 0, "nothing is left half removed");
+    store.rootfs_tool().words("rmi image").fails(1).complains("No such image");
+}

@@ -2,6 +2,7 @@
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::{Digest, Image, Store};
+use coracle_sys::idmap::{self, Grant};
 use coracle_sys::{Error, Kind, Result};
 
 use super::{missing, open};
@@ -40,7 +41,7 @@ impl Rmi {
             }
         }
         if removed {
-            store.prune()?;
+            prune(&store)?;
         }
         last.map_or(Ok(()), Err)
     }
@@ -94,6 +95,17 @@ impl Rmi {
             coracle_sys::say!("Untagged: {name}");
         }
         Ok(())
+    }
+}
+
+/// Remove what nothing uses. Layers of an ordinary user may hold files of subordinate ids, which only that
+/// user's namespace may remove: what is left is removed in there.
+fn prune(store: &Store) -> Result<()> {
+    match store.prune() {
+        Err(e) if e.kind() == Kind::Denied && !nix::unistd::geteuid().is_root() => {
+            idmap::plan(&Grant::of_this_user()).do_inside(|| store.prune().map(drop))
+        }
+        other => other.map(drop),
     }
 }
 
