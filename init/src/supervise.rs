@@ -217,6 +217,10 @@ impl Supervisor<'_> {
             } else {
                 libc::WEXITSTATUS(waited.status) as u8
             };
+            // Whoever waits for init cannot tell the two apart by the code.
+            if code > 128 && self.init == 1 && !libc::WIFSIGNALED(waited.status) {
+                sys::set_name(c"init exited");
+            }
             self.code = Some(code);
         }
         if is_main && self.options.verbosity > 1 || self.options.verbosity > 2 {

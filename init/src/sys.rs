@@ -213,6 +213,11 @@ pub(crate) fn become_untraceable() {
     let _ = call!(SYS_prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+/// Set the name that /proc/PID/comm shows, of at most 15 bytes.
+pub(crate) fn set_name(name: &CStr) {
+    let _ = call!(SYS_prctl, libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0);
+}
+
 /// Become the parent of every descendant that loses its own.
 pub(crate) fn become_subreaper() -> Result<(), Errno> {
     call!(SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0).map(drop)

@@ -4,14 +4,13 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use coracle_sys::process::Ended;
 use coracle_sys::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::launch::Container;
+use crate::launch::{Container, Ending};
 use crate::relay::{Relay, Role};
 use crate::terminal::stop_here;
 
@@ -53,8 +52,8 @@ impl Signals {
 
 /// How it went.
 pub(crate) struct Attended {
-    /// How the process ended.
-    pub(crate) ended: Ended,
+    /// How it ended.
+    pub(crate) ending: Ending,
     /// It was killed because its time was over.
     pub(crate) timed_out: bool,
 }
@@ -91,7 +90,7 @@ pub(crate) fn attend(
             forward(container, libc::SIGKILL)?;
         }
     }
-    let ended = container.wait()?;
+    let ending = container.wait()?;
     while !timed_out && relay.drain()? {
         let seen = wait(None, signals, &relay, None)?;
         seen.roles.into_iter().try_for_each(|role| relay.act(role))?;
@@ -99,13 +98,13 @@ pub(crate) fn attend(
             match signal {
                 libc::SIGTSTP => stop(&relay)?,
                 libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM => {
-                    return Ok(Attended { ended, timed_out });
+                    return Ok(Attended { ending, timed_out });
                 }
                 _ => {}
             }
         }
     }
-    Ok(Attended { ended, timed_out })
+    Ok(Attended { ending, timed_out })
 }
 
 /// Be stopped, with the terminal as the caller's shell expects it.

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
 
-use coracle_sys::process::{Ended, Status};
+use coracle_sys::process::Status;
 use coracle_sys::{Context, Error, Result, file};
 use serde::Serialize;
 
 use crate::cgroups::Stats;
+use crate::launch::Ending;
 
 /// The object.
 #[derive(Debug, Default, Serialize)]
@@ -35,25 +36,24 @@ pub(crate) struct Report {
     pub(crate) peak_pids: Option<u64>,
     /// Limits that the host could not give.
     pub(crate) dropped: Vec<String>,
+    /// The command was killed, and not by somebody outside.
+    #[serde(skip)]
+    may_be_oom: bool,
 }
 
 impl Report {
     /// Of a container that ran.
-    pub(crate) fn of(ended: &Ended, timed_out: bool, wall: Duration) -> Self {
-        let (cause, code, signal) = match ended.status {
+    pub(crate) fn of(ending: &Ending, timed_out: bool, wall: Duration) -> Self {
+        let (cause, code, signal) = match ending.command {
             Status::Exited(code) => ("exit", code, None),
             Status::Signaled(signal) => ("signal", 128 + signal, Some(signal)),
         };
-        // An init that is PID 1 hands its command's death on as an exit code.
-        let cause = match (timed_out, code) {
-            (true, _) => "timeout",
-            (false, 129..=192) => "signal",
-            _ => cause,
-        };
+        let ended = &ending.ended;
         Self {
-            cause,
+            cause: if timed_out { "timeout" } else { cause },
             code: u8::try_from(code & 0xff).unwrap_or(u8::MAX),
-            signal: signal.or_else(|| (cause == "signal").then_some(code - 128)),
+            signal,
+            may_be_oom: !timed_out && !ending.from_outside && signal == Some(libc::SIGKILL),
             wall_seconds: wall.as_secs_f64(),
             cpu_seconds: (ended.user_us + ended.system_us) as f64 / 1e6,
             peak_memory: ended.max_rss_kib * 1024,
@@ -63,8 +63,7 @@ impl Report {
 
     /// With what the container's groups told.
     pub(crate) fn with_usage(mut self, stats: &Stats, dropped: Vec<String>) -> Self {
-        // The command was killed, or its init passed its death on.
-        if stats.oom_kills.is_some_and(|n| n > 0) && self.code == 137 && self.cause != "timeout" {
+        if stats.oom_kills.is_some_and(|n| n > 0) && self.may_be_oom {
             self.cause = "oom";
         }
         if let Some(cpu) = stats.cpu_us {

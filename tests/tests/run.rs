@@ -158,6 +158,10 @@ fn the_report_tells_how_it_ended() {
     for (flags, command, holds) in [
         ("", "exit 3", r#""cause":"exit","code":3"#),
         ("", "kill -15 $$", r#""cause":"signal","code":143,"signal":15"#),
+        ("", "exit 143", r#""cause":"exit","code":143,"wall"#),
+        ("", "exit 192", r#""cause":"exit","code":192,"wall"#),
+        ("", "exit 255", r#""cause":"exit","code":255,"wall"#),
+        ("--no-init", "exit 143", r#""cause":"exit","code":143,"wall"#),
         ("--timeout 0.2", "sleep 60", r#""cause":"timeout""#),
         ("-u nobody-at-all", "true", r#""cause":"error","code":125"#),
     ] {
@@ -338,4 +342,36 @@ fn states_that_somebody_else_could_have_planted_are_not_believed() {
             "{words}: {output}"
         );
     }
+}
+
+#[test]
+fn only_a_command_that_the_kernel_killed_for_memory_is_said_to_have_needed_too_much() {
+    let Some(store) = store("run-oom") else { return };
+    if !need(Privilege::Root) {
+        return;
+    }
+    let scratch = Scratch::new("run-oom-file");
+    let file = scratch.join("report");
+    let eater = "head -c 200m /dev/zero | tail >/dev/null";
+    for (command, holds) in [
+        (format!("exec {eater}"), r#""cause":"exit","code":"#),
+        (format!("{eater}; exit 137"), r#""cause":"exit","code":137,"wall"#),
+        (
+            "x=$(head -c 200m /dev/zero | tr '\\0' x); echo $x".into(),
+            r#""cause":"oom","code":137,"signal":9"#,
+        ),
+    ] {
+        let flags = format!("-m 32m --memory-swap 32m --report {}", file.display());
+        let output = script(&store, &flags, &command);
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(holds), "{command}: {text}{output}");
+        assert_eq!(output.stderr.contains("more than its memory limit"), holds.contains("oom"), "{output}");
+    }
+    let flags = format!("-m 32m --memory-swap 32m --report {}", file.display());
+    let running = sleeper(&store, "fed", &flags);
+    store.runner().words("exec fed sh -c").arg(format!("{eater}; true")).ok();
+    store.runner().words("kill fed").ok();
+    let output = running.wait(std::time::Duration::from_secs(20)).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains(r#""cause":"signal","code":137,"signal":9"#), "{text}{output}");
 }

@@ -107,7 +107,7 @@ pub(crate) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
         }
     };
     let attended = foreground::attend(&container, &signals, Relay::new(screen, outputs)?, None)?;
-    Ok(match attended.ended.status {
+    Ok(match attended.ending.ended.status {
         Status::Exited(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
         Status::Signaled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
     })

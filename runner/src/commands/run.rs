@@ -48,7 +48,7 @@ pub(crate) fn run(global: &Global, mut flags: Flags, typed: &[String]) -> Result
     };
     let report = match result {
         Ok(Some((attended, usage))) => {
-            let report = Report::of(&attended.ended, attended.timed_out, began.elapsed());
+            let report = Report::of(&attended.ending, attended.timed_out, began.elapsed());
             report.with_usage(&usage.stats, usage.dropped)
         }
         Ok(None) => return Ok(0),
@@ -174,7 +174,7 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
     if flags.rm {
         made.remove();
     } else {
-        let code = match attended.ended.status {
+        let code = match attended.ending.ended.status {
             Status::Exited(code) => code,
             Status::Signaled(signal) => 128 + signal,
         };

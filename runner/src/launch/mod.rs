@@ -4,6 +4,7 @@
 
 mod ahead;
 mod child;
+mod ending;
 mod image;
 pub mod join;
 mod sys;
@@ -13,7 +14,7 @@ mod wire;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use coracle_sys::idmap::{Maps, Range, Writer};
-use coracle_sys::process::{self as process_sys, Cloned, Ended};
+use coracle_sys::process::{self as process_sys, Cloned};
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -28,6 +29,7 @@ use crate::seccomp::Program;
 use crate::state::Identity;
 
 pub use ahead::Ahead;
+pub use ending::Ending;
 use wire::{Channel, Message};
 
 /// What a start needs beside the plan: open things, bytes, and what to call at its moment.
@@ -61,6 +63,7 @@ impl Setup<'_> {
 /// A container on its way: its process exists, its command does not run yet.
 pub struct Starting {
     pid: i32,
+    by_init: bool,
     pidfd: OwnedFd,
     channel: Channel,
     console: Option<OwnedFd>,
@@ -73,6 +76,7 @@ pub struct Starting {
 /// A container whose command runs.
 pub struct Container {
     pid: i32,
+    by_init: bool,
     pidfd: OwnedFd,
     console: Option<OwnedFd>,
     warnings: Vec<String>,
@@ -186,7 +190,8 @@ fn become_container(
 impl Starting {
     fn new(pid: i32, pidfd: OwnedFd, channel: Channel, process: &process::Plan) -> Self {
         let (command, identity) = (process.args[0].clone(), Identity::of(pid));
-        Self { pid, pidfd, channel, console: None, warnings: Vec::new(), command, identity }
+        let by_init = matches!(process.init, process::Init::Pid1(_));
+        Self { pid, by_init, pidfd, channel, console: None, warnings: Vec::new(), command, identity }
     }
 
     /// Its pid, in the runner's pid namespace.
@@ -270,8 +275,8 @@ impl Starting {
     pub fn finish(mut self) -> Result<Container> {
         match self.listen()? {
             Message::End => {
-                let Self { pid, pidfd, console, warnings, .. } = self;
-                Ok(Container { pid, pidfd, console, warnings })
+                let Self { pid, by_init, pidfd, console, warnings, .. } = self;
+                Ok(Container { pid, by_init, pidfd, console, warnings })
             }
             _ => {
                 self.kill();
@@ -337,8 +342,8 @@ impl Container {
     }
 
     /// Wait until it has ended. To be called once.
-    pub fn wait(&self) -> Result<Ended> {
-        process_sys::wait(self.pid)
+    pub fn wait(&self) -> Result<Ending> {
+        ending::wait(self.pid, self.by_init)
     }
 }
 
