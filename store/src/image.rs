@@ -40,6 +40,10 @@ pub mod media_type {
 /// The annotation that names an entry of `index.json`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// The annotation of an entry of the index that tells when the image was made here, RFC 3339. A
+/// reproducible image does not tell itself.
+pub const CREATED: &str = "org.opencontainers.image.created";
+
 /// A pointer to a blob.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -244,6 +244,21 @@ impl Store {
         Ok(out)
     }
 
+    /// The bytes that the files of each layer of an image have, bottom first; of a layer that is not applied,
+    /// those of its blob.
+    pub fn layer_sizes(&self, image: &Image) -> Vec<u64> {
+        let mut chain: Option<Digest> = None;
+        let mut files = |diff_id: &Digest| -> Option<u64> {
+            let chain_id = Digest::chain(chain.as_ref(), diff_id);
+            chain = Some(chain_id);
+            let path = self.layer_path(diff_id, &chain_id)?.with_file_name(key::SIZE);
+            let text = file::read(&path).ok()?;
+            std::str::from_utf8(&text).ok()?.trim().parse().ok()
+        };
+        let files: Vec<Option<u64>> = image.diff_ids().iter().map(&mut files).collect();
+        files.into_iter().zip(&image.manifest.layers).map(|(files, d)| files.unwrap_or(d.size)).collect()
+    }
+
     /// Where a layer is applied, in the first store that has it.
     pub fn layer_path(&self, diff_id: &Digest, chain_id: &Digest) -> Option<PathBuf> {
         let driver = self.driver();

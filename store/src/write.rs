@@ -241,6 +241,8 @@ impl Transaction<'_> {
     fn keep_layer(&self, temp: Temp, diff_id: &Digest, below: &[Digest], applied: &Applied) -> Result<()> {
         owners::write(&temp.path, &applied.owners)?;
         let driver = self.store.driver();
+        let path = temp.path.join(key::SIZE);
+        fs::write(&path, applied.size.to_string()).context(|| format!("write({path:?})"))?;
         // A copy of all that is below has its root as well.
         if applied.root || driver.copies() {
             let path = temp.path.join(key::ROOT);

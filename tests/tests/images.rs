@@ -28,6 +28,45 @@ fn images_are_listed_for_people_and_for_scripts() {
 }
 
 #[test]
+fn a_reproducible_image_was_made_when_it_was_made_here() {
+    let store = with_image("one");
+    let images =
+        |format: &str| store.rootfs_tool().args(["images", "--format", format, "one"]).ok().text().to_owned();
+    let since = images("{{.CreatedSince}}");
+    assert!(since.contains("second") || since.contains("minute"), "{since}");
+    let at = images("{{.CreatedAt}}");
+    store.rootfs_tool().words("tag one two").ok();
+    let two = store.rootfs_tool().args(["images", "--format", "{{.CreatedAt}}", "two"]).ok();
+    assert_eq!(two.text(), at, "a new name changes nothing");
+    let recipe = Scratch::new("recipe");
+    recipe.write("rootfs.toml", "[[layer]]\nfile = { \"etc/x\" = \"1\" }\n");
+    let compose = store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "one"]);
+    compose.env("SOURCE_DATE_EPOCH", "1000000000").ok();
+    assert_eq!(images("{{.CreatedAt}}"), "2001-09-09T01:46:40Z", "what an image says itself comes first");
+}
+
+#[test]
+fn sizes_are_those_of_the_files_with_what_is_shared_told_apart() {
+    let store = Store::new("images");
+    let recipe = Scratch::new("recipe");
+    let layer =
+        |name: &str, n: usize| format!("[[layer]]\nfile = {{ \"{name}\" = \"{}\" }}\n", "x".repeat(n));
+    for (name, own) in [("one", 10), ("two", 2000)] {
+        recipe.write("rootfs.toml", layer("shared", 300) + &layer("own", own));
+        store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", name]).ok();
+    }
+    let row = |name: &str| store.rootfs_tool().args(["images", "--json", name]).ok().json()[0].clone();
+    for (name, own) in [("one", 10), ("two", 2000)] {
+        let row = row(name);
+        assert_eq!((&row["Bytes"], &row["OwnBytes"]), (&(300 + own).into(), &own.into()), "{row}");
+        assert_eq!(row["SharedBytes"], 300);
+        assert!(row["BlobBytes"].as_u64().expect("bytes") >= 2 * 1024 + 300 + own, "archives are larger");
+    }
+    let size = store.rootfs_tool().args(["inspect", "--format", "{{.Size}}", "one"]).ok();
+    assert_eq!(size.text(), "310");
+}
+
+#[test]
 fn an_image_goes_with_its_last_name() {
     let store = with_image("one");
     store.rootfs_tool().words("tag one two").ok();

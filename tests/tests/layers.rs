@@ -14,7 +14,7 @@ fn compose(store: &Store, make: &str, tar: &str) {
     );
     recipe.mkdir("l");
     Cmd::new("sh").args(["-c", make]).dir(recipe.path()).ok();
-    Cmd::new("tar").words("--numeric-owner -C l -cf layer.tar").words(tar).dir(recipe.path()).ok();
+    Cmd::new("tar").words("--owner 0 --group 0 -C l -cf layer.tar").words(tar).dir(recipe.path()).ok();
     store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "image"]).ok();
 }
 

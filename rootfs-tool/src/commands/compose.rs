@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use argh::{ArgsInfo, FromArgs};
-use coracle_store::{Locations, Reference, Store};
+use coracle_store::image::{CREATED, Descriptor};
+use coracle_store::{Locations, Reference, Store, Transaction};
 use coracle_sys::idmap::{self, Grant};
 use coracle_sys::{Error, Result};
 
-use crate::{compose, recipe::Recipe, table};
+use crate::{compose, recipe::Recipe, table, time};
 
 /// Make an image from a recipe: a folder with a rootfs.toml.
 #[derive(FromArgs, ArgsInfo)]
@@ -51,7 +52,7 @@ impl Compose {
             coracle_sys::say!("{:>8}  {}{cached}", table::size(step.size), step.what);
             step.notes.iter().for_each(|n| coracle_sys::say!("{:>8}  {n}", ""));
         })?;
-        tx.tag(&name, &manifest)?;
+        tx.tag(&name, &dated(&tx, &name, manifest))?;
         drop(tx);
         let image = store.resolve(&name)?;
         if self.quiet {
@@ -61,6 +62,16 @@ impl Compose {
         }
         Ok(())
     }
+}
+
+/// The image itself is the same whenever it is made; the entry of the index notes when that was. One that
+/// was made before keeps its time.
+fn dated(tx: &Transaction<'_>, name: &str, mut manifest: Descriptor) -> Descriptor {
+    let before = tx.store().find(name).ok().map(|(_, d)| d).filter(|d| d.digest == manifest.digest);
+    let before = before.and_then(|d| d.annotations?.remove(CREATED));
+    let created = before.unwrap_or_else(|| time::rfc3339(time::now()));
+    manifest.annotations.get_or_insert_default().insert(CREATED.to_owned(), created);
+    manifest
 }
 
 /// An ordinary user's files of other owners belong to that user's subordinate ids, where there are

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use argh::{ArgsInfo, FromArgs};
-use coracle_store::image::Platform;
-use coracle_store::{Digest, Image};
+use coracle_store::image::{CREATED, Platform};
+use coracle_store::{Digest, Image, Store};
 use coracle_sys::{Error, Kind, Result};
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use super::{open, split_name};
 use crate::{table, time};
 use coracle_sys::template::Template;
 
-/// List the images of the store. OWN is what no other image shares.
+/// List the images of the store. SIZE is that of the files, unpacked; OWN is what no other image shares.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
@@ -74,7 +74,7 @@ impl Images {
             let name = i.name.as_deref().unwrap_or_default();
             patterns.iter().all(|p| name_matches(p, name))
         };
-        let rows: Vec<Value> = images.iter().filter(wanted).map(|i| self.row(i, &users)).collect();
+        let rows: Vec<Value> = images.iter().filter(wanted).map(|i| self.row(&store, i, &users)).collect();
         let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
         if self.json {
             coracle_sys::say!("{}", Value::Array(rows));
@@ -96,28 +96,40 @@ impl Images {
         Ok(())
     }
 
-    fn row(&self, image: &Image, users: &HashMap<Digest, usize>) -> Value {
+    fn row(&self, store: &Store, image: &Image, users: &HashMap<Digest, usize>) -> Value {
         let (repository, tag) = split_name(image.name.as_deref().unwrap_or("<none>"));
-        let size: u64 = image.manifest.layers.iter().map(|l| l.size).sum();
-        let own = image.manifest.layers.iter().filter(|l| users.get(&l.digest) == Some(&1));
-        let own: u64 = own.map(|l| l.size).sum();
+        let layers = &image.manifest.layers;
+        let sizes = store.layer_sizes(image);
+        let size: u64 = sizes.iter().sum();
+        let own = layers.iter().zip(&sizes).filter(|(l, _)| users.get(&l.digest) == Some(&1));
+        let own: u64 = own.map(|(_, size)| size).sum();
+        let blobs: u64 = layers.iter().map(|l| l.size).sum();
         let id = if self.no_trunc { image.id().to_string() } else { image.id().short() };
-        let created = image.config.created.clone().unwrap_or_default();
-        let since = time::parse(&created).map_or_else(|| "N/A".to_owned(), |t| time::ago(t, time::now()));
+        let created = created(image);
+        let since = created.as_deref().and_then(time::parse);
+        let since = since.map_or_else(|| "N/A".to_owned(), |t| time::ago(t, time::now()));
         json!({
             "Repository": repository,
             "Tag": tag,
             "ID": id,
             "Digest": image.manifest_digest.to_string(),
-            "CreatedAt": created,
+            "CreatedAt": created.unwrap_or_default(),
             "CreatedSince": since,
             "Size": table::size(size),
             "UniqueSize": table::size(own),
             "SharedSize": table::size(size - own),
             "Bytes": size,
             "OwnBytes": own,
+            "SharedBytes": size - own,
+            "BlobBytes": blobs,
         })
     }
+}
+
+/// When the image was made: as it says itself, or, of a reproducible one, as the store has noted it.
+fn created(image: &Image) -> Option<String> {
+    let own = image.config.created.clone().filter(|t| time::parse(t).is_some_and(|t| t > 0));
+    own.or_else(|| image.descriptor.annotations.as_ref()?.get(CREATED).cloned())
 }
 
 /// How many images, by id, have each layer.

@@ -69,7 +69,7 @@ fn describe(store: &Store, image: &Image) -> Result<Value> {
             tags.extend(entry.ref_name().map(str::to_owned));
         }
     }
-    let size: u64 = image.manifest.layers.iter().map(|l| l.size).sum();
+    let size: u64 = store.layer_sizes(image).iter().sum();
     let config = serde_json::to_value(image.config.process()).map_err(|e| Error::invalid(e.to_string()))?;
     Ok(json!({
         "Id": image.id().to_string(),

@@ -16,6 +16,9 @@ pub const OWNERS: &str = "owners";
 /// root, and not only plain ones.
 pub const ROOT: &str = "root";
 
+/// The bytes of the layer's files, in decimal, beside [`TREE`].
+pub const SIZE: &str = "size";
+
 /// Does the archive of the layer with this tree say what the root is like?
 pub fn has_root(tree: &Path) -> bool {
     tree.with_file_name(ROOT).exists()
