@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use coracle_tests::{Privilege, Scratch, Store, need};
+use coracle_tests::{Cmd, Privilege, Scratch, Store, need, workspace};
 
 /// A recipe in a folder of its own.
 fn recipe(text: &str) -> Scratch {
@@ -238,4 +238,20 @@ fn a_full_disk_is_said_and_leaves_a_valid_store() {
     store.rootfs_tool().words("images -q").ok();
     let small = recipe("[[layer]]\nstandard = true\n");
     store.rootfs_tool().arg("compose").arg(small.path()).args(["-t", "x"]).ok();
+}
+
+#[test]
+fn the_recipe_that_the_documentation_shows_composes() {
+    let store = Store::new("compose-shown");
+    store.compose("shell");
+    let text = std::fs::read_to_string(workspace().join("images/README.md")).expect("images/README.md");
+    let recipe = text.split("```toml\n").nth(1).and_then(|t| t.split("```").next()).expect("a recipe");
+    let folder = Scratch::new("shown");
+    folder.write("rootfs.toml", recipe);
+    folder.write("files/one", "1");
+    Cmd::new("tar").args(["-czf", "more.tar.gz", "files"]).dir(folder.path()).ok();
+    store.rootfs_tool().arg("compose").arg(folder.path()).ok();
+    let config = store.rootfs_tool().words("inspect demo").ok().json()[0]["Config"].clone();
+    assert_eq!(config["User"], "app", "{config}");
+    assert_eq!(config["WorkingDir"], "/srv", "{config}");
 }
