@@ -141,7 +141,11 @@ impl Maps {
                 if *writer == Writer::OwnId {
                     put(&proc.join("setgroups"), "deny")?;
                 }
-                put(&proc.join("uid_map"), &lines(&self.uids))?;
+                put(&proc.join("uid_map"), &lines(&self.uids)).map_err(|e| match e.kind() {
+                    // user_namespaces(7): since Linux 5.12 whoever maps id 0 needs CAP_SETFCAP.
+                    Kind::Denied => e.wrap("map the user's own id (inside another container: it needs the capabilities SETUID, SETGID and SETFCAP there)"),
+                    _ => e,
+                })?;
                 put(&proc.join("gid_map"), &lines(&self.gids))
             }
         }

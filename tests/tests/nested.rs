@@ -30,9 +30,10 @@ fn outer_image(scratch: &Scratch) -> PathBuf {
 /// What runs inside.
 const NEST: &str = "outer:1 runner --root /tmp/state run --bundle /bundle inner";
 
-/// Compose an image inside, on the outer container's own overlay, and run it.
-const COMPOSE: &str = "rootfs-tool compose -q /recipe -t inner >/dev/null && \
-     runner run --rm --best-effort -h bundle --init=never inner sh -c 'echo \"inner $$ $(hostname)\"; id -u'";
+/// Compose an image inside, on the outer container's own overlay, and run it: init is PID 1 there.
+const COMPOSE: &str = "rootfs-tool compose -q /recipe -t inner >/dev/null && runner run --rm --best-effort -h bundle \
+     inner sh -c 'test \"$(head -n 1 /proc/1/status)\" = \"Name:\tmemfd:init\" && ps >/dev/null && \
+     echo \"inner $(($$ - 1)) $(hostname)\"; id -u'";
 
 /// It ran, in namespaces of its own.
 #[track_caller]
@@ -82,9 +83,25 @@ fn inside_docker_a_container_runs_or_the_reason_is_said() {
     let composed = composed.args(["outer:1", "sh", "-c", COMPOSE]).run();
     ran(&composed);
     assert!(composed.stderr.contains("kept in memory"), "{composed}");
-    ran_or_said_why(&nest(&daemon, ""));
-    ran_or_said_why(&nest(&daemon, "--user 1000"));
-    ran_or_said_why(&nest(&daemon, "--cap-drop ALL"));
+    for flags in ["", "--user 1000", "--cap-drop ALL"] {
+        ran_or_said_why(&nest(&daemon, flags));
+        let compose =
+            daemon.docker("run --rm --network none -e CORACLE_STORE=/dev/shm/store");
+        ran_or_said_why(&compose.words(flags).args(["outer:1", "sh", "-c", COMPOSE]).run());
+    }
+}
+
+/// The process that podman leaves behind to hold its user namespace, known by the file that names it.
+struct Pause(PathBuf);
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        let pid = std::fs::read_to_string(self.0.join("libpod/tmp/pause.pid"));
+        if let Some(pid) = pid.ok().and_then(|pid| pid.trim().parse().ok()) {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
 }
 
 #[test]
@@ -116,10 +133,19 @@ fn inside_rootless_podman_a_container_runs_or_the_reason_is_said() {
     };
     let xdg = scratch.mkdir("xdg");
     std::os::unix::fs::chown(xdg, Some(user.uid), Some(user.gid)).expect("chown");
+    let _pause = Pause(scratch.join("xdg"));
     podman("import -q").arg(&archive).arg("outer:1").ok();
     let nest =
         |flags: &str| podman("run --rm --network none --cgroups disabled").words(flags).words(NEST).run();
+    let compose = |flags: &str| {
+        let run =
+            podman("run --rm --network none --cgroups disabled -e CORACLE_STORE=/tmp/store").words(flags);
+        run.args(["outer:1", "sh", "-c", COMPOSE]).run()
+    };
     ran(&nest("--privileged"));
-    ran_or_said_why(&nest(""));
-    ran_or_said_why(&nest("--cap-drop ALL"));
+    ran(&compose("--privileged"));
+    for flags in ["", "--cap-drop ALL"] {
+        ran_or_said_why(&nest(flags));
+        ran_or_said_why(&compose(flags));
+    }
 }

@@ -102,7 +102,10 @@ impl<'a> Entered<'a> {
     fn root(mut self, sources: Vec<Option<OwnedFd>>) -> Result<Confining<'a>> {
         let plan = self.plan;
         if let Some(name) = &plan.hostname {
-            sethostname(name).context(|| format!("sethostname({name:?})"))?;
+            sethostname(name).context(|| format!("sethostname({name:?})")).map_err(|e| match e.kind() {
+                Kind::Denied => e.wrap("set the host name (the container around this one forbids it: start that with --security-opt seccomp=unconfined)"),
+                _ => e,
+            })?;
         }
         if let Some(name) = &plan.domainname {
             sys::set_domain_name(name)?;
