@@ -3,6 +3,8 @@
 
 use std::os::fd::AsFd;
 
+use coracle_sys::print::harmless;
+
 use crate::sys;
 
 /// Columns between two cells.
@@ -16,6 +18,8 @@ pub(crate) fn print(rows: &[Vec<String>], cut: bool) {
 }
 
 fn render(rows: &[Vec<String>], width: Option<usize>) -> String {
+    let clean = |row: &Vec<String>| row.iter().map(|cell| harmless(cell)).collect();
+    let rows: &Vec<Vec<String>> = &rows.iter().map(clean).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let len = |s: &String| s.chars().count();
     let mut widths: Vec<usize> =
@@ -71,6 +75,8 @@ mod tests {
             .to_vec();
         assert_eq!(render(&rows, None), "NAME   CMD\na      a-very-long-command-line\n");
         assert_eq!(render(&rows, Some(20)), "NAME   CMD\na      a-very-long-…\n");
+        let hostile = vec![vec!["a\u{1b}[31m\nroot".to_owned(), "b".to_owned()]];
+        assert_eq!(render(&hostile, None), "a [31m root   b\n");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! it are bare verb phrases (`mount the overlay`). An error is printed once, at the program's edge.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 
 use nix::errno::Errno;
 
@@ -103,10 +103,17 @@ impl Error {
     }
 }
 
-/// One line: `what: cause: ...: Operation not permitted`.
+/// One line: `what: cause: ...: Operation not permitted`. What an image or an archive named is in it as
+/// well, so control characters are escaped.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
+        for c in self.what.chars() {
+            match c {
+                '\n' | '\t' => f.write_char(c)?,
+                c if c.is_control() => write!(f, "{}", c.escape_default())?,
+                c => f.write_char(c)?,
+            }
+        }
         if let Some(errno) = self.errno {
             write!(f, ": {}", errno.desc())?;
         }
@@ -167,6 +174,12 @@ mod tests {
             "mount the container's /proc: mount(\"proc\", \"/proc\"): Operation not permitted"
         );
         assert_eq!((e.kind(), e.errno()), (Kind::Denied, Some(Errno::EPERM)));
+    }
+
+    #[test]
+    fn a_name_in_an_error_does_nothing_to_a_terminal() {
+        let e = Error::usage("invalid signal: \u{1b}]0;x\u{7}\u{9b}1mé").wrap("read the image");
+        assert_eq!(e.to_string(), "read the image: invalid signal: \\u{1b}]0;x\\u{7}\\u{9b}1mé");
     }
 
     #[test]

@@ -34,6 +34,12 @@ pub fn err(text: Arguments<'_>) {
     let _ = std::io::stderr().write_fmt(text);
 }
 
+/// Text of an image or a container for a terminal: its control characters, which could write to the
+/// terminal's own memory, rename its window or fake lines, become blanks.
+pub fn harmless(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 /// Whether all that was printed has arrived. A pipe whose reader has seen enough is fine.
 pub fn finish() -> Result<()> {
     note(std::io::stdout().flush());

@@ -1,7 +1,9 @@
 //! `--format`: the part of Go's templates that docker's users type. `{{.A.B}}`, `{{json .A}}`,
 //! `{{.}}` and plain text with `\t` and `\n`. Anything else is refused by name.
 
-use crate::{Error, Result};
+use std::io::IsTerminal;
+
+use crate::{Error, Result, print};
 use serde_json::Value;
 
 /// A parsed template.
@@ -49,8 +51,12 @@ impl Template {
         Ok(Self(parts))
     }
 
-    /// Fill it in. A field that the value has not is an error.
+    /// Fill it in. A field that the value has not is an error. On a terminal no value is more than text.
     pub fn render(&self, value: &Value) -> Result<String> {
+        self.fill(value, std::io::stdout().is_terminal())
+    }
+
+    fn fill(&self, value: &Value, harmless: bool) -> Result<String> {
         let mut out = String::new();
         for part in &self.0 {
             let (path, json) = match part {
@@ -69,6 +75,7 @@ impl Template {
                 })?;
             }
             match at {
+                Value::String(text) if !json && harmless => out.push_str(&print::harmless(text)),
                 Value::String(text) if !json => out.push_str(text),
                 Value::Null if !json => {}
                 other => out.push_str(&other.to_string()),
@@ -98,6 +105,11 @@ mod tests {
         for bad in ["{{.Id", "{{range .X}}", "{{Id}}", "{{.Id | upper}}"] {
             assert!(Template::parse(bad).is_err(), "{bad}");
         }
+        let v = json!({"Id": "a\u{1b}[2Jb"});
+        for (harmless, out) in [(true, "a [2Jb"), (false, "a\u{1b}[2Jb")] {
+            assert_eq!(Template::parse("{{.Id}}").unwrap().fill(&v, harmless).unwrap(), out);
+        }
+        let v = json!({"Id": "x", "Config": {}});
         let e = Template::parse("{{.Nope}}").unwrap().render(&v).unwrap_err().to_string();
         assert!(e.contains(".Nope") && e.contains("Config, Id"), "{e}");
     }

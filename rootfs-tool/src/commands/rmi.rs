@@ -3,6 +3,7 @@
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::{Digest, Image, Store};
 use coracle_sys::idmap::{self, Grant};
+use coracle_sys::print::harmless;
 use coracle_sys::{Error, Kind, Result};
 
 use super::{missing, open};
@@ -87,12 +88,12 @@ impl Rmi {
         let tx = store.begin()?;
         if all {
             for gone in tx.forget(&manifest)? {
-                coracle_sys::say!("Untagged: {}", gone.ref_name().unwrap_or("<none>"));
+                coracle_sys::say!("Untagged: {}", harmless(gone.ref_name().unwrap_or("<none>")));
             }
             coracle_sys::say!("Deleted: {}", image.id());
         } else if let Some(name) = &image.name {
             tx.untag(name)?;
-            coracle_sys::say!("Untagged: {name}");
+            coracle_sys::say!("Untagged: {}", harmless(name));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::{Locations, Store};
+use coracle_sys::print::harmless;
 use coracle_sys::template::Template;
 use coracle_sys::{Error, Result};
 use serde::Serialize;
@@ -126,14 +127,13 @@ fn print(lines: &[Line], whole: bool) {
     let rows: Vec<[String; 6]> = lines
         .iter()
         .map(|l| {
-            let mut command: String =
-                l.command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let mut command = harmless(&l.command);
             if !whole && command.chars().count() > 20 {
                 command = command.chars().take(19).chain(['…']).collect();
             }
             [
                 l.id.clone(),
-                l.image.clone(),
+                harmless(&l.image),
                 format!("\"{command}\""),
                 l.running_for.clone(),
                 l.status.clone(),
