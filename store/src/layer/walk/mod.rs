@@ -3,15 +3,17 @@
 //! beats ustar, an extension belongs to the next file and not to another extension, a header that
 //! is not sound is an error. Nothing is written, and no name is judged but for its length.
 
+mod sparse;
+
 use std::io::{ErrorKind, Read};
 
 use coracle_sys::{Context, Error, Result};
 use tar::Header;
 
 use super::Limits;
-use super::field::{decimal, device, number, positive, until_nul};
+use super::field::{device, number, positive, until_nul};
+use super::pax::Extensions;
 pub use super::pax::Piece;
-use super::pax::{Extensions, SparseRecords};
 
 const BLOCK: usize = 512;
 /// What the extension headers (PAX records, long names) of one entry hold together.
@@ -20,8 +22,6 @@ const MAX_EXTENSION: u64 = 1 << 20;
 const MAX_BEHIND: u64 = 64 << 20;
 /// Names and link targets are refused beyond PATH_MAX.
 const MAX_PATH: usize = 4096;
-/// Pieces of a sparse file.
-const MAX_PIECES: usize = 1 << 20;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,7 +316,7 @@ impl<R: Read> Walk<R> {
             (size, sparse) = self.pax_pieces(records).map(|(s, p)| (s, Some(p)))?;
         }
         if let Some(pieces) = &sparse {
-            check_pieces(pieces, size, self.left)?;
+            sparse::check_pieces(pieces, size, self.left)?;
         }
         self.count(size)?;
         let id = |given: Option<u64>, field: &[u8], what| {
@@ -352,101 +352,6 @@ impl<R: Read> Walk<R> {
             sparse,
         })
     }
-
-    /// The pieces in a header of GNU's type `S`, and in the blocks that may follow it.
-    fn gnu_pieces(&mut self, gnu: &tar::GnuHeader) -> Result<Vec<Piece>> {
-        let mut pieces = Vec::new();
-        let mut add = |sparse: &[tar::GnuSparseHeader]| -> Result<()> {
-            for s in sparse.iter().filter(|s| s.offset[0] != 0 && s.numbytes[0] != 0) {
-                let offset = positive(number(&s.offset, "offset")?, "offset")?;
-                let len = positive(number(&s.numbytes, "length")?, "length")?;
-                pieces.push(Piece { offset, len });
-            }
-            if pieces.len() > MAX_PIECES {
-                Err(Error::invalid("read the archive: a map is too long"))
-            } else {
-                Ok(())
-            }
-        };
-        add(&gnu.sparse)?;
-        let mut more = gnu.isextended[0] == 1;
-        while more {
-            let mut block = [0u8; BLOCK];
-            if !self.block(&mut block)? {
-                return Err(truncated());
-            }
-            let mut next = tar::GnuExtSparseHeader::new();
-            next.as_mut_bytes().copy_from_slice(&block);
-            add(&next.sparse)?;
-            more = next.isextended[0] == 1;
-        }
-        Ok(pieces)
-    }
-
-    /// The pieces of GNU's PAX formats 0.0, 0.1 (in the records) and 1.0 (before the data).
-    fn pax_pieces(&mut self, records: SparseRecords) -> Result<(u64, Vec<Piece>)> {
-        let size =
-            records.size.ok_or_else(|| Error::invalid("read the archive: a sparse file without a size"))?;
-        match records.version {
-            Some((1, 0)) => {}
-            None | Some((0, _)) => return Ok((size, records.pieces)),
-            Some((a, b)) => {
-                return Err(Error::unsupported(format!("read the archive: sparse format {a}.{b}")));
-            }
-        }
-        let mut text = Vec::new();
-        let mut numbers = Vec::new();
-        let mut count = None;
-        // Decimal numbers, one a line: how many pieces, then offset and length of each.
-        while count.is_none_or(|c| numbers.len() < c) {
-            let mut block = [0u8; BLOCK];
-            let mut have = 0;
-            while have < BLOCK {
-                match self.read_data(&mut block[have..])? {
-                    0 => return Err(Error::invalid("read the archive: a sparse file's map is cut off")),
-                    n => have += n,
-                }
-            }
-            for b in block {
-                if b != b'\n' {
-                    text.push(b);
-                    continue;
-                }
-                let n =
-                    decimal(&text).ok_or_else(|| Error::invalid("read the archive: a sparse file's map"))?;
-                text.clear();
-                match count {
-                    None if n <= MAX_PIECES as u64 => count = Some(2 * n as usize),
-                    None => return Err(Error::invalid("read the archive: a map is too long")),
-                    Some(c) if numbers.len() < c => numbers.push(n),
-                    Some(_) => {}
-                }
-                if count.is_some_and(|c| numbers.len() == c) {
-                    break;
-                }
-            }
-            if text.len() > 20 {
-                return Err(Error::invalid("read the archive: a sparse file's map"));
-            }
-        }
-        Ok((size, numbers.chunks_exact(2).map(|n| Piece { offset: n[0], len: n[1] }).collect()))
-    }
-}
-
-/// The pieces lie in order inside the file, and the archive has as much data as they say.
-fn check_pieces(pieces: &[Piece], size: u64, stored: u64) -> Result<()> {
-    let mut at = 0;
-    let mut data = 0u64;
-    for p in pieces {
-        let end = p.offset.checked_add(p.len).filter(|e| p.offset >= at && *e <= size);
-        at = end
-            .ok_or_else(|| Error::invalid("read the archive: a sparse file's pieces overlap or stick out"))?;
-        data += p.len;
-    }
-    if data != stored {
-        return Err(Error::invalid("read the archive: a sparse file has more or less data than its map"));
-    }
-    Ok(())
 }
 
 fn truncated() -> Error {

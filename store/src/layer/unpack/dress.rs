@@ -1,0 +1,151 @@
+//! What a file is given beside its content: owner, mode, extended attributes, times; and the table of what
+//! the disk cannot hold of these.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
+
+use coracle_sys::{Context, Error, Result, file};
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchownat};
+
+use super::{DirMeta, Layer};
+use crate::layer::Owners;
+use crate::layer::attributes::{set_times, shown, wanted_xattrs};
+use crate::layer::owners::Owner;
+use crate::layer::tree::open_dir;
+use crate::layer::walk::{Entry, Kind};
+
+impl Layer {
+    /// Owner first, since chown clears setuid bits and capabilities; times last.
+    pub(super) fn attributes(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &[Vec<u8>],
+        entry: &Entry,
+    ) -> Result<()> {
+        self.own_it(dir, name, path, entry.uid, entry.gid, entry)?;
+        if entry.kind != Kind::Symlink {
+            let mode = Mode::from_bits_truncate(entry.mode);
+            // The file was just made by us and is no link.
+            fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink)
+                .context(|| format!("fchmodat({name:?}, {mode:?})"))?;
+        }
+        for (key, value) in wanted_xattrs(&entry.xattrs) {
+            self.xattr(dir, name, path, &key, &value)?;
+        }
+        set_times(dir, name, entry.mtime)
+    }
+
+    pub(super) fn own_it(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &[Vec<u8>],
+        uid: u64,
+        gid: u64,
+        entry: &Entry,
+    ) -> Result<()> {
+        if self.options.owners == Owners::Table {
+            if (uid, gid) != (0, 0) || matches!(entry.kind, Kind::Char | Kind::Block) {
+                self.table(path, entry);
+            }
+            return Ok(());
+        }
+        if (uid, gid) == (0, 0) {
+            return Ok(());
+        }
+        let ids = (u32::try_from(uid), u32::try_from(gid));
+        let (Ok(u), Ok(g)) = ids else {
+            return Err(Error::invalid(format!("chown {name:?} to {uid}:{gid}: ids have 32 bits")));
+        };
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+        match fchownat(dir, name, Some(Uid::from_raw(u)), Some(Gid::from_raw(g)), flags) {
+            // The namespace has no such id.
+            Err(Errno::EINVAL) => {
+                self.table(path, entry);
+                Ok(())
+            }
+            other => other.context(|| format!("fchownat({name:?}, {uid}, {gid})")),
+        }
+    }
+
+    pub(super) fn xattr(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &[Vec<u8>],
+        key: &CString,
+        value: &[u8],
+    ) -> Result<()> {
+        match file::set_xattr_at(dir, name, key, value) {
+            Ok(()) => Ok(()),
+            Err(e @ (Errno::EPERM | Errno::EOPNOTSUPP)) => {
+                let why = e.desc();
+                self.out.warnings.push(format!("{}: the attribute {key:?} was left out: {why}", shown(path)));
+                Ok(())
+            }
+            Err(e) => Err(e).context(|| format!("lsetxattr({name:?}, {key:?})")),
+        }
+    }
+
+    pub(super) fn table(&mut self, path: &[Vec<u8>], entry: &Entry) {
+        let kind = match entry.kind {
+            Kind::File | Kind::HardLink => SFlag::S_IFREG,
+            Kind::Symlink => SFlag::S_IFLNK,
+            Kind::Char => SFlag::S_IFCHR,
+            Kind::Block => SFlag::S_IFBLK,
+            Kind::Dir => SFlag::S_IFDIR,
+            Kind::Fifo => SFlag::S_IFIFO,
+        };
+        let device = matches!(entry.kind, Kind::Char | Kind::Block).then_some(entry.device);
+        let mode = entry.mode | kind.bits();
+        let owner = Owner { path: shown(path), uid: entry.uid, gid: entry.gid, mode, device };
+        self.owners.insert(path.to_vec(), owner);
+    }
+
+    pub(super) fn remember(&mut self, path: Vec<Vec<u8>>, entry: &Entry) {
+        self.owners.remove(&path);
+        if self.options.owners == Owners::Table && (entry.uid, entry.gid) != (0, 0) {
+            self.table(&path, entry);
+        }
+        let xattrs = wanted_xattrs(&entry.xattrs).collect();
+        let (uid, gid) = (entry.uid, entry.gid);
+        self.dirs.insert(path, DirMeta { mode: entry.mode, uid, gid, mtime: entry.mtime, xattrs });
+    }
+
+    pub(super) fn finish_dir(&mut self, path: &[Vec<u8>], meta: DirMeta) -> Result<()> {
+        let mut fd = self.tree.root().dir;
+        for name in path {
+            let os = OsStr::from_bytes(name);
+            fd = Rc::new(open_dir(fd.as_fd(), os).context(|| format!("openat({os:?}, O_DIRECTORY)"))?);
+        }
+        let here = OsStr::new(".");
+        if self.options.owners == Owners::Disk && (meta.uid, meta.gid) != (0, 0) {
+            let (Ok(u), Ok(g)) = (u32::try_from(meta.uid), u32::try_from(meta.gid)) else {
+                return Err(Error::invalid(format!("chown to {}:{}: ids have 32 bits", meta.uid, meta.gid)));
+            };
+            match nix::unistd::fchown(&*fd, Some(Uid::from_raw(u)), Some(Gid::from_raw(g))) {
+                Err(Errno::EINVAL) => {
+                    let mode = meta.mode | SFlag::S_IFDIR.bits();
+                    let owner = Owner { path: shown(path), uid: meta.uid, gid: meta.gid, mode, device: None };
+                    self.owners.insert(path.to_vec(), owner);
+                }
+                other => other.context(|| format!("fchown({u}, {g})"))?,
+            }
+        }
+        for (key, value) in &meta.xattrs {
+            self.xattr(fd.as_fd(), here, path, key, value)?;
+        }
+        let mode = Mode::from_bits_truncate(meta.mode);
+        let (s, n) = meta.mtime;
+        let time = TimeSpec::new(s, n.into());
+        nix::sys::stat::futimens(&*fd, &time, &time).context(|| "futimens()")?;
+        nix::sys::stat::fchmod(&*fd, mode).context(|| format!("fchmod({mode:?})"))
+    }
+}
