@@ -85,8 +85,7 @@ fn inside_docker_a_container_runs_or_the_reason_is_said() {
     assert!(composed.stderr.contains("kept in memory"), "{composed}");
     for flags in ["", "--user 1000", "--cap-drop ALL"] {
         ran_or_said_why(&nest(&daemon, flags));
-        let compose =
-            daemon.docker("run --rm --network none -e CORACLE_STORE=/dev/shm/store");
+        let compose = daemon.docker("run --rm --network none -e CORACLE_STORE=/dev/shm/store");
         ran_or_said_why(&compose.words(flags).args(["outer:1", "sh", "-c", COMPOSE]).run());
     }
 }
