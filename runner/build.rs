@@ -2,6 +2,8 @@
 //! architecture, or takes the finished file that CORACLE_INIT names. The Makefile does the second, so that
 //! `dist/init` and the bytes inside `dist/runner` are one file.
 
+#[path = "../.cargo/link.rs"]
+mod link;
 #[path = "src/seccomp"]
 mod seccomp {
     #![allow(dead_code, unreachable_pub)] // the runner uses the rest, and is the one it is public to
@@ -18,6 +20,7 @@ use std::process::Command;
 const CAPABILITIES: [&str; 1] = ["CAP_SYS_CHROOT"];
 
 fn main() {
+    link::link(&[], &[]);
     let out = PathBuf::from(var("OUT_DIR"));
     println!("cargo::rerun-if-changed=src/seccomp");
     std::fs::write(out.join("seccomp"), default_filter()).unwrap_or_else(|e| panic!("write the filter: {e}"));
@@ -48,7 +51,7 @@ fn default_filter() -> Vec<u8> {
 /// Build `init` in a target directory of its own: the outer cargo holds the lock of the shared one.
 fn build(out: &Path) -> PathBuf {
     let workspace = Path::new(&var("CARGO_MANIFEST_DIR")).join("..");
-    for source in ["init/src", "init/Cargo.toml", "init/build.rs", "Cargo.toml", "Cargo.lock", ".cargo"] {
+    for source in ["init/src", "init/Cargo.toml", "init/build.rs", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
     let target = static_target(&var("TARGET"));

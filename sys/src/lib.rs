@@ -10,7 +10,7 @@ pub mod print;
 pub mod process;
 pub mod template;
 pub mod terminal;
-#[cfg(all(panic = "abort", target_env = "musl"))]
+#[cfg(all(panic = "abort", target_env = "musl", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod unwind;
 
 pub use error::{Context, Error, Kind, Result};

@@ -4,7 +4,7 @@
 //! give. A panic prints its one line and aborts.
 //!
 //! Only builds that abort on panic have this: tests unwind, and have their backtraces. Only musl: glibc has uses of its
-//! own for an unwinder.
+//! own for an unwinder. Only the machines whose binaries are linked here: 32-bit ARM unwinds by other names.
 
 #![allow(unsafe_code)] // no_mangle: these names are looked up by std's precompiled code
 
