@@ -211,6 +211,19 @@ impl Layer {
             return Err(Error::invalid(format!("mode is plain or keep, not {mode:?}")));
         }
         self.owners()?;
+        let mut names: Vec<&str> = self.users.iter().map(|u| &u.name[..]).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::invalid(format!("the user {:?} is there twice", twice[0])));
+        }
+        let paths = || self.file.keys().chain(self.link.keys()).map(|p| p.strip_prefix("/").unwrap_or(p));
+        for path in paths() {
+            if paths().any(|p| p != path && p.starts_with(path)) {
+                return Err(Error::invalid(format!(
+                    "{path:?} cannot be a file or link, and a folder as well"
+                )));
+            }
+        }
         let texts = self
             .users
             .iter()
@@ -309,6 +322,11 @@ mod tests {
             ("[[layer]]\ndir = \"a\"\nowner = \"me\"\n", "owner is UID:GID or keep, not \"me\""),
             ("[[layer]]\ndir = \"a\"\nmode = \"0755\"\n", "mode is plain or keep"),
             ("[[layer]]\nstandard = true\nusers = [{ name = \"a:b\", uid = 1 }]\n", "cannot stand in passwd"),
+            (
+                "[[layer]]\nusers = [{ name = \"a\", uid = 1 }, { name = \"a\", uid = 2 }]\n",
+                "\"a\" is there twice",
+            ),
+            ("[[layer]]\n[layer.file]\n\"a\" = \"x\"\n\"a/b\" = \"y\"\n", "and a folder as well"),
             ("[[layer]]\nstandard = true\n[config]\nports = [\"x\"]\n", "is no port"),
             ("[[layer]]\nstandard = true\n[config]\nworkdir = \"x\"\n", "no absolute path"),
             ("[[layer]]\nstandard = true\n[config]\ncmdline = 1\n", "line 4: unknown field `cmdline`"),
