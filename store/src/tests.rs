@@ -115,6 +115,36 @@ fn what_nothing_uses_is_pruned_and_what_a_container_uses_is_not() {
 }
 
 #[test]
+fn what_the_disk_has_changed_is_written_again_by_whoever_puts_it_again() {
+    let mut s = Scratch::new();
+    let layers = [layer(&[("x", "1")])];
+    put(&mut s.store, "localhost/a:latest", &layers);
+    let image = s.store.resolve("a").unwrap();
+    for digest in [image.id(), image.manifest_digest] {
+        let path = s.store.main().blob(&digest);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[1] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        put(&mut s.store, "localhost/a:latest", &layers);
+        assert_eq!(s.store.resolve("a").unwrap().id(), image.id());
+    }
+}
+
+#[test]
+fn a_writer_sweeps_what_killed_ones_left() {
+    let mut s = Scratch::new();
+    put(&mut s.store, "localhost/a:latest", &[layer(&[("x", "1")])]);
+    let left = s.store.main().tmp().join("left");
+    fs::create_dir_all(left.join("fs")).unwrap();
+    let held = s.store.main().tmp().join("held");
+    fs::write(&held, "").unwrap();
+    let lock = crate::lock::Lock::try_existing(&held).unwrap().unwrap();
+    drop(s.store.begin().unwrap());
+    assert!(!left.exists() && held.exists());
+    drop(lock);
+}
+
+#[test]
 fn a_container_without_a_name_is_called_by_its_id() {
     let mut s = Scratch::new();
     let (one, other) = ("01abcdef99", "12abcdef99");

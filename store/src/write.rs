@@ -47,6 +47,8 @@ impl Store {
     pub fn begin(&mut self) -> Result<Transaction<'_>> {
         self.main.create(None)?;
         let shared = Lock::shared(&self.main.lock())?;
+        // What a killed writer left may be as large as an image, and the next writer may be long in coming.
+        self.sweep()?;
         Ok(Transaction { store: self, limits: Limits::default(), _shared: shared })
     }
 
@@ -103,7 +105,8 @@ impl Transaction<'_> {
         let bytes = serde_json::to_vec(value)
             .map_err(|e| Error::invalid(e.to_string()).wrap(format!("write a {media_type}")))?;
         let d = Descriptor::new(media_type, Digest::of(&bytes), bytes.len() as u64);
-        if !self.has_blob(&d) {
+        // By its content, not by its size: one that the disk has changed is written again.
+        if !fs::read(self.layout().blob(&d.digest)).is_ok_and(|there| there == bytes) {
             self.put_blob(&bytes[..], Some(&d))?;
         }
         Ok(d)
