@@ -29,10 +29,10 @@ pub(crate) struct Flags {
     /// one JSON object a line
     #[argh(switch)]
     json: bool,
-    /// only those for which it holds: name=PART, status=running|exited|created, label=NAME[=VALUE]
+    /// only those for which it holds: name=PART (^ and $ stand for its ends), status=running|exited|created, label=NAME[=VALUE]
     #[argh(option, short = 'f')]
     filter: Vec<String>,
-    /// a template for each line, such as '{{{{.Names}}}}: {{{{.Status}}}}', or json
+    /// a template for each line, such as '{{.Names}}: {{.Status}}', or json
     #[argh(option)]
     format: Option<String>,
 }
@@ -151,6 +151,20 @@ fn print(lines: &[Line], whole: bool) {
     }
 }
 
+/// Scripts written for docker look for `^NAME$`, with or without a slash.
+fn is_named(name: &str, pattern: &str) -> bool {
+    let (begin, rest) = match pattern.strip_prefix('^') {
+        Some(rest) => (true, rest.strip_prefix('/').unwrap_or(rest)),
+        None => (false, pattern),
+    };
+    match (begin, rest.strip_suffix('$')) {
+        (true, Some(whole)) => name == whole,
+        (true, None) => name.starts_with(rest),
+        (false, Some(tail)) => name.ends_with(tail),
+        (false, None) => name.contains(rest),
+    }
+}
+
 /// How long ago, as docker says it.
 fn ago(then: u64) -> String {
     let seconds = record::now().saturating_sub(then);
@@ -174,7 +188,12 @@ enum Filter {
 impl Filter {
     fn parse(text: &str) -> Result<Self> {
         match text.split_once('=') {
-            Some(("name", part)) => Ok(Self::Name(part.to_owned())),
+            Some(("name", part)) => match part.contains(['*', '?', '[', '(', '|', '+', '\\']) {
+                true => Err(Error::usage(format!(
+                    "--filter {text:?}: a part of the name, with ^ and $ at its ends, is all that is known"
+                ))),
+                false => Ok(Self::Name(part.to_owned())),
+            },
             Some(("status", word @ ("running" | "exited" | "created"))) => Ok(Self::Status(word.to_owned())),
             Some(("label", label)) => Ok(match label.split_once('=') {
                 Some((name, value)) => Self::Label(name.to_owned(), Some(value.to_owned())),
@@ -188,11 +207,35 @@ impl Filter {
 
     fn holds(&self, line: &Line) -> bool {
         match self {
-            Self::Name(part) => line.names.contains(part.as_str()),
+            Self::Name(part) => is_named(&line.names, part),
             Self::Status(word) => line.state == word,
             Self::Label(name, value) => {
                 line.labels.iter().any(|(n, v)| n == name && value.as_ref().is_none_or(|wanted| wanted == v))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_by_a_part_of_it_or_by_its_ends() {
+        for (pattern, fits) in [
+            ("web", true),
+            ("eb-", true),
+            ("^web-1$", true),
+            ("^/web-1$", true),
+            ("^web", true),
+            ("1$", true),
+            ("^web$", false),
+            ("^eb", false),
+            ("web$", false),
+            ("x", false),
+        ] {
+            assert_eq!(is_named("web-1", pattern), fits, "{pattern}");
+        }
+        assert!(Filter::parse("name=web.*").is_err());
     }
 }
