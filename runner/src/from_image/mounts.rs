@@ -60,7 +60,8 @@ impl Asked {
     }
 }
 
-/// `-v [SOURCE:]PATH[:OPTIONS]`. A relative source that has a slash is one of the host's folders.
+/// `-v [SOURCE:]PATH[:OPTIONS]`. A source that begins with `.` is one of the host's folders:
+/// another with a slash would be made where a typing error points.
 pub(crate) fn volume(text: &str, here: &Path) -> Result<Asked> {
     let wrong = |why: &str| Error::usage(format!("-v {text:?}: {why}"));
     let parts: Vec<&str> = text.split(':').collect();
@@ -74,7 +75,9 @@ pub(crate) fn volume(text: &str, here: &Path) -> Result<Asked> {
         None => Origin::Volume(None),
         Some("") => return Err(wrong("the source is empty")),
         Some(path) if path.starts_with('/') => Origin::HostMade(path.into()),
-        Some(path) if path.starts_with('.') || path.contains('/') => Origin::HostMade(from(here, path)?),
+        Some(path) if path.starts_with("./") || path.starts_with("../") || matches!(path, "." | "..") => {
+            Origin::HostMade(from(here, path)?)
+        }
         Some(name) => Origin::Volume(Some(volume_name(name).map_err(|e| wrong(&e.to_string()))?)),
     };
     let (mut words, mut copy) = (Vec::new(), true);
@@ -199,7 +202,9 @@ fn volume_name(name: &str) -> Result<String> {
     if first && name.len() <= 255 && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
         return Ok(name.to_owned());
     }
-    Err(Error::usage(format!("{name:?} is not a volume name ([a-zA-Z0-9][a-zA-Z0-9_.-]*)")))
+    Err(Error::usage(format!(
+        "{name:?} is not a volume name ([a-zA-Z0-9][a-zA-Z0-9_.-]*); a folder of the host begins with / or ./"
+    )))
 }
 
 #[cfg(test)]
@@ -212,7 +217,7 @@ mod tests {
         for (text, origin, at, options) in [
             ("/a:/b", Origin::HostMade("/a".into()), "/b", "rprivate"),
             ("./a:/b:ro", Origin::HostMade("/here/./a".into()), "/b", "ro,rprivate"),
-            ("a/b:/c:rro,rslave", Origin::HostMade("/here/a/b".into()), "/c", "rro,rslave"),
+            ("../a/b:/c:rro,rslave", Origin::HostMade("/here/../a/b".into()), "/c", "rro,rslave"),
             ("data:/c/../d", Origin::Volume(Some("data".into())), "/d", "rprivate"),
             ("/data", Origin::Volume(None), "/data", "rprivate"),
         ] {
@@ -223,9 +228,20 @@ mod tests {
                 "{text}"
             );
         }
-        for text in
-            ["", "a:b", ":/a", "/a:/b:/c:/d", "/a:/", "/a:/b/..", "/a:/b:frob", "a\n:/b", "/a:/b:nocopy"]
-        {
+        for text in [
+            "",
+            "a:b",
+            "a/b:/c",
+            ".a:/c",
+            "a dir:/c",
+            ":/a",
+            "/a:/b:/c:/d",
+            "/a:/",
+            "/a:/b/..",
+            "/a:/b:frob",
+            "a\n:/b",
+            "/a:/b:nocopy",
+        ] {
             assert!(volume(text, here).is_err(), "{text:?}");
         }
     }
