@@ -67,6 +67,19 @@ fn sizes_are_those_of_the_files_with_what_is_shared_told_apart() {
 }
 
 #[test]
+fn a_field_that_an_image_has_not_set_is_empty_and_one_missing_image_hides_no_other() {
+    let store = with_image("one");
+    let field = |text: &str| store.rootfs_tool().args(["inspect", "-f", text, "one"]).run();
+    for name in ["User", "WorkingDir", "Labels", "Entrypoint"] {
+        assert_eq!(field(&format!("<{{{{.Config.{name}}}}}>")).ok().text(), "<>", "{name}");
+    }
+    field("{{.Config.Frob}}").fails(2).complains(".Frob");
+    let output = store.rootfs_tool().words("inspect -f {{.Os}} one nosuch").fails(1);
+    assert_eq!(output.text(), "linux");
+    output.complains("No such image: nosuch");
+}
+
+#[test]
 fn an_image_goes_with_its_last_name() {
     let store = with_image("one");
     store.rootfs_tool().words("tag one two").ok();

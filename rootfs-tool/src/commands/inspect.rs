@@ -43,8 +43,16 @@ impl Inspect {
         let template = self.format.as_deref().map(Template::parse).transpose()?;
         let store = open(self.store.as_deref())?;
         let mut all = Vec::new();
+        let mut last = None;
         for typed in &self.images {
-            all.push(describe(&store, &find(&store, typed)?)?);
+            match find(&store, typed).and_then(|image| describe(&store, &image)) {
+                Ok(one) => all.push(one),
+                Err(e) => {
+                    if let Some(before) = last.replace(e) {
+                        coracle_sys::warn!("rootfs-tool: {before}");
+                    }
+                }
+            }
         }
         match template {
             Some(template) => {
@@ -57,7 +65,7 @@ impl Inspect {
                 coracle_sys::say!("{text}");
             }
         }
-        Ok(())
+        last.map_or(Ok(()), Err)
     }
 }
 
@@ -70,7 +78,24 @@ fn describe(store: &Store, image: &Image) -> Result<Value> {
         }
     }
     let size: u64 = store.layer_sizes(image).iter().sum();
-    let config = serde_json::to_value(image.config.process()).map_err(|e| Error::invalid(e.to_string()))?;
+    let mut config =
+        serde_json::to_value(image.config.process()).map_err(|e| Error::invalid(e.to_string()))?;
+    // What an image need not have is empty, as scripts expect it: only a field that there never is is refused.
+    if let Some(fields) = config.as_object_mut() {
+        for (name, empty) in [
+            ("User", json!("")),
+            ("WorkingDir", json!("")),
+            ("Env", Value::Null),
+            ("Cmd", Value::Null),
+            ("Entrypoint", Value::Null),
+            ("Labels", Value::Null),
+            ("Volumes", Value::Null),
+            ("ExposedPorts", Value::Null),
+            ("StopSignal", json!("")),
+        ] {
+            fields.entry(name).or_insert(empty);
+        }
+    }
     Ok(json!({
         "Id": image.id().to_string(),
         "RepoTags": tags,
