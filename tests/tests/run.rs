@@ -219,6 +219,8 @@ fn a_container_without_rm_stays_until_it_is_removed() {
     assert_eq!(store.runner().words("rm first").ok().stdout, "first\n");
     let output = store.runner().words("rm first").fails(1);
     assert!(output.stderr.contains("No such container: first"), "{output}");
+    let output = store.runner().words("rm -f first").ok();
+    assert!(output.stdout.is_empty() && output.stderr.contains("No such container: first"), "{output}");
     assert_eq!(std::fs::read_dir(store.path().join("containers")).unwrap().count(), 0);
     store.runner().words("run --name first --rm box true").ok();
 }

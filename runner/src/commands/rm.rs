@@ -38,6 +38,8 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
     for typed in &flags.containers {
         match remove(&store, typed, flags.force) {
             Ok(()) => coracle_sys::say!("{typed}"),
+            // As asked: said, and no error.
+            Err(e) if flags.force && e.kind() == Kind::NotFound => coracle_sys::warn!("runner: {e}"),
             Err(e) => {
                 coracle_sys::warn!("runner: {e}");
                 code = 1;
@@ -49,7 +51,6 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
 
 fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
     let dir = match store.find_container(typed) {
-        Err(e) if e.kind() == Kind::NotFound && force => return Ok(()),
         Err(e) if e.kind() == Kind::NotFound => return Err(no_such_container(typed)),
         other => other?,
     };
