@@ -68,7 +68,7 @@ pub(super) fn open(dirs: &[PathBuf], path: &str) -> Result<Option<OwnedFd>> {
             Found::Other(_) => return Ok(None),
         }
     }
-    // A directory: that is no text, and whoever reads it says so.
+    // A directory: what that means is for whoever reads it.
     Ok(ways.pop().and_then(|dirs| dirs.into_iter().next()))
 }
 
@@ -179,6 +179,7 @@ mod tests {
             ("linked-dir", &[&["etc-"], &["etc>data", "data/passwd=there"]], "there"),
             ("link-from-below", &[&["etc/passwd-"], &["etc/passwd>/a"], &["a=found"]], "found"),
             ("out", &[&["etc/passwd>../../../../../../../../etc/hostname"]], ""),
+            ("folder", &[&["etc/passwd-"], &["etc/passwd/"]], ""),
             ("loop", &[&["etc/passwd>passwd"]], ""),
             ("dangling", &[&["etc/passwd>/nowhere"]], ""),
         ] {
