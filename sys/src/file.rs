@@ -42,6 +42,9 @@ pub fn inherited_for_writing(number: RawFd) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// What [`read`] takes for a small file.
+const SMALL: usize = 64 << 20;
+
 /// All of a small file. Files of /proc too, whose size nobody knows beforehand, and which come in pieces:
 /// only a read that gives nothing is the end.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
@@ -52,6 +55,9 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     loop {
         match nix::unistd::read(&file, &mut piece) {
             Ok(0) => return Ok(out),
+            Ok(n) if out.len() + n > SMALL => {
+                return Err(Error::invalid(format!("read {path:?}: it has more than {SMALL} bytes")));
+            }
             Ok(n) => out.extend_from_slice(&piece[..n]),
             Err(Errno::EINTR) => {}
             Err(e) => return Err(e).context(|| format!("read({path:?})")),

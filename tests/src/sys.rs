@@ -22,6 +22,16 @@ pub(crate) fn leak(command: &mut Command, leaked: RawFd, numbers: std::ops::Rang
     }
 }
 
+/// Bytes in a pipe that its reader has not read yet.
+pub fn unread(pipe: &std::fs::File) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, which outlives the call.
+    let result =
+        unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(pipe), libc::FIONREAD, &raw mut bytes) };
+    assert_eq!(result, 0, "ioctl(FIONREAD): {}", std::io::Error::last_os_error());
+    usize::try_from(bytes).expect("a count")
+}
+
 /// Have the child become another user, with that user's groups and no capability.
 pub(crate) fn become_user(command: &mut Command, uid: u32, gid: u32) {
     // SAFETY: the closure makes bare system calls only; `setgroups` reads one gid from `&gid`, which

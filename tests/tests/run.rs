@@ -172,6 +172,30 @@ fn the_report_tells_how_it_ended() {
 }
 
 #[test]
+fn a_file_that_comes_in_pieces_is_read_to_its_end_and_one_without_an_end_is_refused() {
+    let Some(store) = store("run-pieces") else { return };
+    let scratch = Scratch::new("run-pieces-fifo");
+    let run = |flag: &str, first: &str, second: &str| {
+        let fifo = scratch.join("fifo");
+        let _ = std::fs::remove_file(&fifo);
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let running = store.run(&format!("{flag}{} box env", fifo.display())).spawn();
+        let mut writer = std::fs::File::create(&fifo).unwrap();
+        std::io::Write::write_all(&mut writer, first.as_bytes()).unwrap();
+        // The reader has taken the first piece before there is a second.
+        eventually("the first piece is read", || coracle_tests::unread(&writer) == 0);
+        std::io::Write::write_all(&mut writer, second.as_bytes()).unwrap();
+        drop(writer);
+        running.wait(std::time::Duration::from_secs(20)).unwrap().ok().stdout
+    };
+    let seen = run("--env-file ", "A=1\nB", "=2\nC=3\n");
+    assert!(["A=1", "B=2", "C=3"].iter().all(|line| seen.lines().any(|l| l == *line)), "{seen}");
+    run("--security-opt seccomp=", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",", "\"syscalls\":[]}");
+    let output = store.run("--env-file /dev/zero box true").fails(125);
+    assert!(output.stderr.contains("/dev/zero") && output.stderr.contains("more than"), "{output}");
+}
+
+#[test]
 fn a_report_goes_to_the_very_descriptor_that_was_passed() {
     let Some(store) = store("run-report-fd") else { return };
     let scratch = Scratch::new("run-report-fd-file");
