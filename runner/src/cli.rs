@@ -118,10 +118,13 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
             coracle_sys::print::err(format_args!("{HELP}"));
             Ok(125)
         }
-        Some("help") => {
-            coracle_sys::print::out(format_args!("{HELP}"));
-            Ok(0)
-        }
+        Some("help") => match cut.tail.first() {
+            Some(verb) => dispatch(&[verb.clone(), "--help".into()], log),
+            None => {
+                coracle_sys::print::out(format_args!("{HELP}"));
+                Ok(0)
+            }
+        },
         Some("version") => {
             coracle_sys::say!("runner version {}", env!("CARGO_PKG_VERSION"));
             Ok(0)
@@ -169,7 +172,9 @@ fn parse<T: FromArgs>(name: &str, words: &[String]) -> Result<Option<T>> {
     match T::from_args(&["runner", name], &words) {
         Ok(parsed) => Ok(Some(parsed)),
         Err(exit) if exit.status.is_ok() => {
-            coracle_sys::print::out(format_args!("{}", exit.output));
+            // What follows the image is cut off before, so argh knows nothing of it.
+            let output = exit.output.replace("[--] [<image>]", "IMAGE [CMD...]");
+            coracle_sys::print::out(format_args!("{output}"));
             Ok(None)
         }
         Err(exit) => Err(Error::usage(exit.output.trim_end().replace('\n', " "))),

@@ -46,6 +46,15 @@ fn init_is_pid_1_and_the_command_its_child() {
 }
 
 #[test]
+fn help_is_had_before_the_verb_and_behind_it() {
+    let help = |line: &str| Cmd::runner().words(line).ok().stdout;
+    assert!(help("run --help").contains(" IMAGE [CMD...]\n"));
+    assert_eq!(help("help run"), help("run --help"));
+    assert_eq!(help("help"), help("--help"));
+    Cmd::runner().words("help nonsense").fails(125);
+}
+
+#[test]
 fn exit_codes_are_dockers() {
     let Some(store) = store("run-codes") else { return };
     for (words, code) in [
