@@ -4,8 +4,6 @@ mod cli;
 mod commands;
 mod compose;
 mod recipe;
-mod sys;
-mod table;
 mod time;
 
 fn main() -> std::process::ExitCode {

@@ -8,6 +8,7 @@ pub mod idmap;
 pub mod mount;
 pub mod print;
 pub mod process;
+pub mod table;
 pub mod template;
 pub mod terminal;
 #[cfg(all(panic = "abort", target_env = "musl", any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -8,7 +8,8 @@ use coracle_store::{Locations, Reference, Store, Transaction};
 use coracle_sys::idmap::{self, Grant};
 use coracle_sys::{Error, Result};
 
-use crate::{compose, recipe::Recipe, table, time};
+use crate::{compose, recipe::Recipe, time};
+use coracle_sys::table;
 
 /// Make an image from a recipe: a folder with a rootfs.toml.
 #[derive(FromArgs, ArgsInfo)]

@@ -5,7 +5,8 @@ use coracle_sys::Result;
 use serde_json::{Value, json};
 
 use super::{find, open};
-use crate::{table, time};
+use crate::time;
+use coracle_sys::table;
 use coracle_sys::template::Template;
 
 /// Show how an image's layers came about, the topmost first.

@@ -9,7 +9,8 @@ use coracle_sys::{Error, Kind, Result};
 use serde_json::{Value, json};
 
 use super::{open, split_name};
-use crate::{table, time};
+use crate::time;
+use coracle_sys::table;
 use coracle_sys::template::Template;
 
 /// List the images of the store. SIZE is that of the files, unpacked; OWN is what no other image shares.

@@ -2,9 +2,8 @@
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::{Locations, Store};
-use coracle_sys::print::harmless;
 use coracle_sys::template::Template;
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Result, table};
 use serde::Serialize;
 
 use super::{Global, sweep};
@@ -124,31 +123,23 @@ fn list(store: &Store) -> Result<Vec<Line>> {
 }
 
 fn print(lines: &[Line], whole: bool) {
-    let rows: Vec<[String; 6]> = lines
-        .iter()
-        .map(|l| {
-            let mut command = harmless(&l.command);
-            if !whole && command.chars().count() > 20 {
-                command = command.chars().take(19).chain(['…']).collect();
-            }
-            [
-                l.id.clone(),
-                harmless(&l.image),
-                format!("\"{command}\""),
-                l.running_for.clone(),
-                l.status.clone(),
-                l.names.clone(),
-            ]
-        })
-        .collect();
     let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"].map(str::to_owned);
-    let width =
-        |column: usize| rows.iter().chain([&head]).map(|r| r[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..6).map(width).collect();
-    for row in [&head].into_iter().chain(&rows) {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &w)| format!("{cell:w$}")).collect();
-        coracle_sys::say!("{}", cells.join("   ").trim_end());
-    }
+    let mut rows = vec![head.to_vec()];
+    rows.extend(lines.iter().map(|l| {
+        let mut command = l.command.clone();
+        if !whole && command.chars().count() > 20 {
+            command = command.chars().take(19).chain(['…']).collect();
+        }
+        vec![
+            l.id.clone(),
+            l.image.clone(),
+            format!("\"{command}\""),
+            l.running_for.clone(),
+            l.status.clone(),
+            l.names.clone(),
+        ]
+    }));
+    table::print(&rows, !whole);
 }
 
 /// Scripts written for docker look for `^NAME$`, with or without a slash.

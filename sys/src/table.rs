@@ -3,18 +3,18 @@
 
 use std::os::fd::AsFd;
 
-use coracle_sys::print::harmless;
-
-use crate::sys;
+use crate::print::harmless;
+use crate::terminal;
 
 /// Columns between two cells.
 const GAP: usize = 3;
 
 /// Print a table whose first row is its head. The widest column gives way where the terminal is too
 /// narrow; never below the width of its head.
-pub(crate) fn print(rows: &[Vec<String>], cut: bool) {
-    let width = if cut { sys::columns(std::io::stdout().as_fd()) } else { None };
-    coracle_sys::print::out(format_args!("{}", render(rows, width)));
+pub fn print(rows: &[Vec<String>], cut: bool) {
+    let size = if cut { terminal::window_size(std::io::stdout().as_fd()).ok() } else { None };
+    let width = size.map(|(_, columns)| usize::from(columns)).filter(|columns| *columns > 0);
+    crate::print::out(format_args!("{}", render(rows, width)));
 }
 
 fn render(rows: &[Vec<String>], width: Option<usize>) -> String {
@@ -25,12 +25,15 @@ fn render(rows: &[Vec<String>], width: Option<usize>) -> String {
     let mut widths: Vec<usize> =
         (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(len).max().unwrap_or(0)).collect();
     if let Some(width) = width {
-        let least: Vec<usize> =
-            (0..columns).map(|c| rows.first().and_then(|r| r.get(c)).map_or(1, len).max(12)).collect();
-        while widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1) > width {
-            let widest = (0..columns).filter(|c| widths[*c] > least[*c]).max_by_key(|c| widths[*c]);
-            let Some(widest) = widest else { break };
-            widths[widest] -= 1;
+        let head = |c: usize| rows.first().and_then(|r| r.get(c)).map_or(1, len);
+        let fits = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1) <= width;
+        // An id and most names stay whole, unless the terminal is narrow indeed.
+        for least in [12, 0] {
+            while !fits(&widths) {
+                let may = (0..columns).filter(|c| widths[*c] > head(*c).max(least));
+                let Some(widest) = may.max_by_key(|c| widths[*c]) else { break };
+                widths[widest] -= 1;
+            }
         }
     }
     let mut out = String::new();
@@ -49,7 +52,7 @@ fn render(rows: &[Vec<String>], width: Option<usize>) -> String {
 }
 
 /// Bytes as docker shows them: three digits, powers of 1000.
-pub(crate) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 999.5 {
@@ -75,6 +78,15 @@ mod tests {
             .to_vec();
         assert_eq!(render(&rows, None), "NAME   CMD\na      a-very-long-command-line\n");
         assert_eq!(render(&rows, Some(20)), "NAME   CMD\na      a-very-long-…\n");
+        let row = ["0123456789ab", "an-image", "a-command", "a while ago", "Up a while", "name"];
+        let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"];
+        let rows = [head, row].map(|r| r.map(str::to_owned).to_vec()).to_vec();
+        for (width, longest) in [(200, 72), (72, 72), (60, 60), (57, 57), (20, 57)] {
+            let text = render(&rows, Some(width));
+            let lengths = text.lines().map(|line| line.chars().count());
+            assert!(lengths.max().is_some_and(|n| n <= longest), "{width}: {text}");
+            assert!(text.contains("0123456789ab"), "{width}: {text}");
+        }
         let hostile = vec![vec!["a\u{1b}[31m\nroot".to_owned(), "b".to_owned()]];
         assert_eq!(render(&hostile, None), "a [31m root   b\n");
     }
