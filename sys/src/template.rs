@@ -1,14 +1,17 @@
 //! `--format`: the part of Go's templates that docker's users type. `{{.A.B}}`, `{{json .A}}`,
-//! `{{.}}` and plain text with `\t` and `\n`. Anything else is refused by name.
+//! `{{.}}` and plain text with `\t` and `\n`; `table` before it makes columns with a head. Anything else is refused by name.
 
 use std::io::IsTerminal;
 
-use crate::{Error, Result, print};
+use crate::{Error, Result, print, table};
 use serde_json::Value;
 
 /// A parsed template.
 #[derive(Debug)]
-pub struct Template(Vec<Part>);
+pub struct Template {
+    parts: Vec<Part>,
+    table: bool,
+}
 
 #[derive(Debug)]
 enum Part {
@@ -20,8 +23,12 @@ impl Template {
     /// Parse a template. `json` alone is the whole value, as in docker.
     pub fn parse(text: &str) -> Result<Self> {
         if text == "json" {
-            return Ok(Self(vec![Part::Field { path: Vec::new(), json: true }]));
+            return Ok(Self { parts: vec![Part::Field { path: Vec::new(), json: true }], table: false });
         }
+        let (text, table) = match text.strip_prefix("table ") {
+            Some(rest) => (rest.trim_start(), true),
+            None => (text, false),
+        };
         let text = text.replace("\\t", "\t").replace("\\n", "\n");
         let mut parts = Vec::new();
         let mut rest = &text[..];
@@ -48,7 +55,33 @@ impl Template {
             rest = after;
         }
         parts.push(Part::Text(rest.to_owned()));
-        Ok(Self(parts))
+        Ok(Self { parts, table })
+    }
+
+    /// Print each value: a line of its own, or a row of the table.
+    pub fn print(&self, values: &[Value]) -> Result<()> {
+        let lines = values.iter().map(|value| self.render(value)).collect::<Result<Vec<_>>>()?;
+        if self.table {
+            let cells = |line: &str| line.split('\t').map(str::to_owned).collect();
+            let rows = [self.head()].iter().chain(&lines).map(|line| cells(line)).collect::<Vec<_>>();
+            table::print(&rows, false);
+        } else {
+            lines.iter().for_each(|line| crate::say!("{line}"));
+        }
+        Ok(())
+    }
+
+    /// The template with the name of each field in its place.
+    fn head(&self) -> String {
+        let word = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Field { path, .. } => match path.last().map_or("", String::as_str) {
+                // As docker calls them.
+                "RunningFor" | "CreatedSince" => "CREATED".to_owned(),
+                name => title(name),
+            },
+        };
+        self.parts.iter().map(word).collect()
     }
 
     /// Fill it in. A field that the value has not is an error. On a terminal no value is more than text.
@@ -58,7 +91,7 @@ impl Template {
 
     fn fill(&self, value: &Value, harmless: bool) -> Result<String> {
         let mut out = String::new();
-        for part in &self.0 {
+        for part in &self.parts {
             let (path, json) = match part {
                 Part::Text(text) => {
                     out.push_str(text);
@@ -85,6 +118,20 @@ impl Template {
     }
 }
 
+/// `CreatedBy` as `CREATED BY`.
+fn title(name: &str) -> String {
+    let mut out = String::new();
+    let mut lower = false;
+    for c in name.chars() {
+        if lower && c.is_uppercase() {
+            out.push(' ');
+        }
+        lower = c.is_lowercase();
+        out.extend(c.to_uppercase());
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +149,8 @@ mod tests {
         ] {
             assert_eq!(Template::parse(text).unwrap().render(&v).unwrap(), out, "{text}");
         }
+        let table = Template::parse("table {{.ID}}\\t{{.CreatedBy}} ({{json .Names}})").unwrap();
+        assert_eq!(table.head(), "ID\tCREATED BY (NAMES)");
         for bad in ["{{.Id", "{{range .X}}", "{{Id}}", "{{.Id | upper}}"] {
             assert!(Template::parse(bad).is_err(), "{bad}");
         }

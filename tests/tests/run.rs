@@ -248,6 +248,8 @@ fn a_container_without_rm_stays_until_it_is_removed() {
     );
     let format = |text: &str| store.runner().words("ps -a --format").arg(text).run();
     assert_eq!(format("{{.Names}}\\t{{.Image}} {{.Labels}}").ok().stdout, "first\tbox a=b\n");
+    let table = format("table {{.Names}}\\t{{.Image}}").ok().stdout;
+    assert_eq!(table, "NAMES   IMAGE\nfirst   box\n");
     assert!(format("{{.Frob}}").fails(125).stderr.contains(".Frob"));
     assert_eq!(store.runner().words("rm first").ok().stdout, "first\n");
     let output = store.runner().words("rm first").fails(1);

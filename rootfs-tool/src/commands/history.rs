@@ -57,9 +57,7 @@ impl History {
         if self.json {
             coracle_sys::say!("{}", Value::Array(rows));
         } else if let Some(template) = template {
-            for row in &rows {
-                coracle_sys::say!("{}", template.render(row)?);
-            }
+            template.print(&rows)?;
         } else {
             let mut lines = vec![["LAYER", "CREATED", "CREATED BY", "SIZE"].map(str::to_owned).to_vec()];
             let keys = ["Layer", "CreatedSince", "CreatedBy", "Size"];

@@ -80,9 +80,7 @@ impl Images {
         if self.json {
             coracle_sys::say!("{}", Value::Array(rows));
         } else if let Some(template) = template {
-            for row in &rows {
-                coracle_sys::say!("{}", template.render(row)?);
-            }
+            template.print(&rows)?;
         } else if self.quiet {
             let mut ids: Vec<String> = rows.iter().map(|r| text(r, "ID")).collect();
             ids.dedup();

@@ -56,9 +56,7 @@ impl Inspect {
         }
         match template {
             Some(template) => {
-                for one in &all {
-                    coracle_sys::say!("{}", template.render(one)?);
-                }
+                template.print(&all)?;
             }
             None => {
                 let text = serde_json::to_string_pretty(&all).map_err(|e| Error::invalid(e.to_string()))?;

@@ -84,9 +84,7 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
     if flags.quiet {
         lines.iter().for_each(|l| coracle_sys::say!("{}", l.id));
     } else if let Some(template) = &template {
-        for line in &lines {
-            coracle_sys::say!("{}", template.render(&json::value(line)?)?);
-        }
+        template.print(&lines.iter().map(json::value).collect::<Result<Vec<_>>>()?)?;
     } else {
         print(&lines, flags.no_trunc);
     }
