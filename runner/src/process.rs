@@ -162,8 +162,8 @@ fn limit(rlimit: &spec::Rlimit) -> Result<Limit> {
 }
 
 impl Plan {
-    /// Limits and the badness score: while we may still raise them.
-    pub fn set_limits(&self) -> Result<()> {
+    /// Set its badness score for when memory ends.
+    pub fn set_score(&self) -> Result<()> {
         if let Some(adj) = self.oom_score_adj {
             let path = "/proc/self/oom_score_adj";
             let write = |mut f: File| f.write_all(adj.to_string().as_bytes());
@@ -174,6 +174,12 @@ impl Plan {
                 .context(|| format!("write({path:?}, \"{adj}\")"))
                 .context(|| "set process.oomScoreAdj")?;
         }
+        Ok(())
+    }
+
+    /// Set its resource limits. They are the command's: what the runner has to open or write before it
+    /// comes first. While they may still be raised.
+    pub fn set_limits(&self) -> Result<()> {
         for l in &self.limits {
             setrlimit(l.resource, l.soft, l.hard)
                 .context(|| format!("setrlimit({}, {}, {})", l.name, l.soft, l.hard))

@@ -136,6 +136,22 @@ fn folders_are_mounted_as_asked() {
 }
 
 #[test]
+fn a_limit_is_the_commands_and_not_the_runners() {
+    let Some(store) = store("run-limits") else { return };
+    for flag in ["--ulimit fsize=0", "--ulimit nofile=3", "--ulimit nofile=3 -m 64m --no-init"] {
+        if flag.contains("-m") && !need(Privilege::Root) {
+            continue;
+        }
+        store.run(flag).words("box true").ok();
+    }
+    let seen = script(&store, "--ulimit fsize=8192 --ulimit nofile=99", "ulimit -f; ulimit -n").ok().stdout;
+    assert_eq!(seen, "16\n99\n");
+    let running = sleeper(&store, "limited", "--ulimit fsize=0 --ulimit nofile=99");
+    assert_eq!(store.runner().words("exec limited sh -c").arg("ulimit -n").ok().stdout, "99\n");
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+}
+
+#[test]
 fn what_a_container_destroys_is_its_own() {
     let Some(store) = store("run-destroy") else { return };
     let layers = store.path().join("layers");

@@ -77,8 +77,8 @@ impl<'a> Entered<'a> {
                 _ => return Err(Error::new(Kind::System, "the runner is gone")),
             }
         }
-        // Limits and the score name our own /proc entry, which is closed to us once we cannot be traced.
-        plan.process.set_limits()?;
+        // Our own /proc entry is closed to us once we cannot be traced.
+        plan.process.set_score()?;
         prctl::set_dumpable(false).context(|| "prctl(PR_SET_DUMPABLE, 0)")?;
         if plan.maps.is_none() {
             setup.enter_cgroups(None)?;
@@ -237,6 +237,7 @@ impl<'a> Confining<'a> {
         let init = image::open(self.setup.init)?;
         process.own_streams();
         let early = process.enter_cwd();
+        process.set_limits()?;
         process.capabilities.limit_bounding()?;
         process.become_user()?;
         umask(Mode::from_bits_truncate(process.umask));

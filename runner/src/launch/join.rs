@@ -53,8 +53,8 @@ pub fn join(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>) -> Result<Start
 fn enter(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>, channel: &Channel) -> Result<()> {
     prctl::set_dumpable(false).context(|| "prctl(PR_SET_DUMPABLE, 0)")?;
     process_sys::close_on_exec_from(3 + plan.preserve_fds)?;
-    // Both name our own entry in the host's /proc, or need rights over the host.
-    plan.process.set_limits()?;
+    // Both need rights over the host, or our own entry in its /proc.
+    plan.process.set_score()?;
     setup.enter_cgroups(None)?;
     let flags: CloneFlags = target.namespaces.iter().map(|k| k.flag()).collect();
     setns(target.pidfd, flags)
