@@ -80,6 +80,40 @@ fn a_field_that_an_image_has_not_set_is_empty_and_one_missing_image_hides_no_oth
 }
 
 #[test]
+fn an_image_that_cannot_be_read_any_more_can_be_removed_and_composed_again() {
+    let store = with_image("other");
+    for damage in ["manifest gone", "manifest cut off", "manifest changed", "config changed"] {
+        let recipe = Scratch::new("recipe");
+        recipe.write("rootfs.toml", "[[layer]]\nfile = { \"etc/x\" = \"2\" }\n");
+        let compose = || store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "one"]);
+        compose().ok();
+        let field =
+            |text: &str| store.rootfs_tool().args(["inspect", "-f", text, "one"]).ok().text().to_owned();
+        let digest = field(if damage.starts_with("config") { "{{.Id}}" } else { "{{.Digest}}" });
+        let blob = store.path().join("blobs").join(digest.replace(':', "/"));
+        let mut bytes = std::fs::read(&blob).expect("the blob");
+        match damage.rsplit(' ').next() {
+            Some("gone") => std::fs::remove_file(&blob).expect("remove it"),
+            Some("off") => std::fs::write(&blob, &bytes[..20]).expect("cut it off"),
+            _ => {
+                bytes[3] ^= 1;
+                std::fs::write(&blob, &bytes).expect("change it");
+            }
+        }
+        compose().ok();
+        assert_eq!(field("{{.Os}}"), "linux", "{damage}: composing again mends it");
+        std::fs::write(&blob, "no json").expect("change it");
+        store.rootfs_tool().words("rmi one").ok().prints("Untagged: localhost/one:latest");
+        store.rootfs_tool().words("rmi one").fails(1).complains("No such image: one");
+        assert_eq!(
+            store.rootfs_tool().words("images --format {{.Repository}}").ok().text(),
+            "localhost/other"
+        );
+    }
+    store.rootfs_tool().words("rmi other").ok();
+}
+
+#[test]
 fn an_image_goes_with_its_last_name() {
     let store = with_image("one");
     store.rootfs_tool().words("tag one two").ok();

@@ -1,7 +1,8 @@
 //! `rootfs-tool rmi`.
 
 use argh::{ArgsInfo, FromArgs};
-use coracle_store::{Digest, Image, Store};
+use coracle_store::image::Descriptor;
+use coracle_store::{Digest, Image, Reference, Store};
 use coracle_sys::idmap::{self, Grant};
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Kind, Result};
@@ -48,7 +49,10 @@ impl Rmi {
     }
 
     fn remove(&self, store: &mut Store, typed: &str) -> Result<()> {
-        let image = store.resolve(typed).map_err(|e| missing(e, typed))?;
+        let image = match store.resolve(typed) {
+            Ok(image) => image,
+            Err(e) => return self.remove_unreadable(store, typed, e),
+        };
         let manifest = image.descriptor.digest;
         let main = coracle_store::read::read_index(store.main())?.manifests;
         let names: Vec<String> = main
@@ -95,6 +99,26 @@ impl Rmi {
             tx.untag(name)?;
             coracle_sys::say!("Untagged: {}", harmless(name));
         }
+        Ok(())
+    }
+
+    /// A name whose image the disk has lost or changed, or which is another machine's, can go all the same.
+    fn remove_unreadable(&self, store: &mut Store, typed: &str, why: Error) -> Result<()> {
+        let Ok(reference) = typed.parse::<Reference>() else { return Err(missing(why, typed)) };
+        let names: Vec<String> = reference.candidates().iter().map(ToString::to_string).collect();
+        let index = coracle_store::read::read_index(store.main())?.manifests;
+        let is_named =
+            |d: &&Descriptor| d.ref_name().is_some_and(|n| n == typed || names.iter().any(|c| c == n));
+        let Some(entry) = index.iter().find(is_named) else { return Err(missing(why, typed)) };
+        if !self.force
+            && let Some(container) = user(store, &entry.digest)?
+        {
+            return Err(why.wrap(format!("remove {typed} (must force: container {container} uses it)")));
+        }
+        let name = entry.ref_name().unwrap_or(typed).to_owned();
+        store.begin()?.untag(&name)?;
+        coracle_sys::warn!("rootfs-tool: {}", why.wrap(format!("read {name}, which is only untagged")));
+        coracle_sys::say!("Untagged: {}", harmless(&name));
         Ok(())
     }
 }
