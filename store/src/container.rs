@@ -153,7 +153,7 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
     }
     let shown: String = name.chars().take(130).collect();
     Err(Error::usage(format!(
-        "use the {what} {shown:?}: it has up to 128 letters, digits, _ . and -, the first a letter or digit"
+        "{shown:?} is no {what}: that has up to 128 letters, digits, _ . and -, the first a letter or digit"
     )))
 }
 
