@@ -36,6 +36,11 @@ struct Used {
 }
 
 impl Store {
+    /// Is somebody writing at this moment, whom a prune would wait for?
+    pub fn is_being_written(&self) -> bool {
+        matches!(Lock::try_existing(&self.main().lock()), Ok(None))
+    }
+
     /// Remove what no image and no container uses, waiting until no one writes.
     pub fn prune(&self) -> Result<Pruned> {
         if self.main().driver().is_none() {

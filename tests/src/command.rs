@@ -197,6 +197,11 @@ impl Running {
         self.stdout.so_far()
     }
 
+    /// What it has printed on standard error until now.
+    pub fn stderr_so_far(&self) -> String {
+        self.stderr.so_far()
+    }
+
     /// Poll until standard output holds `text`.
     #[track_caller]
     pub fn wait_for(&self, text: &str) {

@@ -1,6 +1,6 @@
 //! `rootfs-tool images`, `tag`, `rmi`, `history`: the store as its users see it.
 
-use coracle_tests::{Scratch, Store};
+use coracle_tests::{Scratch, Store, eventually};
 
 fn with_image(name: &str) -> Store {
     let store = Store::new("images");
@@ -111,6 +111,17 @@ fn an_image_that_cannot_be_read_any_more_can_be_removed_and_composed_again() {
         );
     }
     store.rootfs_tool().words("rmi other").ok();
+}
+
+#[test]
+fn rmi_says_whom_it_waits_for() {
+    let store = with_image("one");
+    let lock = std::fs::File::open(store.path().join("lock")).expect("the store's lock");
+    let held = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockShared).expect("take it");
+    let running = store.rootfs_tool().words("rmi one").spawn();
+    eventually("it says so", || running.stderr_so_far().contains("waiting for somebody else"));
+    drop(held);
+    running.wait(std::time::Duration::from_secs(20)).expect("it ends").ok();
 }
 
 #[test]

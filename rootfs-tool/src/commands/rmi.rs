@@ -126,6 +126,9 @@ impl Rmi {
 /// Remove what nothing uses. Layers of an ordinary user may hold files of subordinate ids, which only that
 /// user's namespace may remove: what is left is removed in there.
 fn prune(store: &Store) -> Result<()> {
+    if store.is_being_written() {
+        coracle_sys::warn!("rootfs-tool: waiting for somebody else to have written to the store");
+    }
     match store.prune() {
         Err(e) if e.kind() == Kind::Denied && !nix::unistd::geteuid().is_root() => {
             idmap::plan(&Grant::of_this_user()).do_inside(|| store.prune().map(drop))
