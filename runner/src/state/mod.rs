@@ -2,33 +2,25 @@
 //! container has a process and then holds its whole state. What survives a reboot is the record's business,
 //! not this file's.
 
+mod identity;
+mod place;
+
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use coracle_store::lock::Lock;
-use coracle_sys::{Context, Error, Kind, Result, file, process};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use coracle_sys::{Context, Error, Kind, Result, file};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroups;
 use crate::namespaces::Kind as Ns;
 
+pub use identity::Identity;
+
 /// The format written by this version. A newer one is refused.
 pub const VERSION: u32 = 1;
-
-/// A process that cannot be mistaken for a later one with its pid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Identity {
-    /// In the runner's pid namespace.
-    pub pid: i32,
-    /// Clock ticks since boot, as in /proc/PID/stat.
-    pub start_time: u64,
-}
 
 /// One running container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,62 +58,6 @@ pub struct States {
     dir: PathBuf,
 }
 
-impl Identity {
-    /// Look at a process that exists now.
-    pub fn of(pid: i32) -> Result<Self> {
-        let path = format!("/proc/{pid}/stat");
-        let stat = text(&path)?;
-        let start_time = start_time(&stat).ok_or_else(|| Error::invalid(format!("read {path}: {stat:?}")))?;
-        Ok(Self { pid, start_time })
-    }
-
-    /// This very process.
-    pub fn of_this_process() -> Result<Self> {
-        Self::of(nix::unistd::getpid().as_raw())
-    }
-
-    /// Whether it still runs. A zombie does not.
-    pub fn is_alive(self) -> bool {
-        let Ok(stat) = text(&format!("/proc/{}/stat", self.pid)) else { return false };
-        !matches!(run_state(&stat), Some('Z' | 'X')) && start_time(&stat) == Some(self.start_time)
-    }
-
-    /// Kill it, and wait until it is gone. One that is gone is fine.
-    pub fn kill(&self) -> Result<()> {
-        let pidfd = match process::pidfd_open(self.pid) {
-            Err(e) if e.errno() == Some(Errno::ESRCH) => return Ok(()),
-            other => other?,
-        };
-        // Between the look and the open another process may have got the pid.
-        if !self.is_alive() {
-            return Ok(());
-        }
-        process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
-        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::from(10_000_u16)).context(|| "poll(pidfd)").map(drop)
-    }
-
-    /// Whether it was stopped, by job control or a tracer.
-    pub fn is_stopped(&self) -> bool {
-        let Ok(stat) = text(&format!("/proc/{}/stat", self.pid)) else { return false };
-        matches!(run_state(&stat), Some('T' | 't')) && start_time(&stat) == Some(self.start_time)
-    }
-}
-
-fn text(path: &str) -> Result<String> {
-    Ok(String::from_utf8_lossy(&file::read(Path::new(path))?).into_owned())
-}
-
-/// Field 3 of /proc/PID/stat.
-fn run_state(stat: &str) -> Option<char> {
-    stat.rsplit_once(") ")?.1.chars().next()
-}
-
-/// Field 22 of /proc/PID/stat. The name in field 2 may hold anything, so it is counted from its end.
-fn start_time(stat: &str) -> Option<u64> {
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.trim().parse().ok()
-}
-
 /// Whether a state that cannot be read tells nothing to anybody: one of a newer version does.
 fn useless(e: &Error) -> bool {
     matches!(e.kind(), Kind::NotFound | Kind::Invalid)
@@ -148,40 +84,6 @@ pub fn check_id(id: &str) -> Result<()> {
     )))
 }
 
-/// A directory in a shared /tmp, made or found: ours, and closed to others. It is looked at whenever it
-/// is named, not only when it is made: states that somebody else wrote would name the processes that
-/// are killed and joined. Once it is ours, /tmp's sticky bit keeps it so.
-fn private(dir: PathBuf) -> Result<PathBuf> {
-    use std::os::unix::fs::MetadataExt;
-    match DirBuilder::new().mode(0o700).create(&dir) {
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-        made => return made.context(|| format!("mkdir({dir:?}, 0700)")).map(|()| dir),
-    }
-    let found = fs::symlink_metadata(&dir).context(|| format!("lstat({dir:?})"))?;
-    let why = if !found.is_dir() {
-        "is not a directory"
-    } else if found.uid() != nix::unistd::geteuid().as_raw() {
-        "belongs to somebody else"
-    } else if found.mode() & 0o077 != 0 {
-        "is open to others"
-    } else {
-        return Ok(dir);
-    };
-    Err(Error::new(Kind::Denied, format!("{} {why}: remove it, or set XDG_RUNTIME_DIR", dir.display())))
-}
-
-/// XDG_RUNTIME_DIR, when it is what it is meant to be: this user's, and nobody else's to write.
-fn ours(dir: PathBuf) -> Result<PathBuf> {
-    use std::os::unix::fs::MetadataExt;
-    let why = match fs::metadata(&dir) {
-        Err(e) => return Err(e).context(|| format!("stat({dir:?})")).context(|| "use XDG_RUNTIME_DIR"),
-        Ok(found) if found.uid() != nix::unistd::geteuid().as_raw() => "it belongs to somebody else",
-        Ok(found) if found.mode() & 0o022 != 0 => "others may write into it",
-        Ok(_) => return Ok(dir),
-    };
-    Err(Error::new(Kind::Denied, format!("use XDG_RUNTIME_DIR={}: {why}", dir.display())))
-}
-
 /// An id that is taken, and has no state yet. It is this process' as long as this is held.
 #[derive(Debug)]
 pub struct Reserved {
@@ -205,14 +107,7 @@ impl States {
         if let Some(root) = root {
             return Ok(Self { dir: root.to_path_buf() });
         }
-        let base = if nix::unistd::geteuid().is_root() {
-            PathBuf::from("/run/coracle")
-        } else {
-            match std::env::var_os("XDG_RUNTIME_DIR").filter(|d| Path::new(d).is_absolute()) {
-                Some(dir) => ours(PathBuf::from(dir))?.join("coracle"),
-                None => private(std::env::temp_dir().join(format!("coracle-{}", nix::unistd::geteuid())))?,
-            }
-        };
+        let base = place::base()?;
         let name = match face {
             Face::Image => "image",
             Face::Oci => "oci",
@@ -459,41 +354,5 @@ mod tests {
         for good in ["a", "A_b.c-d+e", "0", &"f".repeat(64)] {
             assert!(check_id(good).is_ok(), "{good:?}");
         }
-    }
-
-    #[test]
-    fn a_process_name_with_brackets_does_not_hide_the_start_time() {
-        let rest = (3..=30).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
-        assert_eq!(start_time(&format!("7 (a) b) (c) {rest}")), Some(22));
-        assert_eq!(start_time("7 (a"), None);
-    }
-
-    #[test]
-    fn states_are_not_read_where_somebody_else_could_have_put_them() {
-        use std::os::unix::fs::{PermissionsExt, chown, symlink};
-        let above = std::env::temp_dir().join(format!("coracle-private-{}", std::process::id()));
-        fs::create_dir(&above).unwrap();
-        let refused = |name: &str| private(above.join(name)).unwrap_err().to_string();
-        // Made where there is none, and found again.
-        for _ in 0..2 {
-            let dir = private(above.join("ours")).unwrap();
-            assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
-        }
-        symlink("ours", above.join("link")).unwrap();
-        assert!(refused("link").contains("is not a directory"));
-        fs::write(above.join("file"), "").unwrap();
-        assert!(refused("file").contains("is not a directory"));
-        for mode in [0o777, 0o770, 0o701] {
-            fs::set_permissions(above.join("ours"), fs::Permissions::from_mode(mode)).unwrap();
-            assert!(refused("ours").contains("is open to others"), "{mode:o}");
-        }
-        if nix::unistd::geteuid().is_root() {
-            fs::set_permissions(above.join("ours"), fs::Permissions::from_mode(0o700)).unwrap();
-            chown(above.join("ours"), Some(12345), None).unwrap();
-            assert!(refused("ours").contains("belongs to somebody else"));
-        } else {
-            assert!(private("/etc".into()).unwrap_err().to_string().contains("belongs to somebody else"));
-        }
-        fs::remove_dir_all(&above).unwrap();
     }
 }

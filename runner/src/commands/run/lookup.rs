@@ -1,0 +1,137 @@
+//! What `run` looks up before it decides: the image or folder, users, other containers' namespaces, ids.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use coracle_store::image::ProcessConfig;
+use coracle_store::{Image, Store};
+use coracle_sys::{Context, Error, Kind, Result, file, terminal as tty};
+
+use crate::cgroups;
+use crate::from_image::flags::Flags;
+use crate::from_image::{self, Found, user};
+use crate::host::{self, Host};
+use crate::passwd;
+use crate::spec::{IdMapping, Mount};
+use crate::state::{Face, States};
+
+/// What the container's root is made of.
+pub(super) enum Base {
+    Image(Box<Image>),
+    Folder(PathBuf),
+}
+
+impl Base {
+    pub(super) fn find(store: &Store, named: &str, folder: bool) -> Result<Self> {
+        if folder {
+            let path =
+                std::fs::canonicalize(named).context(|| format!("open({named:?})")).context(|| "--rootfs")?;
+            return match path.is_dir() && path != Path::new("/") {
+                true => Ok(Self::Folder(path)),
+                false => {
+                    Err(Error::usage(format!("--rootfs {named:?}: it is a folder, and not the host's root")))
+                }
+            };
+        }
+        match store.resolve(named) {
+            Ok(image) => Ok(Self::Image(Box::new(image))),
+            Err(e) if e.kind() == Kind::NotFound && Path::new("config.json").exists() => {
+                Err(e.wrap("find the image (for the bundle in this folder: runner run --bundle . ID)"))
+            }
+            Err(e) if e.kind() == Kind::NotFound => Err(Error::not_found(format!(
+                "no such image: {named} (rootfs-tool images lists those that are here, rootfs-tool compose makes one)"
+            ))),
+            other => other.map(|i| Self::Image(Box::new(i))),
+        }
+    }
+
+    pub(super) fn image(&self) -> Option<&Image> {
+        match self {
+            Self::Image(image) => Some(image),
+            Self::Folder(_) => None,
+        }
+    }
+
+    pub(super) fn config(&self) -> ProcessConfig {
+        self.image().and_then(|i| i.config.config.clone()).unwrap_or_default()
+    }
+
+    /// The directories of the root, lowest first.
+    pub(super) fn dirs(&self, store: &Store) -> Result<Vec<PathBuf>> {
+        match self {
+            Self::Image(image) => store.stack_paths(image.diff_ids()),
+            Self::Folder(path) => Ok(vec![path.clone()]),
+        }
+    }
+}
+
+/// Everything that has to be looked up for the specification.
+pub(super) fn found(
+    host: &Host,
+    store: &Store,
+    base: &Base,
+    flags: &Flags,
+    config: &ProcessConfig,
+    id: &str,
+    mounts: &[Mount],
+) -> Result<Found> {
+    let dirs = base.dirs(store)?;
+    let text = |path: &str| passwd::read(&dirs, path).context(|| format!("read the image's {path}"));
+    let typed = flags.user.as_deref().or(config.user.as_deref()).unwrap_or_default();
+    let who = user::resolve(typed, &flags.group_add, &text("/etc/passwd")?, &text("/etc/group")?)?;
+    let mut joined = BTreeMap::new();
+    for (kind, _, word) in from_image::shared_words(flags)? {
+        if let Some(named) = word.strip_prefix("container:") {
+            if host.needs_user_namespace() {
+                return Err(Error::unsupported(format!(
+                    "{word}: an ordinary user's containers each have a user namespace, and do not share others yet"
+                )));
+            }
+            joined.insert(kind.to_owned(), namespace_of(store, named, kind)?);
+        }
+    }
+    let env_files = flags.env_file.iter().map(|path| {
+        let bytes = file::read(Path::new(path)).context(|| "--env-file")?;
+        String::from_utf8(bytes).map_err(|_| Error::invalid(format!("--env-file {path:?}: it is not UTF-8")))
+    });
+    Ok(Found {
+        id: id.to_owned(),
+        who,
+        mounts: mounts.to_vec(),
+        swap_counted: flags.memory.is_some() && cgroups::counts_swap(),
+        maps: host.needs_user_namespace().then(own_maps),
+        ours: host.grantable(),
+        window: tty::window_size(std::io::stdin().as_fd()).unwrap_or_default(),
+        modules: if flags.security_opt.is_empty() { String::new() } else { host::security_modules() },
+        cpus: host::processors(),
+        joined,
+        variable: |name| std::env::var(name).ok(),
+        env_files: env_files.collect::<Result<_>>()?,
+    })
+}
+
+/// The namespace of another container of ours, which runs.
+fn namespace_of(store: &Store, named: &str, kind: &str) -> Result<PathBuf> {
+    let id =
+        store.find_container(named).map_err(|_| Error::not_found(format!("no such container: {named}")))?.id;
+    let state = States::of(Face::Image, None)?.read(&id);
+    let state = state.ok().filter(|s| s.init.is_alive());
+    let state = state.ok_or_else(|| Error::invalid(format!("the container {named} does not run")))?;
+    let file = if kind == "network" { "net" } else { kind };
+    Ok(format!("/proc/{}/ns/{file}", state.init.pid).into())
+}
+
+/// The maps of an ordinary user's containers.
+fn own_maps() -> (Vec<IdMapping>, Vec<IdMapping>) {
+    let maps = coracle_sys::idmap::plan(&coracle_sys::idmap::Grant::of_this_user());
+    let list = |ranges: &[coracle_sys::idmap::Range]| {
+        let one = |r: &coracle_sys::idmap::Range| IdMapping {
+            container_id: r.inside,
+            host_id: r.outside,
+            size: r.count,
+        };
+        ranges.iter().map(one).collect()
+    };
+    (list(&maps.uids), list(&maps.gids))
+}

@@ -1,0 +1,259 @@
+//! `run IMAGE`: from what was typed to the end of the container. A bundle goes to
+//! [`super::run_bundle`] instead.
+
+mod lookup;
+mod made;
+mod options;
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use coracle_store::image::ProcessConfig;
+use coracle_store::{Locations, Store, names};
+use coracle_sys::process::Status;
+use coracle_sys::{Error, Result};
+
+use super::Global;
+use lookup::{Base, found};
+use made::Made;
+use options::options;
+
+use super::life::{Given, Life, Usage};
+use crate::cgroups::{self, Lifetime};
+use crate::etc;
+use crate::foreground::{self, Attended, Signals};
+use crate::from_image::flags::Flags;
+use crate::from_image::{self, units};
+use crate::host::Host;
+use crate::json;
+use crate::launch::{Ahead, Container};
+use crate::plan::{self, Options};
+use crate::record::{self, Exit, Record};
+use crate::relay::{Output, Relay, Screen};
+use crate::report::{Report, Sink};
+use crate::spec::Spec;
+use crate::state::{Face, States};
+use crate::terminal::Raw;
+
+/// Run it. The exit code is the command's.
+pub(crate) fn run(global: &Global, mut flags: Flags, typed: &[String]) -> Result<u8> {
+    let mut sink = flags.report.as_deref().map(Sink::open).transpose()?;
+    let began = Instant::now();
+    let result = if flags.bundle.is_some() || flags.config.is_some() {
+        bundle(global, &flags, typed)
+    } else {
+        image(global, &mut flags, typed)
+    };
+    let report = match result {
+        Ok(Some((attended, usage))) => {
+            let report = Report::of(&attended.ending, attended.timed_out, began.elapsed());
+            report.with_usage(&usage.stats, usage.dropped)
+        }
+        Ok(None) => return Ok(0),
+        Err(e) => {
+            if let Some(sink) = &mut sink {
+                sink.write(&Report::of_error(&e, super::exit_code(&e)))?;
+            }
+            return Err(e);
+        }
+    };
+    if report.cause == "timeout" {
+        coracle_sys::warn!(
+            "runner: the container was killed: its time of {} was over",
+            flags.timeout.unwrap_or_default()
+        );
+    }
+    if report.cause == "oom" {
+        coracle_sys::warn!("runner: the container was killed: it needed more than its memory limit");
+    }
+    if let Some(sink) = &mut sink {
+        sink.write(&report)?;
+    }
+    Ok(report.code)
+}
+
+/// `run --bundle DIR ID`.
+fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(Attended, Usage)>> {
+    let id = flags.image.as_deref().ok_or_else(|| Error::usage("run --bundle DIR ID: the id is missing"))?;
+    if !typed.is_empty() {
+        return Err(Error::usage("run --bundle DIR ID: the command is the bundle's, say none"));
+    }
+    let others = Flags {
+        bundle: None,
+        config: None,
+        image: None,
+        preserve_fds: 0,
+        no_new_keyring: false,
+        report: None,
+        timeout: None,
+        rm: false,
+        ..flags.clone()
+    };
+    if others != Flags::default() {
+        return Err(Error::usage(
+            "run --bundle: only --config, --report, --timeout, --preserve-fds and --no-new-keyring go with it, the rest is config.json's to say",
+        ));
+    }
+    let own = super::run_bundle::Flags {
+        config: flags.config.as_ref().map(PathBuf::from),
+        root: global.root.clone(),
+        no_new_keyring: flags.no_new_keyring,
+        preserve_fds: flags.preserve_fds,
+    };
+    let signals = Signals::hold()?;
+    let dir = Path::new(flags.bundle.as_deref().unwrap_or("."));
+    super::run_bundle::run(dir, id, &own, |container, outputs| attend(container, outputs, &signals, flags))
+        .map(Some)
+}
+
+/// `run IMAGE` and `run --rootfs DIR`.
+fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<(Attended, Usage)>> {
+    let named = flags.image.clone().ok_or_else(|| {
+        Error::usage("run needs an image: runner run [flags] IMAGE [COMMAND] (a bundle: run --bundle DIR ID)")
+    })?;
+    check(flags)?;
+    let host = Host::probe()?;
+    let mut store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
+    let base = Base::find(&store, &named, flags.rootfs)?;
+    let id = record::new_id()?;
+    let name = flags.name.clone().unwrap_or_else(|| names::made_up(&id));
+    let config = base.config();
+    if flags.dry_run || flags.dry_run_mode.is_some() {
+        let dir = store.main().container(&id);
+        let spec =
+            from_image::spec(&config, flags, typed, found(&host, &store, &base, flags, &config, &id, &[])?)?;
+        let groups = cgroups::prepare(&spec, &id, Lifetime::ForegroundRun, flags.best_effort)?;
+        let options = options(&id, &dir, &base, &store, flags, &spec, groups.mounted)?;
+        return print(&spec, flags, &options, &host).map(|()| None);
+    }
+    let own_network = from_image::shared_words(flags)?[0].2 == "none" && !host.needs_user_namespace();
+    let network = own_network.then(Ahead::begin).flatten();
+    let (dir, _held) = store.new_container(&id, base.image().map(|i| &i.manifest_digest))?;
+    let made = Made { store: &store, dir: &dir, name: &name };
+    let ended = (|| {
+        let (mounts, fills) = made.mounts(flags, &config)?;
+        let found = found(&host, &store, &base, flags, &config, &id, &mounts)?;
+        let spec = from_image::spec(&config, flags, typed, found)?;
+        let groups = cgroups::prepare(&spec, &id, Lifetime::ForegroundRun, flags.best_effort)?;
+        let options = options(&id, &dir.path, &base, &store, flags, &spec, groups.mounted)?;
+        let mut plan = plan::Plan { volumes: fills, ..plan::plan(&spec, &options, &host)? };
+        plan.mounts.extend(etc::mounts(&id, flags, &spec.mounts));
+        made.name_it(&id, flags)?;
+        let mut record = Record {
+            image: named.clone(),
+            image_id: base.image().map(|i| i.id().to_string()),
+            rm: flags.rm,
+            stop_signal: stop_signal(flags, &config)?,
+            labels: labels(flags)?,
+            seccomp: options.seccomp.clone().unwrap_or_default(),
+            spec,
+            ..Record::new(id.clone(), name.clone())
+        };
+        let states = States::of(Face::Image, None)?;
+        let streams = if flags.tty { Given::Terminal } else { Given::Pipes { input: flags.interactive } };
+        let signals = Signals::hold()?;
+        let life = Life {
+            plan: &plan,
+            groups: &groups.plan,
+            states: &states,
+            home: &dir.path,
+            streams,
+            network,
+            guarded: true,
+        };
+        let write = |runner| {
+            record.runner = Some(runner);
+            record.write(&dir.path)
+        };
+        let ended = life.live(write, |container, outputs| attend(container, outputs, &signals, flags))?;
+        Ok((ended, record))
+    })();
+    let ((attended, usage), mut record) = ended.inspect_err(|_| made.remove())?;
+    if flags.rm {
+        made.remove();
+    } else {
+        let code = match attended.ending.ended.status {
+            Status::Exited(code) => code,
+            Status::Signaled(signal) => 128 + signal,
+        };
+        record.exit = Some(Exit { code, at: record::now() });
+        // The command's own end is what the caller asked for.
+        if let Err(e) = record.write(&dir.path) {
+            coracle_sys::warn!("runner: {}", e.wrap("write down how the container ended"));
+        }
+    }
+    Ok(Some((attended, usage)))
+}
+
+/// What cannot be, before anything is touched.
+fn check(flags: &Flags) -> Result<()> {
+    if flags.tty && flags.interactive && !std::io::stdin().is_terminal() {
+        return Err(Error::usage("the input device is not a TTY (leave out -t)"));
+    }
+    timeout(flags)?;
+    if flags.rootfs && flags.scratch.is_some() {
+        return Err(Error::usage(
+            "--scratch is for images: what is written with --rootfs goes into the folder",
+        ));
+    }
+    from_image::shared_words(flags).map(drop)
+}
+
+fn timeout(flags: &Flags) -> Result<Option<Duration>> {
+    flags.timeout.as_deref().map(|t| units::duration(t, "--timeout")).transpose()
+}
+
+fn stop_signal(flags: &Flags, config: &ProcessConfig) -> Result<i32> {
+    units::signal(flags.stop_signal.as_deref().or(config.stop_signal.as_deref()).unwrap_or("TERM"))
+}
+
+fn labels(flags: &Flags) -> Result<BTreeMap<String, String>> {
+    let read = |text: &String| {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        match name {
+            "" => Err(Error::usage(format!("--label {text:?}: it is NAME=VALUE"))),
+            name => Ok((name.to_owned(), value.to_owned())),
+        }
+    };
+    flags.label.iter().map(read).collect()
+}
+
+/// `--dry-run`.
+fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<()> {
+    let mut spec = spec.clone();
+    let text = match flags.dry_run_mode.as_deref() {
+        None | Some("spec") => {
+            let bounding =
+                spec.process.as_ref().and_then(|p| p.capabilities.clone()).unwrap_or_default().bounding;
+            if let (Some(linux), Some(choice)) = (&mut spec.linux, &options.seccomp) {
+                linux.seccomp = choice.profile(&bounding)?;
+            }
+            json::pretty(&spec)
+        }
+        Some("plan") => json::pretty(&plan::plan(&spec, options, host)?),
+        Some(word) => return Err(Error::usage(format!("--dry-run={word}: it is spec or plan"))),
+    };
+    coracle_sys::say!("{}", text?);
+    Ok(())
+}
+
+/// The container's terminal is shown on ours; keys are passed on with -i.
+fn attend(
+    mut container: Container,
+    outputs: Vec<Output>,
+    signals: &Signals,
+    flags: &Flags,
+) -> Result<Attended> {
+    let stdin = std::io::stdin();
+    let screen = match container.console() {
+        None => None,
+        Some(master) => {
+            let input = flags.interactive || flags.bundle.is_some();
+            let raw = (input && stdin.is_terminal()).then(|| Raw::take(&stdin)).transpose()?;
+            Some(Screen { master, raw, input })
+        }
+    };
+    foreground::attend(&container, signals, Relay::new(screen, outputs)?, timeout(flags)?)
+}

@@ -1,0 +1,87 @@
+//! Processes that cannot be mistaken for later ones with their pid: asked, stopped, killed.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use coracle_sys::{Context, Error, Result, file, process};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
+
+/// A process that cannot be mistaken for a later one with its pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// In the runner's pid namespace.
+    pub pid: i32,
+    /// Clock ticks since boot, as in /proc/PID/stat.
+    pub start_time: u64,
+}
+
+impl Identity {
+    /// Look at a process that exists now.
+    pub fn of(pid: i32) -> Result<Self> {
+        let path = format!("/proc/{pid}/stat");
+        let stat = text(&path)?;
+        let start_time = start_time(&stat).ok_or_else(|| Error::invalid(format!("read {path}: {stat:?}")))?;
+        Ok(Self { pid, start_time })
+    }
+
+    /// This very process.
+    pub fn of_this_process() -> Result<Self> {
+        Self::of(nix::unistd::getpid().as_raw())
+    }
+
+    /// Whether it still runs. A zombie does not.
+    pub fn is_alive(self) -> bool {
+        let Ok(stat) = text(&format!("/proc/{}/stat", self.pid)) else { return false };
+        !matches!(run_state(&stat), Some('Z' | 'X')) && start_time(&stat) == Some(self.start_time)
+    }
+
+    /// Kill it, and wait until it is gone. One that is gone is fine.
+    pub fn kill(&self) -> Result<()> {
+        let pidfd = match process::pidfd_open(self.pid) {
+            Err(e) if e.errno() == Some(Errno::ESRCH) => return Ok(()),
+            other => other?,
+        };
+        // Between the look and the open another process may have got the pid.
+        if !self.is_alive() {
+            return Ok(());
+        }
+        process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::from(10_000_u16)).context(|| "poll(pidfd)").map(drop)
+    }
+
+    /// Whether it was stopped, by job control or a tracer.
+    pub fn is_stopped(&self) -> bool {
+        let Ok(stat) = text(&format!("/proc/{}/stat", self.pid)) else { return false };
+        matches!(run_state(&stat), Some('T' | 't')) && start_time(&stat) == Some(self.start_time)
+    }
+}
+
+fn text(path: &str) -> Result<String> {
+    Ok(String::from_utf8_lossy(&file::read(Path::new(path))?).into_owned())
+}
+
+/// Field 3 of /proc/PID/stat.
+fn run_state(stat: &str) -> Option<char> {
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Field 22 of /proc/PID/stat. The name in field 2 may hold anything, so it is counted from its end.
+fn start_time(stat: &str) -> Option<u64> {
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_with_brackets_does_not_hide_the_start_time() {
+        let rest = (3..=30).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+        assert_eq!(start_time(&format!("7 (a) b) (c) {rest}")), Some(22));
+        assert_eq!(start_time("7 (a"), None);
+    }
+}
