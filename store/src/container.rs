@@ -34,7 +34,11 @@ impl ContainerDir {
 
     /// The manifest of the image that the container uses, as it was recorded.
     pub fn image(&self) -> Option<Digest> {
-        fs::read_link(self.path.join("image")).ok()?.to_str()?.parse().ok()
+        let pin = self.path.join("image");
+        match fs::read_link(&pin) {
+            Ok(digest) => digest.to_str()?.parse().ok(),
+            Err(_) => Some(Digest::of(&file::read(&pin).ok()?)),
+        }
     }
 }
 
@@ -48,8 +52,12 @@ impl Store {
         let held = self.make_held(&dir.path)?;
         let filled = (|| {
             if let Some(digest) = image {
-                let link = dir.path.join("image");
-                symlink(digest.to_string(), &link).context(|| format!("symlink({link:?})"))?;
+                // A second name of the manifest costs the disk no file; where it is in another store, or has
+                // as many names as can be, the digest itself is written.
+                let pin = dir.path.join("image");
+                if fs::hard_link(self.main.blob(digest), &pin).is_err() {
+                    symlink(digest.to_string(), &pin).context(|| format!("symlink({pin:?})"))?;
+                }
             }
             // The root of what the container sees has this mode, whatever the caller's umask is.
             let upper = dir.upper();

@@ -212,6 +212,28 @@ pub fn expect_children_and_limits() -> Result<()> {
     Ok(())
 }
 
+/// Have a thread that has just been made run on another processor than this one, where there is another: the
+/// kernel often leaves it behind its maker, who does not wait for it. sched_setaffinity(2); no more than a wish.
+pub fn run_beside<T>(thread: &std::thread::JoinHandle<T>) {
+    use std::os::unix::thread::JoinHandleExt;
+    // SAFETY: no pointers; -1 where the kernel does not tell.
+    let here = unsafe { libc::sched_getcpu() };
+    let ours = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
+    let (Ok(here), Ok(mut others)) = (usize::try_from(here), ours) else { return };
+    let more = (0..nix::sched::CpuSet::count()).any(|n| n != here && others.is_set(n) == Ok(true));
+    if !more || others.unset(here).is_err() {
+        return;
+    }
+    // SAFETY: CpuSet is a cpu_set_t and nothing else; the thread is not joined yet, so its handle is good.
+    unsafe {
+        libc::pthread_setaffinity_np(
+            thread.as_pthread_t() as _,
+            size_of_val(&others),
+            (&raw const others).cast(),
+        );
+    }
+}
+
 /// signal(2) with SIG_DFL.
 pub fn default_signal(signal: i32) -> Result<()> {
     // SAFETY: SIG_DFL runs no code of ours.

@@ -26,7 +26,9 @@ impl Ahead {
             nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
                 .context(|| format!("open({path:?})"))
         };
-        Builder::new().stack_size(STACK).spawn(make).ok().map(Self)
+        let thread = Builder::new().stack_size(STACK).spawn(make).ok()?;
+        process::run_beside(&thread);
+        Some(Self(thread))
     }
 
     /// The namespace, if there is one. After this the process has one thread again.
