@@ -428,3 +428,22 @@ fn only_a_command_that_the_kernel_killed_for_memory_is_said_to_have_needed_too_m
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.contains(r#""cause":"signal","code":137,"signal":9"#), "{text}{output}");
 }
+
+#[test]
+fn a_privileged_container_has_the_hosts_devices_and_its_own_terminals() {
+    if !need(Privilege::Root) {
+        return;
+    }
+    let Some(store) = store("run-devices") else { return };
+    let nodes = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    let find =
+        "find /dev -type c -o -type b | grep -vE '^/dev/(pts|shm|mqueue|hugepages|ptmx|console)' | sort";
+    let host = nodes(&Cmd::new("sh").args(["-c", find]).ok().stdout);
+    let inside = nodes(&script(&store, "--privileged", find).ok().stdout);
+    let missing: Vec<_> = host.difference(&inside).collect();
+    assert!(missing.is_empty() && inside.contains("/dev/null"), "{missing:?}");
+    let plain = nodes(&script(&store, "", find).ok().stdout);
+    assert_eq!(plain.len(), 6, "{plain:?}");
+    let out = script(&store, "--privileged", "readlink /dev/ptmx; dd if=/dev/zero of=/dev/null count=1").ok();
+    assert!(out.stdout.starts_with("pts/ptmx"), "{out}");
+}

@@ -86,7 +86,7 @@ pub(crate) struct Flags {
     /// no-new-privileges, seccomp=FILE, seccomp=builtin or seccomp=unconfined
     #[argh(option)]
     pub(crate) security_opt: Vec<String>,
-    /// all capabilities, nothing masked, no filter, any device may be used (/dev has the usual ones: see --device)
+    /// all capabilities, nothing masked, no filter, all devices of the host (root; in a user namespace /dev has the usual ones)
     #[argh(switch)]
     pub(crate) privileged: bool,
 

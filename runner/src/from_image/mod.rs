@@ -2,6 +2,7 @@
 //! code as for a bundle. Nothing of the host is changed here.
 
 mod defaults;
+mod devices;
 pub(crate) mod flags;
 mod limits;
 pub(crate) mod mounts;
@@ -17,9 +18,7 @@ use std::path::{Path, PathBuf};
 use coracle_store::image::ProcessConfig;
 use coracle_sys::{Error, Kind, Result};
 
-use crate::spec::{
-    Capabilities, Device, IdMapping, Linux, Mount, Namespace, Process, Root, Spec, User, VERSION,
-};
+use crate::spec::{Capabilities, IdMapping, Linux, Mount, Namespace, Process, Root, Spec, User, VERSION};
 use flags::Flags;
 use user::Who;
 
@@ -104,7 +103,7 @@ pub(crate) fn spec(config: &ProcessConfig, flags: &Flags, typed: &[String], foun
     }
     let (uid_mappings, gid_mappings) = found.maps.clone().unwrap_or_default();
     let masks = !flags.privileged;
-    let devices = devices(flags)?;
+    let devices = devices::asked(flags, found.maps.is_some())?;
     let linux = Linux {
         resources: limits::resources(flags, &devices, found.maps.is_some(), found.swap_counted)?,
         uid_mappings,
@@ -319,46 +318,6 @@ pub(crate) fn shared_words(flags: &Flags) -> Result<[(&'static str, &'static str
         });
     }
     Ok(all)
-}
-
-/// `--device PATH[:PATH[:rwm]]`. What a device is, the engine asks the host.
-fn devices(flags: &Flags) -> Result<Vec<Device>> {
-    let read = |text: &String| {
-        let wrong = |why: &str| Error::usage(format!("--device {text:?}: {why}"));
-        let mut parts = text.split(':');
-        let source =
-            parts.next().filter(|p| p.starts_with('/')).ok_or_else(|| wrong("it is /PATH[:/PATH[:rwm]]"))?;
-        let (at, access) = match (parts.next(), parts.next()) {
-            (Some(at), access) if at.starts_with('/') => (at, access),
-            (Some(access), None) => (source, Some(access)),
-            (None, None) => (source, None),
-            _ => return Err(wrong("it is /PATH[:/PATH[:rwm]]")),
-        };
-        if parts.next().is_some() || access.is_some_and(|a| a != "rwm") {
-            return Err(wrong("only full access, rwm, is supported"));
-        }
-        host_device(Path::new(source), Path::new(at))
-    };
-    flags.device.iter().map(read).collect()
-}
-
-fn host_device(source: &Path, at: &Path) -> Result<Device> {
-    use nix::sys::stat::{SFlag, major, minor, stat};
-    let info = stat(source).map_err(|e| Error::syscall(format!("stat({source:?})"), e).wrap("--device"))?;
-    let kind = match SFlag::from_bits_truncate(info.st_mode & SFlag::S_IFMT.bits()) {
-        SFlag::S_IFCHR => "c",
-        SFlag::S_IFBLK => "b",
-        _ => return Err(Error::usage(format!("--device {source:?}: not a device"))),
-    };
-    Ok(Device {
-        kind: kind.to_owned(),
-        path: at.to_path_buf(),
-        major: Some(major(info.st_rdev).cast_signed()),
-        minor: Some(minor(info.st_rdev).cast_signed()),
-        file_mode: Some(info.st_mode & 0o777),
-        uid: Some(info.st_uid),
-        gid: Some(info.st_gid),
-    })
 }
 
 fn pairs(texts: &[String], flag: &str) -> Result<BTreeMap<String, String>> {
