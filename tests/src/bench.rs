@@ -169,3 +169,28 @@ pub fn kilobytes(pid: u32, file: &str, field: &str) -> Option<u64> {
     let line = text.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
 }
+
+/// Say how long a fleet took to start, and what its runners and inits hold: the mean of their Pss.
+pub fn tell_fleet(what: &str, begun: Instant, runners: impl Iterator<Item = u32>) {
+    let took = begun.elapsed();
+    let families: Vec<_> = runners.map(family).collect();
+    let mean = |nth: usize| {
+        let pss = families.iter().filter_map(|f| kilobytes(f.get(nth)?.0, "smaps_rollup", "Pss"));
+        let pss: Vec<u64> = pss.collect();
+        pss.iter().sum::<u64>() as f64 / pss.len().max(1) as f64
+    };
+    let all: usize = families.iter().map(Vec::len).sum();
+    // Straight to the stream: what a passing test prints through the macros is never shown.
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!(
+            "{} containers of {what} run, {all} processes, begun in {:.1} s; mean Pss: runner {:.0} kB, \
+             its first child {:.0} kB\n",
+            families.len(),
+            took.as_secs_f64(),
+            mean(0),
+            mean(1)
+        )
+        .as_bytes(),
+    );
+}

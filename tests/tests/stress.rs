@@ -154,6 +154,7 @@ fn many_containers_run_at_once() {
     let _turn = alone();
     let (store, _image, before) = store("many");
     let wanted = count(50, 1000);
+    let begun = std::time::Instant::now();
     let running: Vec<_> = (0..wanted)
         .map(|n| store.run(&format!("--name m{n} image sh -c")).arg("echo ready; exec sleep 1000").spawn())
         .collect();
@@ -162,6 +163,7 @@ fn many_containers_run_at_once() {
     }
     let listed = store.runner().arg("ps").ok().stdout;
     assert_eq!(listed.lines().count(), wanted + 1, "a line each and one of titles");
+    coracle_tests::bench::tell_fleet("images", begun, running.iter().map(|r| r.pid()));
     for r in &running {
         r.signal(Signal::SIGTERM);
     }

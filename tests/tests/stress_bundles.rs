@@ -118,8 +118,11 @@ fn many_containers_run_at_once() {
     let _turn = alone();
     let wanted = if std::env::var_os("CORACLE_TEST_ALL").is_some() { 1000 } else { 50 };
     // What init executes ends by a signal as it would anywhere.
-    let fleet = Fleet::new("trap 'exit 7' TERM; echo ready; while :; do sleep 0.2; done");
+    // It waits without waking: a thousand that poll would leave the machine no time to start the next.
+    let fleet = Fleet::new("trap 'exit 7' TERM; echo ready; sleep 1000 & wait");
+    let begun = std::time::Instant::now();
     let running = fleet.start(wanted);
+    coracle_tests::bench::tell_fleet("bundles", begun, running.iter().map(Running::pid));
     for runner in &running {
         let family = coracle_tests::bench::family(runner.pid());
         let (payload, _) = family.get(1).expect("a runner has a container");
