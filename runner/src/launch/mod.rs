@@ -354,7 +354,7 @@ fn explain_clone(e: Error) -> Error {
             "make the container's namespaces (their number is limited: see /proc/sys/user/max_*_namespaces)",
         ),
         Some(Errno::EPERM) => e.wrap(
-            "make the container's namespaces (a host may forbid user namespaces to ordinary users: see /proc/sys/user/max_user_namespaces, kernel.unprivileged_userns_clone, and on Ubuntu kernel.apparmor_restrict_unprivileged_userns)",
+            "make the container's namespaces (a host may forbid user namespaces to ordinary users: see /proc/sys/user/max_user_namespaces, kernel.unprivileged_userns_clone, on Ubuntu kernel.apparmor_restrict_unprivileged_userns; inside another container, start that with --security-opt seccomp=unconfined --security-opt systempaths=unconfined, or with --privileged)",
         ),
         _ => e.wrap("make the container's namespaces"),
     }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_sys::mount::{self as sys, Attrs, FsContext, attr};
 use coracle_sys::{Context, Error, Kind, Result};
+use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use serde::Serialize;
@@ -203,6 +204,16 @@ pub fn propagation(mounts: &[Mount]) -> MsFlags {
         .fold(MsFlags::empty(), |all, flag| all | flag & (MsFlags::MS_SHARED | MsFlags::MS_SLAVE))
 }
 
+/// The kernel gives a user namespace no whole /proc or /sys where the one around it has parts covered.
+fn explain_new(kind: &str, e: Error) -> Error {
+    match (kind, e.errno()) {
+        ("proc" | "sysfs", Some(Errno::EPERM)) => e.wrap(
+            "make it whole (the container around this one hides parts of its own: start that with --security-opt systempaths=unconfined, in podman --security-opt unmask=ALL)",
+        ),
+        _ => e,
+    }
+}
+
 impl Mount {
     /// Open what is bound, with the rights of this process: those of the container's root may not
     /// reach it. Nothing for what is no bind.
@@ -239,7 +250,8 @@ impl Mount {
                 opened.ok_or_else(|| Error::invalid("the source is not open"))?
             }
             Source::Fs { kind, source } => {
-                let tree = new_file_system(kind, source.as_deref(), &self.options)?;
+                let tree = new_file_system(kind, source.as_deref(), &self.options)
+                    .map_err(|e| explain_new(kind, e))?;
                 self.set_propagation(&tree)?;
                 tree
             }

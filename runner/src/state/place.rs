@@ -27,7 +27,12 @@ fn private(dir: PathBuf) -> Result<PathBuf> {
     use std::os::unix::fs::MetadataExt;
     match DirBuilder::new().mode(0o700).create(&dir) {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-        made => return made.context(|| format!("mkdir({dir:?}, 0700)")).map(|()| dir),
+        Ok(()) => return Ok(dir),
+        Err(e) => {
+            return Err(e)
+                .context(|| format!("mkdir({dir:?}, 0700)"))
+                .context(|| "make a folder for the states (or set XDG_RUNTIME_DIR to one of your own)");
+        }
     }
     let found = fs::symlink_metadata(&dir).context(|| format!("lstat({dir:?})"))?;
     let why = if !found.is_dir() {
@@ -84,6 +89,8 @@ mod tests {
         } else {
             assert!(private("/etc".into()).unwrap_err().to_string().contains("belongs to somebody else"));
         }
+        // Where it cannot be made, the way out is named.
+        assert!(refused("missing/ours").contains("set XDG_RUNTIME_DIR"));
         fs::remove_dir_all(&above).unwrap();
     }
 }
