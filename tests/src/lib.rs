@@ -24,6 +24,7 @@ pub mod command;
 pub mod dockerd;
 pub mod filters;
 pub mod leftovers;
+pub mod podman;
 pub mod privilege;
 pub mod racer;
 pub mod rootfs;

@@ -25,19 +25,7 @@ cat /proc/sys/net/ipv4/ip_forward
 
 /// The facts of a container under one runtime.
 fn facts(runtime: &str, bundle: &Bundle) -> BTreeSet<String> {
-    let command = match runtime {
-        "runner" => bundle.run(),
-        peer => {
-            bundle.write();
-            // crun may replace the host's /dev/null: it gets a mount namespace and a node of its own.
-            // It refuses a mix of cgroup versions, too: there it sees v1 alone.
-            let own = "mount -t tmpfs none /mnt && mknod -m 666 /mnt/null c 1 3 && mount --bind /mnt/null /dev/null && \
-                       if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi && exec \"$0\" \"$@\"";
-            let root = bundle.path().join(format!("state-{runtime}"));
-            let command = Cmd::new("unshare").words("-m sh -c").arg(own).arg(peer);
-            command.arg("--root").arg(root).words("run --bundle").arg(bundle.path()).arg(bundle.id())
-        }
-    };
+    let command = bundle.run_by(runtime);
     command.ok().stdout.lines().filter_map(fact).collect()
 }
 

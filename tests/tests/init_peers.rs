@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use coracle_tests::binaries::init;
 use coracle_tests::dockerd::Dockerd;
+use coracle_tests::podman::podman;
 use coracle_tests::rootfs::busybox;
 use coracle_tests::{Cmd, Output, Privilege, Scratch, need};
 
@@ -67,15 +68,7 @@ fn it_stands_in_for_podmans_init() {
         return;
     }
     let scratch = Scratch::new("podman-init");
-    let podman = |words: &str| {
-        Cmd::new("podman")
-            .args(["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none"])
-            .args(["--storage-driver", "vfs", "--root"])
-            .arg(scratch.join("store"))
-            .arg("--runroot")
-            .arg(scratch.join("run"))
-            .words(words)
-    };
+    let podman = |words: &str| podman(&scratch, words);
     podman("import -q").arg(image(&scratch)).arg("box:1").ok();
     let run = |words: &str| {
         podman("run --network none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --init --init-path")

@@ -250,8 +250,7 @@ impl Mount {
                 opened.ok_or_else(|| Error::invalid("the source is not open"))?
             }
             Source::Fs { kind, source } => {
-                let tree = new_file_system(kind, source.as_deref(), &self.options)
-                    .map_err(|e| explain_new(kind, e))?;
+                let tree = new_file_system(kind, source.as_deref(), &self.options)?;
                 self.set_propagation(&tree)?;
                 tree
             }
@@ -361,13 +360,7 @@ fn new_file_system(kind: &str, source: Option<&str>, options: &Options) -> Resul
             None => context.flag(key)?,
         }
     }
-    context.create().map_err(|e| match (kind, e.errno()) {
-        ("proc" | "sysfs", Some(nix::errno::Errno::EPERM)) => e.wrap(format!(
-            "the kernel gives a new {kind} only to a user namespace that can see all of the host's: inside a container, have it started with unmasked paths"
-        )),
-        _ => e,
-    })?;
-    context.mount(options.flags.set)
+    context.create().and_then(|()| context.mount(options.flags.set)).map_err(|e| explain_new(kind, e))
 }
 
 fn is_directory(file: &OwnedFd) -> Result<bool> {

@@ -134,7 +134,12 @@ impl States {
             };
             let file = match made {
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                    if self.free_of_the_dead(id)? {
+                    // A container that ran in front of a runner, both of which are gone.
+                    let over = |state: Result<State>| match state {
+                        Ok(s) => s.runner.is_some_and(|r| !r.is_alive()) && !s.init.is_alive(),
+                        Err(e) => useless(&e),
+                    };
+                    if self.forget_if(id, over)? {
                         continue;
                     }
                     return Err(Error::new(Kind::Exists, format!("the container {id:?} exists already")));
@@ -191,11 +196,6 @@ impl States {
         Ok(ids)
     }
 
-    /// All states that can be read, in the order of their ids.
-    pub fn list(&self) -> Result<Vec<State>> {
-        Ok(self.ids()?.iter().filter_map(|id| self.read(id).ok()).collect())
-    }
-
     /// Forget a container. It need not be there.
     pub fn remove(&self, id: &str) -> Result<()> {
         check_id(id)?;
@@ -206,29 +206,14 @@ impl States {
         }
     }
 
-    /// Forget an id whose container ran in front of a runner, when both are gone.
-    fn free_of_the_dead(&self, id: &str) -> Result<bool> {
-        let Ok(Some(held)) = Lock::try_existing(&self.path(id)) else { return Ok(false) };
-        let dead = match self.read(id) {
-            Ok(state) => state.runner.is_some_and(|r| !r.is_alive()) && !state.init.is_alive(),
-            Err(e) => useless(&e),
-        };
-        match dead && held.is_at(&self.path(id)) {
-            true => self.remove(id).map(|()| true),
-            false => Ok(false),
-        }
-    }
-
-    /// Forget an id without a state, when the runner that took it is gone.
-    fn forget_reserved(&self, id: &str) -> Result<()> {
+    /// Forget an id that nobody holds, when what there is of its state shows that it is `over`. Whether it was.
+    fn forget_if(&self, id: &str, over: impl FnOnce(Result<State>) -> bool) -> Result<bool> {
         let path = self.path(id);
         match Lock::try_existing(&path) {
-            // It may have got its state, and lost its runner, since it was read.
-            Ok(Some(held)) if held.is_at(&path) && self.read(id).is_err_and(|e| useless(&e)) => {
-                self.remove(id)
-            }
+            // Read under the lock: it may have got its state, and lost its runner, a moment ago.
+            Ok(Some(held)) if held.is_at(&path) && over(self.read(id)) => self.remove(id).map(|()| true),
             Err(e) if e.kind() != Kind::NotFound => Err(e),
-            _ => Ok(()),
+            _ => Ok(false),
         }
     }
 
@@ -240,7 +225,7 @@ impl States {
             let state = match self.read(&id) {
                 Ok(state) => state,
                 Err(e) if useless(&e) => {
-                    self.forget_reserved(&id)?;
+                    self.forget_if(&id, |state| state.is_err_and(|e| useless(&e)))?;
                     continue;
                 }
                 Err(_) => continue,

@@ -11,19 +11,7 @@ use serde_json::Value;
 pub(crate) fn filter_of(runtime: &str, profile: &Value) -> Result<Filter, String> {
     let time = a_time();
     let bundle = Bundle::busybox(&["sleep", &time]).expect("busybox").set("/linux/seccomp", profile.clone());
-    let command = match runtime {
-        "runner" => bundle.run(),
-        peer => {
-            bundle.write();
-            // crun may replace the host's /dev/null: it gets a mount namespace and a node of its own.
-            // It refuses a mix of cgroup versions, too: there it sees v1 alone.
-            let own = "mount -t tmpfs none /mnt && mknod -m 666 /mnt/null c 1 3 && mount --bind /mnt/null /dev/null && \
-                       if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi && exec \"$0\" \"$@\"";
-            let command = Cmd::new("unshare").words("-m sh -c").arg(own).arg(peer);
-            let root = bundle.path().join(format!("state-{runtime}"));
-            command.arg("--root").arg(root).words("run --bundle").arg(bundle.path()).arg(bundle.id())
-        }
-    };
+    let command = bundle.run_by(runtime);
     read_back(command, &time)
 }
 

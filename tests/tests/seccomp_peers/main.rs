@@ -13,6 +13,7 @@ use calls::{ARCHITECTURES, X86_64};
 use case::{Case, DIFFERENCES};
 use containers::{a_time, filter_of, read_back};
 use coracle_tests::dockerd::Dockerd;
+use coracle_tests::podman::podman;
 use coracle_tests::rootfs::{self, Image};
 use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
 use serde_json::{Value, json};
@@ -223,15 +224,7 @@ fn podmans_profile_agrees_with_podman_itself() {
     let scratch = Scratch::new("seccomp-podman");
     let store = Store::new("seccomp-podman-ours");
     let image = Image::busybox().expect("busybox").compose(&store, "box");
-    let podman = |words: &str| {
-        Cmd::new("podman")
-            .args(["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none"])
-            .args(["--storage-driver", "vfs", "--root"])
-            .arg(scratch.join("store"))
-            .arg("--runroot")
-            .arg(scratch.join("run"))
-            .words(words)
-    };
+    let podman = |words: &str| podman(&scratch, words);
     let archive = scratch.join("image.tar");
     Cmd::new("tar").arg("-C").arg(image.rootfs()).arg("-cf").arg(&archive).arg(".").ok();
     podman("import -q").arg(&archive).arg("box:1").ok();

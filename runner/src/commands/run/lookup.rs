@@ -70,14 +70,13 @@ impl Base {
 pub(super) fn found(
     host: &Host,
     store: &Store,
-    base: &Base,
+    dirs: &[PathBuf],
     flags: &Flags,
     config: &ProcessConfig,
     id: &str,
     mounts: &[Mount],
 ) -> Result<Found> {
-    let dirs = base.dirs(store)?;
-    let text = |path: &str| passwd::read(&dirs, path).context(|| format!("read the image's {path}"));
+    let text = |path: &str| passwd::read(dirs, path).context(|| format!("read the image's {path}"));
     let typed = flags.user.as_deref().or(config.user.as_deref()).unwrap_or_default();
     let who = user::resolve(typed, &flags.group_add, &text("/etc/passwd")?, &text("/etc/group")?)?;
     let mut joined = BTreeMap::new();

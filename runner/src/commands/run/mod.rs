@@ -18,7 +18,7 @@ use coracle_sys::{Error, Result};
 use super::Global;
 use lookup::{Base, found};
 use made::Made;
-use options::options;
+use options::{options, root};
 
 use super::life::{Given, Life, Usage};
 use crate::cgroups::{self, Lifetime};
@@ -122,10 +122,12 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
     let config = base.config();
     if flags.dry_run || flags.dry_run_mode.is_some() {
         let dir = store.main().container(&id);
+        let dirs = base.dirs(&store)?;
         let spec =
-            from_image::spec(&config, flags, typed, found(&host, &store, &base, flags, &config, &id, &[])?)?;
+            from_image::spec(&config, flags, typed, found(&host, &store, &dirs, flags, &config, &id, &[])?)?;
         let groups = cgroups::prepare(&spec, &id, Lifetime::ForegroundRun, flags.best_effort)?;
-        let options = options(&id, &dir, &base, &store, flags, &spec, groups.mounted)?;
+        let root = root(&base, &store, dirs, &dir, flags)?;
+        let options = options(&id, &dir, root, flags, &spec, groups.mounted)?;
         return print(&spec, flags, &options, &host).map(|()| None);
     }
     let own_network = from_image::shared_words(flags)?[0].2 == "none" && !host.needs_user_namespace();
@@ -134,10 +136,12 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
     let made = Made { store: &store, dir: &dir, name: &name };
     let ended = (|| {
         let (mounts, fills) = made.mounts(flags, &config)?;
-        let found = found(&host, &store, &base, flags, &config, &id, &mounts)?;
+        let dirs = base.dirs(&store)?;
+        let found = found(&host, &store, &dirs, flags, &config, &id, &mounts)?;
         let spec = from_image::spec(&config, flags, typed, found)?;
         let groups = cgroups::prepare(&spec, &id, Lifetime::ForegroundRun, flags.best_effort)?;
-        let options = options(&id, &dir.path, &base, &store, flags, &spec, groups.mounted)?;
+        let root = root(&base, &store, dirs, &dir.path, flags)?;
+        let options = options(&id, &dir.path, root, flags, &spec, groups.mounted)?;
         let mut plan = plan::Plan { volumes: fills, ..plan::plan(&spec, &options, &host)? };
         plan.mounts.extend(etc::mounts(&id, flags, &spec.mounts));
         made.name_it(&id, flags)?;

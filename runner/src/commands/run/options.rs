@@ -1,7 +1,7 @@
 //! The runner's own choices for a container of an image, which a config.json does not say: its root, init,
 //! filter.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coracle_store::Store;
 use coracle_store::driver::overlay;
@@ -17,24 +17,33 @@ use crate::rootfs::{Layers, Source, Top};
 use crate::seccomp::{self, Choice};
 use crate::spec::Spec;
 
+/// What the container's root is made of: a folder, or these layers below a top in `dir`.
+pub(super) fn root(
+    base: &Base,
+    store: &Store,
+    dirs: Vec<PathBuf>,
+    dir: &Path,
+    flags: &Flags,
+) -> Result<Source> {
+    Ok(match base {
+        Base::Folder(path) => Source::Directory(path.clone()),
+        Base::Image(_) => Source::Layers(Layers {
+            lower: store.mount_points().into_iter().chain(dirs).collect(),
+            top: top(dir, flags)?,
+            userxattr: overlay::Options::of_this_process(false).userxattr,
+        }),
+    })
+}
+
 /// What the specification does not say.
 pub(super) fn options(
     id: &str,
     dir: &Path,
-    base: &Base,
-    store: &Store,
+    root: Source,
     flags: &Flags,
     spec: &Spec,
     cgroup_v1: Option<Vec<Hierarchy>>,
 ) -> Result<Options> {
-    let root = match base {
-        Base::Folder(path) => Source::Directory(path.clone()),
-        Base::Image(_) => Source::Layers(Layers {
-            lower: store.mount_points().into_iter().chain(base.dirs(store)?).collect(),
-            top: top(dir, flags)?,
-            userxattr: overlay::Options::of_this_process(false).userxattr,
-        }),
-    };
     let argv0 = spec.process.as_ref().and_then(|p| p.args.first()).map_or("", String::as_str);
     Ok(Options {
         id: id.to_owned(),
