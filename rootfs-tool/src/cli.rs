@@ -37,7 +37,7 @@ enum Verb {
 }
 
 /// Run the program.
-pub(crate) fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let done = process::expect_children_and_limits().and_then(|()| run(&args));
     match done.and(coracle_sys::print::finish()) {
@@ -49,9 +49,14 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// Every verb with its flags: what man pages and completions are made of.
+pub fn table() -> argh::CommandInfoWithArgs {
+    Top::get_args_info()
+}
+
 fn run(args: &[OsString]) -> Result<()> {
     let words: Vec<&str> = args.iter().map_while(|a| a.to_str()).collect();
-    let table = Top::get_args_info();
+    let table = table();
     let verb = match words.first().copied() {
         Some("--version" | "-V" | "version") => {
             coracle_sys::say!("rootfs-tool {}", env!("CARGO_PKG_VERSION"));

@@ -1,11 +1,7 @@
-//! rootfs-tool composes slim root filesystems and keeps them as OCI images.
+//! The program `rootfs-tool`: a thin `main` over the library.
 
-mod cli;
-mod commands;
-mod compose;
-mod recipe;
-mod time;
+use std::process::ExitCode;
 
-fn main() -> std::process::ExitCode {
-    cli::main()
+fn main() -> ExitCode {
+    coracle_rootfs_tool::cli::main()
 }
