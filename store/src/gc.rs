@@ -11,9 +11,9 @@ use coracle_sys::{Context, Result};
 use crate::digest::Digest;
 use crate::image::{Descriptor, ImageConfig, Index, Manifest, media_type};
 use crate::layer::key;
+use crate::layers::chain_id;
 use crate::lock::Lock;
 use crate::read::{Store, read_index};
-use crate::write::chain_id;
 
 /// What a prune took away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -190,6 +190,32 @@ impl Layout {
         self.root.join("blobs/sha256").join(digest.hex())
     }
 
+    /// What came so far of a blob.
+    pub fn partial(&self, digest: &Digest) -> PathBuf {
+        self.partials().join(digest.hex())
+    }
+
+    /// The directory of what came of blobs whose source broke off.
+    pub fn partials(&self) -> PathBuf {
+        self.root.join("cache/partial")
+    }
+
+    /// A blob's beginning, to be written on after its first `have` bytes.
+    pub(crate) fn create_partial(&self, digest: &Digest, have: u64) -> Result<fs::File> {
+        use std::io::{Seek, SeekFrom};
+        use std::os::unix::fs::OpenOptionsExt;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(self.partials());
+        made.context(|| format!("mkdir({:?})", self.partials()))?;
+        let path = self.partial(digest);
+        let mut options = fs::File::options();
+        let file = options.write(true).create(true).truncate(false).mode(0o644).open(&path);
+        let mut file = file.context(|| format!("open({path:?}, O_CREAT)"))?;
+        file.set_len(have)
+            .and_then(|()| file.seek(SeekFrom::Start(have)))
+            .context(|| format!("ftruncate({path:?}, {have})"))?;
+        Ok(file)
+    }
+
     /// The directory of the driver's layers.
     pub fn layers(&self, driver: Driver) -> PathBuf {
         self.root.join("layers").join(driver.name())

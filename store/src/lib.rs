@@ -11,12 +11,15 @@ pub mod digest;
 pub mod driver;
 pub mod gc;
 pub mod image;
+pub mod ingest;
 pub mod layer;
+pub mod layers;
 pub mod layout;
 pub mod lock;
 pub mod names;
 pub mod read;
 pub mod reference;
+mod temp;
 pub mod volume;
 pub mod write;
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coracle_sys::{Context, Result};
 use nix::errno::Errno;
@@ -23,6 +23,25 @@ impl Lock {
     /// Wait until no one else holds `path`. The file is made when missing.
     pub fn exclusive(path: &Path) -> Result<Self> {
         Self::take(open(path)?, path, FlockArg::LockExclusive)
+    }
+
+    /// Hold the file `path`, which is made when missing and goes with the lock; `wait` is called when somebody
+    /// else holds it.
+    pub fn named(path: &Path, wait: impl Fn()) -> Result<Named> {
+        loop {
+            let lock = match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
+                Ok(held) => Self { _held: held },
+                Err((file, Errno::EWOULDBLOCK)) => {
+                    wait();
+                    Self::take(file, path, FlockArg::LockExclusive)?
+                }
+                Err((_, e)) => return Err(e).context(|| format!("flock({path:?}, LOCK_EX|LOCK_NB)")),
+            };
+            // Who held it before has taken the file away.
+            if lock.is_at(path) {
+                return Ok(Named { lock, path: path.to_owned() });
+            }
+        }
     }
 
     /// Hold `path`, a file or directory that exists, or learn that another process does.
@@ -50,6 +69,21 @@ impl Lock {
                 Err((back, Errno::EINTR)) => file = back,
                 Err((_, e)) => return Err(e).context(|| format!("flock({path:?})")),
             }
+        }
+    }
+}
+
+/// A held lock whose file goes with it.
+#[derive(Debug)]
+pub struct Named {
+    lock: Lock,
+    path: PathBuf,
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if self.lock.is_at(&self.path) {
+            let _ = std::fs::remove_file(&self.path);
         }
     }
 }

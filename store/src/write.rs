@@ -4,24 +4,19 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
 
 use coracle_sys::file;
-use coracle_sys::{Context, Error, Kind, Result};
-use nix::errno::Errno;
+use coracle_sys::{Context, Error, Result};
 use serde::Serialize;
 
 use crate::digest::{Digest, Hashing};
 use crate::driver::Driver;
 use crate::image::{Descriptor, ImageConfig, Index, Manifest, REF_NAME, media_type};
-use crate::layer::pack::Archive;
-use crate::layer::unpack::{self, Applied};
-use crate::layer::{Compression, Limits, copy, decompress, key, owners};
+use crate::layer::Limits;
 use crate::layout::Layout;
 use crate::lock::Lock;
-use crate::read::{Image, Store, parse_index, read_index};
+use crate::read::{Store, parse_index, read_index};
+use crate::temp::Temp;
 
 /// A right to write, held until it is dropped.
 pub struct Transaction<'a> {
@@ -29,17 +24,6 @@ pub struct Transaction<'a> {
     /// What an archive may cost.
     pub limits: Limits,
     _shared: Lock,
-}
-
-/// A layer that was put.
-#[derive(Clone, Debug)]
-pub struct PutLayer {
-    /// The blob.
-    pub descriptor: Descriptor,
-    /// The digest of the archive, not compressed.
-    pub diff_id: Digest,
-    /// What could not be as in the archive, one sentence each.
-    pub warnings: Vec<String>,
 }
 
 impl Store {
@@ -64,7 +48,7 @@ impl Transaction<'_> {
         self.store
     }
 
-    fn layout(&self) -> &Layout {
+    pub(crate) fn layout(&self) -> &Layout {
         self.store.main()
     }
 
@@ -93,8 +77,14 @@ impl Transaction<'_> {
         Ok((digest, size))
     }
 
-    fn keep_blob(&self, temp: Temp, file: &File, digest: &Digest) -> Result<()> {
+    /// Sync a blob and name it.
+    pub(crate) fn keep_blob(&self, temp: Temp, file: &File, digest: &Digest) -> Result<()> {
         file.sync_all().context(|| "fsync(blob)")?;
+        self.name_blob(temp, digest)
+    }
+
+    /// Give a blob, which is synced, its name.
+    pub(crate) fn name_blob(&self, temp: Temp, digest: &Digest) -> Result<()> {
         let path = self.layout().blob(digest);
         temp.rename(&path)?;
         file::sync_dir(&self.layout().root().join("blobs/sha256"))
@@ -110,160 +100,6 @@ impl Transaction<'_> {
             self.put_blob(&bytes[..], Some(&d))?;
         }
         Ok(d)
-    }
-
-    /// Put a layer from its archive, compressed or not, and apply it over the stack `below` (diff
-    /// ids, bottom first) in the same pass. The blob is kept uncompressed: the quickest to make.
-    pub fn put_layer_from_tar(&self, input: impl Read, below: &[Digest]) -> Result<PutLayer> {
-        let temp = Temp::file(self.layout())?;
-        let mut tee =
-            Tee { input: decompress(input, None)?, output: Hashing::new(temp.create()?), failed: None };
-        let made = self.apply(&mut tee, below);
-        if let Some(e) = tee.failed {
-            return Err(e).context(|| "write a blob");
-        }
-        let (digest, size, file) = tee.output.finish();
-        let (dir, applied) = made?;
-        // One syncfs makes the blob and the layer durable; each counts from its rename on.
-        let path = self.layout().blob(&digest);
-        self.keep_layer(dir, &digest, below, &applied)?;
-        drop(file);
-        temp.rename(&path)?;
-        file::sync_dir(&self.layout().root().join("blobs/sha256"))?;
-        Ok(PutLayer {
-            descriptor: Descriptor::new(media_type::LAYER, digest, size),
-            diff_id: digest,
-            warnings: applied.warnings,
-        })
-    }
-
-    /// Put a layer from entries, and apply it over the stack `below`. A blob or a layer that the store
-    /// has is not made again.
-    pub fn put_layer(&self, archive: &Archive, below: &[Digest]) -> Result<PutLayer> {
-        let temp = Temp::file(self.layout())?;
-        let out = std::io::BufWriter::with_capacity(256 * 1024, temp.create()?);
-        let mut out = Hashing::new(out);
-        archive.write(&mut out)?;
-        let (diff_id, size, _) = out.finish();
-        let descriptor = Descriptor::new(media_type::LAYER, diff_id, size);
-        let mut warnings = archive.warnings.clone();
-        let mut applied = None;
-        if !self.is_applied(&diff_id, below) {
-            let mut input = File::open(&temp.path).context(|| format!("open({:?})", temp.path))?;
-            applied = Some(self.apply(&mut input, below)?);
-        }
-        if !self.has_blob(&descriptor) {
-            let file = File::open(&temp.path).context(|| format!("open({:?})", temp.path))?;
-            self.keep_blob(temp, &file, &diff_id)?;
-        }
-        if let Some((dir, applied)) = applied {
-            self.keep_layer(dir, &diff_id, below, &applied)?;
-            warnings.extend(applied.warnings);
-        }
-        Ok(PutLayer { descriptor, diff_id, warnings })
-    }
-
-    /// Is a layer applied over this stack, in any store?
-    pub fn is_applied(&self, diff_id: &Digest, below: &[Digest]) -> bool {
-        self.store.layer_path(diff_id, &chain_id(below, diff_id)).is_some()
-    }
-
-    /// Apply a layer whose blob is in a store over the stack `below`, unless it is. The media type,
-    /// the digest and the diff id are checked.
-    pub fn apply_layer(&self, d: &Descriptor, diff_id: &Digest, below: &[Digest]) -> Result<Vec<String>> {
-        if self.is_applied(diff_id, below) {
-            return Ok(Vec::new());
-        }
-        let chain = chain_id(below, diff_id);
-        let lock = self.layout().tmp().join(format!("{}.lock", chain.hex()));
-        let _one = Lock::exclusive(&lock)?;
-        if self.is_applied(diff_id, below) {
-            return Ok(Vec::new());
-        }
-        let claimed = Compression::of_media_type(&d.media_type)?;
-        let applied = (|| {
-            let blob = self.store.open_blob(d)?;
-            let mut archive = Hashing::new(decompress(blob, Some(claimed))?);
-            let (dir, applied) = self.apply(&mut archive, below)?;
-            // The walk has read to the end of the archive; what is left is the end of the blob.
-            std::io::copy(&mut archive, &mut std::io::sink()).context(|| "read the layer")?;
-            let (digest, _, _) = archive.finish();
-            if digest != *diff_id {
-                return Err(Error::invalid(format!(
-                    "its content is {digest}, and the config says {diff_id}"
-                )));
-            }
-            self.keep_layer(dir, diff_id, below, &applied)?;
-            Ok(applied)
-        })();
-        // Whoever waits for it finds the layer applied, or begins again alone.
-        let _ = fs::remove_file(&lock);
-        Ok(applied.map_err(|e| e.wrap(format!("apply the layer {}", d.digest)))?.warnings)
-    }
-
-    /// Apply every layer of an image that is not applied yet.
-    pub fn apply_image(&self, image: &Image) -> Result<Vec<String>> {
-        let mut warnings = Vec::new();
-        let ids = image.diff_ids();
-        for (n, (d, diff_id)) in image.manifest.layers.iter().zip(ids).enumerate() {
-            warnings.extend(self.apply_layer(d, diff_id, &ids[..n])?);
-        }
-        Ok(warnings)
-    }
-
-    /// Apply an archive in a directory of `tmp/`.
-    fn apply(&self, input: &mut impl Read, below: &[Digest]) -> Result<(Temp, Applied)> {
-        let temp = Temp::dir(self.layout())?;
-        let tree = temp.path.join(key::TREE);
-        fs::DirBuilder::new().mode(0o755).create(&tree).context(|| format!("mkdir({tree:?})"))?;
-        nix::sys::stat::fchmodat(
-            nix::fcntl::AT_FDCWD,
-            &tree,
-            nix::sys::stat::Mode::from_bits_truncate(0o755),
-            nix::sys::stat::FchmodatFlags::FollowSymlink,
-        )
-        .context(|| format!("chmod({tree:?}, 0755)"))?;
-        let mut options = unpack::Options { limits: self.limits, ..unpack::Options::of_this_process() };
-        let mut table = Vec::new();
-        let lowers: Vec<OwnedFd> = if self.store.driver().copies() {
-            options.plain = true;
-            if let [path] = &self.store.stack_paths(below)?[..] {
-                copy::tree_at(path, &tree)?;
-                table = owners::read(path)?;
-            }
-            Vec::new()
-        } else {
-            let paths = self.store.stack_paths(below)?;
-            paths.iter().rev().map(|p| file::open_dir(p)).collect::<Result<_>>()?
-        };
-        let applied = unpack::unpack(input, file::open_dir(&tree)?, lowers, table, options)?;
-        Ok((temp, applied))
-    }
-
-    /// Sync a layer's directory and give it its name: from then on it counts.
-    fn keep_layer(&self, temp: Temp, diff_id: &Digest, below: &[Digest], applied: &Applied) -> Result<()> {
-        owners::write(&temp.path, &applied.owners)?;
-        let driver = self.store.driver();
-        let path = temp.path.join(key::SIZE);
-        fs::write(&path, applied.size.to_string()).context(|| format!("write({path:?})"))?;
-        // A copy of all that is below has its root as well.
-        if applied.root || driver.copies() {
-            let path = temp.path.join(key::ROOT);
-            fs::write(&path, "").context(|| format!("write({path:?})"))?;
-        }
-        let name = if driver.copies() || applied.leans {
-            key::stacked(&chain_id(below, diff_id))
-        } else {
-            key::alone(diff_id)
-        };
-        let layers = self.layout().layers(driver);
-        file::sync_fs(file::open_dir(&temp.path)?.as_fd())?;
-        match temp.rename(&layers.join(name)) {
-            // Another process was quicker, with the same content.
-            Err(e) if matches!(e.errno(), Some(Errno::ENOTEMPTY | Errno::EEXIST)) => Ok(()),
-            Err(e) => Err(e),
-            Ok(()) => file::sync_dir(&layers),
-        }
     }
 
     /// Put an image: its config and manifest, of layers that were put before, bottom first. The
@@ -324,90 +160,5 @@ impl Transaction<'_> {
             file::sync_dir(self.layout().root())?;
         }
         Ok(out)
-    }
-}
-
-/// The chain id of a layer on a stack.
-pub fn chain_id(below: &[Digest], diff_id: &Digest) -> Digest {
-    let mut chain = None;
-    for id in below.iter().chain([diff_id]) {
-        chain = Some(Digest::chain(chain.as_ref(), id));
-    }
-    chain.unwrap_or(*diff_id)
-}
-
-/// An entry of `tmp/`, locked while it is made, removed when it is dropped.
-pub(crate) struct Temp {
-    path: PathBuf,
-    lock: Lock,
-}
-
-impl Temp {
-    fn file(layout: &Layout) -> Result<Self> {
-        Self::make(layout, |path| {
-            File::options()
-                .write(true)
-                .create_new(true)
-                .open(path)
-                .context(|| format!("open({path:?}, O_CREAT)"))?;
-            Ok(())
-        })
-    }
-
-    pub(crate) fn dir(layout: &Layout) -> Result<Self> {
-        Self::make(layout, |path| {
-            fs::DirBuilder::new().mode(0o700).create(path).context(|| format!("mkdir({path:?})"))
-        })
-    }
-
-    /// Between its making and its locking a sweep may take the entry away: then make another.
-    fn make(layout: &Layout, make: impl Fn(&Path) -> Result<()>) -> Result<Self> {
-        loop {
-            let path = layout.tmp().join(file::unique_name(""));
-            make(&path)?;
-            match Lock::try_existing(&path) {
-                Ok(Some(lock)) if lock.is_at(&path) => return Ok(Self { path, lock }),
-                Ok(_) => {}
-                Err(e) if e.kind() == Kind::NotFound => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
-
-    fn create(&self) -> Result<File> {
-        File::options().write(true).open(&self.path).context(|| format!("open({:?})", self.path))
-    }
-
-    fn rename(mut self, to: &Path) -> Result<()> {
-        fs::rename(&self.path, to).context(|| format!("rename({:?}, {to:?})", self.path))?;
-        self.path = PathBuf::new();
-        Ok(())
-    }
-}
-
-impl Drop for Temp {
-    fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() && self.lock.is_at(&self.path) {
-            let _ = file::remove_tree(&self.path);
-        }
-    }
-}
-
-/// A reader that writes down what it reads.
-struct Tee<R, W> {
-    input: R,
-    output: W,
-    failed: Option<std::io::Error>,
-}
-
-impl<R: Read, W: Write> Read for Tee<R, W> {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.input.read(buf)?;
-        if let Err(e) = self.output.write_all(&buf[..n]) {
-            let kind = e.kind();
-            self.failed = Some(e);
-            return Err(kind.into());
-        }
-        Ok(n)
     }
 }

@@ -18,7 +18,7 @@ pub mod whiteout;
 #[cfg(test)]
 mod tests;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 
 use coracle_sys::{Context, Error, Result, idmap};
 
@@ -56,10 +56,15 @@ impl Compression {
     }
 }
 
+/// A zstd frame asks for at most this much memory, as a power of two: what `zstd --long` goes up to.
+const ZSTD_WINDOW: u32 = 27;
+
 /// The archive inside a compressed stream. `claimed` is what the media type says: content that
 /// looks otherwise is refused; without it the first bytes decide.
-pub fn decompress<'a>(input: impl Read + 'a, claimed: Option<Compression>) -> Result<Box<dyn Read + 'a>> {
-    let mut input = BufReader::with_capacity(64 * 1024, input);
+pub fn decompress<'a>(
+    mut input: impl BufRead + 'a,
+    claimed: Option<Compression>,
+) -> Result<Box<dyn Read + 'a>> {
     let seen = Compression::of_bytes(input.fill_buf().context(|| "read the layer")?);
     if let Some(claimed) = claimed
         && claimed != seen
@@ -71,7 +76,12 @@ pub fn decompress<'a>(input: impl Read + 'a, claimed: Option<Compression>) -> Re
     match seen {
         Compression::None => Ok(Box::new(input)),
         Compression::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
-        Compression::Zstd => Err(Error::unsupported("read the layer: zstd compression is not supported yet")),
+        Compression::Zstd => {
+            let mut decoder =
+                zstd::stream::read::Decoder::with_buffer(input).context(|| "make a zstd decoder")?;
+            decoder.window_log_max(ZSTD_WINDOW).context(|| "limit the zstd decoder")?;
+            Ok(Box::new(decoder))
+        }
     }
 }
 
@@ -132,6 +142,14 @@ pub struct Limits {
     pub entries: u64,
     /// Components of a path.
     pub depth: usize,
+}
+
+impl Limits {
+    /// The most that the files of one layer may hold together whose blob has `bytes`: a small blob that would
+    /// fill the disk is a bomb.
+    pub fn size_of(&self, bytes: u64) -> u64 {
+        self.size.min((16 << 30) + bytes.saturating_mul(200))
+    }
 }
 
 impl Default for Limits {

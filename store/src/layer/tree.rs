@@ -47,11 +47,44 @@ pub struct Implied {
     pub like: Option<(FileStat, Rc<OwnedFd>)>,
 }
 
+/// The trees below a layer, top first; empty with a driver that copies.
+pub enum Lowers<'a> {
+    /// At hand.
+    Here(Vec<OwnedFd>),
+    /// To be asked for, and waited for: most layers lean on nothing.
+    Later(Option<Wait<'a>>),
+}
+
+/// Waits for the trees below.
+pub type Wait<'a> = Box<dyn FnOnce() -> Result<Vec<OwnedFd>> + 'a>;
+
+impl From<Vec<OwnedFd>> for Lowers<'_> {
+    fn from(lowers: Vec<OwnedFd>) -> Self {
+        Self::Here(lowers)
+    }
+}
+
+impl<'a> Lowers<'a> {
+    /// What `wait` answers, when it is needed.
+    pub fn later(wait: impl FnOnce() -> Result<Vec<OwnedFd>> + 'a) -> Self {
+        Self::Later(Some(Box::new(wait)))
+    }
+
+    fn get(&mut self) -> Result<&[OwnedFd]> {
+        if let Self::Later(wait) = self {
+            *self = Self::Here(wait.take().map_or_else(|| Ok(Vec::new()), |wait| wait())?);
+        }
+        match self {
+            Self::Here(lowers) => Ok(lowers),
+            Self::Later(_) => Ok(&[]),
+        }
+    }
+}
+
 /// The tree of one layer that is being applied, over those below.
-pub struct Tree {
+pub struct Tree<'a> {
     root: Rc<OwnedFd>,
-    /// The trees below, top first. Empty with a driver that copies.
-    lowers: Vec<OwnedFd>,
+    lowers: Lowers<'a>,
     marks: Marks,
     /// Was anything asked of the trees below?
     pub leans: bool,
@@ -60,9 +93,9 @@ pub struct Tree {
     depth: usize,
 }
 
-impl Tree {
-    /// Of the layer in `root`; `lowers` are the trees below, top first.
-    pub fn new(root: OwnedFd, lowers: Vec<OwnedFd>, marks: Marks, depth: usize) -> Self {
+impl<'a> Tree<'a> {
+    /// Of the layer in `root`, over `lowers`.
+    pub fn new(root: OwnedFd, lowers: Lowers<'a>, marks: Marks, depth: usize) -> Self {
         Self { root: Rc::new(root), lowers, marks, leans: false, implied: Vec::new(), depth }
     }
 
@@ -170,11 +203,12 @@ impl Tree {
     /// highest layer that has it. The path has no links in it.
     pub fn below(&mut self, path: &[Vec<u8>]) -> Result<Option<(FileStat, Rc<OwnedFd>)>> {
         self.leans = true;
-        if self.lowers.is_empty() || self.hides(path)? {
+        if self.hides(path)? {
             return Ok(None);
         }
         let Some((name, parents)) = path.split_last() else { return Ok(None) };
-        'layers: for lower in &self.lowers {
+        let marks = self.marks;
+        'layers: for lower in self.lowers.get()? {
             let mut dir = Rc::new(lower.try_clone().context(|| "dup()")?);
             // Does this layer hide the ones below it on the way to the path?
             let mut last = false;
@@ -187,7 +221,7 @@ impl Tree {
                     Err(Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
                     Err(e) => return Err(e).context(|| format!("openat({os:?}, O_DIRECTORY)")),
                 }
-                last |= self.is_opaque(dir.as_fd())?;
+                last |= is_opaque(dir.as_fd(), marks)?;
             }
             match fstatat(&*dir, OsStr::from_bytes(name), AtFlags::AT_SYMLINK_NOFOLLOW) {
                 Ok(st) if whiteout::is_one(&st) => return Ok(None),
@@ -209,7 +243,7 @@ impl Tree {
                 Err(Errno::ENOENT) => return Ok(false),
                 Err(_) => return Ok(true),
             }
-            if self.is_opaque(dir.as_fd())? {
+            if is_opaque(dir.as_fd(), self.marks)? {
                 return Ok(true);
             }
         }
@@ -220,7 +254,7 @@ impl Tree {
     pub fn root_names_below(&mut self) -> Result<Vec<Vec<u8>>> {
         self.leans = true;
         let mut names = Vec::new();
-        for lower in &self.lowers {
+        for lower in self.lowers.get()? {
             names.extend(list(lower.as_fd())?);
         }
         names.sort_unstable();
@@ -239,12 +273,12 @@ impl Tree {
         file::set_xattr(dir, self.marks.opaque(), b"y")
             .context(|| format!("fsetxattr({:?})", self.marks.opaque()))
     }
+}
 
-    fn is_opaque(&self, dir: BorrowedFd<'_>) -> Result<bool> {
-        let value = file::xattr_at(dir, OsStr::new("."), self.marks.opaque())
-            .context(|| format!("lgetxattr({:?})", self.marks.opaque()))?;
-        Ok(value.as_deref() == Some(b"y"))
-    }
+fn is_opaque(dir: BorrowedFd<'_>, marks: Marks) -> Result<bool> {
+    let value = file::xattr_at(dir, OsStr::new("."), marks.opaque())
+        .context(|| format!("lgetxattr({:?})", marks.opaque()))?;
+    Ok(value.as_deref() == Some(b"y"))
 }
 
 enum Step {

@@ -279,7 +279,7 @@ fn no_mutation_of_an_archive_hangs_the_walk_or_leaves_the_jail() {
             let options =
                 crate::layer::unpack::Options { limits, ..crate::layer::unpack::Options::of_this_process() };
             applied += usize::from(
-                crate::layer::unpack::unpack(&tar[..], root, Vec::new(), Vec::new(), options).is_ok(),
+                crate::layer::unpack::unpack(&tar[..], root, Vec::new().into(), Vec::new(), options).is_ok(),
             );
             assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "round {round}");
             remove_tree(&dir.join("jail")).unwrap();

@@ -19,7 +19,7 @@ use super::Limits;
 use super::walk::{self, Walk};
 use crate::digest::Digest;
 use crate::driver::{Driver, overlay};
-use crate::write::PutLayer;
+use crate::layers::PutLayer;
 use crate::{Locations, Store};
 
 /// A tar, written byte by byte, so that it can be as wrong as a test wants.

@@ -131,7 +131,7 @@ fn owners_and_devices_of_a_layer_that_one_id_applied_are_the_archives_again() {
     let mut tar = Vec::new();
     first.write(&mut tar).unwrap();
     let options = Options { owners: Owners::Table, marks: Marks::User, ..Options::of_this_process() };
-    let applied = unpack(&tar[..], open_dir(&tree).unwrap(), Vec::new(), Vec::new(), options).unwrap();
+    let applied = unpack(&tar[..], open_dir(&tree).unwrap(), Vec::new().into(), Vec::new(), options).unwrap();
     assert!(applied.root);
     owners::write(&dir, &applied.owners).unwrap();
     fs::write(dir.join(key::ROOT), "").unwrap();
@@ -159,7 +159,7 @@ fn owners_and_devices_of_a_layer_that_one_id_applied_are_the_archives_again() {
     again.write(&mut once).unwrap();
     let other = dir.join("other").join(key::TREE);
     fs::create_dir_all(&other).unwrap();
-    let applied = unpack(&once[..], open_dir(&other).unwrap(), Vec::new(), Vec::new(), options).unwrap();
+    let applied = unpack(&once[..], open_dir(&other).unwrap(), Vec::new().into(), Vec::new(), options).unwrap();
     owners::write(&dir.join("other"), &applied.owners).unwrap();
     fs::write(dir.join("other").join(key::ROOT), "").unwrap();
     let mut last = Archive::new();

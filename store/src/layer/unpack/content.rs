@@ -21,7 +21,7 @@ use crate::layer::tree::{Missing, Place, is, split};
 use crate::layer::walk::{Entry, Walk};
 use crate::layer::{copy, whiteout};
 
-impl Layer {
+impl Layer<'_> {
     pub(super) fn copy_data<R: Read>(
         &mut self,
         entry: &Entry,

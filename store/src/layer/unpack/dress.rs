@@ -20,7 +20,7 @@ use crate::layer::owners::Owner;
 use crate::layer::tree::open_dir;
 use crate::layer::walk::{Entry, Kind};
 
-impl Layer {
+impl Layer<'_> {
     /// Owner first, since chown clears setuid bits and capabilities; times last.
     pub(super) fn attributes(
         &mut self,

@@ -14,7 +14,7 @@ use super::Layer;
 use crate::layer::tree::{self, Missing, is, open_dir};
 use crate::layer::whiteout;
 
-impl Layer {
+impl Layer<'_> {
     /// What is below under this name is gone; what this layer brought stays.
     pub(super) fn gone(&mut self, parent: &[u8], name: &[u8]) -> Result<()> {
         let place = self.tree.dir(parent, Missing::Follow)?;

@@ -22,6 +22,7 @@ use nix::unistd::symlinkat;
 
 use super::attributes::{copied_xattrs, shown, unshown};
 use super::owners::Owner;
+pub use super::tree::Lowers;
 use super::tree::{Missing, Place, Tree, is, open_dir, split};
 use super::walk::{Entry, Kind, Walk};
 use super::whiteout::{self, Meaning};
@@ -68,13 +69,13 @@ pub struct Applied {
     pub size: u64,
 }
 
-/// Apply the archive in `input`, not compressed, to the empty directory `root`, over `lowers`, top
-/// first. The input is read to its end. Where the directory holds a copy of all that is below, `owners` is
+/// Apply the archive in `input`, not compressed, to the empty directory `root`, over
+/// `lowers`. The input is read to its end. Where the directory holds a copy of all that is below, `owners` is
 /// the table of that.
 pub fn unpack(
     input: impl Read,
     root: OwnedFd,
-    lowers: Vec<OwnedFd>,
+    lowers: Lowers<'_>,
     owners: Vec<Owner>,
     options: Options,
 ) -> Result<Applied> {
@@ -122,8 +123,8 @@ struct DirMeta {
     xattrs: Vec<(CString, Vec<u8>)>,
 }
 
-struct Layer {
-    tree: Tree,
+struct Layer<'a> {
+    tree: Tree<'a>,
     options: Options,
     out: Applied,
     /// Directories whose attributes wait: a mode may forbid writing, and writing changes times.
@@ -138,7 +139,7 @@ struct Layer {
     buf: Vec<u8>,
 }
 
-impl Layer {
+impl Layer<'_> {
     fn apply<R: Read>(&mut self, entry: &Entry, walk: &mut Walk<R>) -> Result<()> {
         let components = split(&entry.path);
         let Some(name) = components.first() else {
