@@ -14,6 +14,7 @@ use crate::layer::key;
 use crate::layers::chain_id;
 use crate::lock::Lock;
 use crate::read::{Store, read_index};
+use crate::squeeze;
 
 /// What a prune took away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,7 +120,10 @@ impl Store {
         // What is not an image is kept whole when its blobs are named as an image's are.
         let manifest: Manifest = self.json(d)?;
         used.blobs.insert(manifest.config.digest);
-        used.blobs.extend(manifest.layers.iter().map(|l| l.digest));
+        for layer in &manifest.layers {
+            used.blobs.insert(layer.digest);
+            used.blobs.extend(squeeze::all(self, &layer.digest));
+        }
         let config: Result<ImageConfig> = self.json(&manifest.config);
         let Ok(config) = config else { return Ok(()) };
         let ids = &config.rootfs.diff_ids;

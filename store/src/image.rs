@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use coracle_sys::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -31,6 +32,9 @@ pub mod media_type {
     /// Docker's layer, not compressed.
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 
+    /// Docker's config.
+    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+
     /// Is it a list of manifests, rather than one?
     pub fn is_index(kind: &str) -> bool {
         matches!(kind, INDEX | DOCKER_INDEX)
@@ -43,6 +47,10 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation of an entry of the index that tells when the image was made here, RFC 3339. A
 /// reproducible image does not tell itself.
 pub const CREATED: &str = "org.opencontainers.image.created";
+
+/// The annotation of an entry of the index that holds the digest of the index that the image was chosen from:
+/// the one that its registry calls it by.
+pub const INDEX_DIGEST: &str = "coracle.index.digest";
 
 /// A pointer to a blob.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +78,13 @@ impl Descriptor {
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         let media_type = media_type.to_owned();
         Self { media_type, digest, size, annotations: None, platform: None, extra: Map::new() }
+    }
+
+    /// The digest that the image has in its registry: that of the index that it was chosen from, if it was,
+    /// else its own.
+    pub fn known_as(&self) -> Digest {
+        let index = self.annotations.as_ref().and_then(|a| a.get(INDEX_DIGEST)?.parse().ok());
+        index.unwrap_or(self.digest)
     }
 
     /// The name of an entry of `index.json`.
@@ -115,6 +130,42 @@ impl Platform {
                 || host.variant.is_none()
                 || self.variant == host.variant
                 || (host.architecture == "arm" && self.variant <= host.variant))
+    }
+}
+
+impl std::str::FromStr for Platform {
+    type Err = Error;
+
+    /// `OS/ARCHITECTURE[/VARIANT]`, or an architecture alone, as Go, uname(1) or Debian call it.
+    fn from_str(typed: &str) -> Result<Self, Error> {
+        let bad =
+            || Error::usage(format!("the platform {typed:?}: it has the form OS/ARCHITECTURE[/VARIANT]"));
+        let sound =
+            |p: &&str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        let parts: Vec<&str> = typed.split('/').collect();
+        if !parts.iter().all(sound) {
+            return Err(bad());
+        }
+        let (os, architecture, variant) = match parts[..] {
+            [architecture] => ("linux", architecture, None),
+            [os, architecture] => (os, architecture, None),
+            [os, architecture, variant] => (os, architecture, Some(variant)),
+            _ => return Err(bad()),
+        };
+        let (architecture, variant) = match (architecture, variant) {
+            ("x86_64" | "x86-64", v) => ("amd64", v),
+            ("aarch64", v) => ("arm64", v),
+            ("armhf", None) => ("arm", Some("v7")),
+            ("armel", None) => ("arm", Some("v6")),
+            ("i386" | "i686" | "x86", v) => ("386", v),
+            (a, v) => (a, v),
+        };
+        Ok(Self {
+            architecture: architecture.to_owned(),
+            os: os.to_owned(),
+            variant: variant.map(str::to_owned),
+            extra: Map::new(),
+        })
     }
 }
 

@@ -41,7 +41,7 @@ impl Transaction<'_> {
     pub fn put_layer_from_tar(&self, input: impl Read + Send, below: &[Digest]) -> Result<PutLayer> {
         let temp = Temp::file(self.layout())?;
         let out = temp.create()?;
-        let begin = Begin { input: Box::new(input), have: 0, claimed: None, most: u64::MAX };
+        let begin = Begin { input: Box::new(input), have: 0, claimed: None, expect: None };
         let apply = |archive: &mut dyn Read| {
             self.apply(archive, self.limits, || self.store().stack_paths(below)).map(Some)
         };

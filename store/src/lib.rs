@@ -19,6 +19,7 @@ pub mod lock;
 pub mod names;
 pub mod read;
 pub mod reference;
+mod squeeze;
 mod temp;
 pub mod volume;
 pub mod write;

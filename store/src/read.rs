@@ -280,15 +280,15 @@ fn names(wanted: &Reference, entry: &str, d: &Descriptor) -> bool {
         None => wanted.to_string() == entry,
         Some(digest) => {
             let repo = Reference { tag: None, digest: None, ..wanted.clone() }.to_string();
-            digest == d.digest
+            (digest == d.digest || digest == d.known_as())
                 && (entry == wanted.name()
-                    || entry.strip_prefix(&repo).is_some_and(|r| r.is_empty() || r.starts_with(':')))
+                    || entry.strip_prefix(&repo).is_some_and(|r| r.is_empty() || r.starts_with([':', '@'])))
         }
     }
 }
 
 /// The manifest of an index that suits the platform best.
-fn choose<'a>(index: &'a Index, platform: &Platform) -> Result<&'a Descriptor> {
+pub fn choose<'a>(index: &'a Index, platform: &Platform) -> Result<&'a Descriptor> {
     if index.extra.contains_key("config") || index.extra.contains_key("layers") {
         return Err(Error::invalid("read the index: it is a manifest as well"));
     }

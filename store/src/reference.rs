@@ -121,7 +121,7 @@ impl FromStr for Reference {
 }
 
 /// Docker's rule: the first component is a registry when it has a dot or a port, or is localhost.
-fn is_registry(first: &str) -> bool {
+pub fn is_registry(first: &str) -> bool {
     first.contains(['.', ':']) || first == LOCAL || first.chars().any(|c| c.is_ascii_uppercase())
 }
 

@@ -129,6 +129,11 @@ impl Transaction<'_> {
         })
     }
 
+    /// List a manifest, or an index, without a name.
+    pub fn add(&self, d: &Descriptor) -> Result<()> {
+        self.change_index(|index| index.manifests.push(d.clone()))
+    }
+
     /// Take a name away. Its blobs and layers stay until a prune.
     pub fn untag(&self, name: &str) -> Result<Descriptor> {
         let old = self.change_index(|index| {

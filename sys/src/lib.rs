@@ -5,6 +5,7 @@ pub mod argv;
 pub mod error;
 pub mod file;
 pub mod idmap;
+pub mod interrupt;
 pub mod mount;
 pub mod print;
 pub mod process;

@@ -4,6 +4,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
 use crate::{Context, Result};
 
@@ -48,4 +49,27 @@ pub fn keep_only(first: BorrowedFd<'_>, second: BorrowedFd<'_>) -> Result<()> {
         if moved < 0 { -1 } else { libc::syscall(libc::SYS_close_range, 2, u32::MAX, 0) as i32 }
     };
     Errno::result(result).map(drop).context(|| "close_range(2, max, 0)")
+}
+
+/// While it lives, what is typed is not shown.
+pub struct Hidden {
+    tty: BorrowedFd<'static>,
+    before: Termios,
+}
+
+impl Hidden {
+    /// From now on, on this terminal.
+    pub fn begin(tty: BorrowedFd<'static>) -> Result<Self> {
+        let before = tcgetattr(tty).context(|| "tcgetattr()")?;
+        let mut silent = before.clone();
+        silent.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(tty, SetArg::TCSAFLUSH, &silent).context(|| "tcsetattr(TCSAFLUSH)")?;
+        Ok(Self { tty, before })
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.tty, SetArg::TCSANOW, &self.before);
+    }
 }

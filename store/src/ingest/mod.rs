@@ -305,15 +305,9 @@ impl Task<'_> {
             Some(_) => io::copy(archive, &mut io::sink()).map(|_| None).context(|| "read the layer"),
             None => self.tx.apply(archive, limits, || self.lowers(n)).map(Some),
         };
-        let begin = Begin { input, have, claimed: Some(claimed), most: d.size.saturating_add(1) };
-        let Reached { blob: (digest, size), diff_id: is, end, .. } =
+        let begin = Begin { input, have, claimed: Some(claimed), expect: Some((d.digest, d.size)) };
+        let Reached { diff_id: is, end, .. } =
             begin.run(End { out: out.as_ref(), watch: &watch, apply: &apply })?;
-        if (digest, size) != (d.digest, d.size) {
-            return Err(Error::invalid(format!(
-                "what came has {size} bytes and the digest {digest}, {} bytes were promised",
-                d.size
-            )));
-        }
         if is != *diff_id {
             return Err(Error::invalid(format!("its content is {is}, and the config says {diff_id}")));
         }

@@ -19,9 +19,12 @@ pub(crate) struct Begin<'a> {
     pub(crate) have: u64,
     /// What the media type says of its compression: other content is refused.
     pub(crate) claimed: Option<Compression>,
-    /// No more bytes than these.
-    pub(crate) most: u64,
+    /// What it must be, in digest and size.
+    pub(crate) expect: Option<(Digest, u64)>,
 }
+
+/// Where what is behind has failed, the blob is read on for so many bytes, to learn whether it is the blob.
+const BEHIND: u64 = 64 << 20;
 
 /// Where it goes.
 pub(crate) struct End<'a, T> {
@@ -76,9 +79,10 @@ impl Begin<'_> {
         watch: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<(Digest, u64)> {
         let mut hash = Hashing::new(io::sink());
-        let mut input = self.input.take(self.most);
+        let most = self.expect.map_or(u64::MAX, |(_, size)| size.saturating_add(1));
+        let mut input = self.input.take(most);
         let mut known = self.have;
-        loop {
+        let whole = loop {
             let passed = feed.pass(&mut input, |bytes| {
                 hash.write_all(bytes)?;
                 let skip = known.min(bytes.len() as u64);
@@ -96,15 +100,24 @@ impl Begin<'_> {
                 other => other.context(|| "receive the blob")?,
             };
             match passed {
-                Some(0) => break,
+                Some(0) => break true,
                 Some(n) if !watch(n as u64) => return Err(Error::new(Kind::System, "interrupted")),
                 Some(_) => {}
-                // Who reads has an error of its own to tell.
-                None => break,
+                // Who reads has an error of its own to tell, unless all of it is wrong.
+                None => {
+                    let read = std::io::copy(&mut (&mut input).take(BEHIND), &mut hash).unwrap_or(BEHIND);
+                    break read < BEHIND;
+                }
             }
-        }
+        };
         let (digest, size, _) = hash.finish();
-        Ok((digest, size))
+        match self.expect {
+            Some(expect) if whole && expect != (digest, size) => Err(Error::invalid(format!(
+                "what came has {size} bytes and the digest {digest}, {} bytes were promised",
+                expect.1
+            ))),
+            _ => Ok((digest, size)),
+        }
     }
 }
 

@@ -159,7 +159,8 @@ fn owners_and_devices_of_a_layer_that_one_id_applied_are_the_archives_again() {
     again.write(&mut once).unwrap();
     let other = dir.join("other").join(key::TREE);
     fs::create_dir_all(&other).unwrap();
-    let applied = unpack(&once[..], open_dir(&other).unwrap(), Vec::new().into(), Vec::new(), options).unwrap();
+    let applied =
+        unpack(&once[..], open_dir(&other).unwrap(), Vec::new().into(), Vec::new(), options).unwrap();
     owners::write(&dir.join("other"), &applied.owners).unwrap();
     fs::write(dir.join("other").join(key::ROOT), "").unwrap();
     let mut last = Archive::new();

@@ -139,6 +139,13 @@ impl<R: Read> Walk<R> {
         Ok(n)
     }
 
+    /// Go behind the current entry's data without reading it. `seek` moves the input on by so many bytes; where
+    /// the entry's data begins, it is called with the input there.
+    pub fn pass_over(&mut self, seek: impl FnOnce(&mut R, u64) -> std::io::Result<()>) -> Result<()> {
+        let n = std::mem::take(&mut self.left) + std::mem::take(&mut self.padding);
+        seek(&mut self.input, n).context(|| "pass over an entry of the archive")
+    }
+
     /// The input, after the last entry.
     pub fn into_inner(self) -> R {
         self.input
