@@ -30,9 +30,21 @@ struct Top {
 enum Verb {
     Compose(commands::compose::Compose),
     Images(commands::images::Images),
+    Pull(commands::pull::Pull),
+    Push(commands::push::Push),
     Inspect(commands::inspect::Inspect),
     History(commands::history::History),
     Rmi(commands::rmi::Rmi),
+    Copy(commands::copy::Copy),
+    Import(commands::import::Import),
+    Load(commands::load::Load),
+    Save(commands::save::Save),
+    Tags(commands::remote::Tags),
+    Search(commands::search::Search),
+    Logout(commands::login::Logout),
+    Login(commands::login::Login),
+    Delete(commands::remote::Delete),
+    Catalog(commands::remote::Catalog),
     Tag(commands::tag::Tag),
 }
 
@@ -44,6 +56,9 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             coracle_sys::warn!("rootfs-tool: {e}");
+            if let Some(signal) = coracle_sys::interrupt::requested() {
+                return ExitCode::from(128 + signal as u8);
+            }
             ExitCode::from(if e.kind() == Kind::Usage { 2 } else { 1 })
         }
     }
@@ -76,9 +91,21 @@ fn run(args: &[OsString]) -> Result<()> {
     match verb {
         Verb::Compose(c) => c.run(),
         Verb::Images(c) => c.run(),
+        Verb::Pull(c) => c.run(),
+        Verb::Push(c) => c.run(),
         Verb::Inspect(c) => c.run(),
         Verb::History(c) => c.run(),
         Verb::Rmi(c) => c.run(),
+        Verb::Copy(c) => c.run(),
+        Verb::Import(c) => c.run(),
+        Verb::Load(c) => c.run(),
+        Verb::Save(c) => c.run(),
+        Verb::Tags(c) => c.run(),
+        Verb::Search(c) => c.run(),
+        Verb::Logout(c) => c.run(),
+        Verb::Login(c) => c.run(),
+        Verb::Delete(c) => c.run(),
+        Verb::Catalog(c) => c.run(),
         Verb::Tag(c) => c.run(),
     }
 }

@@ -1,7 +1,12 @@
 //! Composes slim root filesystems and keeps them as OCI images. The binary is a thin `main` over this library.
 
+pub mod archive;
+pub mod change;
 pub mod cli;
 mod commands;
 mod compose;
+mod progress;
 mod recipe;
+pub mod registry;
 mod time;
+mod transfer;

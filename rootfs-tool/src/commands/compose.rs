@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::image::{CREATED, Descriptor};
 use coracle_store::{Locations, Reference, Store, Transaction};
-use coracle_sys::idmap::{self, Grant};
 use coracle_sys::{Error, Result};
 
 use crate::{compose, recipe::Recipe, time};
@@ -75,20 +74,13 @@ fn dated(tx: &Transaction<'_>, name: &str, mut manifest: Descriptor) -> Descript
     manifest
 }
 
-/// An ordinary user's files of other owners belong to that user's subordinate ids, where there are
-/// some; elsewhere the store keeps a table of owners. Only layers that may have other owners need it.
+/// Only layers that may have other owners than the user need more than the one id.
 fn enter_user_namespace(recipe: &Recipe) {
     let plain = recipe
         .layers
         .iter()
         .all(|l| l.tar.is_none() && l.image.is_none() && l.users.is_empty() && l.owner.is_none());
-    if plain || nix::unistd::geteuid().is_root() {
-        return;
-    }
-    let maps = idmap::plan(&Grant::of_this_user());
-    if maps.has_ranges()
-        && let Err(e) = maps.enter()
-    {
-        coracle_sys::warn!("rootfs-tool: owners are kept in a table: {e}");
+    if !plain {
+        super::enter_user_namespace();
     }
 }

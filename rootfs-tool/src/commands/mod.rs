@@ -2,13 +2,24 @@
 //! for one that is not there.
 
 pub(crate) mod compose;
+pub(crate) mod copy;
 pub(crate) mod history;
 pub(crate) mod images;
+pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod load;
+pub(crate) mod login;
+pub(crate) mod pull;
+pub(crate) mod push;
+pub(crate) mod remote;
 pub(crate) mod rmi;
+pub(crate) mod save;
+pub(crate) mod search;
 pub(crate) mod tag;
 
+use coracle_store::image::Platform;
 use coracle_store::{Image, Locations, Store};
+use coracle_sys::idmap::{self, Grant};
 use coracle_sys::{Error, Kind, Result};
 
 /// Open the store of `--store`.
@@ -33,8 +44,29 @@ fn store_has_no(e: &Error) -> bool {
 
 /// Repository and tag of a full name.
 fn split_name(name: &str) -> (String, String) {
+    // What was pulled by its digest has no tag.
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
     match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository.to_owned(), tag.to_owned()),
         _ => (name.to_owned(), "<none>".to_owned()),
     }
+}
+
+/// An ordinary user's files of other owners belong to that user's subordinate ids, where there are some;
+/// elsewhere the store keeps a table of owners. To be called before there is a second thread.
+fn enter_user_namespace() {
+    if nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let maps = idmap::plan(&Grant::of_this_user());
+    if maps.has_ranges()
+        && let Err(e) = maps.enter()
+    {
+        coracle_sys::warn!("rootfs-tool: owners are kept in a table: {e}");
+    }
+}
+
+/// What `--platform` says; this machine when nothing does.
+fn platform(typed: Option<&str>) -> Result<Platform> {
+    typed.map_or_else(|| Ok(Platform::host()), str::parse)
 }

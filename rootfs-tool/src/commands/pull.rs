@@ -1,0 +1,129 @@
+//! `rootfs-tool pull`.
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_store::image::Platform;
+use coracle_store::{Locations, Reference, Store};
+use coracle_sys::print::harmless;
+use coracle_sys::{Error, Result, interrupt};
+
+use super::{enter_user_namespace, platform};
+use crate::progress::{PULL, Progress};
+use crate::registry::Repository;
+use crate::transfer;
+
+/// Get images from their registries. What is here already is not fetched again.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "pull",
+    example = "rootfs-tool pull debian:bookworm-slim
+rootfs-tool pull --platform linux/arm64 localhost:5000/team/app"
+)]
+pub(crate) struct Pull {
+    /// print the image's full name and nothing else
+    #[argh(switch, short = 'q')]
+    quiet: bool,
+    /// every tag of the repository
+    #[argh(switch, short = 'a', long = "all-tags")]
+    all_tags: bool,
+    /// the machine that it is for: OS/ARCHITECTURE[/VARIANT]
+    #[argh(option, arg_name = "PLATFORM")]
+    platform: Option<String>,
+    /// false allows plain HTTP and any certificate
+    #[argh(option, long = "tls-verify", arg_name = "BOOL")]
+    tls_verify: Option<bool>,
+    /// the store: RW[:RO...]
+    #[argh(option, arg_name = "DIR")]
+    store: Option<String>,
+    /// names, with a tag or a digest
+    #[argh(positional, arg_name = "name")]
+    names: Vec<String>,
+}
+
+impl Pull {
+    /// Run it: every image that can be had is, the others are named at the end.
+    pub(crate) fn run(self) -> Result<()> {
+        if self.names.is_empty() {
+            return Err(Error::usage("pull needs the name of an image"));
+        }
+        let platform = platform(self.platform.as_deref())?;
+        let references: Vec<Reference> = self.names.iter().map(|n| n.parse()).collect::<Result<_>>()?;
+        let at = Locations::from_env(self.store.as_deref())?;
+        enter_user_namespace();
+        interrupt::watch()?;
+        let mut store = Store::open(&at)?;
+        let mut last: Option<Error> = None;
+        for (typed, reference) in self.names.iter().zip(&references) {
+            if let Err(e) = self.pull(&mut store, typed, reference, &platform) {
+                if interrupt::requested().is_some() {
+                    return Err(e);
+                }
+                if let Some(before) = last.replace(e) {
+                    coracle_sys::warn!("rootfs-tool: {before}");
+                }
+            }
+        }
+        last.map_or(Ok(()), Err)
+    }
+
+    fn pull(&self, store: &mut Store, typed: &str, reference: &Reference, platform: &Platform) -> Result<()> {
+        let pull = |e: Error| e.wrap(format!("pull {typed}"));
+        if !self.all_tags {
+            return self.one(store, reference, platform).map_err(pull);
+        }
+        if reference.tag.is_some() || reference.digest.is_some() {
+            return Err(pull(Error::usage("--all-tags wants a name without tag and digest")));
+        }
+        let tags = Repository::to_pull(reference, self.tls_verify)?.tags().map_err(pull)?;
+        if tags.is_empty() {
+            return Err(pull(Error::not_found("the repository has no tags")));
+        }
+        for tag in tags {
+            let reference = Reference { tag: Some(tag.clone()), ..reference.clone() };
+            self.one(store, &reference, platform).map_err(|e| pull(e.wrap(format!("tag {tag}"))))?;
+        }
+        Ok(())
+    }
+
+    fn one(&self, store: &mut Store, reference: &Reference, platform: &Platform) -> Result<()> {
+        let full = reference.qualified();
+        if !self.quiet && reference.tag.is_none() && reference.digest.is_none() {
+            coracle_sys::say!("Using default tag: latest");
+        }
+        let repository = Repository::to_pull(&full, self.tls_verify)?;
+        let origin = transfer::Remote::new(&repository, &full);
+        // The digest alone says which it is; the tag beside it is only for people.
+        let name = match full.digest {
+            Some(_) => Reference { tag: None, ..full.clone() }.to_string(),
+            None => full.to_string(),
+        };
+        let tag = full.tag.clone().filter(|_| full.digest.is_none());
+        let tag = tag.or(full.digest.map(|d| d.to_string())).unwrap_or_default();
+        let loaded = transfer::load(&origin, platform)?;
+        if !self.quiet {
+            let path = full.path.as_str();
+            let place = repository.name.strip_prefix("docker.io/").map_or(repository.name.as_str(), |_| path);
+            coracle_sys::say!("{tag}: Pulling from {}", harmless(place));
+        }
+        let progress = Progress::new(PULL, &loaded.manifest.layers, self.quiet);
+        let tx = store.begin()?;
+        let taken = transfer::take(&tx, &origin, loaded, Some(&name), &progress)?;
+        drop(progress);
+        taken.warnings.iter().for_each(|w| coracle_sys::warn!("rootfs-tool: {}", harmless(w)));
+        if self.quiet {
+            coracle_sys::say!("{name}");
+            return Ok(());
+        }
+        let shown = match reference.registry {
+            None => Reference { registry: None, path: reference.path.clone(), ..full }.to_string(),
+            Some(_) => name.clone(),
+        };
+        coracle_sys::say!("Digest: {}", taken.entry.known_as());
+        match taken.was_there {
+            true => coracle_sys::say!("Status: Image is up to date for {shown}"),
+            false => coracle_sys::say!("Status: Downloaded newer image for {shown}"),
+        }
+        coracle_sys::say!("{name}");
+        Ok(())
+    }
+}

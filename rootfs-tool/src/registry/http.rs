@@ -1,0 +1,328 @@
+//! HTTP towards one registry: plain or TLS, redirects without the registry's credentials, errors in one line.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use coracle_sys::print::harmless;
+use coracle_sys::{Error, Kind, Result};
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use ureq::{Agent, Body, SendBody};
+
+use super::endpoints::is_loopback;
+use super::insist::Failure;
+use super::tls;
+
+/// Redirects of one request.
+const HOPS: usize = 10;
+/// Answers that are read whole, but for manifests and blobs.
+pub(super) const SMALL: u64 = 4 << 20;
+
+/// The connections of one registry, and of the hosts that it sends us on to.
+pub(super) struct Http {
+    /// The registry's host, with its port.
+    pub(super) host: String,
+    /// Plain HTTP is allowed, and a certificate need not be good.
+    insecure: bool,
+    /// What the host turned out to speak.
+    scheme: Mutex<Option<&'static str>>,
+    agents: Mutex<HashMap<(String, bool), Agent>>,
+}
+
+/// An answer.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+    /// What was asked, for errors: `GET https://...`.
+    pub(super) asked: String,
+    /// The address that answered, after all redirects.
+    pub(super) uri: Uri,
+}
+
+/// A request, but for the registry's address.
+pub(super) struct Ask<'a> {
+    pub(super) method: Method,
+    pub(super) headers: Vec<(HeaderName, String)>,
+    /// What is sent, and its length.
+    pub(super) body: Option<(Box<dyn Read + 'a>, u64)>,
+}
+
+impl Ask<'_> {
+    pub(super) fn new(method: Method) -> Self {
+        Self { method, headers: Vec::new(), body: None }
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// How long nothing may come, in seconds: CORACLE_HTTP_TIMEOUT, else 30.
+pub(super) fn patience() -> Duration {
+    let set = std::env::var("CORACLE_HTTP_TIMEOUT").ok().and_then(|v| v.parse().ok());
+    Duration::from_secs(set.filter(|s| *s > 0).unwrap_or(30))
+}
+
+impl Http {
+    pub(super) fn new(host: &str, insecure: bool) -> Self {
+        let host = host.to_owned();
+        Self { host, insecure, scheme: Mutex::new(None), agents: Mutex::default() }
+    }
+
+    /// May credentials go over plain HTTP, as the user or the configuration allows it for this registry?
+    pub(super) fn is_insecure(&self) -> bool {
+        self.insecure
+    }
+
+    /// Ask the registry for a path that begins with a slash, with its query.
+    pub(super) fn ask(&self, path: &str, ask: Ask<'_>) -> Result<Answer, Failure> {
+        let known = *self.scheme.lock().unwrap_or_else(PoisonError::into_inner);
+        let (scheme, other) = match known {
+            Some(known) => (known, None),
+            None if self.insecure => ("https", Some("http")),
+            None => ("https", None),
+        };
+        let Some(other) = other else {
+            return self.go(&format!("{scheme}://{}{path}", self.host), ask)?.settled();
+        };
+        // What it speaks is found out by a request that can be made twice.
+        let answered = ["https", other].into_iter().find_map(|scheme| {
+            match self.go(&format!("{scheme}://{}/v2/", self.host), Ask::new(Method::GET)) {
+                Ok(_) => Some(Ok(scheme)),
+                Err(e) if scheme == other => Some(Err(e)),
+                Err(_) => None,
+            }
+        });
+        *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(answered.unwrap_or(Ok(scheme))?);
+        self.ask(path, ask)
+    }
+
+    /// Ask an address. Redirects of what has no body are followed; credentials are for the host that is asked
+    /// first, and stay with it.
+    pub(super) fn go(&self, url: &str, ask: Ask<'_>) -> Result<Answer, Failure> {
+        let mut uri = parse(url)?;
+        let first = origin(&uri);
+        let Ask { method, headers, mut body } = ask;
+        for _ in 0..=HOPS {
+            let asked = format!("{method} {uri}");
+            let mut request = Request::builder().method(method.clone()).uri(uri.clone());
+            for (name, value) in &headers {
+                if *name == AUTHORIZATION && origin(&uri) != first {
+                    continue;
+                }
+                let mut value = HeaderValue::from_str(value)
+                    .map_err(|_| Error::invalid(format!("{asked}: the header {name} would not be one")))?;
+                value.set_sensitive(*name == AUTHORIZATION);
+                request = request.header(name, value);
+            }
+            let agent = self.agent(&uri)?;
+            let sent = match &mut body {
+                Some((reader, size)) => {
+                    let request = request.header(CONTENT_LENGTH, *size).body(SendBody::from_reader(reader));
+                    agent.run(request.map_err(|e| unsendable(&asked, &e))?)
+                }
+                None => agent.run(request.body(()).map_err(|e| unsendable(&asked, &e))?),
+            };
+            let answer = sent.map_err(|e| broken(&asked, e))?;
+            let (parts, answer) = answer.into_parts();
+            let status = parts.status.as_u16();
+            let next = parts.headers.get(LOCATION).and_then(|l| l.to_str().ok());
+            if let (301 | 302 | 303 | 307 | 308, Some(next), None) = (status, next, &body)
+                && matches!(method, Method::GET | Method::HEAD)
+            {
+                let to = join(&uri, next)?;
+                if uri.scheme_str() == Some("https") && to.scheme_str() == Some("http") && !self.insecure {
+                    return Err(Error::new(
+                        Kind::Denied,
+                        format!("{asked}: it leads from TLS to plain HTTP, {}", harmless(next)),
+                    )
+                    .into());
+                }
+                uri = to;
+                continue;
+            }
+            return Ok(Answer { status, headers: parts.headers, body: answer, asked, uri });
+        }
+        Err(Error::invalid(format!("{method} {url}: it is redirected more than {HOPS} times")).into())
+    }
+
+    /// The connections to a host.
+    fn agent(&self, uri: &Uri) -> Result<Agent> {
+        let authority = origin(uri);
+        // What is allowed for the registry is not for the hosts that it names.
+        let insecure = self.insecure && (authority == self.host || is_loopback(&authority));
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = agents.get(&(authority.clone(), insecure)) {
+            return Ok(agent.clone());
+        }
+        let limit = Some(patience());
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("coracle/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .timeout_resolve(limit)
+            .timeout_connect(limit)
+            .timeout_per_read(limit)
+            .timeout_per_write(limit)
+            .input_buffer_size(256 << 10)
+            .output_buffer_size(256 << 10)
+            .tls_config(tls::config(&authority, !insecure)?)
+            .build();
+        let agent = Agent::new_with_config(config);
+        agents.insert((authority, insecure), agent.clone());
+        Ok(agent)
+    }
+}
+
+impl Answer {
+    /// A header as text.
+    pub(super) fn header(&self, name: impl ureq::http::header::AsHeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The answer, unless it is one that may pass.
+    pub(super) fn settled(self) -> Result<Self, Failure> {
+        if self.status == 429 || self.status >= 500 && self.status != 501 {
+            let after = self.retry_after();
+            return Err(Failure::Passing(self.error(), after));
+        }
+        Ok(self)
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.header(RETRY_AFTER)?.trim().parse().ok().map(Duration::from_secs)
+    }
+
+    /// The whole body, when it is no longer than `most`.
+    pub(super) fn bytes(&mut self, most: u64) -> Result<Vec<u8>, Failure> {
+        let mut out = Vec::new();
+        let read = self.body.as_reader().take(most + 1).read_to_end(&mut out);
+        read.map_err(|e| Failure::Passing(Error::new(Kind::System, format!("{}: {e}", self.asked)), None))?;
+        if out.len() as u64 > most {
+            return Err(
+                Error::invalid(format!("{}: the answer has more than {most} bytes", self.asked)).into()
+            );
+        }
+        Ok(out)
+    }
+
+    /// What the registry says went wrong: the errors of the distribution specification, or the status.
+    pub(super) fn error(mut self) -> Error {
+        let status = self.status;
+        let said = self.bytes(64 << 10).unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
+        let first = &value["errors"][0];
+        let word = |key: &str| first[key].as_str().map(|s| harmless(s.get(..300).unwrap_or(s)));
+        let why = match (word("code"), word("message")) {
+            (Some(code), Some(message)) if !message.is_empty() => format!("{message} ({code})"),
+            (Some(code), _) => code,
+            _ => reason(status).to_owned(),
+        };
+        let kind = match status {
+            404 => Kind::NotFound,
+            401 | 403 => Kind::Denied,
+            405 | 501 => Kind::Unsupported,
+            429 | 500.. => Kind::System,
+            _ => Kind::Invalid,
+        };
+        Error::new(kind, format!("{}: {status}: {why}", self.asked))
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    let known = ureq::http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
+    known.unwrap_or("the registry does not say why")
+}
+
+fn parse(url: &str) -> Result<Uri> {
+    let bad = |why: &str| Error::invalid(format!("ask {:?}: {why}", harmless(url)));
+    if !(url.starts_with("http://") || url.starts_with("https://")) {
+        return Err(bad("only http and https are spoken"));
+    }
+    url.parse::<Uri>().ok().filter(|uri| uri.host().is_some()).ok_or_else(|| bad("it is no address"))
+}
+
+/// An address that is relative to another.
+pub(super) fn join(base: &Uri, next: &str) -> Result<Uri> {
+    if next.split(['/', '?', '#']).next().is_some_and(|first| first.contains(':')) {
+        return parse(next);
+    }
+    let scheme = base.scheme_str().unwrap_or("https");
+    let whole = match next {
+        n if n.starts_with("//") => format!("{scheme}:{n}"),
+        n if n.starts_with('/') => format!("{scheme}://{}{n}", origin(base)),
+        n if n.starts_with('?') => format!("{scheme}://{}{}{n}", origin(base), base.path()),
+        n => {
+            let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+            format!("{scheme}://{}{folder}/{n}", origin(base))
+        }
+    };
+    parse(&whole)
+}
+
+/// Host and port.
+pub(super) fn origin(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    match uri.port_u16() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+fn unsendable(asked: &str, e: &ureq::http::Error) -> Failure {
+    Error::invalid(format!("{asked}: {e}")).into()
+}
+
+/// What went wrong below HTTP. A connection may come back; a name and a certificate stay what they are.
+fn broken(asked: &str, e: ureq::Error) -> Failure {
+    let why = match &e {
+        ureq::Error::Timeout(_) => format!("nothing came for {} s", patience().as_secs()),
+        ureq::Error::HostNotFound => "there is no such host".to_owned(),
+        // musl's words for every failure of a lookup.
+        ureq::Error::Io(io) if io.to_string().contains("lookup address") => {
+            "the host's name does not resolve".to_owned()
+        }
+        ureq::Error::Io(io) => io.to_string(),
+        other => other.to_string(),
+    };
+    let error = Error::new(Kind::System, format!("{asked}: {}", harmless(&why)));
+    match e {
+        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => Failure::Lasting(error),
+        ureq::Error::Io(io) if io.to_string().contains("lookup address") => Failure::Lasting(error),
+        ureq::Error::Io(io) if io.get_ref().is_some_and(|e| e.is::<rustls::Error>()) => {
+            Failure::Lasting(error.with_kind(Kind::Denied))
+        }
+        ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => {
+            Failure::Passing(error, None)
+        }
+        _ => Failure::Lasting(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_address_is_read_as_browsers_do_and_other_schemes_are_refused() {
+        let base: Uri = "https://a.example:5/v2/x/blobs/uploads/1?state=2".parse().unwrap();
+        for (next, whole) in [
+            ("/v2/y", "https://a.example:5/v2/y"),
+            ("2?q", "https://a.example:5/v2/x/blobs/uploads/2?q"),
+            ("?q", "https://a.example:5/v2/x/blobs/uploads/1?q"),
+            ("//b.example/z", "https://b.example/z"),
+            ("http://b.example/z", "http://b.example/z"),
+        ] {
+            assert_eq!(join(&base, next).unwrap().to_string(), whole);
+        }
+        for bad in ["file:///etc/passwd", "ftp://x/y", "http://", "javascript:1", "/a b"] {
+            assert!(join(&base, bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Registries: a client of the OCI distribution specification, and docker's ways around it. What people have
+//! already (docker's config.json and certs.d, containers' registries.conf) is read.
+
+mod auth;
+mod blob;
+pub mod challenge;
+mod client;
+mod credentials;
+mod endpoints;
+mod http;
+mod insist;
+mod search;
+mod tls;
+mod upload;
+
+pub(crate) use client::{Client, Repository};
+pub(crate) use credentials::{Credentials, Login};
+pub(crate) use search::{Found, search};
+pub(crate) use upload::Sent;
+
+use coracle_sys::Result;
+
+/// The registry at `host` itself, as `--tls-verify` and the configuration let it be spoken to.
+pub(crate) fn client_of(host: &str, tls_verify: Option<bool>, login: Option<Login>) -> Result<Client> {
+    let api = endpoints::Endpoints::read()?.of_registry(host)?;
+    Ok(Client::new(&api.host, tls_verify.map_or(api.insecure, |verify| !verify), login))
+}

@@ -1,0 +1,194 @@
+//! Images on their way from one place to another: the store, a registry, a layout, an archive. What comes from
+//! outside is checked against what points to it before anything is made of it.
+
+mod layout;
+mod place;
+mod relay;
+mod remote;
+mod squeeze;
+mod stored;
+mod take;
+mod tree;
+
+use std::io::Read;
+
+use coracle_store::Digest;
+use coracle_store::image::{Descriptor, ImageConfig, Index, Manifest, Platform, media_type};
+use coracle_store::ingest::Source;
+use coracle_store::read::choose;
+use coracle_sys::print::harmless;
+use coracle_sys::{Context, Error, Kind, Result};
+
+pub(crate) use layout::{Folder, choose as choose_entry};
+pub(crate) use place::{Place, Replacing};
+pub(crate) use relay::{Kept, Open, Target, relay};
+pub(crate) use remote::Remote;
+pub(crate) use squeeze::Squeezed;
+pub(crate) use stored::Stored;
+pub(crate) use take::{take, take_all};
+pub(crate) use tree::unpack_into;
+
+/// Manifests, indexes and configs are refused beyond this size.
+const MAX_JSON: u64 = 4 << 20;
+/// Overlay stacks no more.
+const MAX_LAYERS: usize = 500;
+/// Schema 1, of 2014.
+const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+";
+
+/// Where an image comes from.
+pub(crate) trait Origin: Source {
+    /// The manifest or the index that is meant.
+    fn root(&self) -> Result<(Descriptor, Vec<u8>)>;
+
+    /// A manifest that an index points to. Nothing of it is believed.
+    fn manifest(&self, d: &Descriptor) -> Result<Vec<u8>> {
+        read(self.open(d, 0)?, d)
+    }
+
+    /// The names that the origin has for it, as they are typed.
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// An image's JSON, read and checked.
+pub(crate) struct Loaded {
+    /// The manifest.
+    pub(crate) descriptor: Descriptor,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) manifest: Manifest,
+    /// The config.
+    pub(crate) config: ImageConfig,
+    pub(crate) config_bytes: Vec<u8>,
+    /// The index that it was chosen from.
+    pub(crate) index: Option<Digest>,
+}
+
+/// A small blob, whole and checked.
+pub(crate) fn read(input: impl Read, d: &Descriptor) -> Result<Vec<u8>> {
+    if d.size > MAX_JSON {
+        return Err(Error::invalid(format!("read the blob {}: {} bytes are too many", d.digest, d.size)));
+    }
+    let mut bytes = Vec::new();
+    let wrap = || format!("read the blob {}", d.digest);
+    input.take(d.size + 1).read_to_end(&mut bytes).map_err(|e| match e.raw_os_error() {
+        None => Error::new(Kind::System, e.to_string()),
+        Some(_) => Error::new(Kind::System, e.to_string()).wrap(wrap()),
+    })?;
+    check(&bytes, d)?;
+    Ok(bytes)
+}
+
+/// Are these the bytes that are meant?
+fn check(bytes: &[u8], d: &Descriptor) -> Result<()> {
+    let (is, size) = (Digest::of(bytes), bytes.len() as u64);
+    match is == d.digest && size == d.size {
+        true => Ok(()),
+        false => Err(Error::invalid(format!(
+            "read the blob {}: what came has {size} bytes and the digest {is}, {} bytes were promised",
+            d.digest, d.size
+        ))),
+    }
+}
+
+/// What a manifest is: as what points to it says, else as it says itself, else as it looks.
+pub(crate) fn kind_of(claimed: &str, bytes: &[u8]) -> Result<String> {
+    let value: serde_json::Value =
+        serde_json::from_slice(bytes).map_err(|e| Error::invalid(e.to_string()).wrap("read the manifest"))?;
+    let own = value["mediaType"].as_str().unwrap_or_default();
+    let old = value["schemaVersion"] == 1 || claimed.starts_with(SCHEMA_1);
+    if old {
+        return Err(Error::unsupported(
+            "read the manifest: it has schema 1, which docker itself has given up: push the image again",
+        ));
+    }
+    if value.get("manifests").is_some() && value.get("layers").is_some() {
+        return Err(Error::invalid("read the manifest: it is an index as well"));
+    }
+    let vague = matches!(claimed, "" | "application/json" | "text/plain" | "application/octet-stream");
+    let kind = match (vague, own) {
+        (false, "") => claimed,
+        (false, own) if own == claimed => claimed,
+        (false, own) => {
+            return Err(Error::invalid(format!(
+                "read the manifest: it calls itself {:?}, and what points to it {:?}",
+                harmless(own),
+                harmless(claimed)
+            )));
+        }
+        (true, "") if value.get("manifests").is_some() => media_type::INDEX,
+        (true, "") => media_type::MANIFEST,
+        (true, own) => own,
+    };
+    match kind {
+        media_type::INDEX | media_type::DOCKER_INDEX if value.get("manifests").is_some() => {}
+        media_type::MANIFEST | media_type::DOCKER_MANIFEST if value.get("layers").is_some() => {}
+        media_type::INDEX | media_type::DOCKER_INDEX | media_type::MANIFEST | media_type::DOCKER_MANIFEST => {
+            return Err(Error::invalid(format!("read the manifest: it is no {kind:?}")));
+        }
+        other => {
+            return Err(Error::unsupported(format!(
+                "read the manifest: its media type {:?} is not known",
+                harmless(other)
+            )));
+        }
+    }
+    Ok(kind.to_owned())
+}
+
+/// Read the image of a platform.
+pub(crate) fn load(origin: &dyn Origin, platform: &Platform) -> Result<Loaded> {
+    let (mut d, mut bytes) = origin.root()?;
+    let mut index = None;
+    // An index may hold indexes, though none needs more than two levels.
+    for _ in 0..4 {
+        d.media_type = kind_of(&d.media_type, &bytes)?;
+        if !media_type::is_index(&d.media_type) {
+            return image(origin, d, bytes, index);
+        }
+        index.get_or_insert(d.digest);
+        let all: Index = parse(&bytes, "index")?;
+        d = choose(&all, platform)?.clone();
+        bytes = origin.manifest(&d)?;
+        check(&bytes, &d)?;
+    }
+    Err(Error::invalid("read the index: it is nested too deeply"))
+}
+
+/// Read the image of a manifest.
+pub(crate) fn image(
+    origin: &dyn Origin,
+    descriptor: Descriptor,
+    bytes: Vec<u8>,
+    index: Option<Digest>,
+) -> Result<Loaded> {
+    let manifest: Manifest = parse(&bytes, "manifest")?;
+    let kind = &*manifest.config.media_type;
+    if !matches!(kind, media_type::CONFIG | media_type::DOCKER_CONFIG) {
+        let kind = harmless(kind);
+        return Err(Error::unsupported(format!(
+            "read the manifest: it is no image, its config is a {kind:?}"
+        )));
+    }
+    let layers = manifest.layers.len();
+    if layers > MAX_LAYERS {
+        return Err(Error::invalid(format!(
+            "read the manifest: it has {layers} layers, and overlay stacks {MAX_LAYERS}"
+        )));
+    }
+    let config_bytes = read(origin.open(&manifest.config, 0)?, &manifest.config)?;
+    let config: ImageConfig = parse(&config_bytes, "image's config")?;
+    let ids = config.rootfs.diff_ids.len();
+    if ids != layers {
+        return Err(Error::invalid(format!(
+            "read the image's config: it has {ids} diff ids, and the manifest {layers} layers"
+        )));
+    }
+    Ok(Loaded { descriptor, bytes, manifest, config, config_bytes, index })
+}
+
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::invalid(e.to_string()))
+        .context(|| format!("read the {what}"))
+}
