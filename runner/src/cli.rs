@@ -25,7 +25,7 @@ Usage: runner [--store DIR] COMMAND ...
   info                 this installation, and what it stands on
   doctor               what this host can and cannot give, with the remedies
 
-Images, by rootfs-tool: images inspect history rmi tag compose
+Images, by rootfs-tool: images pull push search rmi tag inspect history save load import copy login logout compose
 Before the command: --store DIR (CORACLE_STORE), --root DIR (OCI states), --log FILE, --log-format text|json,
 --version, --help. `runner COMMAND --help` tells more.
 ";

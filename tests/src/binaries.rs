@@ -51,3 +51,12 @@ pub fn peer(name: &str) -> Option<PathBuf> {
         .map(|dir| dir.join(name))
         .find(|file| file.is_file())
 }
+
+/// This machine's architecture as images name it.
+pub fn go_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

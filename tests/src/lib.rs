@@ -10,6 +10,8 @@
 //!     racer      exchange two names as fast as the kernel can
 //!     rootfs     root filesystems to be hostile with: a static busybox, a recipe around it
 //!     dockerd    a docker daemon of a test's own
+//!     registry   docker-registry on loopback: plain, TLS, with a password
+//!     liar       a registry that lies as it is told
 //!     bundle     an OCI bundle whose config.json is bent at will
 //!     filters    seccomp filters, read back from a process
 //!     leftovers  mounts, cgroups, processes and files before and after
@@ -24,9 +26,11 @@ pub mod command;
 pub mod dockerd;
 pub mod filters;
 pub mod leftovers;
+pub mod liar;
 pub mod podman;
 pub mod privilege;
 pub mod racer;
+pub mod registry;
 pub mod rootfs;
 pub mod scratch;
 mod sys;

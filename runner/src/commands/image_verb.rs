@@ -3,14 +3,17 @@
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, terminal as tty};
 
 use super::Global;
 
 /// Those that are handed over.
-pub(crate) const VERBS: [&str; 6] = ["images", "inspect", "history", "rmi", "tag", "compose"];
+pub(crate) const VERBS: [&str; 15] = [
+    "compose", "copy", "history", "images", "import", "inspect", "load", "login", "logout", "pull", "push",
+    "rmi", "save", "search", "tag",
+];
 
 /// Become rootfs-tool. Comes back only with an error.
 pub(crate) fn run(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
@@ -21,6 +24,25 @@ pub(crate) fn run(global: &Global, verb: &str, words: &[OsString]) -> Result<u8>
     }
     let error = command.arg(verb).args(words).exec();
     Err::<u8, _>(error).context(|| format!("execve({program:?})"))
+}
+
+/// Let rootfs-tool get an image. What it says goes to standard error: standard output is the container's.
+pub(crate) fn pull(global: &Global, name: &str, platform: Option<&str>, quiet: bool) -> Result<()> {
+    let program = find()?;
+    let mut command = Command::new(&program);
+    command.arg("pull").args(quiet.then_some("--quiet"));
+    command.args(platform.into_iter().flat_map(|p| ["--platform", p])).arg(name);
+    if let Some(store) = &global.store {
+        command.env("CORACLE_STORE", store);
+    }
+    let said = tty::standard_error().try_clone_to_owned().context(|| "dup(2)")?;
+    let status =
+        command.stdin(Stdio::null()).stdout(said).status().context(|| format!("execve({program:?})"))?;
+    match status.success() {
+        true => Ok(()),
+        // What went wrong it has said itself.
+        false => Err(Error::not_found(format!("no such image: {name}, and it could not be pulled"))),
+    }
 }
 
 /// Beside the runner, then in ../libexec/coracle; CORACLE_ROOTFS_TOOL overrides.

@@ -167,6 +167,15 @@ pub(crate) struct Flags {
     /// the word of --init=
     #[argh(option, hidden_help)]
     pub(crate) init_mode: Option<String>,
+    /// when the image is pulled: always, missing (the default) or never
+    #[argh(option)]
+    pub(crate) pull: Option<String>,
+    /// machine that the image is for: OS/ARCHITECTURE[/VARIANT]
+    #[argh(option)]
+    pub(crate) platform: Option<String>,
+    /// say nothing while the image is pulled
+    #[argh(switch, short = 'q')]
+    pub(crate) quiet: bool,
     /// option of init, such as grace=5
     #[argh(option)]
     pub(crate) init_opt: Vec<String>,

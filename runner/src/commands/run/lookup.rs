@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use coracle_store::image::ProcessConfig;
-use coracle_store::{Image, Store};
+use coracle_store::image::{Platform, ProcessConfig};
+use coracle_store::{Image, Locations, Reference, Store};
 use coracle_sys::{Context, Error, Kind, Result, file, terminal as tty};
 
 use crate::cgroups;
+use crate::commands::{Global, image_verb};
 use crate::from_image::flags::Flags;
 use crate::from_image::{self, Found, user};
 use crate::host::{self, Host};
@@ -23,8 +24,9 @@ pub(super) enum Base {
 }
 
 impl Base {
-    pub(super) fn find(store: &Store, named: &str, folder: bool) -> Result<Self> {
-        if folder {
+    /// The image or the folder. An image that is not here is pulled, as `--pull` has it.
+    pub(super) fn find(global: &Global, store: &mut Store, named: &str, flags: &Flags) -> Result<Self> {
+        if flags.rootfs {
             let path =
                 std::fs::canonicalize(named).context(|| format!("open({named:?})")).context(|| "--rootfs")?;
             return match path.is_dir() && path != Path::new("/") {
@@ -34,10 +36,30 @@ impl Base {
                 }
             };
         }
-        match store.resolve(named) {
+        let platform = flags.platform.as_deref().map(str::parse).transpose()?.unwrap_or_else(Platform::host);
+        let pull = |store: &mut Store| {
+            image_verb::pull(global, named, flags.platform.as_deref(), flags.quiet)?;
+            // It may not have been there before.
+            *store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
+            Ok::<_, Error>(())
+        };
+        let policy = Policy::of(flags)?;
+        if policy == Policy::Always {
+            pull(store)?;
+        }
+        match store.resolve_for(named, &platform) {
             Ok(image) => Ok(Self::Image(Box::new(image))),
             Err(e) if e.kind() == Kind::NotFound && Path::new("config.json").exists() => {
                 Err(e.wrap("find the image (for the bundle in this folder: runner run --bundle . ID)"))
+            }
+            Err(e)
+                if e.kind() == Kind::NotFound
+                    && policy == Policy::Missing
+                    && named.parse::<Reference>().is_ok() =>
+            {
+                coracle_sys::warn!("Unable to find image '{named}' locally");
+                pull(store)?;
+                store.resolve_for(named, &platform).map(|i| Self::Image(Box::new(i)))
             }
             Err(e) if e.kind() == Kind::NotFound => Err(Error::not_found(format!(
                 "no such image: {named} (rootfs-tool images lists those that are here, rootfs-tool compose makes one)"
@@ -62,6 +84,29 @@ impl Base {
         match self {
             Self::Image(image) => store.stack_paths(image.diff_ids()),
             Self::Folder(path) => Ok(vec![path.clone()]),
+        }
+    }
+}
+
+/// When an image is pulled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    Always,
+    Missing,
+    Never,
+}
+
+impl Policy {
+    /// What `--pull` says. A start that is only shown touches nothing.
+    fn of(flags: &Flags) -> Result<Self> {
+        let shown = flags.dry_run || flags.dry_run_mode.is_some();
+        match flags.pull.as_deref() {
+            None | Some("missing") if !shown => Ok(Self::Missing),
+            Some("always") if !shown => Ok(Self::Always),
+            None | Some("missing" | "always" | "never") => Ok(Self::Never),
+            Some(other) => {
+                Err(Error::usage(format!("--pull {other:?}: there are always, missing and never")))
+            }
         }
     }
 }

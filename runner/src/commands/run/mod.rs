@@ -116,7 +116,7 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
     check(flags)?;
     let host = Host::probe()?;
     let mut store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
-    let base = Base::find(&store, &named, flags.rootfs)?;
+    let base = Base::find(global, &mut store, &named, flags)?;
     let id = record::new_id()?;
     let name = flags.name.clone().unwrap_or_else(|| names::made_up(&id));
     let config = base.config();

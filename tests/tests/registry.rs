@@ -1,0 +1,326 @@
+//! Registries, typed as docker's users type them: docker-registry on loopback, and the peers that read what we
+//! write and write what we read.
+
+use std::fs;
+
+use coracle_tests::liar::{Liar, Reply, Served};
+use coracle_tests::registry::{LOGIN, Registry, apart, tool};
+use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
+
+/// A store with an image of two layers, one of them of three megabytes that do not compress.
+fn with_image(name: &str) -> Store {
+    let store = Store::new("registry");
+    let recipe = Scratch::new("recipe");
+    let mut seed = 1u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 33) as u8
+    })
+    .take(3 << 20)
+    .collect();
+    recipe.write("tree/opt/noise", noise);
+    recipe.write(
+        "rootfs.toml",
+        "[[layer]]\nfile = { \"etc/x\" = \"1\" }\n[[layer]]\ndir = \"tree\"\n[config]\ncmd = [\"/x\"]\n",
+    );
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", name, "-q"]).ok();
+    store
+}
+
+fn digest_of(text: &str) -> String {
+    let found = text.split_whitespace().find(|w| w.starts_with("sha256:"));
+    found.unwrap_or_else(|| panic!("no digest in {text:?}")).to_owned()
+}
+
+#[test]
+fn what_is_pushed_is_listed_searched_and_pulled_again_with_the_same_digest() {
+    if !need(Privilege::Peer("docker-registry")) {
+        return;
+    }
+    let registry = Registry::plain();
+    let store = with_image("app");
+    let name = registry.name("team/app:1");
+    tool(&store).args(["tag", "app", &name]).ok();
+    let pushed =
+        tool(&store).args(["push", &name]).ok().prints("The push refers to repository").prints("Pushed");
+    let digest = digest_of(&pushed.stdout);
+    tool(&store).args(["push", &name]).ok().prints("Layer already exists").prints(&digest);
+    let uploads = registry.log().matches("POST /v2/").count();
+    assert!(uploads > 0 && uploads <= 4 * 3, "what is there is not sent again: {uploads}");
+
+    tool(&store).args(["tags", &registry.name("team/app")]).ok().prints("1");
+    tool(&store).args(["catalog", &registry.host]).ok().prints("team/app");
+    let term = registry.name("ap");
+    let found =
+        tool(&store).args(["search", &term]).ok().prints("NAME").prints("DESCRIPTION").prints("STARS");
+    found.prints(&registry.name("team/app"));
+    assert_eq!(
+        tool(&store).args(["search", "--format", "{{.Name}}", &term]).ok().text(),
+        registry.name("team/app")
+    );
+    assert_eq!(tool(&store).args(["search", "--filter", "stars=3", "--json", &term]).ok().text(), "[]");
+
+    let other = Store::new("registry");
+    let pulled = tool(&other).args(["pull", &name]).ok().prints("1: Pulling from").prints("Pull complete");
+    let pulled =
+        pulled.prints(&format!("Digest: {digest}")).prints(&format!("Downloaded newer image for {name}"));
+    assert!(pulled.stdout.trim_end().ends_with(&name), "{}", pulled.stdout);
+    tool(&other).args(["pull", &name]).ok().prints("Already exists").prints("Image is up to date for");
+    let by_digest = format!("{}@{digest}", registry.name("team/app"));
+    assert_eq!(tool(&other).args(["pull", "-q", &by_digest]).ok().text(), by_digest);
+    let id = |store: &Store, name: &str| {
+        tool(store).args(["inspect", "-f", "{{.Id}}", name]).ok().text().to_owned()
+    };
+    assert_eq!(id(&store, &name), id(&other, &name));
+    assert_eq!(id(&other, &by_digest), id(&other, &name));
+    tool(&other).args(["images"]).ok().prints(&registry.name("team/app")).prints("<none>");
+    tool(&other).args(["rmi", &name]).ok().prints("Untagged");
+
+    tool(&store).args(["delete", &name]).ok().prints("Deleted");
+    tool(&other).args(["pull", &name]).fails(1).complains("404").complains("team/app");
+    tool(&other).args(["pull", &registry.name("team/none")]).fails(1).complains("manifest");
+}
+
+#[test]
+fn a_container_of_an_image_that_is_not_here_pulls_it_first() {
+    if !(need(Privilege::Peer("docker-registry")) && need(Privilege::Containers)) {
+        return;
+    }
+    let registry = Registry::plain();
+    let store = Store::new("registry");
+    let Some(rootfs) = coracle_tests::rootfs::Image::busybox() else { return };
+    rootfs.compose(&store, "box");
+    let name = registry.name("box:1");
+    tool(&store).args(["copy", "-q", "box", &format!("docker://{name}")]).ok();
+    let other = Store::new("registry");
+    let run = |words: &str| {
+        apart(&other, other.runner().words("run --rm").words(words).args([&name, "echo", "ran"]))
+    };
+    run("--pull never").fails(125).complains("no such image");
+    let out = run("").ok().complains("Unable to find image").complains("Pull complete");
+    assert_eq!(out.text(), "ran", "standard output is the container's");
+    let again = run("").ok();
+    assert!(!again.stderr.contains("Pull"), "{}", again.stderr);
+    run("--pull always").ok().complains("Image is up to date");
+    run("--pull sometimes").fails(125).complains("always, missing and never");
+}
+
+#[test]
+fn a_password_is_kept_where_docker_keeps_it_and_forgotten_again() {
+    if !need(Privilege::Peer("docker-registry")) {
+        return;
+    }
+    let registry = Registry::with_password();
+    let store = with_image("app");
+    let name = registry.name("app:1");
+    tool(&store).args(["tag", "app", &name]).ok();
+    tool(&store).args(["push", &name]).fails(1).complains("401");
+    let login = |password: &str| {
+        tool(&store).args(["login", "-u", LOGIN.0, "--password-stdin", &registry.host]).stdin(password)
+    };
+    login("wrong").fails(1).complains("does not let us in");
+    login(LOGIN.1).ok().prints("Login Succeeded").complains("unencrypted");
+    let config = store.scratch.join("home/.docker/config.json");
+    let text = fs::read_to_string(&config).expect("docker's config.json");
+    assert!(text.contains(&registry.host) && text.contains("dGVzdGVyOnNlY3JldA=="), "{text}");
+    tool(&store).args(["push", "-q", &name]).ok();
+    let other = Store::new("registry");
+    tool(&other).args(["pull", "-q", &name]).fails(1).complains("401");
+    let with = |cmd: Cmd| cmd.env("DOCKER_CONFIG", store.scratch.join("home/.docker"));
+    with(tool(&other).args(["pull", "-q", &name])).ok();
+
+    // A credential helper has it instead.
+    let helper = store.scratch.write(
+        "bin/docker-credential-fake",
+        "#!/bin/sh\nread -r key\necho \"$1 $key\" >> \"$0.log\"\n\
+         [ \"$1\" = get ] && echo '{\"ServerURL\":\"x\",\"Username\":\"tester\",\"Secret\":\"secret\"}'\nexit 0\n",
+    );
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let docker = store.scratch.mkdir("helped");
+    fs::write(docker.join("config.json"), format!("{{\"credHelpers\":{{\"{}\":\"fake\"}}}}", registry.host))
+        .expect("write config.json");
+    let path =
+        format!("{}:{}", helper.parent().expect("a folder").display(), std::env::var("PATH").expect("PATH"));
+    let third = Store::new("registry");
+    tool(&third).args(["pull", "-q", &name]).env("DOCKER_CONFIG", &docker).env("PATH", path).ok();
+    let asked = fs::read_to_string(helper.with_extension("log")).expect("the helper's log");
+    assert!(asked.contains(&format!("get {}", registry.host)), "{asked}");
+
+    tool(&store).args(["logout", &registry.host]).ok().prints("Removing login credentials");
+    tool(&store).args(["logout", &registry.host]).ok().prints("Not logged in");
+    assert!(!fs::read_to_string(&config).expect("config.json").contains("dGVz"));
+    tool(&store).args(["pull", "-q", &name]).fails(1).complains("401");
+}
+
+#[test]
+fn tls_is_checked_with_the_authority_and_the_client_certificate_of_certs_d() {
+    if !(need(Privilege::Peer("docker-registry")) && need(Privilege::Peer("openssl"))) {
+        return;
+    }
+    for wants_client in [false, true] {
+        let registry = Registry::tls(wants_client);
+        let store = with_image("app");
+        let port = registry.host.rsplit(':').next().expect("a port");
+        // A name that is no loopback address would need no flag; this one is not to fall back to plain HTTP.
+        let name = format!("127.0.0.1:{port}/app:1");
+        tool(&store).args(["tag", "app", &name]).ok();
+        tool(&store).args(["push", "-q", "--tls-verify=true", &name]).fails(1).complains("ertificate");
+        let certs = format!("home/.config/docker/certs.d/{}", registry.host);
+        let copy = |from: &str, to: &str| {
+            let bytes = fs::read(registry.scratch.join(from)).expect("a certificate");
+            store.scratch.write(format!("{certs}/{to}"), bytes);
+        };
+        copy("ca.crt", "ca.crt");
+        if wants_client {
+            tool(&store).args(["push", "-q", "--tls-verify=true", &name]).fails(1);
+            copy("client.cert", "client.cert");
+            copy("client.key", "client.key");
+        }
+        tool(&store).args(["push", "-q", "--tls-verify=true", &name]).ok();
+        let other = Store::new("registry");
+        if !wants_client {
+            tool(&other).args(["pull", "-q", "--tls-verify=true", &name]).fails(1);
+            tool(&other).args(["pull", "-q", "--tls-verify=false", &name]).ok();
+        }
+    }
+}
+
+#[test]
+fn a_token_is_fetched_for_what_is_asked_and_stays_with_the_registry() {
+    let store = with_image("app");
+    let layout = store.scratch.join("layout");
+    tool(&store).args(["copy", "-q", "app", &format!("oci:{}", layout.display())]).ok();
+    let served = Served::from_layout(&layout);
+    let layer = served.layer();
+    // The blobs are elsewhere, as with most large registries.
+    let blobs = Liar::start(served.clone(), |_, _| None);
+    let elsewhere = blobs.host.clone();
+    let registry = Liar::start(served, move |_, asked| {
+        let own = asked.headers.get("host").cloned().unwrap_or_default();
+        if asked.path.starts_with("/token") {
+            let scoped = asked.path.contains("scope=repository:team/app:pull");
+            return Some(Reply::new(
+                if scoped { 200 } else { 400 },
+                r#"{"token":"very-secret","expires_in":60}"#,
+            ));
+        }
+        if asked.headers.get("authorization").map(String::as_str) != Some("Bearer very-secret") {
+            let wants = format!("Bearer realm=\"http://{own}/token\",service=\"tests\"");
+            return Some(Reply::new(401, "{}").header("WWW-Authenticate", &wants));
+        }
+        asked
+            .path
+            .ends_with(&layer)
+            .then(|| Reply::new(307, "").header("Location", &format!("http://{elsewhere}{}", asked.path)))
+    });
+    tool(&Store::new("registry")).args(["pull", "-q", &format!("{}/team/app:1", registry.host)]).ok();
+    let tokens = registry.asked().iter().filter(|a| a.path.starts_with("/token")).count();
+    assert_eq!(tokens, 1, "one token does for all of a repository");
+    let sent = blobs.asked();
+    assert!(!sent.is_empty(), "the redirect was followed");
+    assert!(sent.iter().all(|a| !a.headers.contains_key("authorization")), "the token has not travelled");
+}
+
+#[test]
+fn a_mirror_is_asked_first_and_the_registry_has_what_it_lacks() {
+    if !need(Privilege::Peer("docker-registry")) {
+        return;
+    }
+    let (registry, mirror) = (Registry::plain(), Registry::plain());
+    let store = with_image("app");
+    tool(&store).args(["copy", "-q", "app", &format!("docker://{}", registry.name("app:1"))]).ok();
+    tool(&store).args(["copy", "-q", "app", &format!("docker://{}", registry.name("app:2"))]).ok();
+    tool(&store).args(["copy", "-q", "app", &format!("docker://{}", mirror.name("near/app:1"))]).ok();
+    let other = Store::new("registry");
+    let conf = format!(
+        "[[registry]]\nprefix = \"far.example\"\nlocation = \"{}\"\ninsecure = true\n\
+         [[registry.mirror]]\nlocation = \"{}/near\"\ninsecure = true\n\
+         [[registry]]\nlocation = \"bad.example\"\nblocked = true\n",
+        registry.host, mirror.host
+    );
+    other.scratch.write("registries.conf", conf);
+    tool(&other).args(["pull", "-q", "far.example/app:1"]).ok();
+    assert!(!registry.log().contains("GET /v2/app/blobs"), "the mirror had all of it");
+    tool(&other).args(["pull", "-q", "far.example/app:2"]).ok();
+    assert!(registry.log().contains("/v2/app/manifests/2"));
+    tool(&other).args(["images"]).ok().prints("far.example/app");
+    tool(&other).args(["pull", "bad.example/app"]).fails(1).complains("blocks it");
+    other.scratch.write("registries.conf", "[[registry]\n");
+    tool(&other).args(["pull", "far.example/app:1"]).fails(1).complains("registries.conf");
+}
+
+#[test]
+fn peers_read_what_we_push_and_we_pull_what_they_push() {
+    if !(need(Privilege::Peer("docker-registry")) && need(Privilege::Peer("skopeo"))) {
+        return;
+    }
+    let registry = Registry::plain();
+    let store = with_image("app");
+    let name = |tag: &str| registry.name(&format!("app:{tag}"));
+    for how in ["gzip", "zstd"] {
+        tool(&store).args(["tag", "app", &name(how)]).ok();
+        tool(&store).args(["push", "-q", "--compression", how, &name(how)]).ok();
+        let out = store.scratch.join(how);
+        let line = "copy --insecure-policy --src-tls-verify=false";
+        let skopeo = Cmd::new("skopeo").words(line).arg(format!("docker://{}", name(how)));
+        skopeo.arg(format!("oci:{}:x", out.display())).ok();
+        // And back again by skopeo, under another name.
+        let back = Cmd::new("skopeo").words("copy --insecure-policy --dest-tls-verify=false");
+        let to = format!("docker://{}", name(&format!("{how}-back")));
+        back.arg(format!("oci:{}:x", out.display())).arg(to).ok();
+        let other = Store::new("registry");
+        tool(&other).args(["pull", "-q", &name(&format!("{how}-back"))]).ok();
+        let id =
+            |store: &Store, n: &str| tool(store).args(["inspect", "-f", "{{.Id}}", n]).ok().text().to_owned();
+        assert_eq!(id(&other, &name(&format!("{how}-back"))), id(&store, "app"));
+    }
+}
+
+#[test]
+fn of_an_image_for_several_machines_the_one_that_is_wanted_comes() {
+    let store = with_image("app");
+    let layout = store.scratch.join("layout");
+    tool(&store).args(["copy", "-q", "app", &format!("oci:{}", layout.display())]).ok();
+    let mut served = Served::from_layout(&layout);
+    let amd64 = served.manifest.clone();
+    // The same layers, said to be for another machine.
+    let mut manifest = served.parsed();
+    let config = manifest["config"]["digest"].as_str().expect("a digest").to_owned();
+    let mut config: serde_json::Value = serde_json::from_slice(&served.blobs[&config]).expect("a config");
+    config["architecture"] = "s390x".into();
+    let config = serde_json::to_vec(&config).expect("a config");
+    manifest["config"]["size"] = config.len().into();
+    manifest["config"]["digest"] = served.put(config).into();
+    let other = served.put(serde_json::to_vec(&manifest).expect("a manifest"));
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let host = coracle_tests::binaries::go_architecture();
+    let entry = |digest: &str, architecture: &str, size: usize| {
+        serde_json::json!({"mediaType": kind, "digest": digest, "size": size,
+            "platform": {"os": "linux", "architecture": architecture}})
+    };
+    let (a, b) = (served.blobs[&amd64].len(), served.blobs[&other].len());
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [entry(&amd64, host, a), entry(&other, "s390x", b)]});
+    served.manifest = served.put(index.to_string());
+    let digest = served.manifest.clone();
+    let registry = Liar::start(served, |_, _| None);
+    let name = format!("{}/app:1", registry.host);
+    let pull = |store: &Store, words: &str| tool(store).arg("pull").words(words).arg(&name);
+    let store = Store::new("registry");
+    pull(&store, "").ok().prints(&format!("Digest: {digest}"));
+    let of = |store: &Store| {
+        tool(store).args(["inspect", "-f", "{{.Architecture}}", &name]).ok().text().to_owned()
+    };
+    assert_eq!(of(&store), host);
+    pull(&store, "--platform linux/s390x").ok();
+    assert_eq!(of(&store), "s390x");
+    pull(&store, "--platform linux/riscv64").fails(1).complains("linux/riscv64").complains("linux/s390x");
+    pull(&store, "--platform linux/").fails(2).complains("OS/ARCHITECTURE");
+    let folder = store.scratch.join("all");
+    tool(&store)
+        .args(["copy", "-q", "--all", &format!("docker://{name}"), &format!("oci:{}", folder.display())])
+        .ok();
+    let blobs = fs::read_dir(folder.join("blobs/sha256")).expect("list").count();
+    assert_eq!(blobs, 1 + 2 + 2 + 2, "the index, two manifests, two configs, two layers");
+}
