@@ -62,7 +62,7 @@ fn exit_codes_are_dockers() {
         ("box false", 1),
         ("box no-such-program", 127),
         ("box /etc", 126),
-        ("no-such-image true", 125),
+        ("--pull never no-such-image true", 125),
         ("--no-such-flag box true", 125),
         ("--memory lots box true", 125),
         ("-u nobody-at-all box true", 125),
