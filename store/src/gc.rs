@@ -10,8 +10,7 @@ use coracle_sys::{Context, Result};
 
 use crate::digest::Digest;
 use crate::image::{Descriptor, ImageConfig, Index, Manifest, media_type};
-use crate::layer::key;
-use crate::layers::chain_id;
+use crate::layer::key::{self, chain_id};
 use crate::lock::Lock;
 use crate::read::{Store, read_index};
 use crate::squeeze;

@@ -1,25 +1,20 @@
-//! Putting one layer, and applying it: it is made in a directory of `tmp/`, synced, and counts from its
-//! rename on. Those of a whole image are put side by side: see [`crate::ingest`].
+//! Putting one layer, from its archive or from entries. Those of a whole image are put side by side: see
+//! [`crate::ingest`].
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::os::fd::AsFd;
 
 use coracle_sys::file;
 use coracle_sys::{Context, Result};
-use nix::errno::Errno;
-use nix::fcntl::AT_FDCWD;
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 
 use crate::digest::{Digest, Hashing};
 use crate::image::{Descriptor, media_type};
 use crate::ingest::stream::{Begin, End, Reached};
 use crate::ingest::{Absent, Quiet, Wanted};
+use crate::layer::Compression;
+use crate::layer::key::chain_id;
 use crate::layer::pack::Archive;
-use crate::layer::unpack::{self, Applied, Lowers};
-use crate::layer::{Compression, Limits, copy, key, owners};
 use crate::read::Image;
 use crate::temp::Temp;
 use crate::write::Transaction;
@@ -110,81 +105,4 @@ impl Transaction<'_> {
     pub fn apply_image(&self, image: &Image) -> Result<Vec<String>> {
         self.ingest(&[], &Wanted::of(&image.manifest, &image.config)?, &Absent, &Quiet)
     }
-
-    /// Apply an archive in a directory of `tmp/`, over the trees at `lowers`, bottom first, which are asked
-    /// for when something in the archive leans on them.
-    pub(crate) fn apply(
-        &self,
-        input: &mut (impl Read + ?Sized),
-        limits: Limits,
-        lowers: impl FnOnce() -> Result<Vec<PathBuf>>,
-    ) -> Result<(Temp, Applied)> {
-        let temp = Temp::dir(self.layout())?;
-        let tree = temp.path().join(key::TREE);
-        DirBuilder::new().mode(0o755).create(&tree).context(|| format!("mkdir({tree:?})"))?;
-        let mode = Mode::from_bits_truncate(0o755);
-        fchmodat(AT_FDCWD, &tree, mode, FchmodatFlags::FollowSymlink)
-            .context(|| format!("chmod({tree:?}, 0755)"))?;
-        let mut options = unpack::Options { limits, ..unpack::Options::of_this_process() };
-        let mut table = Vec::new();
-        let lowers: Lowers<'_> = if self.store().driver().copies() {
-            options.plain = true;
-            if let [path] = &lowers()?[..] {
-                copy::tree_at(path, &tree)?;
-                table = owners::read(path)?;
-            }
-            Lowers::from(Vec::new())
-        } else {
-            Lowers::later(|| -> Result<Vec<OwnedFd>> {
-                lowers()?.iter().rev().map(|p| file::open_dir(p)).collect()
-            })
-        };
-        let applied = unpack::unpack(input, file::open_dir(&tree)?, lowers, table, options)?;
-        Ok((temp, applied))
-    }
-
-    /// Write what lies beside a layer's tree.
-    pub(crate) fn dress_layer(&self, temp: &Temp, applied: &Applied) -> Result<()> {
-        owners::write(temp.path(), &applied.owners)?;
-        let path = temp.path().join(key::SIZE);
-        fs::write(&path, applied.size.to_string()).context(|| format!("write({path:?})"))?;
-        // A copy of all that is below has its root as well.
-        if applied.root || self.store().driver().copies() {
-            let path = temp.path().join(key::ROOT);
-            fs::write(&path, "").context(|| format!("write({path:?})"))?;
-        }
-        Ok(())
-    }
-
-    /// Give a layer's directory, which is synced, its name.
-    pub(crate) fn name_layer(
-        &self,
-        temp: Temp,
-        diff_id: &Digest,
-        below: &[Digest],
-        applied: &Applied,
-    ) -> Result<()> {
-        let driver = self.store().driver();
-        let name = if driver.copies() || applied.leans {
-            key::stacked(&chain_id(below, diff_id))
-        } else {
-            key::alone(diff_id)
-        };
-        let layers = self.layout().layers(driver);
-        match temp.rename(&layers.join(name)) {
-            // Another process was quicker, with the same content.
-            Err(e) if matches!(e.errno(), Some(Errno::ENOTEMPTY | Errno::EEXIST)) => Ok(()),
-            Err(e) => Err(e),
-            Ok(()) => file::sync_dir(&layers),
-        }
-    }
-}
-
-/// The chain id of a layer on a stack.
-pub fn chain_id(below: &[Digest], diff_id: &Digest) -> Digest {
-    let mut chain = None;
-    for id in below.iter().chain([diff_id]) {
-        chain = Some(Digest::chain(chain.as_ref(), id));
-    }
-    chain.unwrap_or(*diff_id)
 }

@@ -5,6 +5,7 @@
 //! container: no locks, few system calls. Writing goes through a [`Transaction`]. Registries, and
 //! what a container's record says, are not known here.
 
+mod apply;
 pub mod blob;
 pub mod container;
 pub mod digest;

@@ -19,8 +19,8 @@ use nix::errno::Errno;
 
 use crate::digest::Digest;
 use crate::image::{Descriptor, ImageConfig, Manifest};
+use crate::layer::key::chain_id;
 use crate::layer::{Compression, Limits};
-use crate::layers::chain_id;
 use crate::lock::{Lock, Named};
 use crate::write::Transaction;
 use slots::{Made, Slots};

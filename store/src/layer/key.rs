@@ -34,3 +34,12 @@ pub fn alone(diff_id: &Digest) -> String {
 pub fn stacked(chain_id: &Digest) -> String {
     format!("{}.chain", chain_id.hex())
 }
+
+/// The chain id of a layer on a stack.
+pub fn chain_id(below: &[Digest], diff_id: &Digest) -> Digest {
+    let mut chain = None;
+    for id in below.iter().chain([diff_id]) {
+        chain = Some(Digest::chain(chain.as_ref(), id));
+    }
+    chain.unwrap_or(*diff_id)
+}

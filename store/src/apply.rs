@@ -1,0 +1,90 @@
+//! Applying one layer: its files are written in a directory of `tmp/`, which counts from its rename on.
+
+use std::fs::{self, DirBuilder};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+
+use coracle_sys::file;
+use coracle_sys::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+
+use crate::digest::Digest;
+use crate::layer::key::chain_id;
+use crate::layer::unpack::{self, Applied, Lowers};
+use crate::layer::{Limits, copy, key, owners};
+use crate::temp::Temp;
+use crate::write::Transaction;
+
+impl Transaction<'_> {
+    /// Apply an archive in a directory of `tmp/`, over the trees at `lowers`, bottom first, which are asked
+    /// for when something in the archive leans on them.
+    pub(crate) fn apply(
+        &self,
+        input: &mut (impl Read + ?Sized),
+        limits: Limits,
+        lowers: impl FnOnce() -> Result<Vec<PathBuf>>,
+    ) -> Result<(Temp, Applied)> {
+        let temp = Temp::dir(self.layout())?;
+        let tree = temp.path().join(key::TREE);
+        DirBuilder::new().mode(0o755).create(&tree).context(|| format!("mkdir({tree:?})"))?;
+        let mode = Mode::from_bits_truncate(0o755);
+        fchmodat(AT_FDCWD, &tree, mode, FchmodatFlags::FollowSymlink)
+            .context(|| format!("chmod({tree:?}, 0755)"))?;
+        let mut options = unpack::Options { limits, ..unpack::Options::of_this_process() };
+        let mut table = Vec::new();
+        let lowers: Lowers<'_> = if self.store().driver().copies() {
+            options.plain = true;
+            if let [path] = &lowers()?[..] {
+                copy::tree_at(path, &tree)?;
+                table = owners::read(path)?;
+            }
+            Lowers::from(Vec::new())
+        } else {
+            Lowers::later(|| -> Result<Vec<OwnedFd>> {
+                lowers()?.iter().rev().map(|p| file::open_dir(p)).collect()
+            })
+        };
+        let applied = unpack::unpack(input, file::open_dir(&tree)?, lowers, table, options)?;
+        Ok((temp, applied))
+    }
+
+    /// Write what lies beside a layer's tree.
+    pub(crate) fn dress_layer(&self, temp: &Temp, applied: &Applied) -> Result<()> {
+        owners::write(temp.path(), &applied.owners)?;
+        let path = temp.path().join(key::SIZE);
+        fs::write(&path, applied.size.to_string()).context(|| format!("write({path:?})"))?;
+        // A copy of all that is below has its root as well.
+        if applied.root || self.store().driver().copies() {
+            let path = temp.path().join(key::ROOT);
+            fs::write(&path, "").context(|| format!("write({path:?})"))?;
+        }
+        Ok(())
+    }
+
+    /// Give a layer's directory, which is synced, its name.
+    pub(crate) fn name_layer(
+        &self,
+        temp: Temp,
+        diff_id: &Digest,
+        below: &[Digest],
+        applied: &Applied,
+    ) -> Result<()> {
+        let driver = self.store().driver();
+        let name = if driver.copies() || applied.leans {
+            key::stacked(&chain_id(below, diff_id))
+        } else {
+            key::alone(diff_id)
+        };
+        let layers = self.layout().layers(driver);
+        match temp.rename(&layers.join(name)) {
+            // Another process was quicker, with the same content.
+            Err(e) if matches!(e.errno(), Some(Errno::ENOTEMPTY | Errno::EEXIST)) => Ok(()),
+            Err(e) => Err(e),
+            Ok(()) => file::sync_dir(&layers),
+        }
+    }
+}
