@@ -91,12 +91,22 @@ pub struct Tree<'a> {
     /// The directories that were made on the way since this was last taken.
     pub implied: Vec<Implied>,
     depth: usize,
+    /// The way to the directory that was found last, the root first. The next one is often near it.
+    known: Vec<Place>,
 }
 
 impl<'a> Tree<'a> {
     /// Of the layer in `root`, over `lowers`.
     pub fn new(root: OwnedFd, lowers: Lowers<'a>, marks: Marks, depth: usize) -> Self {
-        Self { root: Rc::new(root), lowers, marks, leans: false, implied: Vec::new(), depth }
+        Self {
+            root: Rc::new(root),
+            lowers,
+            marks,
+            leans: false,
+            implied: Vec::new(),
+            depth,
+            known: Vec::new(),
+        }
     }
 
     /// The layer's own root.
@@ -108,7 +118,18 @@ impl<'a> Tree<'a> {
     /// not there and is not to be made.
     pub fn dir(&mut self, path: &[u8], missing: Missing) -> Result<Option<Place>> {
         let mut todo = split(path);
-        let mut at: Vec<Place> = vec![self.root()];
+        let mut at = std::mem::take(&mut self.known);
+        let mut same = 1;
+        while let (Some(next), Some(name)) = (at.get(same), todo.last())
+            && next.path.last() == Some(name)
+        {
+            todo.pop();
+            same += 1;
+        }
+        at.truncate(same);
+        if at.is_empty() {
+            at.push(self.root());
+        }
         let mut links = 0;
         while let Some(name) = todo.pop() {
             if name == b".." {
@@ -139,7 +160,14 @@ impl<'a> Tree<'a> {
                 Step::Nothing => return Ok(None),
             }
         }
-        Ok(at.pop())
+        let found = at.last().cloned();
+        self.known = at;
+        Ok(found)
+    }
+
+    /// A name of the layer was taken away: what is known of the way may lead through it.
+    pub fn forget(&mut self) {
+        self.known.clear();
     }
 
     fn step(&mut self, here: &Place, name: &[u8], missing: Missing) -> Result<Step> {

@@ -2,7 +2,7 @@
 //! the disk cannot hold of these.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
@@ -119,11 +119,19 @@ impl Layer<'_> {
         self.dirs.insert(path, DirMeta { mode: entry.mode, uid, gid, mtime: entry.mtime, xattrs });
     }
 
-    pub(super) fn finish_dir(&mut self, path: &[Vec<u8>], meta: DirMeta) -> Result<()> {
-        let mut fd = self.tree.root().dir;
-        for name in path {
+    /// Give a directory its attributes. `way` holds the directories on the way to it that are open, the root
+    /// first, and then all of them.
+    pub(super) fn finish_dir(
+        &mut self,
+        path: &[Vec<u8>],
+        way: &mut Vec<Rc<OwnedFd>>,
+        meta: DirMeta,
+    ) -> Result<()> {
+        let mut fd = way.last().map_or_else(|| self.tree.root().dir, Rc::clone);
+        for name in &path[way.len().saturating_sub(1)..] {
             let os = OsStr::from_bytes(name);
             fd = Rc::new(open_dir(fd.as_fd(), os).context(|| format!("openat({os:?}, O_DIRECTORY)"))?);
+            way.push(Rc::clone(&fd));
         }
         let here = OsStr::new(".");
         if self.options.owners == Owners::Disk && (meta.uid, meta.gid) != (0, 0) {

@@ -318,6 +318,7 @@ impl Layer<'_> {
 
     fn remove(&mut self, dir: BorrowedFd<'_>, name: &OsStr, path: &[Vec<u8>]) -> Result<()> {
         self.parent = None;
+        self.tree.forget();
         file::remove_at(dir, name)?;
         forget(&mut self.dirs, path);
         forget(&mut self.owners, path);
@@ -352,9 +353,15 @@ impl Layer<'_> {
         if self.opaque_root {
             self.hide_all_below()?;
         }
+        // Neighbours in this order share most of the way.
+        let mut way = vec![self.tree.root().dir];
+        let mut at: Vec<Vec<u8>> = Vec::new();
         for (path, meta) in std::mem::take(&mut self.dirs).into_iter().rev() {
-            self.finish_dir(&path, meta)
+            let same = at.iter().zip(&path).take_while(|(a, b)| a == b).count();
+            way.truncate(same + 1);
+            self.finish_dir(&path, &mut way, meta)
                 .map_err(|e| e.wrap(format!("set the attributes of {:?}", shown(&path))))?;
+            at = path;
         }
         self.out.leans = self.tree.leans;
         self.out.owners = self.owners.into_values().collect();
