@@ -117,23 +117,37 @@ impl Transaction<'_> {
         let _ours = task.lock()?;
         task.expect_room()?;
         let next = AtomicUsize::new(0);
+        let (ended, end) = std::sync::mpsc::channel::<()>();
         thread::scope(|scope| {
-            for _ in 0..AT_ONCE.min(layers.len()) {
-                scope.spawn(|| {
-                    while let n = next.fetch_add(1, Relaxed)
-                        && n < layers.len()
-                    {
-                        match task.layer(n) {
-                            Ok(made) => task.slots.done(n, made),
-                            Err(e) => task
-                                .slots
-                                .failed(e.wrap(format!("take in the layer {}", layers[n].descriptor.digest))),
-                        }
+            scope.spawn(|| self.write_back(end));
+            let work = || {
+                while let n = next.fetch_add(1, Relaxed)
+                    && n < layers.len()
+                {
+                    let digest = layers[n].descriptor.digest;
+                    match task.layer(n) {
+                        Ok(made) => task.slots.done(n, made),
+                        Err(e) => task.slots.failed(e.wrap(format!("take in the layer {digest}"))),
                     }
-                });
-            }
+                }
+            };
+            let workers: Vec<_> = (0..AT_ONCE.min(layers.len())).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().for_each(|w| drop(w.join()));
+            drop(ended);
         });
         task.commit()
+    }
+}
+
+impl Transaction<'_> {
+    /// Have the disk write what is there until the end, so that little is left to wait for then.
+    fn write_back(&self, end: std::sync::mpsc::Receiver<()>) {
+        let Ok(tmp) = file::open_dir(&self.layout().tmp()) else { return };
+        while end.recv_timeout(std::time::Duration::from_millis(100))
+            == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+        {
+            let _ = file::sync_fs(tmp.as_fd());
+        }
     }
 }
 
