@@ -46,6 +46,7 @@ enum Verb {
     Delete(commands::remote::Delete),
     Catalog(commands::remote::Catalog),
     Tag(commands::tag::Tag),
+    Verify(commands::verify::Verify),
 }
 
 /// Run the program.
@@ -107,6 +108,7 @@ fn run(args: &[OsString]) -> Result<()> {
         Verb::Delete(c) => c.run(),
         Verb::Catalog(c) => c.run(),
         Verb::Tag(c) => c.run(),
+        Verb::Verify(c) => c.run(),
     }
 }
 

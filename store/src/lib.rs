@@ -22,6 +22,7 @@ pub mod read;
 pub mod reference;
 mod squeeze;
 mod temp;
+pub mod verify;
 pub mod volume;
 pub mod write;
 

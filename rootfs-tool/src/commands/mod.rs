@@ -16,6 +16,7 @@ pub(crate) mod rmi;
 pub(crate) mod save;
 pub(crate) mod search;
 pub(crate) mod tag;
+pub(crate) mod verify;
 
 use coracle_store::image::Platform;
 use coracle_store::{Image, Locations, Store};

@@ -4,6 +4,8 @@
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use crate::layer::fill;
+
 /// The bytes of one buffer.
 const CHUNK: usize = 256 << 10;
 /// How many may be under way.
@@ -52,20 +54,6 @@ impl Feed {
         }
         Ok(Some(n))
     }
-}
-
-/// Read until the buffer is full or the input at its end.
-pub(super) fn fill(input: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
-    let mut have = 0;
-    while have < buf.len() {
-        match input.read(&mut buf[have..]) {
-            Ok(0) => break,
-            Ok(n) => have += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(have)
 }
 
 impl BufRead for Drain {

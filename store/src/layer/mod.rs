@@ -1,6 +1,7 @@
 //! Layers: archives of changes, and the directories they are applied to.
 
 mod attributes;
+pub(crate) mod compare;
 pub mod copy;
 mod encode;
 mod field;
@@ -83,6 +84,20 @@ pub fn decompress<'a>(
             Ok(Box::new(decoder))
         }
     }
+}
+
+/// Read until the buffer is full or the input at its end.
+pub(crate) fn fill(input: &mut impl Read, buf: &mut [u8]) -> std::io::Result<usize> {
+    let mut have = 0;
+    while have < buf.len() {
+        match input.read(&mut buf[have..]) {
+            Ok(0) => break,
+            Ok(n) => have += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(have)
 }
 
 /// Whose marks an overlay reads: `trusted.overlay.*` when root of the machine mounts it,
