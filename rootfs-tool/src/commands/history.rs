@@ -59,8 +59,9 @@ impl History {
         } else if let Some(template) = template {
             template.print(&rows)?;
         } else {
-            let mut lines = vec![["LAYER", "CREATED", "CREATED BY", "SIZE"].map(str::to_owned).to_vec()];
-            let keys = ["Layer", "CreatedSince", "CreatedBy", "Size"];
+            let mut lines =
+                vec![["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"].map(str::to_owned).to_vec()];
+            let keys = ["Layer", "CreatedSince", "CreatedBy", "Size", "Comment"];
             lines.extend(
                 rows.iter().map(|r| keys.map(|k| r[k].as_str().unwrap_or_default().to_owned()).to_vec()),
             );

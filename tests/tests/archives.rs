@@ -1,0 +1,241 @@
+//! Archives and layouts, both ways with the peers that people have: what they write we read, what we write they
+//! read, and the tree is the same.
+
+use std::path::Path;
+
+use coracle_tests::rootfs::Image;
+use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
+
+/// A store with an image of three layers, with whiteouts, links, modes and times that show.
+fn with_image(name: &str) -> Option<Store> {
+    let store = Store::new("archives");
+    let _base = Image::busybox()?.compose(&store, "base");
+    let recipe = Scratch::new("recipe");
+    recipe.write("tree/opt/file", "content");
+    recipe.write("tree/opt/deep/er/file", "more");
+    std::os::unix::fs::symlink("../opt/file", recipe.join("tree/opt/link")).expect("symlink");
+    std::fs::hard_link(recipe.join("tree/opt/file"), recipe.join("tree/opt/second")).expect("link");
+    let text = "[[layer]]\nimage = \"base\"\n[[layer]]\ndir = \"tree\"\n[[layer]]\nfile = { \"opt/file\" = \"new\" }\n";
+    recipe.write("rootfs.toml", text);
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", name, "-q"]).ok();
+    Some(store)
+}
+
+fn id(store: &Store, name: &str) -> String {
+    store.rootfs_tool().args(["inspect", "-f", "{{.Id}}", name]).ok().text().to_owned()
+}
+
+/// Every path of a tree with what is to be seen of it, and a sum of the contents.
+fn tree(dir: &Path) -> String {
+    let list = "find . -mindepth 1 -printf '%p %y %m %U:%G %T@ %l %s\\n' | sed 's/ d \\(.*\\) [0-9]*$/ d \\1/' | sort; \
+                find . -type f -print0 | sort -z | xargs -0 sha256sum";
+    Cmd::new("sh").args(["-c", list]).dir(dir).ok().stdout
+}
+
+fn skopeo(from: &str, to: &str) {
+    Cmd::new("skopeo").words("copy --insecure-policy -q").args([from, to]).ok();
+}
+
+#[test]
+fn a_saved_image_is_the_same_when_it_is_loaded() {
+    let Some(store) = with_image("app") else { return };
+    store.rootfs_tool().words("tag app second:2").ok();
+    for (format, again) in [("docker-archive", "docker"), ("oci-archive", "oci")] {
+        let file = store.scratch.join(format);
+        let save = store.rootfs_tool().args(["save", "--format", format, "app", "second:2", "-o"]);
+        save.arg(&file).ok();
+        let other = Store::new("archives");
+        let loaded = other.rootfs_tool().args(["load", "-i"]).arg(&file).ok();
+        let loaded = loaded.prints("Loaded image: localhost/app:latest").prints("localhost/second:2");
+        drop(loaded);
+        assert_eq!(id(&other, "app"), id(&store, "app"), "{again}");
+        assert_eq!(id(&other, "second:2"), id(&store, "app"), "{again}");
+        // Through a pipe, compressed, is the same.
+        for squeeze in ["gzip -1", "zstd -q -1"] {
+            if !need(Privilege::Peer(squeeze.split(' ').next().expect("a word"))) {
+                continue;
+            }
+            let third = Store::new("archives");
+            let line = format!("{squeeze} < {} > {}.z", file.display(), file.display());
+            Cmd::new("sh").args(["-c", &line]).ok();
+            let bytes = std::fs::read(format!("{}.z", file.display())).expect("read");
+            third.rootfs_tool().args(["load", "-q"]).stdin(bytes).ok();
+            assert_eq!(id(&third, "app"), id(&store, "app"));
+        }
+        let twice = store.scratch.join("twice");
+        store.rootfs_tool().args(["save", "--format", format, "app", "second:2", "-o"]).arg(&twice).ok();
+        assert!(
+            std::fs::read(&file).expect("read") == std::fs::read(&twice).expect("read"),
+            "the same bytes"
+        );
+    }
+    store
+        .rootfs_tool()
+        .args(["save", "app", "none", "-o", "x.tar"])
+        .fails(1)
+        .complains("No such image: none");
+    assert!(!store.scratch.join("x.tar").exists(), "an archive is whole or not there");
+    let left = std::fs::read_dir(store.scratch.path()).expect("list").flatten();
+    let left: Vec<_> = left.filter(|e| e.file_name().to_string_lossy().starts_with('.')).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn skopeo_reads_what_we_write_and_we_read_what_it_writes() {
+    if !need(Privilege::Peer("skopeo")) {
+        return;
+    }
+    let Some(store) = with_image("app") else { return };
+    let at = |name: &str| store.scratch.join(name).display().to_string();
+    let copy = |from: &str, to: &str| store.rootfs_tool().args(["copy", "-q", from, to]).ok();
+    copy("app", &format!("docker-archive:{}:r.example/app:1", at("ours.tar")));
+    copy("app", &format!("oci-archive:{}:app", at("ours-oci.tar")));
+    copy("app", &format!("oci:{}:app", at("ours")));
+    let ours = [
+        format!("docker-archive:{}", at("ours.tar")),
+        format!("oci-archive:{}:app", at("ours-oci.tar")),
+        format!("oci:{}:app", at("ours")),
+        // The store itself, as it lies there.
+        format!("oci:{}:localhost/app:latest", store.path().display()),
+    ];
+    for (n, from) in ours.iter().enumerate() {
+        for (kind, to) in [
+            ("oci", format!("oci:{}:x", at(&format!("theirs-{n}")))),
+            ("docker-archive", format!("docker-archive:{}:r.example/x:1", at(&format!("theirs-{n}.tar")))),
+        ] {
+            skopeo(from, &to);
+            let other = Store::new("archives");
+            let from = if kind == "oci" { to.clone() } else { to.replace(":r.example/x:1", "") };
+            other.rootfs_tool().args(["copy", "-q", &from, "x"]).ok();
+            assert_eq!(id(&other, "x"), id(&store, "app"), "{from}");
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_went_through_us_is_the_one_that_umoci_makes() {
+    if !(need(Privilege::Peer("umoci")) && need(Privilege::Root)) {
+        return;
+    }
+    let Some(store) = with_image("app") else { return };
+    let theirs = store.scratch.join("theirs");
+    let image = format!("{}:localhost/app:latest", store.path().display());
+    Cmd::new("umoci").words("raw unpack --image").arg(image).arg(&theirs).ok();
+    let ours = store.scratch.join("ours");
+    store.rootfs_tool().args(["copy", "-q", "app"]).arg(format!("dir:{}", ours.display())).ok();
+    assert_eq!(tree(&ours), tree(&theirs));
+    store
+        .rootfs_tool()
+        .args(["copy", "-q", "app"])
+        .arg(format!("dir:{}", ours.display()))
+        .fails(1)
+        .complains("not empty");
+}
+
+#[test]
+fn podman_and_docker_take_our_archives_and_we_theirs() {
+    if !need(Privilege::Root) {
+        return;
+    }
+    let Some(store) = with_image("app") else { return };
+    let file = store.scratch.join("app.tar");
+    store.rootfs_tool().args(["save", "app", "-o"]).arg(&file).ok();
+    if need(Privilege::Peer("podman")) {
+        let root = store.scratch.join("podman");
+        let podman = |line: &str| {
+            let runroot = store.scratch.join("podman-run");
+            let cmd = Cmd::new("podman").arg("--root").arg(&root).arg("--runroot").arg(runroot);
+            cmd.words("--storage-driver vfs").words(line)
+        };
+        podman("load -i").arg(&file).ok().prints("localhost/app:latest");
+        let back = store.scratch.join("podman.tar");
+        podman("save -q localhost/app:latest -o").arg(&back).ok();
+        let other = Store::new("archives");
+        other.rootfs_tool().args(["load", "-i"]).arg(&back).ok().prints("Loaded image: localhost/app:latest");
+        assert_eq!(id(&other, "app"), id(&store, "app"));
+    }
+    if need(Privilege::Peer("dockerd")) {
+        let docker = coracle_tests::dockerd::Dockerd::start(&["--storage-driver", "vfs"]);
+        docker.docker("load -i").arg(&file).ok().prints("localhost/app:latest");
+        let back = store.scratch.join("docker.tar");
+        docker.docker("save localhost/app:latest -o").arg(&back).ok();
+        let other = Store::new("archives");
+        other.rootfs_tool().args(["load", "-i"]).arg(&back).ok();
+        assert_eq!(id(&other, "app"), id(&store, "app"));
+    }
+}
+
+#[test]
+fn a_plain_tar_becomes_an_image_with_what_change_says() {
+    let Some(store) = with_image("app") else { return };
+    let tree = store.scratch.join("tree");
+    store.rootfs_tool().args(["copy", "-q", "base"]).arg(format!("dir:{}", tree.display())).ok();
+    let tar = store.scratch.join("tree.tar.gz");
+    Cmd::new("tar").args(["-C", &tree.display().to_string(), "-czf"]).arg(&tar).arg(".").ok();
+    let import = |words: &str| store.rootfs_tool().arg("import").words(words);
+    import("-c RUN=x").arg(&tar).arg("bad").fails(2).complains("it has no argument");
+    store
+        .rootfs_tool()
+        .args(["import", "-c", "CMD [\"echo\", \"imported\"]", "-c", "ENV A=b", "-m", "by hand"])
+        .arg(&tar)
+        .arg("flat")
+        .ok()
+        .prints("sha256:");
+    store.rootfs_tool().args(["history", "flat"]).ok().prints("by hand");
+    if need(Privilege::Containers) {
+        assert_eq!(store.run("flat").ok().text(), "imported");
+    }
+    let bytes = std::fs::read(&tar).expect("read");
+    store.rootfs_tool().args(["import", "-", "piped"]).stdin(bytes.clone()).ok();
+    let layers = |name: &str| {
+        store.rootfs_tool().args(["inspect", "-f", "{{json .RootFS}}", name]).ok().text().to_owned()
+    };
+    assert_eq!(layers("piped"), layers("flat"));
+    for (name, bytes) in
+        [("half", &bytes[..bytes.len() / 2]), ("noise", &b"this is no tar, and has no header"[..])]
+    {
+        let out = store.rootfs_tool().args(["import", "-", name]).stdin(bytes).fails(1);
+        assert_eq!(out.stderr.trim_end().lines().count(), 1, "{out}");
+        store.rootfs_tool().args(["inspect", name]).fails(1);
+    }
+}
+
+#[test]
+fn archives_that_lie_are_refused_and_leave_nothing() {
+    let Some(store) = with_image("app") else { return };
+    let work = |script: &str| {
+        let scratch = Scratch::new("lie");
+        store.rootfs_tool().args(["save", "app", "-o"]).arg(scratch.join("good.tar")).ok();
+        Cmd::new("sh").args(["-ec", script]).dir(scratch.path()).ok();
+        scratch
+    };
+    let unpacked = "mkdir x; tar -C x -xf good.tar; chmod -R u+w x; cd x;";
+    for (script, words) in [
+        ("head -c 5000 good.tar > bad.tar", "read the archive"),
+        ("head -c 100000 /dev/zero > bad.tar", "no archive of images"),
+        ("echo hello > bad.tar", "read the archive"),
+        (": > bad.tar", "no archive of images"),
+        ("UNPACKED echo '[' > manifest.json; tar -cf ../bad.tar *", "manifest.json"),
+        ("UNPACKED echo '[]' > manifest.json; tar -cf ../bad.tar *", "no image in it"),
+        (
+            "UNPACKED echo '[{\"Config\":\"../../../../etc/passwd\",\"Layers\":[]}]' > manifest.json; tar -cf ../bad.tar *",
+            "etc/passwd",
+        ),
+        (
+            "UNPACKED rm manifest.json; sed -i s/localhost.app/A..B/ index.json; rm -r blobs; tar -cf ../bad.tar *",
+            "blobs/sha256",
+        ),
+        ("UNPACKED for f in blobs/sha256/*; do echo x >> $f; done; tar -cf ../bad.tar *", ""),
+        (
+            "UNPACKED ln -s /etc/passwd blobs/link; sed -i 's/\"Config\":\"[^\"]*\"/\"Config\":\"blobs\\/link\"/' manifest.json; tar -cf ../bad.tar *",
+            "etc/passwd",
+        ),
+    ] {
+        let scratch = work(&script.replace("UNPACKED", unpacked));
+        let other = Store::new("archives");
+        let out = other.rootfs_tool().args(["load", "-i"]).arg(scratch.join("bad.tar")).fails(1);
+        assert_eq!(out.stderr.trim_end().lines().count(), 1, "{script}: {out}");
+        assert!(out.stderr.contains(words), "{script}: {out}");
+        assert_eq!(other.rootfs_tool().words("images -q").ok().text(), "", "{script}");
+    }
+}
