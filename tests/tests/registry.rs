@@ -263,10 +263,14 @@ fn peers_read_what_we_push_and_we_pull_what_they_push() {
         tool(&store).args(["push", "-q", "--compression", how, &name(how)]).ok();
         let out = store.scratch.join(how);
         let line = "copy --insecure-policy --src-tls-verify=false";
-        let skopeo = Cmd::new("skopeo").words(line).arg(format!("docker://{}", name(how)));
+        let auth = store.scratch.write("auth.json", "{}");
+        let skopeo = Cmd::new("skopeo").env("REGISTRY_AUTH_FILE", &auth);
+        let skopeo = skopeo.words(line).arg(format!("docker://{}", name(how)));
         skopeo.arg(format!("oci:{}:x", out.display())).ok();
         // And back again by skopeo, under another name.
-        let back = Cmd::new("skopeo").words("copy --insecure-policy --dest-tls-verify=false");
+        let back = Cmd::new("skopeo")
+            .env("REGISTRY_AUTH_FILE", &auth)
+            .words("copy --insecure-policy --dest-tls-verify=false");
         let to = format!("docker://{}", name(&format!("{how}-back")));
         back.arg(format!("oci:{}:x", out.display())).arg(to).ok();
         let other = Store::new("registry");

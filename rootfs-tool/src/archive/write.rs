@@ -26,6 +26,7 @@ struct Inner<W: Write> {
     docker: Vec<Entry>,
     /// What the image that is written now is called.
     name: Option<String>,
+    begun: bool,
 }
 
 impl<W: Write> Writer<W> {
@@ -36,6 +37,7 @@ impl<W: Write> Writer<W> {
             index: Index::default(),
             docker: Vec::new(),
             name: None,
+            begun: false,
         };
         Self { inner: RefCell::new(inner) }
     }
@@ -115,8 +117,29 @@ impl<W: Write> Writer<W> {
         self.member(&path_of(digest), bytes.len() as u64, &mut &bytes[..], None)
     }
 
+    /// The folders come first: skopeo would make those that are not named root's, which an ordinary user cannot.
+    fn folders(&self) -> Result<()> {
+        let mut inner = self.inner.borrow_mut();
+        if std::mem::replace(&mut inner.begun, true) {
+            return Ok(());
+        }
+        for name in ["blobs/", "blobs/sha256/"] {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_mode(0o755);
+            header.set_size(0);
+            header.set_mtime(0);
+            header.set_uid(0);
+            header.set_gid(0);
+            let written = inner.tar.append_data(&mut header, name, std::io::empty());
+            written.context(|| format!("write {name:?} to the archive"))?;
+        }
+        Ok(())
+    }
+
     /// One member, the same whenever it is written.
     fn member(&self, name: &str, size: u64, input: &mut dyn Read, expect: Option<&Digest>) -> Result<()> {
+        self.folders()?;
         let mut header = tar::Header::new_ustar();
         header.set_mode(0o644);
         header.set_size(size);
