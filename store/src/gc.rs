@@ -15,17 +15,30 @@ use crate::lock::Lock;
 use crate::read::{Store, read_index};
 use crate::squeeze;
 
-/// What a prune took away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a prune took away, or would.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Blobs.
-    pub blobs: usize,
-    /// Applied layers.
-    pub layers: usize,
+    pub blobs: Vec<Digest>,
+    /// Applied layers, by their keys.
+    pub layers: Vec<String>,
+    /// What came of blobs whose source broke off.
+    pub partials: usize,
     /// Left-overs of `tmp/`.
     pub temps: usize,
-    /// Bytes of the blobs. Those of layers are not counted.
+    /// Bytes of all but the left-overs.
     pub bytes: u64,
+}
+
+/// What to prune.
+#[derive(Clone, Debug, Default)]
+pub struct Pruning {
+    /// Only look.
+    pub dry: bool,
+    /// What came of blobs whose source broke off goes as well.
+    pub partials: bool,
+    /// As if these manifests were not in the index any more.
+    pub without: HashSet<Digest>,
 }
 
 /// What is in use.
@@ -43,35 +56,65 @@ impl Store {
 
     /// Remove what no image and no container uses, waiting until no one writes.
     pub fn prune(&self) -> Result<Pruned> {
+        self.prune_with(&Pruning::default())
+    }
+
+    /// [`Store::prune`], as it is asked for.
+    pub fn prune_with(&self, how: &Pruning) -> Result<Pruned> {
         if self.main().driver().is_none() {
             return Ok(Pruned::default());
         }
         let _alone = Lock::exclusive(&self.main().lock())?;
-        self.prune_alone().context(|| format!("prune the store {:?}", self.main().root()))
+        self.prune_alone(how).context(|| format!("prune the store {:?}", self.main().root()))
     }
 
-    fn prune_alone(&self) -> Result<Pruned> {
-        let used = self.used()?;
+    fn prune_alone(&self, how: &Pruning) -> Result<Pruned> {
+        let used = self.used(&how.without)?;
         let root = self.main().root();
-        let mut out = Pruned { temps: self.sweep()?, ..Pruned::default() };
+        let mut out = Pruned::default();
+        if !how.dry {
+            out.temps = self.sweep()?;
+        }
         // Layers first: a layer without its blobs is of use, a blob can be applied again.
-        let layers = self.main().layers(self.driver());
-        for (name, path) in list(&layers)? {
-            if !used.layers.contains(&name) {
+        for (name, path) in list(&self.main().layers(self.driver()))? {
+            if used.layers.contains(&name) {
+                continue;
+            }
+            let size = file::read(&path.join(key::SIZE)).ok();
+            out.bytes += size.and_then(|s| String::from_utf8(s).ok()?.trim().parse().ok()).unwrap_or(0);
+            if !how.dry {
                 // It stops being a layer before any of it goes.
                 let doomed = self.main().tmp().join(file::unique_name("gone-"));
                 fs::rename(&path, &doomed).context(|| format!("rename({path:?}, {doomed:?})"))?;
                 file::remove_tree(&doomed)?;
-                out.layers += 1;
             }
+            out.layers.push(name);
         }
+        let remove = |path: &Path| -> Result<u64> {
+            let size = path.symlink_metadata().map_or(0, |m| m.len());
+            if !how.dry {
+                fs::remove_file(path).context(|| format!("unlink({path:?})"))?;
+            }
+            Ok(size)
+        };
         for (name, path) in list(&root.join("blobs/sha256"))? {
-            if Digest::from_hex(&name).is_some_and(|d| used.blobs.contains(&d)) {
+            let digest = Digest::from_hex(&name);
+            if digest.is_some_and(|d| used.blobs.contains(&d)) {
                 continue;
             }
-            out.bytes += path.symlink_metadata().map_or(0, |m| m.len());
-            fs::remove_file(&path).context(|| format!("unlink({path:?})"))?;
-            out.blobs += 1;
+            out.bytes += remove(&path)?;
+            out.blobs.extend(digest);
+        }
+        // Notes of what is compressed go with what they are of.
+        for (name, path) in list_if_there(&squeeze::notes(self.main()))? {
+            let of = name.split('.').next().and_then(Digest::from_hex);
+            if !of.is_some_and(|d| used.blobs.contains(&d)) {
+                remove(&path)?;
+            }
+        }
+        for (_, path) in list_if_there(&self.main().partials())?.into_iter().filter(|_| how.partials) {
+            out.bytes += remove(&path)?;
+            out.partials += 1;
         }
         Ok(out)
     }
@@ -93,9 +136,12 @@ impl Store {
     }
 
     /// Follow every entry of the index, and what every container has recorded.
-    fn used(&self) -> Result<Used> {
+    fn used(&self, without: &HashSet<Digest>) -> Result<Used> {
         let mut used = Used::default();
         for d in read_index(self.main())?.manifests {
+            if without.contains(&d.digest) {
+                continue;
+            }
             self.mark(&d, &mut used)?;
         }
         for container in self.containers()? {
@@ -141,4 +187,8 @@ fn list(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
         out.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
     }
     Ok(out)
+}
+
+fn list_if_there(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    if dir.exists() { list(dir) } else { Ok(Vec::new()) }
 }

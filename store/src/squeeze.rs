@@ -67,9 +67,14 @@ impl Transaction<'_> {
     }
 }
 
+/// Where it is noted what is compressed already.
+pub(crate) fn notes(layout: &Layout) -> PathBuf {
+    layout.root().join("cache/squeezed")
+}
+
 fn place(layout: &Layout, digest: &Digest, how: Compression) -> PathBuf {
     let how = if how == Compression::Zstd { "zstd" } else { "gzip" };
-    layout.root().join("cache/squeezed").join(format!("{}.{how}", digest.hex()))
+    notes(layout).join(format!("{}.{how}", digest.hex()))
 }
 
 /// The compressed likeness that there is.

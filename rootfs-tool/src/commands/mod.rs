@@ -3,12 +3,15 @@
 
 pub(crate) mod compose;
 pub(crate) mod copy;
+pub(crate) mod du;
+pub(crate) mod export;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod login;
+pub(crate) mod prune;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod remote;

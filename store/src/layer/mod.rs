@@ -5,6 +5,7 @@ pub(crate) mod compare;
 pub mod copy;
 mod encode;
 mod field;
+mod flatten;
 mod gather;
 pub mod key;
 pub mod merge;

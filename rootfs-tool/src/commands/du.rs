@@ -1,0 +1,128 @@
+//! `rootfs-tool du`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use argh::{ArgsInfo, FromArgs};
+use coracle_store::image::Platform;
+use coracle_store::layer::Marks;
+use coracle_store::layer::pack::{Archive, FromDir};
+use coracle_store::{Digest, Image, Store};
+use coracle_sys::{Error, Result, table};
+use serde_json::{Value, json};
+
+use super::{enter_user_namespace, find, open, split_name};
+
+/// Tell what images take on the disk. UNIQUE is what would go with the image alone; WASTED are files of its lower
+/// layers that upper ones hide or replace.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "du",
+    example = "rootfs-tool du
+rootfs-tool du --json shell"
+)]
+pub(crate) struct Du {
+    /// print one JSON array
+    #[argh(switch)]
+    json: bool,
+    /// the store: RW[:RO...]
+    #[argh(option, arg_name = "DIR")]
+    store: Option<String>,
+    /// names or ids; all images when none is named
+    #[argh(positional, arg_name = "image")]
+    images: Vec<String>,
+}
+
+impl Du {
+    /// Run it.
+    pub(crate) fn run(self) -> Result<()> {
+        let store = open(self.store.as_deref())?;
+        // Files of subordinate ids are to be read.
+        enter_user_namespace();
+        let all = all(&store)?;
+        let wanted: Vec<Image> = match self.images.is_empty() {
+            true => all.clone(),
+            false => self.images.iter().map(|i| find(&store, i)).collect::<Result<_>>()?,
+        };
+        // How many images have each part: blobs by digest, applied layers by where they are.
+        let mut users: HashMap<String, usize> = HashMap::new();
+        let mut seen = HashSet::new();
+        for image in all.iter().filter(|i| seen.insert(i.id())) {
+            parts(&store, image).into_keys().for_each(|part| *users.entry(part).or_insert(0) += 1);
+        }
+        let used: HashSet<Digest> = store.containers()?.iter().filter_map(|c| c.image()).collect();
+        let rows: Vec<Value> = wanted.iter().map(|i| row(&store, i, &users, &used)).collect::<Result<_>>()?;
+        if self.json {
+            coracle_sys::say!("{}", Value::Array(rows));
+            return Ok(());
+        }
+        let head = ["REPOSITORY", "TAG", "IMAGE ID", "SIZE", "BLOBS", "SHARED", "UNIQUE", "WASTED"];
+        let mut lines = vec![head.map(str::to_owned).to_vec()];
+        for row in &rows {
+            let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+            let bytes = |key: &str| table::size(row[key].as_u64().unwrap_or(0));
+            let sizes = ["Files", "Blobs", "Shared", "Unique", "Wasted"].map(bytes);
+            lines.push(["Repository", "Tag", "ID"].map(text).into_iter().chain(sizes).collect());
+        }
+        table::print(&lines, true);
+        let mut total: BTreeMap<String, u64> = BTreeMap::new();
+        wanted.iter().for_each(|i| total.extend(parts(&store, i)));
+        coracle_sys::say!("{} in all", table::size(total.values().sum()));
+        Ok(())
+    }
+}
+
+/// Every image that can be read.
+fn all(store: &Store) -> Result<Vec<Image>> {
+    let entries = store.entries()?.into_iter();
+    let load = |d: coracle_store::image::Descriptor| {
+        store.load(d.ref_name().map(str::to_owned), d, &Platform::host()).ok()
+    };
+    Ok(entries.filter_map(|(_, d)| load(d)).collect())
+}
+
+/// The parts of an image on the disk, with their bytes.
+fn parts(store: &Store, image: &Image) -> BTreeMap<String, u64> {
+    let mut out = BTreeMap::new();
+    for (n, size) in store.layer_sizes(image).into_iter().enumerate() {
+        if let Ok(paths) = store.stack_paths(&image.diff_ids()[..=n])
+            && let Some(path) = paths.last()
+        {
+            out.insert(path.display().to_string(), size);
+        }
+    }
+    let blobs = image.manifest.layers.iter().chain([&image.manifest.config, &image.descriptor]);
+    out.extend(blobs.map(|d| (d.digest.to_string(), d.size)));
+    out
+}
+
+fn row(
+    store: &Store,
+    image: &Image,
+    users: &HashMap<String, usize>,
+    used: &HashSet<Digest>,
+) -> Result<Value> {
+    let parts = parts(store, image);
+    let (mut shared, mut unique) = (0, 0);
+    for (part, size) in &parts {
+        let sum = if users.get(part).copied().unwrap_or(0) > 1 { &mut shared } else { &mut unique };
+        *sum += size;
+    }
+    let files: u64 = store.layer_sizes(image).iter().sum();
+    let how = FromDir { owner: None, latest: None, xattrs: false };
+    let seen = Archive::of_stack(&store.stack_paths(image.diff_ids())?, Marks::of_this_process(), how)
+        .map_err(|e: Error| e.wrap(format!("look at {}", image.name.as_deref().unwrap_or("an image"))))?;
+    let (repository, tag) = split_name(image.name.as_deref().unwrap_or("<none>"));
+    let blobs: u64 = image.manifest.layers.iter().map(|d| d.size).sum();
+    Ok(json!({
+        "Repository": repository,
+        "Tag": tag,
+        "ID": image.id().short(),
+        "Files": files,
+        "Blobs": blobs,
+        "Shared": shared,
+        "Unique": unique,
+        "Wasted": files.saturating_sub(seen.size()),
+        "Containers": used.contains(&image.manifest_digest),
+    }))
+}

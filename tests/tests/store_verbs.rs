@@ -1,0 +1,120 @@
+//! `rootfs-tool export`, `prune` and `du`: what is in a store, taken out, thrown out, and told.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use coracle_tests::rootfs::Image;
+use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
+
+/// A store with an image whose upper layer replaces a file of the lower, and hides a folder's content.
+fn with_image() -> Store {
+    let store = Store::new("verbs");
+    let scratch = Scratch::new("layers");
+    for path in ["low/etc/kept", "low/etc/gone", "low/opt/old", "low/opt/deep/old"] {
+        scratch.write(path, "0123456789");
+    }
+    fs::hard_link(scratch.join("low/etc/gone"), scratch.join("low/etc/second")).expect("link");
+    scratch.write("up/opt/new", "new");
+    scratch.write("up/opt/.wh..wh..opq", "");
+    scratch.write("up/etc/.wh.gone", "");
+    scratch.write("up/etc/kept", "replaced");
+    for name in ["low", "up"] {
+        let line = format!("-C {name} --owner=0 --group=0 --sort=name --mtime=@1000000000 -cf {name}.tar .");
+        Cmd::new("tar").words(&line).dir(scratch.path()).ok();
+    }
+    scratch.write("rootfs.toml", "[[layer]]\ntar = \"low.tar\"\n[[layer]]\ntar = \"up.tar\"\n");
+    store.rootfs_tool().arg("compose").arg(scratch.path()).args(["-t", "app", "-q"]).ok();
+    store
+}
+
+#[test]
+fn an_exported_image_is_what_a_container_would_see() {
+    let store = with_image();
+    let tar = store.scratch.join("flat.tar");
+    store.rootfs_tool().args(["export", "app", "-o"]).arg(&tar).ok();
+    let names = Cmd::new("tar").arg("-tf").arg(&tar).ok().stdout;
+    let mut names: Vec<&str> = names.lines().filter(|n| !n.ends_with('/')).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["etc/kept", "etc/second", "opt/new"]);
+    let tree = store.scratch.mkdir("flat");
+    Cmd::new("tar").arg("-C").arg(&tree).arg("-xf").arg(&tar).ok();
+    assert_eq!(fs::read_to_string(tree.join("etc/kept")).expect("read"), "replaced");
+    assert_eq!(fs::read_to_string(tree.join("etc/second")).expect("read"), "0123456789");
+    assert_eq!(fs::metadata(tree.join("opt/new")).expect("stat").mtime(), 1_000_000_000);
+    let bytes = fs::read(&tar).expect("read");
+    let again = store.scratch.join("again.tar");
+    store.rootfs_tool().args(["export", "app", "-o"]).arg(&again).ok();
+    assert!(bytes == fs::read(&again).expect("read"), "the same bytes");
+    // In again, and out again.
+    store.rootfs_tool().args(["import", "-", "flat"]).stdin(bytes.clone()).ok();
+    store.rootfs_tool().args(["export", "flat", "-o"]).arg(&again).ok();
+    assert!(bytes == fs::read(&again).expect("read"), "an image of it has the same tree");
+    store.rootfs_tool().args(["export", "none", "-o", "x.tar"]).fails(1).complains("No such image: none");
+    assert!(!store.scratch.join("x.tar").exists());
+}
+
+#[test]
+fn prune_says_what_goes_and_leaves_what_has_a_name_or_a_container() {
+    let store = with_image();
+    let recipe = Scratch::new("recipe");
+    recipe.write(
+        "rootfs.toml",
+        "[[layer]]\nfile = { \"x\" = \"1\" }\n[config]\nlabels = { kind = \"test\" }\n",
+    );
+    let compose = || store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "x", "-q"]).ok();
+    compose();
+    let before = store.rootfs_tool().words("images -q").ok().stdout;
+    store.rootfs_tool().arg("prune").stdin("n\n").ok();
+    store
+        .rootfs_tool()
+        .arg("prune")
+        .stdin("")
+        .ok()
+        .complains("WARNING! This will remove all dangling images");
+    store.rootfs_tool().words("prune -f").ok().prints("Total reclaimed space: 0B");
+    let dry = store.rootfs_tool().words("prune -a --dry-run --filter label=kind=test").ok();
+    let dry = dry.prints("untagged: localhost/x:latest").prints("blob: sha256:").prints("layer: ");
+    assert!(!dry.stdout.contains("localhost/app"), "{}", dry.stdout);
+    assert_eq!(store.rootfs_tool().words("images -q").ok().stdout, before, "nothing was changed");
+    store.rootfs_tool().words("prune -a -f --filter until=1h").ok().prints("reclaimed space: 0B");
+    store
+        .rootfs_tool()
+        .words("prune -a -f --filter label!=kind")
+        .ok()
+        .prints("untagged: localhost/app:latest");
+    store.rootfs_tool().arg("verify").ok().prints("localhost/x:latest  good");
+    store.rootfs_tool().words("prune -a -f --filter age=1").fails(2).complains("until=TIME");
+    store.rootfs_tool().words("prune -a").stdin("y\n").ok().prints("untagged: localhost/x:latest");
+    let blobs = fs::read_dir(store.path().join("blobs/sha256")).expect("list").count();
+    assert_eq!(blobs, 0);
+    if need(Privilege::Containers)
+        && let Some(image) = Image::busybox()
+    {
+        let _image = image.compose(&store, "box");
+        store.runner().words("run --name keeper box true").ok();
+        store.rootfs_tool().words("prune -a -f").ok();
+        store.rootfs_tool().words("images").ok().prints("localhost/box");
+        store.runner().words("rm keeper").ok();
+        store.rootfs_tool().words("prune -a -f").ok().prints("untagged: localhost/box:latest");
+    }
+}
+
+#[test]
+fn du_tells_what_is_shared_and_what_is_wasted() {
+    let store = with_image();
+    let recipe = Scratch::new("recipe");
+    let big = "x".repeat(5000);
+    recipe.write(
+        "rootfs.toml",
+        format!("[[layer]]\nimage = \"app\"\n[[layer]]\nfile = {{ \"big\" = \"{big}\" }}\n"),
+    );
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "more", "-q"]).ok();
+    store.rootfs_tool().arg("du").ok().prints("WASTED").prints("localhost/more").prints("in all");
+    let of = |name: &str| store.rootfs_tool().args(["du", "--json", name]).ok().json()[0].clone();
+    let (app, more) = (of("app"), of("more"));
+    // etc/kept and the two files of opt, ten bytes each; etc/gone lives on under its other name.
+    assert_eq!(app["Wasted"].as_u64(), Some(30), "{app}");
+    assert!(more["Unique"].as_u64() >= Some(5000), "{more}");
+    assert!(app["Shared"].as_u64() > app["Unique"].as_u64(), "{app}");
+    store.rootfs_tool().words("du none").fails(1).complains("No such image: none");
+}
