@@ -99,7 +99,7 @@ test-all: needs check build ## everything there is, the slow ones in full
 	CORACLE_TEST_ALL=1 tests/tiers
 
 .PHONY: bench
-bench: build ## start-up, memory and PID 1, each beside its peers on this machine
+bench: build ## start-up, memory, PID 1 and images, each beside its peers on this machine
 	$(CARGO) bench --locked -p coracle-tests
 
 .PHONY: size

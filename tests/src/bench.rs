@@ -147,6 +147,16 @@ pub fn sustained(contender: &Contender, workers: usize, over: Duration) -> f64 {
     f64::from(done.load(Ordering::Relaxed)) / begin.elapsed().as_secs_f64()
 }
 
+/// Wait for a child. Its status; the processor seconds that it and its children took; the megabytes that the
+/// largest of them held at its peak.
+pub fn wait_for_usage(child: Child) -> (std::process::ExitStatus, f64, f64) {
+    use std::os::unix::process::ExitStatusExt;
+    let (status, usage) = sys::wait_with_usage(child.id() as i32);
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    let status = std::process::ExitStatus::from_raw(status);
+    (status, seconds(usage.ru_utime) + seconds(usage.ru_stime), usage.ru_maxrss as f64 / 1024.0)
+}
+
 /// A process and all that descend from it, with the name of each.
 pub fn family(pid: u32) -> Vec<(u32, String)> {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();

@@ -49,6 +49,17 @@ pub(crate) fn become_user(command: &mut Command, uid: u32, gid: u32) {
     }
 }
 
+/// Wait for a child: its wait status, and what it and those that it waited for have used.
+pub(crate) fn wait_with_usage(pid: libc::pid_t) -> (libc::c_int, libc::rusage) {
+    let mut status = 0;
+    // SAFETY: rusage is plain numbers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: wait4 writes one int and one rusage, which outlive the call.
+    let waited = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
+    assert_eq!(waited, pid, "wait4({pid}): {}", std::io::Error::last_os_error());
+    (status, usage)
+}
+
 /// Leave the caller's terminal and session, as a daemon's child or CI has none.
 pub(crate) fn new_session(command: &mut Command) {
     // SAFETY: setsid is async-signal-safe.
