@@ -10,8 +10,10 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
+use std::time::Duration;
 
 use coracle_sys::file;
 use coracle_sys::{Context, Error, Kind, Result};
@@ -117,7 +119,7 @@ impl Transaction<'_> {
         let _ours = task.lock()?;
         task.expect_room()?;
         let next = AtomicUsize::new(0);
-        let (ended, end) = std::sync::mpsc::channel::<()>();
+        let (ended, end) = channel::<()>();
         thread::scope(|scope| {
             scope.spawn(|| self.write_back(end));
             let work = || {
@@ -140,13 +142,14 @@ impl Transaction<'_> {
 }
 
 impl Transaction<'_> {
-    /// Have the disk write what is there until the end, so that little is left to wait for then.
-    fn write_back(&self, end: std::sync::mpsc::Receiver<()>) {
+    /// Have the disk write what is there until the end, so that little is left to wait for then. Who takes long
+    /// asks less often: others use the disk as well.
+    fn write_back(&self, end: Receiver<()>) {
         let Ok(tmp) = file::open_dir(&self.layout().tmp()) else { return };
-        while end.recv_timeout(std::time::Duration::from_millis(100))
-            == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
-        {
+        let mut pause = Duration::from_millis(100);
+        while end.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
             let _ = file::sync_fs(tmp.as_fd());
+            pause = (pause * 5 / 4).min(Duration::from_secs(3));
         }
     }
 }
@@ -305,7 +308,7 @@ impl Task<'_> {
             }
         };
         let fetched = out.is_some();
-        let told = std::sync::atomic::AtomicU64::new(have);
+        let told = AtomicU64::new(have);
         let watch = |bytes: u64| {
             let old = told.fetch_update(Relaxed, Relaxed, |t| Some(t.saturating_sub(bytes))).unwrap_or(0);
             if fetched && bytes > old {
