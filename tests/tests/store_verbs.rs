@@ -118,3 +118,27 @@ fn du_tells_what_is_shared_and_what_is_wasted() {
     assert!(app["Shared"].as_u64() > app["Unique"].as_u64(), "{app}");
     store.rootfs_tool().words("du none").fails(1).complains("No such image: none");
 }
+
+#[test]
+fn diff_tells_what_was_added_changed_and_deleted() {
+    let store = with_image();
+    let recipe = Scratch::new("recipe");
+    recipe.write(
+        "rootfs.toml",
+        "[[layer]]\nimage = \"app\"\n[[layer]]\nfile = { \"etc/kept\" = \"other\", \"etc/more\" = \"1\" }\n",
+    );
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "next", "-q"]).ok();
+    let rows = |a: &str, b: &str| store.rootfs_tool().args(["diff", "--json", a, b]).ok().json();
+    let kinds = |rows: serde_json::Value| -> Vec<String> {
+        let all = rows.as_array().expect("a list").clone();
+        let files = all.iter().filter(|r| r["Path"] != "/etc" && r["Path"] != "/");
+        files
+            .map(|r| format!("{} {}", r["Kind"].as_str().unwrap_or("?"), r["Path"].as_str().unwrap_or("?")))
+            .collect()
+    };
+    assert_eq!(kinds(rows("app", "next")), ["C /etc/kept", "A /etc/more"]);
+    assert_eq!(kinds(rows("next", "app")), ["C /etc/kept", "D /etc/more"]);
+    assert!(kinds(rows("app", "app")).is_empty());
+    store.rootfs_tool().words("diff app next").ok().prints("A       1B  /etc/more").prints("paths");
+    store.rootfs_tool().words("diff app none").fails(1).complains("No such image: none");
+}

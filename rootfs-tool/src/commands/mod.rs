@@ -3,6 +3,7 @@
 
 pub(crate) mod compose;
 pub(crate) mod copy;
+pub(crate) mod diff;
 pub(crate) mod du;
 pub(crate) mod export;
 pub(crate) mod history;
