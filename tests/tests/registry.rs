@@ -328,3 +328,34 @@ fn of_an_image_for_several_machines_the_one_that_is_wanted_comes() {
     let blobs = fs::read_dir(folder.join("blobs/sha256")).expect("list").count();
     assert_eq!(blobs, 1 + 2 + 2 + 2, "the index, two manifests, two configs, two layers");
 }
+
+#[test]
+fn the_search_of_docker_s_registries_is_read_and_filtered() {
+    let registry = Liar::start(Served::default(), |_, asked| {
+        let query = asked.path.strip_prefix("/v1/search?")?;
+        assert!(query.contains("q=deb%20x") && query.contains("n=7"), "{query}");
+        Some(Reply::new(
+            200,
+            r#"{"results":[
+            {"name":"deb","description":"one\ntwo \u001b[31m","star_count":9,"is_official":true},
+            {"name":"me/deb","description":"0123456789012345678901234567890123456789012345678901234567890","star_count":2}]}"#,
+        ))
+    });
+    let store = Store::new("registry");
+    let search = |words: &str| {
+        tool(&store).args(["search", "--limit", "7"]).words(words).arg(format!("{}/deb x", registry.host))
+    };
+    let all = search("")
+        .ok()
+        .prints("STARS")
+        .prints("[OK]")
+        .prints("one two")
+        .prints("01234567890123456789012345678901234567890123…");
+    assert!(!all.stdout.contains('\u{1b}'), "{}", all.stdout);
+    assert_eq!(search("--format {{.Name}} -f stars=3").ok().text(), format!("{}/deb", registry.host));
+    assert_eq!(
+        search("--format {{.Name}} -f is-official=false").ok().text(),
+        format!("{}/me/deb", registry.host)
+    );
+    search("-f colour=red").fails(2).complains("stars=N");
+}

@@ -56,8 +56,11 @@ impl Search {
             _ => (DEFAULT, self.term.as_str()),
         };
         let login = Credentials::read()?.of(registry, "")?;
-        let host = if registry == DEFAULT { "index.docker.io" } else { registry };
-        let client = registry::client_of(host, self.tls_verify, login)?;
+        let client = match registry {
+            // Docker searches its index, which is no registry.
+            DEFAULT => registry::Client::new("index.docker.io", self.tls_verify == Some(false), None),
+            registry => registry::client_of(registry, self.tls_verify, login)?,
+        };
         let mut found = registry::search(&client, term, limit)
             .map_err(|e| e.wrap(format!("search {registry} for {:?}", harmless(term))))?;
         found.retain(|f| filters.iter().all(|filter| filter.takes(f)));
