@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
@@ -13,7 +13,6 @@ use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 
 use crate::digest::Digest;
-use crate::layer::key::chain_id;
 use crate::layer::unpack::{self, Applied, Lowers};
 use crate::layer::{Limits, copy, key, owners};
 use crate::temp::Temp;
@@ -52,6 +51,20 @@ impl Transaction<'_> {
         Ok((temp, applied))
     }
 
+    /// Sync a layer's directory and give it its name: from then on it counts. What else the file system was
+    /// given before is synced with it.
+    pub(crate) fn keep_layer(
+        &self,
+        temp: Temp,
+        diff_id: &Digest,
+        chain_id: &Digest,
+        applied: &Applied,
+    ) -> Result<()> {
+        self.dress_layer(&temp, applied)?;
+        file::sync_fs(file::open_dir(temp.path())?.as_fd())?;
+        self.name_layer(temp, diff_id, chain_id, applied)
+    }
+
     /// Write what lies beside a layer's tree.
     pub(crate) fn dress_layer(&self, temp: &Temp, applied: &Applied) -> Result<()> {
         owners::write(temp.path(), &applied.owners)?;
@@ -70,15 +83,12 @@ impl Transaction<'_> {
         &self,
         temp: Temp,
         diff_id: &Digest,
-        below: &[Digest],
+        chain_id: &Digest,
         applied: &Applied,
     ) -> Result<()> {
         let driver = self.store().driver();
-        let name = if driver.copies() || applied.leans {
-            key::stacked(&chain_id(below, diff_id))
-        } else {
-            key::alone(diff_id)
-        };
+        let name =
+            if driver.copies() || applied.leans { key::stacked(chain_id) } else { key::alone(diff_id) };
         let layers = self.layout().layers(driver);
         match temp.rename(&layers.join(name)) {
             // Another process was quicker, with the same content.

@@ -10,7 +10,7 @@ use coracle_sys::{Context, Result};
 
 use crate::digest::Digest;
 use crate::image::{Descriptor, ImageConfig, Index, Manifest, media_type};
-use crate::layer::key::{self, chain_id};
+use crate::layer::key::{self, chain_ids};
 use crate::lock::Lock;
 use crate::read::{Store, read_index};
 use crate::squeeze;
@@ -80,13 +80,9 @@ impl Store {
             if used.layers.contains(&name) {
                 continue;
             }
-            let size = file::read(&path.join(key::SIZE)).ok();
-            out.bytes += size.and_then(|s| String::from_utf8(s).ok()?.trim().parse().ok()).unwrap_or(0);
+            out.bytes += key::size(&path.join(key::TREE)).unwrap_or(0);
             if !how.dry {
-                // It stops being a layer before any of it goes.
-                let doomed = self.main().tmp().join(file::unique_name("gone-"));
-                fs::rename(&path, &doomed).context(|| format!("rename({path:?}, {doomed:?})"))?;
-                file::remove_tree(&doomed)?;
+                file::remove_tree(&self.main().take_out(&path)?)?;
             }
             out.layers.push(name);
         }
@@ -172,9 +168,9 @@ impl Store {
         let config: Result<ImageConfig> = self.json(&manifest.config);
         let Ok(config) = config else { return Ok(()) };
         let ids = &config.rootfs.diff_ids;
-        for (n, id) in ids.iter().enumerate() {
+        for (id, chain_id) in ids.iter().zip(chain_ids(ids)) {
             used.layers.insert(key::alone(id));
-            used.layers.insert(key::stacked(&chain_id(&ids[..n], id)));
+            used.layers.insert(key::stacked(&chain_id));
         }
         Ok(())
     }

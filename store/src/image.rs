@@ -41,6 +41,9 @@ pub mod media_type {
     }
 }
 
+/// The file `oci-layout` that marks an image layout.
+pub const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
 /// The annotation that names an entry of `index.json`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
@@ -78,6 +81,17 @@ impl Descriptor {
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         let media_type = media_type.to_owned();
         Self { media_type, digest, size, annotations: None, platform: None, extra: Map::new() }
+    }
+
+    /// Are content of this digest and size what is pointed to?
+    pub fn expect(&self, digest: Digest, size: u64) -> Result<(), Error> {
+        match (digest, size) == (self.digest, self.size) {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "what came has {size} bytes and the digest {digest}, {} bytes were promised",
+                self.size
+            ))),
+        }
     }
 
     /// The digest that the image has in its registry: that of the index that it was chosen from, if it was,

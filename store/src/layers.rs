@@ -3,16 +3,13 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
 
-use coracle_sys::file;
 use coracle_sys::{Context, Result};
 
 use crate::digest::{Digest, Hashing};
 use crate::image::{Descriptor, media_type};
 use crate::ingest::stream::{Begin, End, Reached};
 use crate::ingest::{Absent, Quiet, Wanted};
-use crate::layer::Compression;
 use crate::layer::key::chain_id;
 use crate::layer::pack::Archive;
 use crate::read::Image;
@@ -37,26 +34,15 @@ impl Transaction<'_> {
         let temp = Temp::file(self.layout())?;
         let out = temp.create()?;
         let begin = Begin { input: Box::new(input), have: 0, claimed: None, expect: None };
-        let apply = |archive: &mut dyn Read| {
-            self.apply(archive, self.limits, || self.store().stack_paths(below)).map(Some)
-        };
-        let Reached { blob: (digest, size), diff_id, compression, end } =
+        let apply =
+            |archive: &mut dyn Read| self.apply(archive, self.limits, || self.store().stack_paths(below));
+        let Reached { blob: (digest, size), diff_id, compression, end: (dir, applied) } =
             begin.run(End { out: Some(&out), watch: &|_| true, apply: &apply })?;
-        let kind = match compression {
-            Compression::None => media_type::LAYER,
-            Compression::Gzip => media_type::LAYER_GZIP,
-            Compression::Zstd => media_type::LAYER_ZSTD,
-        };
-        let mut warnings = Vec::new();
-        if let Some((dir, applied)) = end {
-            // One syncfs makes the blob and the layer durable.
-            self.dress_layer(&dir, &applied)?;
-            file::sync_fs(file::open_dir(dir.path())?.as_fd())?;
-            self.name_layer(dir, &diff_id, below, &applied)?;
-            warnings = applied.warnings;
-        }
+        // The blob is synced with the layer.
+        self.keep_layer(dir, &diff_id, &chain_id(below, &diff_id), &applied)?;
         self.name_blob(temp, &digest)?;
-        Ok(PutLayer { descriptor: Descriptor::new(kind, digest, size), diff_id, warnings })
+        let descriptor = Descriptor::new(compression.media_type(), digest, size);
+        Ok(PutLayer { descriptor, diff_id, warnings: applied.warnings })
     }
 
     /// Put a layer from entries, and apply it over the stack `below`. A blob or a layer that the store
@@ -79,9 +65,7 @@ impl Transaction<'_> {
             self.keep_blob(temp, &file, &diff_id)?;
         }
         if let Some((dir, applied)) = applied {
-            self.dress_layer(&dir, &applied)?;
-            file::sync_fs(file::open_dir(dir.path())?.as_fd())?;
-            self.name_layer(dir, &diff_id, below, &applied)?;
+            self.keep_layer(dir, &diff_id, &chain_id(below, &diff_id), &applied)?;
             warnings.extend(applied.warnings);
         }
         Ok(PutLayer { descriptor, diff_id, warnings })

@@ -20,7 +20,7 @@ use nix::errno::Errno;
 
 use crate::digest::Digest;
 use crate::driver::Driver;
-use crate::image::Index;
+use crate::image::{Index, LAYOUT};
 use crate::lock::Lock;
 
 /// The format that this program writes, and the newest that it reads.
@@ -133,7 +133,7 @@ impl Layout {
             let text = serde_json::to_vec(&Index::default()).unwrap_or_default();
             file::write_atomic(&self.index(), &text, 0o644)?;
         }
-        file::write_atomic(&self.root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
+        file::write_atomic(&self.root.join("oci-layout"), LAYOUT, 0o644)?;
         // VERSION is written last: a store that has it is whole. Another process may have won.
         let version = self.root.join("VERSION");
         self.driver = Some(match file::read(&version) {
@@ -188,6 +188,14 @@ impl Layout {
     /// The blob of this digest.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Take a folder out of its place, so that it stops being there before any of it goes. Where it is then,
+    /// to be removed.
+    pub(crate) fn take_out(&self, path: &Path) -> Result<PathBuf> {
+        let doomed = self.tmp().join(file::unique_name("gone-"));
+        fs::rename(path, &doomed).context(|| format!("rename({path:?}, {doomed:?})"))?;
+        Ok(doomed)
     }
 
     /// What came so far of a blob.

@@ -222,11 +222,8 @@ impl Store {
     /// highest: all it holds is seen there, and overlay refuses a directory twice.
     pub fn stack_paths(&self, diff_ids: &[Digest]) -> Result<Vec<PathBuf>> {
         let copies = self.driver().copies();
-        let mut chain: Option<Digest> = None;
         let mut out: Vec<PathBuf> = Vec::with_capacity(diff_ids.len());
-        for (n, diff_id) in diff_ids.iter().enumerate() {
-            let chain_id = Digest::chain(chain.as_ref(), diff_id);
-            chain = Some(chain_id);
+        for (n, (diff_id, chain_id)) in diff_ids.iter().zip(key::chain_ids(diff_ids)).enumerate() {
             if copies && n + 1 < diff_ids.len() {
                 continue;
             }
@@ -247,16 +244,16 @@ impl Store {
     /// The bytes that the files of each layer of an image have, bottom first; of a layer that is not applied,
     /// those of its blob.
     pub fn layer_sizes(&self, image: &Image) -> Vec<u64> {
-        let mut chain: Option<Digest> = None;
-        let mut files = |diff_id: &Digest| -> Option<u64> {
-            let chain_id = Digest::chain(chain.as_ref(), diff_id);
-            chain = Some(chain_id);
-            let path = self.layer_path(diff_id, &chain_id)?.with_file_name(key::SIZE);
-            let text = file::read(&path).ok()?;
-            std::str::from_utf8(&text).ok()?.trim().parse().ok()
+        let size = |(tree, d): (Option<PathBuf>, &Descriptor)| {
+            tree.and_then(|tree| key::size(&tree)).unwrap_or(d.size)
         };
-        let files: Vec<Option<u64>> = image.diff_ids().iter().map(&mut files).collect();
-        files.into_iter().zip(&image.manifest.layers).map(|(files, d)| files.unwrap_or(d.size)).collect()
+        self.layer_paths(image).into_iter().zip(&image.manifest.layers).map(size).collect()
+    }
+
+    /// Where each layer of an image is applied, bottom first.
+    pub fn layer_paths(&self, image: &Image) -> Vec<Option<PathBuf>> {
+        let ids = image.diff_ids();
+        ids.iter().zip(key::chain_ids(ids)).map(|(id, chain_id)| self.layer_path(id, &chain_id)).collect()
     }
 
     /// Where a layer is applied, in the first store that has it.

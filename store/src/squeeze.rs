@@ -11,7 +11,7 @@ use flate2::write::DeflateEncoder;
 use flate2::{Compression as Level, Crc};
 
 use crate::digest::{Digest, Hashing};
-use crate::image::{Descriptor, media_type};
+use crate::image::Descriptor;
 use crate::layer::Compression;
 use crate::layout::Layout;
 use crate::read::Store;
@@ -39,22 +39,15 @@ impl Transaction<'_> {
             let temp = Temp::file(self.layout())?;
             let input = self.store().open_blob(d)?;
             let mut out = Hashing::new(BufWriter::with_capacity(PIECE, temp.create()?));
-            let kind = match how {
-                Compression::Zstd => {
-                    zstd_of(input, &mut out)?;
-                    media_type::LAYER_ZSTD
-                }
-                _ => {
-                    gzip_of(input, &mut out)?;
-                    media_type::LAYER_GZIP
-                }
-            };
+            match how {
+                Compression::Zstd => zstd_of(input, &mut out)?,
+                _ => gzip_of(input, &mut out)?,
+            }
             out.flush().context(|| "write a blob")?;
             let (digest, size, _) = out.finish();
-            let path = temp.path().to_owned();
-            let file = File::open(&path).context(|| format!("open({path:?})"))?;
+            let file = File::open(temp.path()).context(|| format!("open({:?})", temp.path()))?;
             self.keep_blob(temp, &file, &digest)?;
-            let made = Descriptor::new(kind, digest, size);
+            let made = Descriptor::new(how.media_type(), digest, size);
             let path = place(self.layout(), &d.digest, how);
             if let Some(dir) = path.parent() {
                 std::fs::create_dir_all(dir).context(|| format!("mkdir({dir:?})"))?;

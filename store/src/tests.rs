@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use coracle_sys::file::{remove_tree, unique_name};
 
-use crate::image::{ImageConfig, RootFs};
+use crate::image::{Descriptor, ImageConfig, RootFs, media_type};
+use crate::ingest::{Quiet, Source, Wanted};
 use crate::layer::pack::{Archive, Content, Meta};
-use crate::{Locations, Store};
+use crate::{Digest, Locations, Store};
 
 /// A store in a directory of its own, gone when dropped.
 struct Scratch {
@@ -190,4 +191,41 @@ fn a_name_belongs_to_one_living_container() {
     s.store.remove_container("abc1").unwrap();
     s.store.claim_name("web", "abd2").unwrap();
     assert_eq!(s.store.find_container("web").unwrap().id, "abd2");
+}
+
+/// Blobs in memory.
+struct Memory(Vec<(Digest, Vec<u8>)>);
+
+impl Source for Memory {
+    fn open(&self, d: &Descriptor, from: u64) -> coracle_sys::Result<Box<dyn std::io::Read + Send + '_>> {
+        let (_, bytes) = self.0.iter().find(|(digest, _)| *digest == d.digest).unwrap();
+        Ok(Box::new(&bytes[from as usize..]))
+    }
+}
+
+#[test]
+fn a_layer_that_leans_and_stands_twice_in_an_image_comes_once_and_is_applied_twice() {
+    let mut s = Scratch::new();
+    let tar = |path: &str| {
+        // Without its parents, a layer leans on what is below it.
+        let mut archive = Archive::new();
+        archive.put(path, Meta::new(0o644), Content::Bytes(path.into())).unwrap();
+        let mut bytes = Vec::new();
+        archive.write(&mut bytes).unwrap();
+        (Digest::of(&bytes), bytes)
+    };
+    let (lean, other) = (tar("tmp/x"), tar("tmp/y"));
+    let wanted: Vec<Wanted> = [&lean, &other, &lean]
+        .map(|(digest, bytes)| Wanted {
+            descriptor: Descriptor::new(media_type::LAYER, *digest, bytes.len() as u64),
+            diff_id: *digest,
+        })
+        .into();
+    let ids: Vec<Digest> = wanted.iter().map(|w| w.diff_id).collect();
+    let tx = s.store.begin().unwrap();
+    tx.ingest(&[], &wanted, &Memory(vec![lean, other]), &Quiet).unwrap();
+    drop(tx);
+    assert_eq!(s.store.stack_paths(&ids).unwrap().last().map(|p| p.join("tmp/x").exists()), Some(true));
+    assert_eq!(fs::read_dir(s.dir.join("s/cache/partial")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(s.dir.join("s/blobs/sha256")).unwrap().count(), 2);
 }

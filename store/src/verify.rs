@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use coracle_sys::file;
 use coracle_sys::{Context, Error, Kind, Result};
@@ -13,7 +14,7 @@ use crate::digest::Digest;
 use crate::image::Descriptor;
 use crate::ingest::stream::{Begin, End, Reached};
 use crate::layer::compare::compare;
-use crate::layer::key::chain_id;
+use crate::layer::key::chain_ids;
 use crate::layer::unpack::Applied;
 use crate::layer::{Compression, key, owners};
 use crate::read::Image;
@@ -47,16 +48,16 @@ impl<'a> Verifier<'a> {
     /// What is wrong with the layers of an image, whose manifest and config have been read and so are good.
     pub fn image(&mut self, image: &Image) -> Result<Vec<Fault>> {
         let mut faults = Vec::new();
-        for (n, (d, id)) in image.manifest.layers.iter().zip(image.diff_ids()).enumerate() {
-            let below = &image.diff_ids()[..n];
-            if self.seen.insert((d.digest, chain_id(below, id))) {
-                faults.extend(self.layer(d, id, below)?);
+        let ids = image.diff_ids();
+        for (n, (d, chain)) in image.manifest.layers.iter().zip(chain_ids(ids)).enumerate() {
+            if self.seen.insert((d.digest, chain)) {
+                faults.extend(self.layer(d, &ids[n], &ids[..n], &chain)?);
             }
         }
         Ok(faults)
     }
 
-    fn layer(&self, d: &Descriptor, id: &Digest, below: &[Digest]) -> Result<Vec<Fault>> {
+    fn layer(&self, d: &Descriptor, id: &Digest, below: &[Digest], chain: &Digest) -> Result<Vec<Fault>> {
         let blob = |what: String, then: Option<&str>| Fault {
             of: format!("the blob {}", d.digest),
             what,
@@ -65,7 +66,7 @@ impl<'a> Verifier<'a> {
         let Some(path) = self.tx.store().blob_path(&d.digest) else {
             return Ok(vec![blob("it is missing".into(), Some("pull the image again"))]);
         };
-        let again = match self.again(d, id, below) {
+        let again = match self.again(&path, d, id, below) {
             Ok(again) => again,
             // A full disk says nothing of the blob.
             Err(e) if e.kind() != Kind::Invalid => return Err(e),
@@ -78,20 +79,14 @@ impl<'a> Verifier<'a> {
                 return Ok(vec![blob(e.to_string(), Some(then))]);
             }
         };
-        self.applied(id, below, again)
+        self.applied(id, chain, again)
     }
 
     /// Read the blob, and apply it once more.
-    fn again(&self, d: &Descriptor, id: &Digest, below: &[Digest]) -> Result<(Temp, Applied)> {
-        let path = self.tx.store().blob_path(&d.digest).unwrap_or_default();
-        let file = File::open(&path).context(|| format!("open({path:?})"))?;
+    fn again(&self, path: &Path, d: &Descriptor, id: &Digest, below: &[Digest]) -> Result<(Temp, Applied)> {
+        let file = File::open(path).context(|| format!("open({path:?})"))?;
         let claimed = Compression::of_media_type(&d.media_type)?;
-        let begin = Begin {
-            input: Box::new(file),
-            have: 0,
-            claimed: Some(claimed),
-            expect: Some((d.digest, d.size)),
-        };
+        let begin = Begin { input: Box::new(file), have: 0, claimed: Some(claimed), expect: Some(d) };
         let lowers = || self.tx.store().stack_paths(below);
         let apply = |archive: &mut dyn Read| self.tx.apply(archive, self.tx.limits, lowers);
         let Reached { diff_id, end, .. } = begin.run(End { out: None, watch: &|_| true, apply: &apply })?;
@@ -102,15 +97,15 @@ impl<'a> Verifier<'a> {
     }
 
     /// Compare what is applied with what was applied just now.
-    fn applied(&self, id: &Digest, below: &[Digest], again: (Temp, Applied)) -> Result<Vec<Fault>> {
+    fn applied(&self, id: &Digest, chain: &Digest, again: (Temp, Applied)) -> Result<Vec<Fault>> {
         let fault = |what: String, then: &str| Fault {
             of: format!("the layer {id}"),
             what,
             then: Some(then.to_owned()),
         };
-        let Some(tree) = self.tx.store().layer_path(id, &chain_id(below, id)) else {
+        let Some(tree) = self.tx.store().layer_path(id, chain) else {
             if self.repair {
-                self.put(id, below, again)?;
+                self.tx.keep_layer(again.0, id, chain, &again.1)?;
                 return Ok(vec![fault("it was not applied".into(), "applied")]);
             }
             return Ok(vec![fault("it is not applied".into(), "verify --repair applies it")]);
@@ -132,21 +127,13 @@ impl<'a> Verifier<'a> {
             match users.first() {
                 Some(user) => then = format!("not put right while there are containers, such as {}", user.id),
                 None => {
-                    let old = tree.parent().unwrap_or(&tree).to_owned();
-                    let gone = self.tx.layout().tmp().join(file::unique_name("gone-"));
-                    fs::rename(&old, &gone).context(|| format!("rename({old:?}, {gone:?})"))?;
-                    self.put(id, below, again)?;
+                    let gone = self.tx.layout().take_out(tree.parent().unwrap_or(&tree))?;
+                    self.tx.keep_layer(again.0, id, chain, &again.1)?;
                     file::remove_tree(&gone)?;
                     "applied again".clone_into(&mut then);
                 }
             }
         }
         Ok(what.into_iter().map(|w| fault(w, &then)).collect())
-    }
-
-    fn put(&self, id: &Digest, below: &[Digest], (temp, applied): (Temp, Applied)) -> Result<()> {
-        self.tx.dress_layer(&temp, &applied)?;
-        file::sync_fs(file::open_dir(temp.path())?.as_fd())?;
-        self.tx.name_layer(temp, id, below, &applied)
     }
 }

@@ -65,13 +65,8 @@ impl Transaction<'_> {
         let mut out = Hashing::new(temp.create()?);
         std::io::copy(&mut input.take(most), &mut out).context(|| "write a blob")?;
         let (digest, size, out) = out.finish();
-        if let Some(d) = expect
-            && (digest, size) != (d.digest, d.size)
-        {
-            return Err(Error::invalid(format!(
-                "put the blob {}: what came has {size} bytes and the digest {digest}, {} bytes were promised",
-                d.digest, d.size
-            )));
+        if let Some(d) = expect {
+            d.expect(digest, size).context(|| format!("put the blob {}", d.digest))?;
         }
         self.keep_blob(temp, &out, &digest)?;
         Ok((digest, size))

@@ -21,7 +21,7 @@ use nix::errno::Errno;
 
 use crate::digest::Digest;
 use crate::image::{Descriptor, ImageConfig, Manifest};
-use crate::layer::key::chain_id;
+use crate::layer::key::chain_ids;
 use crate::layer::{Compression, Limits};
 use crate::lock::{Lock, Named};
 use crate::write::Transaction;
@@ -115,7 +115,9 @@ impl Transaction<'_> {
         source: &dyn Source,
         watch: &dyn Watch,
     ) -> Result<Vec<String>> {
-        let task = Task { tx: self, below, layers, source, watch, slots: Slots::new(layers.len()) };
+        let ids = below.iter().chain(layers.iter().map(|l| &l.diff_id));
+        let chains = chain_ids(ids).skip(below.len()).collect();
+        let task = Task { tx: self, below, layers, chains, source, watch, slots: Slots::new(layers.len()) };
         let _ours = task.lock()?;
         task.expect_room()?;
         let next = AtomicUsize::new(0);
@@ -139,9 +141,7 @@ impl Transaction<'_> {
         });
         task.commit()
     }
-}
 
-impl Transaction<'_> {
     /// Have the disk write what is there until the end, so that little is left to wait for then. Who takes long
     /// asks less often: others use the disk as well.
     fn write_back(&self, end: Receiver<()>) {
@@ -158,21 +158,17 @@ struct Task<'a> {
     tx: &'a Transaction<'a>,
     below: &'a [Digest],
     layers: &'a [Wanted],
+    /// The chain id of each.
+    chains: Vec<Digest>,
     source: &'a dyn Source,
     watch: &'a dyn Watch,
     slots: Slots,
 }
 
 impl Task<'_> {
-    /// The diff ids below a layer.
-    fn stack(&self, n: usize) -> Vec<Digest> {
-        self.below.iter().copied().chain(self.layers[..n].iter().map(|l| l.diff_id)).collect()
-    }
-
     /// The tree of a layer, when it is applied.
     fn applied(&self, n: usize) -> Option<PathBuf> {
-        let id = &self.layers[n].diff_id;
-        self.tx.store().layer_path(id, &chain_id(&self.stack(n), id))
+        self.tx.store().layer_path(&self.layers[n].diff_id, &self.chains[n])
     }
 
     /// Is there nothing to do?
@@ -228,10 +224,15 @@ impl Task<'_> {
             |l: &Wanted| l.diff_id == wanted.diff_id && l.descriptor.digest == wanted.descriptor.digest;
         if let Some(first) = self.layers[..n].iter().position(twin) {
             // It comes once. Where it leans on what is below, it is applied twice.
-            let there = tree.clone().or(self.slots.wait(first)?);
-            if let Some(tree) = there {
+            let (blob, same) = self.slots.twin(first)?;
+            if let Some(tree) = tree.clone().or(same) {
                 self.watch.state(n, State::Exists);
                 return Ok(Made::there(tree));
+            }
+            if let Some(blob) = blob {
+                let made = self.through(n, tree, Origin::File(blob, false))?;
+                self.watch.state(n, State::Done);
+                return Ok(made);
             }
         }
         let made = match self.at_hand(wanted) {
@@ -249,7 +250,7 @@ impl Task<'_> {
         Ok(made)
     }
 
-    /// A blob that a store has, or that came for another layer of this image; and whether it is to be kept.
+    /// A blob that a store has, and whether it is to be kept in the one that is written.
     fn at_hand(&self, wanted: &Wanted) -> Option<(PathBuf, bool)> {
         let d = &wanted.descriptor;
         if self.tx.has_blob(d) {
@@ -322,7 +323,7 @@ impl Task<'_> {
             Some(_) => io::copy(archive, &mut io::sink()).map(|_| None).context(|| "read the layer"),
             None => self.tx.apply(archive, limits, || self.lowers(n)).map(Some),
         };
-        let begin = Begin { input, have, claimed: Some(claimed), expect: Some((d.digest, d.size)) };
+        let begin = Begin { input, have, claimed: Some(claimed), expect: Some(d) };
         let Reached { diff_id: is, end, .. } =
             begin.run(End { out: out.as_ref(), watch: &watch, apply: &apply })?;
         if is != *diff_id {
@@ -351,7 +352,6 @@ impl Task<'_> {
 
     /// Sync once, then name all that was made.
     fn commit(self) -> Result<Vec<String>> {
-        let stacks: Vec<Vec<Digest>> = (0..self.layers.len()).map(|n| self.stack(n)).collect();
         let made = self.slots.finish()?;
         let mut warnings = Vec::new();
         if made.iter().all(|m| m.blob.is_none() && m.layer.is_none()) {
@@ -368,7 +368,7 @@ impl Task<'_> {
                 fs::rename(&partial, &path).context(|| format!("rename({partial:?}, {path:?})"))?;
             }
             if let Some((temp, applied)) = made.layer {
-                self.tx.name_layer(temp, diff_id, &stacks[n], &applied)?;
+                self.tx.name_layer(temp, diff_id, &self.chains[n], &applied)?;
                 warnings.extend(applied.warnings);
             }
         }

@@ -85,12 +85,12 @@ impl Slots {
         self.wait_for(n, Made::tree)
     }
 
-    /// The tree of a layer that is the same elsewhere in the stack, once it is there; none when it leans on
-    /// what is below it.
-    pub(super) fn wait(&self, n: usize) -> Result<Option<PathBuf>> {
+    /// A layer that is the same elsewhere in the stack, once it is there: its blob, where that came just now,
+    /// and its tree, unless it leans on what is below it.
+    pub(super) fn twin(&self, n: usize) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
         self.wait_for(n, |made| {
             let stands = made.layer.as_ref().is_some_and(|(_, applied)| !applied.leans);
-            stands.then(|| made.tree())
+            (made.blob.clone(), stands.then(|| made.tree()))
         })
     }
 

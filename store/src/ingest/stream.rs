@@ -9,6 +9,7 @@ use coracle_sys::{Context, Error, Kind, Result};
 
 use super::pipe::{Drain, Feed, pipe};
 use crate::digest::{Digest, Hashing};
+use crate::image::Descriptor;
 use crate::layer::{Compression, decompress};
 
 /// Where a stream comes from.
@@ -19,8 +20,8 @@ pub(crate) struct Begin<'a> {
     pub(crate) have: u64,
     /// What the media type says of its compression: other content is refused.
     pub(crate) claimed: Option<Compression>,
-    /// What it must be, in digest and size.
-    pub(crate) expect: Option<(Digest, u64)>,
+    /// What it must be.
+    pub(crate) expect: Option<&'a Descriptor>,
 }
 
 /// Where what is behind has failed, the blob is read on for so many bytes, to learn whether it is the blob.
@@ -79,7 +80,7 @@ impl Begin<'_> {
         watch: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<(Digest, u64)> {
         let mut hash = Hashing::new(io::sink());
-        let most = self.expect.map_or(u64::MAX, |(_, size)| size.saturating_add(1));
+        let most = self.expect.map_or(u64::MAX, |d| d.size.saturating_add(1));
         let mut input = self.input.take(most);
         let mut known = self.have;
         let whole = loop {
@@ -111,13 +112,10 @@ impl Begin<'_> {
             }
         };
         let (digest, size, _) = hash.finish();
-        match self.expect {
-            Some(expect) if whole && expect != (digest, size) => Err(Error::invalid(format!(
-                "what came has {size} bytes and the digest {digest}, {} bytes were promised",
-                expect.1
-            ))),
-            _ => Ok((digest, size)),
+        if let Some(d) = self.expect.filter(|_| whole) {
+            d.expect(digest, size)?;
         }
+        Ok((digest, size))
     }
 }
 

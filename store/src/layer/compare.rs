@@ -32,8 +32,7 @@ fn directory(
     if path.len() > 1000 {
         return Err(Error::invalid("compare a directory: it is deeper than 1000"));
     }
-    let here = OsStr::new(".");
-    attributes(a, b, here, (&status(a, here)?, &status(b, here)?), path, out)?;
+    Pair::of(a, b, OsStr::new("."))?.attributes(path, out)?;
     let (mine, wanted) = (list(a)?, list(b)?);
     for name in mine.iter().filter(|n| wanted.binary_search(n).is_err()) {
         tell(out, path, Some(name), "it is not in the archive");
@@ -47,16 +46,17 @@ fn directory(
             continue;
         }
         let os = OsStr::from_bytes(&name);
-        let (sa, sb) = (status(a, os)?, status(b, os)?);
+        let pair = Pair::of(a, b, os)?;
+        let kind = |st: &FileStat| st.st_mode & SFlag::S_IFMT.bits();
         path.push(name.clone());
-        if sa.st_mode & SFlag::S_IFMT.bits() != sb.st_mode & SFlag::S_IFMT.bits() {
+        if kind(&pair.is.1) != kind(&pair.should.1) {
             tell(out, path, None, "it is of another type");
-        } else if is(&sb, SFlag::S_IFDIR) {
+        } else if is(&pair.should.1, SFlag::S_IFDIR) {
             let open = |dir| open_dir(dir, os).context(|| format!("openat({os:?}, O_DIRECTORY)"));
             directory(open(a)?.as_fd(), open(b)?.as_fd(), path, out)?;
         } else {
-            attributes(a, b, os, (&sa, &sb), path, out)?;
-            content(a, b, os, (&sa, &sb), path, out)?;
+            pair.attributes(path, out)?;
+            pair.content(path, out)?;
         }
         path.pop();
     }
@@ -70,67 +70,68 @@ fn tell(out: &mut Vec<String>, path: &[Vec<u8>], name: Option<&Vec<u8>>, what: &
     }
 }
 
-fn status(dir: BorrowedFd<'_>, name: &OsStr) -> Result<FileStat> {
-    fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).context(|| format!("fstatat({name:?})"))
+/// The same name in both trees, and what each has there.
+struct Pair<'a> {
+    name: &'a OsStr,
+    is: (BorrowedFd<'a>, FileStat),
+    should: (BorrowedFd<'a>, FileStat),
 }
 
-fn attributes(
-    a: BorrowedFd<'_>,
-    b: BorrowedFd<'_>,
-    name: &OsStr,
-    (sa, sb): (&FileStat, &FileStat),
-    path: &[Vec<u8>],
-    out: &mut Vec<String>,
-) -> Result<()> {
-    if sa.st_mode != sb.st_mode {
-        let (is, should) = (sa.st_mode & 0o7777, sb.st_mode & 0o7777);
-        tell(out, path, None, &format!("its mode is {is:04o}, the archive has {should:04o}"));
-    }
-    if (sa.st_uid, sa.st_gid) != (sb.st_uid, sb.st_gid) {
-        tell(out, path, None, &format!("its owner is {}:{}", sa.st_uid, sa.st_gid));
-    }
-    if (sa.st_mtime, sa.st_mtime_nsec) != (sb.st_mtime, sb.st_mtime_nsec) {
-        tell(out, path, None, "its time is another");
-    }
-    if sa.st_rdev != sb.st_rdev {
-        tell(out, path, None, "its device is another");
-    }
-    let xattrs = |dir| -> Result<Vec<_>> {
-        let mut keys = file::xattr_names_at(dir, name).context(|| format!("llistxattr({name:?})"))?;
-        keys.retain(|k| k.as_bytes() != b"security.selinux");
-        keys.sort();
-        let value = |k: &std::ffi::CString| {
-            file::xattr_at(dir, name, k).context(|| format!("lgetxattr({name:?}, {k:?})"))
+impl<'a> Pair<'a> {
+    fn of(is: BorrowedFd<'a>, should: BorrowedFd<'a>, name: &'a OsStr) -> Result<Self> {
+        let look = |dir| -> Result<_> {
+            let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+            Ok((dir, fstatat(dir, name, flags).context(|| format!("fstatat({name:?})"))?))
         };
-        let values = keys.iter().map(value).collect::<Result<Vec<_>>>()?;
-        Ok(keys.into_iter().zip(values).collect())
-    };
-    if xattrs(a)? != xattrs(b)? {
-        tell(out, path, None, "its extended attributes are others");
+        Ok(Self { name, is: look(is)?, should: look(should)? })
     }
-    Ok(())
-}
 
-fn content(
-    a: BorrowedFd<'_>,
-    b: BorrowedFd<'_>,
-    name: &OsStr,
-    (sa, sb): (&FileStat, &FileStat),
-    path: &[Vec<u8>],
-    out: &mut Vec<String>,
-) -> Result<()> {
-    let differs = if is(sb, SFlag::S_IFLNK) {
-        let link = |dir| readlinkat(dir, name).context(|| format!("readlinkat({name:?})"));
-        link(a)? != link(b)?
-    } else if is(sb, SFlag::S_IFREG) {
-        sa.st_size != sb.st_size || !same_bytes(a, b, name)?
-    } else {
-        false
-    };
-    if differs {
-        tell(out, path, None, "its content is another");
+    fn attributes(&self, path: &[Vec<u8>], out: &mut Vec<String>) -> Result<()> {
+        let (name, (a, is), (b, should)) = (self.name, &self.is, &self.should);
+        if is.st_mode != should.st_mode {
+            let (is, should) = (is.st_mode & 0o7777, should.st_mode & 0o7777);
+            tell(out, path, None, &format!("its mode is {is:04o}, the archive has {should:04o}"));
+        }
+        if (is.st_uid, is.st_gid) != (should.st_uid, should.st_gid) {
+            tell(out, path, None, &format!("its owner is {}:{}", is.st_uid, is.st_gid));
+        }
+        if (is.st_mtime, is.st_mtime_nsec) != (should.st_mtime, should.st_mtime_nsec) {
+            tell(out, path, None, "its time is another");
+        }
+        if is.st_rdev != should.st_rdev {
+            tell(out, path, None, "its device is another");
+        }
+        let xattrs = |dir| -> Result<Vec<_>> {
+            let mut keys = file::xattr_names_at(dir, name).context(|| format!("llistxattr({name:?})"))?;
+            keys.retain(|k| k.as_bytes() != b"security.selinux");
+            keys.sort();
+            let value = |k: &std::ffi::CString| {
+                file::xattr_at(dir, name, k).context(|| format!("lgetxattr({name:?}, {k:?})"))
+            };
+            let values = keys.iter().map(value).collect::<Result<Vec<_>>>()?;
+            Ok(keys.into_iter().zip(values).collect())
+        };
+        if xattrs(*a)? != xattrs(*b)? {
+            tell(out, path, None, "its extended attributes are others");
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn content(&self, path: &[Vec<u8>], out: &mut Vec<String>) -> Result<()> {
+        let (name, (a, sa), (b, sb)) = (self.name, &self.is, &self.should);
+        let differs = if is(sb, SFlag::S_IFLNK) {
+            let link = |dir| readlinkat(dir, name).context(|| format!("readlinkat({name:?})"));
+            link(*a)? != link(*b)?
+        } else if is(sb, SFlag::S_IFREG) {
+            sa.st_size != sb.st_size || !same_bytes(*a, *b, name)?
+        } else {
+            false
+        };
+        if differs {
+            tell(out, path, None, "its content is another");
+        }
+        Ok(())
+    }
 }
 
 fn same_bytes(a: BorrowedFd<'_>, b: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {

@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use coracle_sys::file;
+
 use crate::digest::Digest;
 
 /// The layer's files, inside its directory.
@@ -35,11 +37,21 @@ pub fn stacked(chain_id: &Digest) -> String {
     format!("{}.chain", chain_id.hex())
 }
 
+/// The chain ids of a stack, bottom first.
+pub fn chain_ids<'a>(diff_ids: impl IntoIterator<Item = &'a Digest>) -> impl Iterator<Item = Digest> {
+    diff_ids.into_iter().scan(None, |below, id| {
+        *below = Some(Digest::chain(below.as_ref(), id));
+        *below
+    })
+}
+
 /// The chain id of a layer on a stack.
 pub fn chain_id(below: &[Digest], diff_id: &Digest) -> Digest {
-    let mut chain = None;
-    for id in below.iter().chain([diff_id]) {
-        chain = Some(Digest::chain(chain.as_ref(), id));
-    }
-    chain.unwrap_or(*diff_id)
+    chain_ids(below.iter().chain([diff_id])).last().unwrap_or(*diff_id)
+}
+
+/// The bytes of the files of the layer with this tree.
+pub fn size(tree: &Path) -> Option<u64> {
+    let text = file::read(&tree.with_file_name(SIZE)).ok()?;
+    std::str::from_utf8(&text).ok()?.trim().parse().ok()
 }

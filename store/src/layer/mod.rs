@@ -48,6 +48,15 @@ impl Compression {
         }
     }
 
+    /// What a layer is called that is compressed so.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::None => media_type::LAYER,
+            Self::Gzip => media_type::LAYER_GZIP,
+            Self::Zstd => media_type::LAYER_ZSTD,
+        }
+    }
+
     /// What the first bytes look like.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         match bytes {
