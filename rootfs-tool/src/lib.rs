@@ -8,5 +8,6 @@ mod compose;
 mod progress;
 mod recipe;
 pub mod registry;
+mod streams;
 mod time;
 mod transfer;

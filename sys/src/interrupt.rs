@@ -1,13 +1,14 @@
 //! Being told to stop (SIGINT, SIGTERM, SIGHUP) in the middle of long work: who works asks now and then, and
 //! puts things in order. Who does not ask in time is ended.
 
+use std::io::Read;
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 static REQUESTED: AtomicI32 = AtomicI32::new(0);
 
@@ -37,4 +38,19 @@ pub fn watch() -> Result<()> {
 /// The signal that was sent, if one was.
 pub fn requested() -> Option<i32> {
     Some(REQUESTED.load(Relaxed)).filter(|s| *s != 0)
+}
+
+/// An error, once it was asked to stop.
+pub fn check() -> Result<()> {
+    requested().map_or(Ok(()), |_| Err(Error::new(Kind::System, "interrupted")))
+}
+
+/// A reader that ends with an error, once it was asked to stop.
+pub struct Stoppable<R>(pub R);
+
+impl<R: Read> Read for Stoppable<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        check().map_err(std::io::Error::other)?;
+        self.0.read(buf)
+    }
 }

@@ -92,15 +92,14 @@ impl<'a> Docker<'a> {
 fn layer(members: &Members, name: &str, id: &Digest) -> Result<Descriptor> {
     let mut head = [0; 4];
     let n = members.open_at(name, 0)?.read(&mut head).context(|| "read it")?;
-    let kind = match Compression::of_bytes(&head[..n]) {
-        Compression::None => return Ok(Descriptor::new(media_type::LAYER, *id, members.size(name)?)),
-        Compression::Gzip => media_type::LAYER_GZIP,
-        Compression::Zstd => media_type::LAYER_ZSTD,
-    };
+    let how = Compression::of_bytes(&head[..n]);
+    if how == Compression::None {
+        return Ok(Descriptor::new(how.media_type(), *id, members.size(name)?));
+    }
     let mut hash = Hashing::new(members.open_at(name, 0)?);
     std::io::copy(&mut hash, &mut std::io::sink()).context(|| "read it")?;
     let (digest, size, _) = hash.finish();
-    Ok(Descriptor::new(kind, digest, size))
+    Ok(Descriptor::new(how.media_type(), digest, size))
 }
 
 impl Source for Docker<'_> {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use coracle_store::layer::walk::{Kind, Walk};
 use coracle_store::layer::{Compression, Limits, decompress};
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, interrupt};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
@@ -167,9 +167,7 @@ fn spooled(input: File, spool: &Path) -> Result<File> {
             break;
         }
         io::Write::write_all(&mut file, &buf[..n]).context(|| "write the archive down")?;
-        if coracle_sys::interrupt::requested().is_some() {
-            return Err(Error::invalid("interrupted"));
-        }
+        interrupt::check()?;
     }
     file.seek(SeekFrom::Start(0)).context(|| "lseek()")?;
     Ok(file)

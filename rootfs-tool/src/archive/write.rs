@@ -7,9 +7,10 @@ use std::io::{Read, Write};
 
 use coracle_store::Digest;
 use coracle_store::digest::Hashing;
-use coracle_store::image::{Descriptor, Index, Manifest, Platform, REF_NAME, media_type};
+use coracle_store::image::{Descriptor, Index, LAYOUT, Manifest, Platform, REF_NAME, media_type};
 use coracle_store::layer::{Compression, decompress};
-use coracle_sys::{Context, Error, Kind, Result, interrupt};
+use coracle_sys::interrupt::Stoppable;
+use coracle_sys::{Context, Error, Result};
 
 use super::docker::Entry;
 use crate::transfer::{Kept, Loaded, Open, Origin, Target, load};
@@ -124,13 +125,8 @@ impl<W: Write> Writer<W> {
             return Ok(());
         }
         for name in ["blobs/", "blobs/sha256/"] {
-            let mut header = tar::Header::new_ustar();
+            let mut header = header(0o755, 0);
             header.set_entry_type(tar::EntryType::Directory);
-            header.set_mode(0o755);
-            header.set_size(0);
-            header.set_mtime(0);
-            header.set_uid(0);
-            header.set_gid(0);
             let written = inner.tar.append_data(&mut header, name, std::io::empty());
             written.context(|| format!("write {name:?} to the archive"))?;
         }
@@ -140,14 +136,9 @@ impl<W: Write> Writer<W> {
     /// One member, the same whenever it is written.
     fn member(&self, name: &str, size: u64, input: &mut dyn Read, expect: Option<&Digest>) -> Result<()> {
         self.folders()?;
-        let mut header = tar::Header::new_ustar();
-        header.set_mode(0o644);
-        header.set_size(size);
-        header.set_mtime(0);
-        header.set_uid(0);
-        header.set_gid(0);
         let mut input = Hashing::new(Stoppable(input));
-        let written = self.inner.borrow_mut().tar.append_data(&mut header, name, (&mut input).take(size));
+        let written =
+            self.inner.borrow_mut().tar.append_data(&mut header(0o644, size), name, (&mut input).take(size));
         written.context(|| format!("write {name:?} to the archive"))?;
         // One byte more tells whether it was all.
         let more = input.read(&mut [0]).context(|| format!("read {name:?}"))?;
@@ -170,12 +161,23 @@ impl<W: Write> Writer<W> {
         if let Some(docker) = docker {
             put("manifest.json", &docker)?;
         }
-        put("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        put("oci-layout", LAYOUT)?;
         put("index.json", &index)?;
         let mut out = self.inner.into_inner().tar.into_inner().context(|| "write the archive's end")?;
         out.flush().context(|| "write the archive's end")?;
         Ok(out)
     }
+}
+
+/// Root's, at the epoch.
+fn header(mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
 }
 
 fn path_of(digest: &Digest) -> String {
@@ -203,17 +205,5 @@ impl<W: Write> Target for Writer<W> {
             inner.index.manifests.push(entry);
         }
         Ok(())
-    }
-}
-
-/// Ends when it is to stop.
-struct Stoppable<R>(R);
-
-impl<R: Read> Read for Stoppable<R> {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        match interrupt::requested() {
-            Some(_) => Err(std::io::Error::other(Error::new(Kind::System, "interrupted").to_string())),
-            None => self.0.read(buf),
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::image::{CREATED, Descriptor};
-use coracle_store::{Locations, Reference, Store, Transaction};
+use coracle_store::{Locations, Store, Transaction};
 use coracle_sys::{Error, Result};
 
 use crate::{compose, recipe::Recipe, time};
@@ -35,11 +35,7 @@ impl Compose {
         let folder = self.folder.file_name().map(|n| n.to_string_lossy().into_owned());
         let name = self.tag.clone().or_else(|| recipe.name.clone()).or(folder);
         let name = name.ok_or_else(|| Error::usage("name the image: the recipe does not, use -t NAME"))?;
-        let reference: Reference = name.parse()?;
-        if reference.digest.is_some() {
-            return Err(Error::usage(format!("name the image {name:?}: a name has no digest")));
-        }
-        let name = reference.local().to_string();
+        let name = super::new_name(&name)?.local().to_string();
         let at = Locations::from_env(self.store.as_deref())?;
         enter_user_namespace(&recipe);
         let mut store = Store::open(&at)?;

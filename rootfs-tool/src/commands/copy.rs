@@ -6,15 +6,15 @@ use std::path::Path;
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::image::Platform;
 use coracle_store::{Locations, Reference, Store};
-use coracle_sys::print::harmless;
 use coracle_sys::{Context, Error, Result, interrupt};
 
-use super::{enter_user_namespace, missing, platform, save};
+use super::{enter_user_namespace, missing, platform, warn};
 use crate::archive::members::Members;
 use crate::archive::write::Writer;
 use crate::archive::{docker, oci};
 use crate::progress::{COPY, Progress};
 use crate::registry::Repository;
+use crate::streams;
 use crate::transfer::{
     Folder, Origin, Place, Remote, Squeezed, Stored, choose_entry, load, relay, take, take_all, unpack_into,
 };
@@ -129,7 +129,7 @@ impl Copy {
                         take(&tx, origin, loaded, Some(&name), &progress)?
                     }
                 };
-                self.warn(&taken.warnings);
+                warn(&taken.warnings);
             }
             Place::Registry(reference) => {
                 let full = reference.qualified();
@@ -140,7 +140,7 @@ impl Copy {
                 let folder = Folder::new(dir, reference.as_deref());
                 relay(origin, &folder, which, COPY, self.quiet)?;
             }
-            Place::OciArchive(path, reference) => save::write(Some(path), |out| {
+            Place::OciArchive(path, reference) => streams::write(Some(path), |out| {
                 let writer = Writer::new(out);
                 writer.name(reference.as_deref());
                 relay(origin, &writer, which, COPY, self.quiet)?;
@@ -149,7 +149,7 @@ impl Copy {
             Place::DockerArchive(_, _) if self.all => {
                 return Err(Error::usage("docker's archives hold one platform: leave --all out"));
             }
-            Place::DockerArchive(path, reference) => save::write(Some(path), |out| {
+            Place::DockerArchive(path, reference) => streams::write(Some(path), |out| {
                 let writer = Writer::new(out);
                 let names = reference.as_deref().map(str::parse::<Reference>).transpose()?;
                 let names = names.map(|r| r.qualified().to_string());
@@ -160,13 +160,9 @@ impl Copy {
             Place::Tree(_) if self.all => {
                 return Err(Error::usage("a tree is of one platform: leave --all out"));
             }
-            Place::Tree(dir) => self.warn(&unpack_into(origin, platform, dir)?),
+            Place::Tree(dir) => warn(&unpack_into(origin, platform, dir)?),
         }
         Ok(())
-    }
-
-    fn warn(&self, warnings: &[String]) {
-        warnings.iter().for_each(|w| coracle_sys::warn!("rootfs-tool: {}", harmless(w)));
     }
 }
 

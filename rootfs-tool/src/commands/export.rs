@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::layer::Marks;
 use coracle_store::layer::pack::{Archive, FromDir};
-use coracle_sys::print::harmless;
 use coracle_sys::{Context, Result, interrupt};
 
-use super::{find, open, save};
+use super::{find, open, warn};
+use crate::streams;
 
 /// Write what an image amounts to as one plain tar: its layers one on the other, without what they hide.
 #[derive(FromArgs, ArgsInfo)]
@@ -41,8 +41,8 @@ impl Export {
             let trees = store.stack_paths(image.diff_ids())?;
             let how = FromDir { owner: None, latest: None, xattrs: true };
             let archive = Archive::of_stack(&trees, Marks::of_this_process(), how)?;
-            archive.warnings.iter().for_each(|w| coracle_sys::warn!("rootfs-tool: {}", harmless(w)));
-            save::write(self.output.as_deref(), |mut out| archive.write(&mut out).map(|()| out))
+            warn(&archive.warnings);
+            streams::write(self.output.as_deref(), |mut out| archive.write(&mut out).map(|()| out))
         };
         export().context(|| format!("export {}", self.image))
     }

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::image::{CREATED, History, ImageConfig, ProcessConfig, RootFs};
-use coracle_store::{Locations, Reference, Store};
-use coracle_sys::print::harmless;
+use coracle_store::{Locations, Store};
 use coracle_sys::{Error, Result, interrupt};
 
-use super::{enter_user_namespace, load, platform};
+use super::{enter_user_namespace, new_name, platform, warn};
 use crate::change::Change;
-use crate::time;
+use crate::{streams, time};
 
 /// Make an image of one layer from a tar of a root file system, compressed (gzip, zstd) or not.
 #[derive(FromArgs, ArgsInfo)]
@@ -50,22 +49,19 @@ impl Import {
         for change in &self.change {
             change.parse::<Change>()?.apply(&mut process)?;
         }
-        let name = self.name.as_deref().map(str::parse::<Reference>).transpose()?;
-        if name.as_ref().is_some_and(|n| n.digest.is_some()) {
-            return Err(Error::usage("name an image: a name has no digest"));
-        }
+        let name = self.name.as_deref().map(new_name).transpose()?;
         let text = self.file.to_string_lossy();
         if text.starts_with("http://") || text.starts_with("https://") {
             return Err(Error::usage("import takes a file: fetch it first, and name -"));
         }
         let at = Locations::from_env(self.store.as_deref())?;
-        let input = load::input((self.file != Path::new("-")).then_some(&*self.file))?;
+        let input = streams::input((self.file != Path::new("-")).then_some(&*self.file))?;
         enter_user_namespace();
         interrupt::watch()?;
         let mut store = Store::open(&at)?;
         let tx = store.begin()?;
         let put = tx.put_layer_from_tar(&input, &[]).map_err(|e| e.wrap(format!("import {text}")))?;
-        put.warnings.iter().for_each(|w| coracle_sys::warn!("rootfs-tool: {}", harmless(w)));
+        warn(&put.warnings);
         let now = time::rfc3339(time::now());
         let config = ImageConfig {
             created: Some(now.clone()),

@@ -5,7 +5,7 @@ use coracle_store::{Image, Store};
 use coracle_sys::{Error, Result};
 use serde_json::{Value, json};
 
-use super::{find, open};
+use super::{each, find, open};
 use coracle_sys::template::Template;
 
 /// Print all that is known of images, as JSON.
@@ -43,17 +43,10 @@ impl Inspect {
         let template = self.format.as_deref().map(Template::parse).transpose()?;
         let store = open(self.store.as_deref())?;
         let mut all = Vec::new();
-        let mut last = None;
-        for typed in &self.images {
-            match find(&store, typed).and_then(|image| describe(&store, &image)) {
-                Ok(one) => all.push(one),
-                Err(e) => {
-                    if let Some(before) = last.replace(e) {
-                        coracle_sys::warn!("rootfs-tool: {before}");
-                    }
-                }
-            }
-        }
+        let done = each(&self.images, |typed| {
+            all.push(describe(&store, &find(&store, typed)?)?);
+            Ok(())
+        });
         match template {
             Some(template) => {
                 template.print(&all)?;
@@ -63,7 +56,7 @@ impl Inspect {
                 coracle_sys::say!("{text}");
             }
         }
-        last.map_or(Ok(()), Err)
+        done
     }
 }
 

@@ -1,19 +1,19 @@
 //! `rootfs-tool load`.
 
-use std::fs::File;
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use argh::{ArgsInfo, FromArgs};
+use coracle_store::image::Platform;
+use coracle_store::ingest::Quiet;
 use coracle_store::{Locations, Store, Transaction};
 use coracle_sys::print::harmless;
-use coracle_sys::terminal;
-use coracle_sys::{Context, Error, Result, interrupt};
+use coracle_sys::{Error, Kind, Result, interrupt};
 
-use super::enter_user_namespace;
+use super::{enter_user_namespace, warn};
 use crate::archive::members::Members;
 use crate::archive::{docker, oci};
 use crate::progress::{LOAD, Progress};
+use crate::streams;
 use crate::transfer::{self, Origin, take, take_all};
 
 /// Take in the images of an archive: docker's, or an OCI layout in a tar, compressed or not.
@@ -41,7 +41,7 @@ impl Load {
     pub(crate) fn run(self) -> Result<()> {
         let at = Locations::from_env(self.store.as_deref())?;
         let what = self.input.as_ref().map_or("standard input".to_owned(), |p| format!("{p:?}"));
-        let input = input(self.input.as_deref())?;
+        let input = streams::input(self.input.as_deref())?;
         enter_user_namespace();
         interrupt::watch()?;
         let mut store = Store::open(&at)?;
@@ -64,37 +64,26 @@ impl Load {
     /// An image under all its names, or under none.
     fn one(&self, tx: &Transaction<'_>, image: &dyn Origin) -> Result<()> {
         let names = image.names();
-        let platform = coracle_store::image::Platform::host();
-        let take = |name: Option<&str>| {
+        let first = names.first().map(String::as_str);
+        let mut taken = match transfer::load(image, &Platform::host()) {
+            Ok(loaded) => {
+                let progress = Progress::new(LOAD, &loaded.manifest.layers, self.quiet);
+                take(tx, image, loaded, first, &progress)?
+            }
             // One for another machine is taken in as it is.
-            let Ok(loaded) = transfer::load(image, &platform) else {
-                return take_all(tx, image, name, &coracle_store::ingest::Quiet);
-            };
-            let progress = Progress::new(LOAD, &loaded.manifest.layers, self.quiet);
-            take(tx, image, loaded, name, &progress)
+            Err(e) if e.kind() == Kind::NotFound => take_all(tx, image, first, &Quiet)?,
+            Err(e) => return Err(e),
         };
-        for name in &names {
-            let taken = take(Some(name))?;
-            taken.warnings.iter().for_each(|w| coracle_sys::warn!("rootfs-tool: {}", harmless(w)));
+        warn(&taken.warnings);
+        for (n, name) in names.iter().enumerate() {
+            if n > 0 {
+                transfer::keep(tx, Some(name), &mut taken.entry)?;
+            }
             coracle_sys::say!("Loaded image: {}", harmless(name));
         }
         if names.is_empty() {
-            coracle_sys::say!("Loaded image ID: {}", take(None)?.id);
+            coracle_sys::say!("Loaded image ID: {}", taken.id);
         }
         Ok(())
-    }
-}
-
-/// A file, or standard input, which is not to be a terminal.
-pub(super) fn input(path: Option<&Path>) -> Result<File> {
-    match path {
-        Some(path) => File::open(path).context(|| format!("open({path:?})")),
-        None if std::io::stdin().is_terminal() => {
-            Err(Error::usage("an archive is not read from a terminal: name a file, or use a pipe"))
-        }
-        None => {
-            let fd = terminal::standard_input().try_clone_to_owned().context(|| "dup(0)")?;
-            Ok(File::from(fd))
-        }
     }
 }

@@ -23,9 +23,10 @@ pub(crate) mod tag;
 pub(crate) mod verify;
 
 use coracle_store::image::Platform;
-use coracle_store::{Image, Locations, Store};
+use coracle_store::{Image, Locations, Reference, Store};
 use coracle_sys::idmap::{self, Grant};
-use coracle_sys::{Error, Kind, Result};
+use coracle_sys::print::harmless;
+use coracle_sys::{Error, Kind, Result, interrupt};
 
 /// Open the store of `--store`.
 fn open(flag: Option<&str>) -> Result<Store> {
@@ -45,6 +46,36 @@ fn missing(e: Error, typed: &str) -> Error {
 
 fn store_has_no(e: &Error) -> bool {
     e.errno().is_none() && e.to_string().starts_with("find the image")
+}
+
+/// Do it for each, whatever comes of the others; the last error comes back, those before it are told.
+fn each<T>(all: &[T], mut work: impl FnMut(&T) -> Result<()>) -> Result<()> {
+    let mut last: Option<Error> = None;
+    for one in all {
+        if let Err(e) = work(one)
+            && let Some(before) = last.replace(e)
+        {
+            coracle_sys::warn!("rootfs-tool: {before}");
+        }
+        if interrupt::requested().is_some() {
+            break;
+        }
+    }
+    last.map_or(Ok(()), Err)
+}
+
+/// Tell what could not be as in the archives.
+fn warn(warnings: &[String]) {
+    warnings.iter().for_each(|w| coracle_sys::warn!("rootfs-tool: {}", harmless(w)));
+}
+
+/// A name for an image that is made here.
+fn new_name(typed: &str) -> Result<Reference> {
+    let name: Reference = typed.parse()?;
+    match name.digest {
+        Some(_) => Err(Error::usage(format!("name the image {typed:?}: a name has no digest"))),
+        None => Ok(name),
+    }
 }
 
 /// Repository and tag of a full name.

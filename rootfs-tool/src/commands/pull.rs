@@ -6,7 +6,7 @@ use coracle_store::{Locations, Reference, Store};
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, interrupt};
 
-use super::{enter_user_namespace, platform};
+use super::{each, enter_user_namespace, platform, warn};
 use crate::progress::{PULL, Progress};
 use crate::registry::Repository;
 use crate::transfer;
@@ -47,23 +47,13 @@ impl Pull {
             return Err(Error::usage("pull needs the name of an image"));
         }
         let platform = platform(self.platform.as_deref())?;
-        let references: Vec<Reference> = self.names.iter().map(|n| n.parse()).collect::<Result<_>>()?;
+        let references: Vec<(&String, Reference)> =
+            self.names.iter().map(|n| Ok((n, n.parse()?))).collect::<Result<_>>()?;
         let at = Locations::from_env(self.store.as_deref())?;
         enter_user_namespace();
         interrupt::watch()?;
         let mut store = Store::open(&at)?;
-        let mut last: Option<Error> = None;
-        for (typed, reference) in self.names.iter().zip(&references) {
-            if let Err(e) = self.pull(&mut store, typed, reference, &platform) {
-                if interrupt::requested().is_some() {
-                    return Err(e);
-                }
-                if let Some(before) = last.replace(e) {
-                    coracle_sys::warn!("rootfs-tool: {before}");
-                }
-            }
-        }
-        last.map_or(Ok(()), Err)
+        each(&references, |(typed, reference)| self.pull(&mut store, typed, reference, &platform))
     }
 
     fn pull(&self, store: &mut Store, typed: &str, reference: &Reference, platform: &Platform) -> Result<()> {
@@ -109,7 +99,7 @@ impl Pull {
         let tx = store.begin()?;
         let taken = transfer::take(&tx, &origin, loaded, Some(&name), &progress)?;
         drop(progress);
-        taken.warnings.iter().for_each(|w| coracle_sys::warn!("rootfs-tool: {}", harmless(w)));
+        warn(&taken.warnings);
         if self.quiet {
             coracle_sys::say!("{name}");
             return Ok(());

@@ -7,7 +7,7 @@ use coracle_sys::idmap::{self, Grant};
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Kind, Result};
 
-use super::{missing, open};
+use super::{each, missing, open};
 
 /// Remove names, and the images that have none left. Layers that others share stay.
 #[derive(FromArgs, ArgsInfo)]
@@ -31,21 +31,16 @@ impl Rmi {
             return Err(Error::usage("rmi needs an image"));
         }
         let mut store = open(self.store.as_deref())?;
-        let (mut last, mut removed) = (None, false);
-        for typed in &self.images {
-            match self.remove(&mut store, typed) {
-                Ok(()) => removed = true,
-                Err(e) => {
-                    if let Some(before) = last.replace(e) {
-                        coracle_sys::warn!("rootfs-tool: {before}");
-                    }
-                }
-            }
-        }
+        let mut removed = false;
+        let done = each(&self.images, |typed| {
+            self.remove(&mut store, typed)?;
+            removed = true;
+            Ok(())
+        });
         if removed {
             prune(&store)?;
         }
-        last.map_or(Ok(()), Err)
+        done
     }
 
     fn remove(&self, store: &mut Store, typed: &str) -> Result<()> {

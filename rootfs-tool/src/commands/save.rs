@@ -1,19 +1,18 @@
 //! `rootfs-tool save`.
 
-use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::image::Platform;
 use coracle_store::{Reference, Store};
-use coracle_sys::terminal;
-use coracle_sys::{Context, Error, Result, interrupt};
+use coracle_sys::{Error, Result, interrupt};
 
 use super::{missing, open, platform};
 use crate::archive::write::Writer;
 use crate::progress::SAVE;
-use crate::transfer::{Replacing, Stored, relay};
+use crate::streams;
+use crate::transfer::{Stored, relay};
 
 /// Write images to an archive, for `load` here and in docker, podman and skopeo.
 #[derive(FromArgs, ArgsInfo)]
@@ -59,7 +58,7 @@ impl Save {
         let platform = platform(self.platform.as_deref())?;
         let store = open(self.store.as_deref())?;
         interrupt::watch()?;
-        write(self.output.as_deref(), |out| {
+        streams::write(self.output.as_deref(), |out| {
             let writer = Writer::new(out);
             for typed in &self.images {
                 one(&writer, &store, typed, oci, &platform).map_err(|e| e.wrap(format!("save {typed}")))?;
@@ -90,23 +89,4 @@ fn one<W: Write>(
         return relay(&stored, writer, None, SAVE, true).map(drop);
     }
     writer.put_docker(&stored, platform, &names)
-}
-
-/// Write to a file, which is whole in the end or not there, or to standard output.
-pub(super) fn write(
-    to: Option<&Path>,
-    fill: impl FnOnce(BufWriter<File>) -> Result<BufWriter<File>>,
-) -> Result<()> {
-    let buffered = |file| BufWriter::with_capacity(256 << 10, file);
-    let Some(path) = to else {
-        if std::io::stdout().is_terminal() {
-            return Err(Error::usage("an archive is not written to a terminal: use -o FILE, or a pipe"));
-        }
-        let out = terminal::standard_output().try_clone_to_owned().context(|| "dup(1)")?;
-        return fill(buffered(File::from(out))).map(drop);
-    };
-    let (file, replacing) = Replacing::begin(path)?;
-    let out = fill(buffered(file))?;
-    let file = out.into_inner().map_err(|e| e.into_error()).context(|| format!("write({path:?})"))?;
-    replacing.keep(&file)
 }

@@ -1,10 +1,9 @@
 //! `rootfs-tool tag`.
 
 use argh::{ArgsInfo, FromArgs};
-use coracle_store::Reference;
-use coracle_sys::{Error, Result};
+use coracle_sys::Result;
 
-use super::{missing, open};
+use super::{missing, new_name, open};
 
 /// Give an image one more name.
 #[derive(FromArgs, ArgsInfo)]
@@ -24,10 +23,7 @@ pub(crate) struct Tag {
 impl Tag {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
-        let name: Reference = self.name.parse()?;
-        if name.digest.is_some() {
-            return Err(Error::usage(format!("name an image {:?}: a name has no digest", self.name)));
-        }
+        let name = new_name(&self.name)?;
         let mut store = open(self.store.as_deref())?;
         let (_, entry) = store.find(&self.image).map_err(|e| missing(e, &self.image))?;
         store.begin()?.tag(&name.local().to_string(), &entry)?;

@@ -1,17 +1,17 @@
 //! OCI image layouts in folders: `oci:DIR[:ref]`. The image-layout specification, 1.0 and 1.1.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use coracle_store::digest::Hashing;
-use coracle_store::image::{Descriptor, Index, REF_NAME};
+use coracle_store::image::{Descriptor, Index, LAYOUT, REF_NAME};
 use coracle_store::ingest::Source;
 use coracle_sys::{Context, Error, Result, file};
 use nix::errno::Errno;
 
 use super::relay::{Kept, Open, Target};
-use super::{Origin, parse};
+use super::{Origin, open_at, parse};
 
 /// A folder with an OCI image layout, and which of its images is meant.
 pub(crate) struct Folder {
@@ -42,7 +42,7 @@ impl Folder {
         fs::create_dir_all(&blobs).context(|| format!("mkdir({blobs:?})"))?;
         let marker = self.dir.join("oci-layout");
         if !marker.exists() {
-            file::write_atomic(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
+            file::write_atomic(&marker, LAYOUT, 0o644)?;
         }
         Ok(())
     }
@@ -50,10 +50,7 @@ impl Folder {
 
 impl Source for Folder {
     fn open(&self, d: &Descriptor, from: u64) -> Result<Box<dyn Read + Send + '_>> {
-        let path = self.blob_path(d);
-        let mut file = File::open(&path).context(|| format!("open({path:?})"))?;
-        file.seek(SeekFrom::Start(from)).context(|| format!("lseek({path:?}, {from})"))?;
-        Ok(Box::new(file))
+        Ok(Box::new(open_at(&self.blob_path(d), from)?))
     }
 }
 
@@ -103,12 +100,7 @@ impl Target for Folder {
             let mut input = open(0)?.take(d.size.saturating_add(1));
             std::io::copy(&mut input, &mut out).context(|| format!("write({temp:?})"))?;
             let (digest, size, out) = out.finish();
-            if (digest, size) != (d.digest, d.size) {
-                return Err(Error::invalid(format!(
-                    "put the blob {}: what came has {size} bytes and the digest {digest}, {} bytes were promised",
-                    d.digest, d.size
-                )));
-            }
+            d.expect(digest, size).context(|| format!("put the blob {}", d.digest))?;
             out.sync_all().context(|| "fsync(blob)")?;
             fs::rename(&temp, &path).context(|| format!("rename({temp:?}, {path:?})"))
         };

@@ -10,22 +10,24 @@ mod stored;
 mod take;
 mod tree;
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 
 use coracle_store::Digest;
 use coracle_store::image::{Descriptor, ImageConfig, Index, Manifest, Platform, media_type};
-use coracle_store::ingest::Source;
+use coracle_store::ingest::{Source, Wanted};
 use coracle_store::read::choose;
 use coracle_sys::print::harmless;
 use coracle_sys::{Context, Error, Kind, Result};
 
 pub(crate) use layout::{Folder, choose as choose_entry};
-pub(crate) use place::{Place, Replacing};
+pub(crate) use place::Place;
 pub(crate) use relay::{Kept, Open, Target, relay};
 pub(crate) use remote::Remote;
 pub(crate) use squeeze::Squeezed;
 pub(crate) use stored::Stored;
-pub(crate) use take::{take, take_all};
+pub(crate) use take::{keep, take, take_all};
 pub(crate) use tree::unpack_into;
 
 /// Manifests, indexes and configs are refused beyond this size.
@@ -60,6 +62,8 @@ pub(crate) struct Loaded {
     /// The config.
     pub(crate) config: ImageConfig,
     pub(crate) config_bytes: Vec<u8>,
+    /// The layers with their diff ids, bottom first.
+    pub(crate) layers: Vec<Wanted>,
     /// The index that it was chosen from.
     pub(crate) index: Option<Digest>,
 }
@@ -70,25 +74,25 @@ pub(crate) fn read(input: impl Read, d: &Descriptor) -> Result<Vec<u8>> {
         return Err(Error::invalid(format!("read the blob {}: {} bytes are too many", d.digest, d.size)));
     }
     let mut bytes = Vec::new();
-    let wrap = || format!("read the blob {}", d.digest);
-    input.take(d.size + 1).read_to_end(&mut bytes).map_err(|e| match e.raw_os_error() {
-        None => Error::new(Kind::System, e.to_string()),
-        Some(_) => Error::new(Kind::System, e.to_string()).wrap(wrap()),
+    input.take(d.size + 1).read_to_end(&mut bytes).map_err(|e| {
+        let error = Error::new(Kind::System, e.to_string());
+        // Where a source speaks for itself it has named the blob.
+        if e.raw_os_error().is_some() { error.wrap(format!("read the blob {}", d.digest)) } else { error }
     })?;
     check(&bytes, d)?;
     Ok(bytes)
 }
 
+/// A file that holds a blob, from an offset on.
+fn open_at(path: &Path, from: u64) -> Result<File> {
+    let mut file = File::open(path).context(|| format!("open({path:?})"))?;
+    file.seek(SeekFrom::Start(from)).context(|| format!("lseek({path:?}, {from})"))?;
+    Ok(file)
+}
+
 /// Are these the bytes that are meant?
 fn check(bytes: &[u8], d: &Descriptor) -> Result<()> {
-    let (is, size) = (Digest::of(bytes), bytes.len() as u64);
-    match is == d.digest && size == d.size {
-        true => Ok(()),
-        false => Err(Error::invalid(format!(
-            "read the blob {}: what came has {size} bytes and the digest {is}, {} bytes were promised",
-            d.digest, d.size
-        ))),
-    }
+    d.expect(Digest::of(bytes), bytes.len() as u64).context(|| format!("read the blob {}", d.digest))
 }
 
 /// What a manifest is: as what points to it says, else as it says itself, else as it looks.
@@ -178,13 +182,8 @@ pub(crate) fn image(
     }
     let config_bytes = read(origin.open(&manifest.config, 0)?, &manifest.config)?;
     let config: ImageConfig = parse(&config_bytes, "image's config")?;
-    let ids = config.rootfs.diff_ids.len();
-    if ids != layers {
-        return Err(Error::invalid(format!(
-            "read the image's config: it has {ids} diff ids, and the manifest {layers} layers"
-        )));
-    }
-    Ok(Loaded { descriptor, bytes, manifest, config, config_bytes, index })
+    let layers = Wanted::of(&manifest, &config)?;
+    Ok(Loaded { descriptor, bytes, manifest, config, config_bytes, layers, index })
 }
 
 pub(crate) fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {

@@ -1,10 +1,9 @@
 //! The places of `copy`, in skopeo's words where it has them.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use coracle_store::Reference;
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Error, Result};
 
 /// Where an image is, or goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,54 +51,6 @@ impl std::str::FromStr for Place {
                 )))
             }
             _ => Ok(Self::Store(s.to_owned())),
-        }
-    }
-}
-
-/// A file that is whole, or not there: written beside its place and put there at the end.
-pub(crate) struct Replacing {
-    temp: PathBuf,
-    to: PathBuf,
-    kept: bool,
-}
-
-impl Replacing {
-    /// What is written, and what puts it there. A device or a pipe is written as it is.
-    pub(crate) fn begin(to: &Path) -> Result<(File, Self)> {
-        let special = to.metadata().is_ok_and(|m| !m.is_file());
-        let temp = match special {
-            true => to.to_owned(),
-            false => {
-                let name = to.file_name().ok_or_else(|| Error::usage(format!("{to:?} is no file")))?;
-                let unique = coracle_sys::file::unique_name(".");
-                to.with_file_name([unique.as_os_str(), name].join(std::ffi::OsStr::new("-")))
-            }
-        };
-        let mut options = File::options();
-        let file =
-            options.write(true).create(true).open(&temp).context(|| format!("open({temp:?}, O_CREAT)"))?;
-        Ok((file, Self { temp, to: to.to_owned(), kept: special }))
-    }
-
-    /// Put it there.
-    pub(crate) fn keep(mut self, file: &File) -> Result<()> {
-        self.kept = true;
-        if self.temp == self.to {
-            return Ok(());
-        }
-        let keep = || {
-            file.sync_all().context(|| format!("fsync({:?})", self.temp))?;
-            std::fs::rename(&self.temp, &self.to)
-                .context(|| format!("rename({:?}, {:?})", self.temp, self.to))
-        };
-        keep().inspect_err(|_| drop(std::fs::remove_file(&self.temp)))
-    }
-}
-
-impl Drop for Replacing {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = std::fs::remove_file(&self.temp);
         }
     }
 }

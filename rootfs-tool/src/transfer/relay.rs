@@ -6,7 +6,8 @@ use std::io::Read;
 use coracle_store::Digest;
 use coracle_store::image::{Descriptor, Index, Manifest, Platform, media_type};
 use coracle_store::ingest::{State, Watch};
-use coracle_sys::{Error, Kind, Result};
+use coracle_sys::interrupt::{self, Stoppable};
+use coracle_sys::{Error, Result};
 
 use super::{Loaded, Origin, check, kind_of, load, parse};
 use crate::progress::{Progress, Words};
@@ -41,93 +42,87 @@ pub(crate) fn relay(
     words: Words,
     quiet: bool,
 ) -> Result<Descriptor> {
+    let mut relay = Relay { origin, target, words, quiet, seen: HashSet::new() };
     if let Some(platform) = platform {
         let Loaded { descriptor, bytes, manifest, .. } = load(origin, platform)?;
-        parts(origin, target, &manifest, words, quiet)?;
+        relay.parts(&manifest)?;
         target.manifest(&descriptor, &bytes, true)?;
         return Ok(descriptor);
     }
     let (mut d, bytes) = origin.root()?;
     d.media_type = kind_of(&d.media_type, &bytes)?;
-    tree(origin, target, &d, &bytes, (words, quiet), &mut HashSet::new(), true)?;
+    relay.tree(&d, &bytes, true)?;
     Ok(d)
 }
 
-fn tree(
-    origin: &dyn Origin,
-    target: &dyn Target,
-    d: &Descriptor,
-    bytes: &[u8],
-    say: (Words, bool),
-    seen: &mut HashSet<Digest>,
-    root: bool,
-) -> Result<()> {
-    if !seen.insert(d.digest) {
-        return Ok(());
-    }
-    if seen.len() > 1000 {
-        return Err(Error::invalid("read the index: it leads to more than 1000 manifests"));
-    }
-    if media_type::is_index(&d.media_type) {
-        let index: Index = parse(bytes, "index")?;
-        for child in &index.manifests {
-            let bytes = origin.manifest(child)?;
-            check(&bytes, child)?;
-            tree(origin, target, child, &bytes, say, seen, false)?;
-        }
-    } else {
-        parts(origin, target, &parse::<Manifest>(bytes, "manifest")?, say.0, say.1)?;
-    }
-    target.manifest(d, bytes, root)
-}
-
-/// The blobs of one manifest, several at a time.
-fn parts(
-    origin: &dyn Origin,
-    target: &dyn Target,
-    manifest: &Manifest,
+struct Relay<'a> {
+    origin: &'a dyn Origin,
+    target: &'a dyn Target,
     words: Words,
     quiet: bool,
-) -> Result<()> {
-    let progress = Progress::new(words, &manifest.layers, quiet);
-    let mut seen = HashSet::new();
-    let layers = manifest.layers.iter().enumerate().map(|(n, d)| (Some(n), d));
-    for (n, d) in layers.chain([(None, &manifest.config)]) {
-        if progress.stop() {
-            return Err(Error::new(Kind::System, "interrupted"));
-        }
-        if !seen.insert(d.digest) {
-            continue;
-        }
-        if let Some(n) = n {
-            progress.state(n, State::Coming(0));
-        }
-        let kept = target.blob(d, &|from| {
-            let inner = origin.open(d, from)?;
-            Ok(Box::new(Counted { inner, n, progress: &progress }))
-        })?;
-        match (n, kept) {
-            (None, _) => {}
-            (Some(n), Kept::Exists) => progress.state(n, State::Exists),
-            (Some(n), Kept::Mounted(from)) => progress.say(n, &format!("Mounted from {from}")),
-            (Some(n), Kept::Sent) => progress.state(n, State::Done),
-        }
-    }
-    Ok(())
+    /// Manifests and indexes that were met.
+    seen: HashSet<Digest>,
 }
 
-/// Tells how much was read, and ends when it is to stop.
+impl Relay<'_> {
+    /// A manifest or an index, after all that it points to.
+    fn tree(&mut self, d: &Descriptor, bytes: &[u8], root: bool) -> Result<()> {
+        if !self.seen.insert(d.digest) {
+            return Ok(());
+        }
+        if self.seen.len() > 1000 {
+            return Err(Error::invalid("read the index: it leads to more than 1000 manifests"));
+        }
+        if media_type::is_index(&d.media_type) {
+            let index: Index = parse(bytes, "index")?;
+            for child in &index.manifests {
+                let bytes = self.origin.manifest(child)?;
+                check(&bytes, child)?;
+                self.tree(child, &bytes, false)?;
+            }
+        } else {
+            self.parts(&parse(bytes, "manifest")?)?;
+        }
+        self.target.manifest(d, bytes, root)
+    }
+
+    /// The blobs of one manifest, one after the other.
+    fn parts(&self, manifest: &Manifest) -> Result<()> {
+        let progress = Progress::new(self.words, &manifest.layers, self.quiet);
+        let mut seen = HashSet::new();
+        let layers = manifest.layers.iter().enumerate().map(|(n, d)| (Some(n), d));
+        for (n, d) in layers.chain([(None, &manifest.config)]) {
+            interrupt::check()?;
+            if !seen.insert(d.digest) {
+                continue;
+            }
+            if let Some(n) = n {
+                progress.state(n, State::Coming(0));
+            }
+            let kept = self.target.blob(d, &|from| {
+                let inner = Stoppable(self.origin.open(d, from)?);
+                Ok(Box::new(Counted { inner, n, progress: &progress }))
+            })?;
+            match (n, kept) {
+                (None, _) => {}
+                (Some(n), Kept::Exists) => progress.state(n, State::Exists),
+                (Some(n), Kept::Mounted(from)) => progress.say(n, &format!("Mounted from {from}")),
+                (Some(n), Kept::Sent) => progress.state(n, State::Done),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells how much was read.
 struct Counted<'a> {
-    inner: Box<dyn Read + Send + 'a>,
+    inner: Stoppable<Box<dyn Read + Send + 'a>>,
     n: Option<usize>,
     progress: &'a Progress,
 }
 
 impl Read for Counted<'_> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        if self.progress.stop() {
-            return Err(std::io::Error::other("interrupted"));
-        }
         let got = self.inner.read(buf)?;
         if let Some(n) = self.n {
             self.progress.received(n, got as u64);

@@ -1,14 +1,14 @@
 //! An image of the store, on its way out.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 
 use coracle_store::image::Descriptor;
 use coracle_store::ingest::Source;
 use coracle_store::{Reference, Store};
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Error, Result};
 
-use super::Origin;
+use super::{Origin, open_at};
 
 /// An image of the store.
 pub(crate) struct Stored<'a> {
@@ -31,9 +31,7 @@ pub(crate) fn open(store: &Store, d: &Descriptor, from: u64) -> Result<File> {
     let path = store
         .blob_path(&d.digest)
         .ok_or_else(|| Error::not_found(format!("open the blob {}: no store has it", d.digest)))?;
-    let mut file = File::open(&path).context(|| format!("open({path:?})"))?;
-    file.seek(SeekFrom::Start(from)).context(|| format!("lseek({path:?}, {from})"))?;
-    Ok(file)
+    open_at(&path, from)
 }
 
 impl Source for Stored<'_> {

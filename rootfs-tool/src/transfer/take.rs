@@ -2,7 +2,8 @@
 
 use coracle_store::Transaction;
 use coracle_store::image::{CREATED, Descriptor, INDEX_DIGEST, Index, Platform, media_type};
-use coracle_store::ingest::{Wanted, Watch};
+use coracle_store::ingest::Watch;
+use coracle_store::read::read_index;
 use coracle_sys::Result;
 
 use super::{Loaded, Origin, image, kind_of, load, parse};
@@ -74,7 +75,7 @@ pub(crate) fn take_all(
 
 /// Layers first, so that what points to them is never without.
 fn put(tx: &Transaction<'_>, origin: &dyn Origin, read: &Loaded, watch: &dyn Watch) -> Result<Vec<String>> {
-    let warnings = tx.ingest(&[], &Wanted::of(&read.manifest, &read.config)?, origin, watch)?;
+    let warnings = tx.ingest(&[], &read.layers, origin, watch)?;
     for (bytes, d) in [(&read.config_bytes, &read.manifest.config), (&read.bytes, &read.descriptor)] {
         if tx.store().bytes(d).is_err() || !tx.has_blob(d) {
             tx.put_blob(&bytes[..], Some(d))?;
@@ -84,23 +85,20 @@ fn put(tx: &Transaction<'_>, origin: &dyn Origin, read: &Loaded, watch: &dyn Wat
 }
 
 /// Name it. It was there when the name stood for the same image.
-fn keep(tx: &Transaction<'_>, name: Option<&str>, entry: &mut Descriptor) -> Result<bool> {
+pub(crate) fn keep(tx: &Transaction<'_>, name: Option<&str>, entry: &mut Descriptor) -> Result<bool> {
     let now = time::rfc3339(time::now());
     entry.annotations.get_or_insert_default().insert(CREATED.to_owned(), now);
-    let Some(name) = name else {
-        // An image without a name is kept once, unless it has one.
-        let index = coracle_store::read::read_index(tx.store().main())?;
-        let there = index.manifests.iter().any(|d| d.digest == entry.digest);
-        if !there {
-            tx.add(entry)?;
-        }
-        return Ok(there);
+    let index = read_index(tx.store().main())?;
+    // An image without a name is kept once, unless it has one.
+    let same = |d: &Descriptor| match name {
+        None => d.digest == entry.digest,
+        Some(_) => d.ref_name() == name && d.digest == entry.digest && d.known_as() == entry.known_as(),
     };
-    let same = |d: &Descriptor| d.digest == entry.digest && d.known_as() == entry.known_as();
-    let old = coracle_store::read::read_index(tx.store().main())?;
-    if old.manifests.iter().any(|d| d.ref_name() == Some(name) && same(d)) {
-        return Ok(true);
+    let there = index.manifests.iter().any(same);
+    match name {
+        _ if there => {}
+        None => tx.add(entry)?,
+        Some(name) => drop(tx.tag(name, entry)?),
     }
-    tx.tag(name, entry)?;
-    Ok(false)
+    Ok(there)
 }
