@@ -12,6 +12,7 @@
 //!     dockerd    a docker daemon of a test's own
 //!     registry   docker-registry on loopback: plain, TLS, with a password
 //!     liar       a registry that lies as it is told
+//!     noise      bytes that do not compress
 //!     bundle     an OCI bundle whose config.json is bent at will
 //!     filters    seccomp filters, read back from a process
 //!     leftovers  mounts, cgroups, processes and files before and after
@@ -27,6 +28,7 @@ pub mod dockerd;
 pub mod filters;
 pub mod leftovers;
 pub mod liar;
+pub mod noise;
 pub mod podman;
 pub mod privilege;
 pub mod racer;

@@ -132,6 +132,12 @@ impl Store {
         self.runner().words("run --rm").words(line)
     }
 
+    /// The id of an image.
+    #[track_caller]
+    pub fn image_id(&self, name: &str) -> String {
+        self.rootfs_tool().args(["inspect", "-f", "{{.Id}}", name]).ok().text().to_owned()
+    }
+
     /// `rootfs-tool` on this store.
     #[track_caller]
     pub fn rootfs_tool(&self) -> Cmd {

@@ -21,10 +21,6 @@ fn with_image(name: &str) -> Option<Store> {
     Some(store)
 }
 
-fn id(store: &Store, name: &str) -> String {
-    store.rootfs_tool().args(["inspect", "-f", "{{.Id}}", name]).ok().text().to_owned()
-}
-
 /// Every path of a tree with what is to be seen of it, and a sum of the contents.
 fn tree(dir: &Path) -> String {
     let list = "find . -mindepth 1 -printf '%p %y %m %U:%G %T@ %l %s\\n' | sed 's/ d \\(.*\\) [0-9]*$/ d \\1/' | sort; \
@@ -48,8 +44,8 @@ fn a_saved_image_is_the_same_when_it_is_loaded() {
         let loaded = other.rootfs_tool().args(["load", "-i"]).arg(&file).ok();
         let loaded = loaded.prints("Loaded image: localhost/app:latest").prints("localhost/second:2");
         drop(loaded);
-        assert_eq!(id(&other, "app"), id(&store, "app"), "{again}");
-        assert_eq!(id(&other, "second:2"), id(&store, "app"), "{again}");
+        assert_eq!(other.image_id("app"), store.image_id("app"), "{again}");
+        assert_eq!(other.image_id("second:2"), store.image_id("app"), "{again}");
         // Through a pipe, compressed, is the same.
         for squeeze in ["gzip -1", "zstd -q -1"] {
             if !need(Privilege::Peer(squeeze.split(' ').next().expect("a word"))) {
@@ -60,7 +56,7 @@ fn a_saved_image_is_the_same_when_it_is_loaded() {
             Cmd::new("sh").args(["-c", &line]).ok();
             let bytes = std::fs::read(format!("{}.z", file.display())).expect("read");
             third.rootfs_tool().args(["load", "-q"]).stdin(bytes).ok();
-            assert_eq!(id(&third, "app"), id(&store, "app"));
+            assert_eq!(third.image_id("app"), store.image_id("app"));
         }
         let twice = store.scratch.join("twice");
         store.rootfs_tool().args(["save", "--format", format, "app", "second:2", "-o"]).arg(&twice).ok();
@@ -107,7 +103,7 @@ fn skopeo_reads_what_we_write_and_we_read_what_it_writes() {
             let other = Store::new("archives");
             let from = if kind == "oci" { to.clone() } else { to.replace(":r.example/x:1", "") };
             other.rootfs_tool().args(["copy", "-q", &from, "x"]).ok();
-            assert_eq!(id(&other, "x"), id(&store, "app"), "{from}");
+            assert_eq!(other.image_id("x"), store.image_id("app"), "{from}");
         }
     }
 }
@@ -152,7 +148,7 @@ fn podman_and_docker_take_our_archives_and_we_theirs() {
         podman("save -q localhost/app:latest -o").arg(&back).ok();
         let other = Store::new("archives");
         other.rootfs_tool().args(["load", "-i"]).arg(&back).ok().prints("Loaded image: localhost/app:latest");
-        assert_eq!(id(&other, "app"), id(&store, "app"));
+        assert_eq!(other.image_id("app"), store.image_id("app"));
     }
     if need(Privilege::Peer("dockerd")) {
         let docker = coracle_tests::dockerd::Dockerd::start(&["--storage-driver", "vfs"]);
@@ -161,7 +157,7 @@ fn podman_and_docker_take_our_archives_and_we_theirs() {
         docker.docker("save localhost/app:latest -o").arg(&back).ok();
         let other = Store::new("archives");
         other.rootfs_tool().args(["load", "-i"]).arg(&back).ok();
-        assert_eq!(id(&other, "app"), id(&store, "app"));
+        assert_eq!(other.image_id("app"), store.image_id("app"));
     }
 }
 

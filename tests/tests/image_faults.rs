@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use coracle_tests::noise::noise;
 use coracle_tests::registry::{Registry, tool};
 use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
 use nix::mount::{MsFlags, mount};
@@ -16,16 +17,10 @@ fn rounds() -> usize {
 /// A recipe of three layers with a few hundred files, two megabytes in all.
 fn recipe() -> Scratch {
     let recipe = Scratch::new("recipe");
-    let mut seed = 7u64;
     let mut text = String::new();
     for layer in 0..3 {
         for n in 0..80 {
-            let bytes: Vec<u8> = std::iter::repeat_with(|| {
-                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (seed >> 33) as u8
-            })
-            .take(8000)
-            .collect();
+            let bytes = noise(layer * 80 + n, 8000);
             recipe.write(format!("l{layer}/d{}/f{n}", n % 7), bytes);
         }
         text.push_str(&format!("[[layer]]\ndir = \"l{layer}\"\n"));

@@ -4,6 +4,7 @@
 use std::fs;
 
 use coracle_tests::liar::{Liar, Reply, Served};
+use coracle_tests::noise::noise;
 use coracle_tests::registry::{LOGIN, Registry, apart, tool};
 use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
 
@@ -11,14 +12,7 @@ use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
 fn with_image(name: &str) -> Store {
     let store = Store::new("registry");
     let recipe = Scratch::new("recipe");
-    let mut seed = 1u64;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (seed >> 33) as u8
-    })
-    .take(3 << 20)
-    .collect();
-    recipe.write("tree/opt/noise", noise);
+    recipe.write("tree/opt/noise", noise(1, 3 << 20));
     recipe.write(
         "rootfs.toml",
         "[[layer]]\nfile = { \"etc/x\" = \"1\" }\n[[layer]]\ndir = \"tree\"\n[config]\ncmd = [\"/x\"]\n",
@@ -68,11 +62,8 @@ fn what_is_pushed_is_listed_searched_and_pulled_again_with_the_same_digest() {
     tool(&other).args(["pull", &name]).ok().prints("Already exists").prints("Image is up to date for");
     let by_digest = format!("{}@{digest}", registry.name("team/app"));
     assert_eq!(tool(&other).args(["pull", "-q", &by_digest]).ok().text(), by_digest);
-    let id = |store: &Store, name: &str| {
-        tool(store).args(["inspect", "-f", "{{.Id}}", name]).ok().text().to_owned()
-    };
-    assert_eq!(id(&store, &name), id(&other, &name));
-    assert_eq!(id(&other, &by_digest), id(&other, &name));
+    assert_eq!(store.image_id(&name), other.image_id(&name));
+    assert_eq!(other.image_id(&by_digest), other.image_id(&name));
     tool(&other).args(["images"]).ok().prints(&registry.name("team/app")).prints("<none>");
     tool(&other).args(["rmi", &name]).ok().prints("Untagged");
 
@@ -275,9 +266,7 @@ fn peers_read_what_we_push_and_we_pull_what_they_push() {
         back.arg(format!("oci:{}:x", out.display())).arg(to).ok();
         let other = Store::new("registry");
         tool(&other).args(["pull", "-q", &name(&format!("{how}-back"))]).ok();
-        let id =
-            |store: &Store, n: &str| tool(store).args(["inspect", "-f", "{{.Id}}", n]).ok().text().to_owned();
-        assert_eq!(id(&other, &name(&format!("{how}-back"))), id(&store, "app"));
+        assert_eq!(other.image_id(&name(&format!("{how}-back"))), store.image_id("app"));
     }
 }
 

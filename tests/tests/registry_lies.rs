@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coracle_tests::liar::{Asked, Liar, Reply, Served, Then};
+use coracle_tests::noise::noise;
 use coracle_tests::registry::tool;
 use coracle_tests::{Cmd, Output, Privilege, Scratch, Store, need};
 
@@ -15,14 +16,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 fn served() -> Served {
     let store = Store::new("lies");
     let recipe = Scratch::new("recipe");
-    let mut seed = 1u64;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (seed >> 33) as u8
-    })
-    .take(2 << 20)
-    .collect();
-    recipe.write("tree/noise", noise);
+    recipe.write("tree/noise", noise(1, 2 << 20));
     recipe.write("rootfs.toml", "[[layer]]\ndir = \"tree\"\n");
     store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "app", "-q"]).ok();
     let layout = store.scratch.join("layout");

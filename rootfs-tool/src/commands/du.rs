@@ -48,10 +48,17 @@ impl Du {
         let mut users: HashMap<String, usize> = HashMap::new();
         let mut seen = HashSet::new();
         for image in all.iter().filter(|i| seen.insert(i.id())) {
-            parts(&store, image).into_keys().for_each(|part| *users.entry(part).or_insert(0) += 1);
+            Parts::of(&store, image).all.into_keys().for_each(|part| *users.entry(part).or_insert(0) += 1);
         }
         let used: HashSet<Digest> = store.containers()?.iter().filter_map(|c| c.image()).collect();
-        let rows: Vec<Value> = wanted.iter().map(|i| row(&store, i, &users, &used)).collect::<Result<_>>()?;
+        let mut total: BTreeMap<String, u64> = BTreeMap::new();
+        let row = |image| {
+            let parts = Parts::of(&store, image);
+            let row = row(&store, image, &parts, &users, &used)?;
+            total.extend(parts.all);
+            Ok(row)
+        };
+        let rows: Vec<Value> = wanted.iter().map(row).collect::<Result<_>>()?;
         if self.json {
             coracle_sys::say!("{}", Value::Array(rows));
             return Ok(());
@@ -65,8 +72,6 @@ impl Du {
             lines.push(["Repository", "Tag", "ID"].map(text).into_iter().chain(sizes).collect());
         }
         table::print(&lines, true);
-        let mut total: BTreeMap<String, u64> = BTreeMap::new();
-        wanted.iter().for_each(|i| total.extend(parts(&store, i)));
         coracle_sys::say!("{} in all", table::size(total.values().sum()));
         Ok(())
     }
@@ -81,34 +86,38 @@ fn all(store: &Store) -> Result<Vec<Image>> {
     Ok(entries.filter_map(|(_, d)| load(d)).collect())
 }
 
-/// The parts of an image on the disk, with their bytes.
-fn parts(store: &Store, image: &Image) -> BTreeMap<String, u64> {
-    let mut out = BTreeMap::new();
-    for (n, size) in store.layer_sizes(image).into_iter().enumerate() {
-        if let Ok(paths) = store.stack_paths(&image.diff_ids()[..=n])
-            && let Some(path) = paths.last()
-        {
-            out.insert(path.display().to_string(), size);
-        }
+/// The parts of an image on the disk.
+struct Parts {
+    /// Blobs by digest, applied layers by where they are, with their bytes.
+    all: BTreeMap<String, u64>,
+    /// The bytes of the layers' files.
+    files: u64,
+}
+
+impl Parts {
+    fn of(store: &Store, image: &Image) -> Self {
+        let sizes = store.layer_sizes(image);
+        let trees = store.layer_paths(image).into_iter().zip(&sizes);
+        let mut all: BTreeMap<String, u64> =
+            trees.filter_map(|(tree, size)| Some((tree?.display().to_string(), *size))).collect();
+        let blobs = image.manifest.layers.iter().chain([&image.manifest.config, &image.descriptor]);
+        all.extend(blobs.map(|d| (d.digest.to_string(), d.size)));
+        Self { all, files: sizes.iter().sum() }
     }
-    let blobs = image.manifest.layers.iter().chain([&image.manifest.config, &image.descriptor]);
-    out.extend(blobs.map(|d| (d.digest.to_string(), d.size)));
-    out
 }
 
 fn row(
     store: &Store,
     image: &Image,
+    parts: &Parts,
     users: &HashMap<String, usize>,
     used: &HashSet<Digest>,
 ) -> Result<Value> {
-    let parts = parts(store, image);
     let (mut shared, mut unique) = (0, 0);
-    for (part, size) in &parts {
+    for (part, size) in &parts.all {
         let sum = if users.get(part).copied().unwrap_or(0) > 1 { &mut shared } else { &mut unique };
         *sum += size;
     }
-    let files: u64 = store.layer_sizes(image).iter().sum();
     let how = FromDir { owner: None, latest: None, xattrs: false };
     let seen = Archive::of_stack(&store.stack_paths(image.diff_ids())?, Marks::of_this_process(), how)
         .map_err(|e: Error| e.wrap(format!("look at {}", image.name.as_deref().unwrap_or("an image"))))?;
@@ -118,11 +127,11 @@ fn row(
         "Repository": repository,
         "Tag": tag,
         "ID": image.id().short(),
-        "Files": files,
+        "Files": parts.files,
         "Blobs": blobs,
         "Shared": shared,
         "Unique": unique,
-        "Wasted": files.saturating_sub(seen.size()),
+        "Wasted": parts.files.saturating_sub(seen.size()),
         "Containers": used.contains(&image.manifest_digest),
     }))
 }

@@ -15,7 +15,7 @@ use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 
 use super::challenge::{self, Challenge};
 use super::credentials::Login;
-use super::http::{Answer, Ask, Http, SMALL};
+use super::http::{Answer, Ask, Http, SMALL, origin};
 use super::insist::{Failure, insist};
 
 /// What is known of a registry's wishes.
@@ -76,7 +76,7 @@ impl Auth {
             .filter_map(|v| v.to_str().ok())
             .flat_map(challenge::parse)
             .collect();
-        if refused.uri.host() != http.host.parse().ok().as_ref().map(ureq::http::uri::Authority::host) {
+        if origin(&refused.uri) != http.host {
             return Ok(None);
         }
         if let Some(bearer) = all.iter().find(|c| c.scheme == "bearer") {
@@ -108,7 +108,7 @@ impl Auth {
         }
         let scope = if scope.is_empty() { bearer.get("scope").unwrap_or_default() } else { scope };
         let service = bearer.get("service").unwrap_or_default();
-        let answer = match &self.login {
+        let mut answer = match &self.login {
             Some(Login::Identity(token)) => insist(|| {
                 let form = [
                     ("grant_type", "refresh_token"),
@@ -144,7 +144,6 @@ impl Auth {
         if answer.status != 200 {
             return Err(answer.error().wrap("get a token"));
         }
-        let mut answer = answer;
         let text = answer.bytes(SMALL).map_err(Failure::error)?;
         let value: Value = serde_json::from_slice(&text).map_err(|_| bad("its answer is no JSON"))?;
         let token = ["token", "access_token"].into_iter().find_map(|key| value[key].as_str());

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use coracle_store::image::{Descriptor, media_type};
@@ -38,10 +37,9 @@ impl Client {
         Self { http: Http::new(host, insecure), auth: Auth::new(login) }
     }
 
-    /// [`Client::new`], of what the configuration says of an endpoint.
-    fn of(endpoint: &Endpoint, tls_verify: Option<bool>, credentials: &Credentials) -> Result<Self> {
-        let login = credentials.of(&endpoint.host, &endpoint.path)?;
-        Ok(Self::new(&endpoint.host, tls_verify.map_or(endpoint.insecure, |verify| !verify), login))
+    /// [`Client::new`], of what the configuration says of an endpoint, and the user with `--tls-verify`.
+    pub(super) fn of(endpoint: &Endpoint, tls_verify: Option<bool>, login: Option<super::Login>) -> Self {
+        Self::new(&endpoint.host, tls_verify.map_or(endpoint.insecure, |verify| !verify), login)
     }
 
     /// Is it a registry, and do we get in?
@@ -125,7 +123,7 @@ pub(super) struct Place {
 /// A repository, wherever it is to be had.
 pub(crate) struct Repository {
     /// Mirrors, and the registry itself last.
-    places: Vec<Arc<Place>>,
+    places: Vec<Place>,
     /// Which has answered.
     at: AtomicUsize,
     /// As it was named.
@@ -155,7 +153,8 @@ impl Repository {
         endpoints.retain(|e| !own || !e.mirror);
         let credentials = Credentials::read()?;
         let place = |e: &Endpoint| {
-            Ok(Arc::new(Place { client: Client::of(e, verify, &credentials)?, path: e.path.clone() }))
+            let login = credentials.of(&e.host, &e.path)?;
+            Ok(Place { client: Client::of(e, verify, login), path: e.path.clone() })
         };
         let full = reference.qualified();
         Ok(Self {
@@ -167,7 +166,7 @@ impl Repository {
     }
 
     /// The registry itself, and the path of the repository there.
-    pub(super) fn own(&self) -> Result<&Arc<Place>> {
+    pub(super) fn own(&self) -> Result<&Place> {
         self.places.last().ok_or_else(|| Error::invalid(format!("use {}: it is nowhere", self.name)))
     }
 
@@ -182,7 +181,7 @@ impl Repository {
     }
 
     /// From the first place that has it, beginning where the last thing was found.
-    fn anywhere<T>(&self, mut get: impl FnMut(&Place) -> Result<T>) -> Result<T> {
+    fn anywhere<'a, T>(&'a self, mut get: impl FnMut(&'a Place) -> Result<T>) -> Result<T> {
         let first = self.at.load(Relaxed);
         let mut failure = None;
         for (n, place) in self.places.iter().enumerate().skip(first) {
@@ -297,12 +296,10 @@ impl Source for Repository {
     fn open(&self, d: &Descriptor, from: u64) -> Result<Box<dyn Read + Send + '_>> {
         let (place, body) = self.anywhere(|place| {
             let body = insist(|| self.blob_at(place, d, from))?;
-            let place = self.places.iter().find(|p| std::ptr::eq(&***p, place)).cloned();
             Ok((place, body))
         })?;
-        let place = place.ok_or_else(|| Error::invalid("the place of a blob is lost"))?;
         let wanted = d.clone();
-        let again = Box::new(move |from| self.blob_at(&place, &wanted, from));
+        let again = Box::new(move |from| self.blob_at(place, &wanted, from));
         Ok(Box::new(Resuming::new(d, from, body, again)))
     }
 

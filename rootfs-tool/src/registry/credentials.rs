@@ -11,6 +11,8 @@ use coracle_sys::{Context, Error, Kind, Result, file};
 use nix::errno::Errno;
 use serde_json::{Map, Value, json};
 
+use super::dirs;
+
 /// What docker.io is called in these files.
 const DOCKER_KEY: &str = "https://index.docker.io/v1/";
 
@@ -145,26 +147,21 @@ fn parse(bytes: &[u8]) -> Result<Map<String, Value>> {
     serde_json::from_slice(bytes).map_err(|e| Error::invalid(e.to_string()))
 }
 
-fn home() -> Option<PathBuf> {
-    std::env::var_os("HOME").filter(|h| !h.is_empty()).map(PathBuf::from)
-}
-
-fn set(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
-}
-
 fn docker_config() -> Option<PathBuf> {
-    Some(set("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")))?.join("config.json"))
+    Some(
+        dirs::named_by("DOCKER_CONFIG")
+            .or_else(|| Some(dirs::named_by("HOME")?.join(".docker")))?
+            .join("config.json"),
+    )
 }
 
 fn paths() -> Vec<PathBuf> {
-    if let Some(one) = set("REGISTRY_AUTH_FILE") {
+    if let Some(one) = dirs::named_by("REGISTRY_AUTH_FILE") {
         return vec![one];
     }
-    let runtime = set("XDG_RUNTIME_DIR").map(|d| d.join("containers/auth.json"));
+    let runtime = dirs::named_by("XDG_RUNTIME_DIR").map(|d| d.join("containers/auth.json"));
     let root = nix::unistd::geteuid().is_root().then(|| PathBuf::from("/run/containers/0/auth.json"));
-    let config = set("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")));
-    [docker_config(), runtime, root, config.map(|d| d.join("containers/auth.json"))]
+    [docker_config(), runtime, root, dirs::config().map(|d| d.join("containers/auth.json"))]
         .into_iter()
         .flatten()
         .collect()
@@ -172,7 +169,7 @@ fn paths() -> Vec<PathBuf> {
 
 /// The file that `login` writes.
 fn written() -> Result<PathBuf> {
-    set("REGISTRY_AUTH_FILE")
+    dirs::named_by("REGISTRY_AUTH_FILE")
         .or_else(docker_config)
         .ok_or_else(|| Error::usage("find docker's config.json: neither DOCKER_CONFIG nor HOME is set"))
 }

@@ -10,6 +10,8 @@ use coracle_sys::{Context, Error, Kind, Result, file};
 use nix::errno::Errno;
 use serde::Deserialize;
 
+use super::dirs;
+
 /// Where docker.io's API is.
 const DEFAULT_API: &str = "registry-1.docker.io";
 
@@ -202,13 +204,11 @@ pub(super) fn is_loopback(registry: &str) -> bool {
 
 /// The configuration files, the strongest last.
 fn files() -> Vec<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    if let Some(one) = set("CONTAINERS_REGISTRIES_CONF") {
+    if let Some(one) = dirs::named_by("CONTAINERS_REGISTRIES_CONF") {
         return vec![one];
     }
-    let home = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
     let mut out = Vec::new();
-    for dir in [Some(PathBuf::from("/etc")), home].into_iter().flatten() {
+    for dir in [Some(PathBuf::from("/etc")), dirs::config()].into_iter().flatten() {
         out.push(dir.join("containers/registries.conf"));
         let mut parts: Vec<PathBuf> = std::fs::read_dir(dir.join("containers/registries.conf.d"))
             .into_iter()

@@ -80,25 +80,24 @@ impl Http {
 
     /// Ask the registry for a path that begins with a slash, with its query.
     pub(super) fn ask(&self, path: &str, ask: Ask<'_>) -> Result<Answer, Failure> {
-        let known = *self.scheme.lock().unwrap_or_else(PoisonError::into_inner);
-        let (scheme, other) = match known {
-            Some(known) => (known, None),
-            None if self.insecure => ("https", Some("http")),
-            None => ("https", None),
+        self.go(&format!("{}://{}{path}", self.scheme()?, self.host), ask)?.settled()
+    }
+
+    /// What the host speaks, found out by a request that can be made twice where plain HTTP is allowed.
+    fn scheme(&self) -> Result<&'static str, Failure> {
+        if !self.insecure {
+            return Ok("https");
+        }
+        let mut known = self.scheme.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(scheme) = *known {
+            return Ok(scheme);
+        }
+        let ping = |scheme| self.go(&format!("{scheme}://{}/v2/", self.host), Ask::new(Method::GET));
+        let scheme = match ping("https") {
+            Ok(_) => "https",
+            Err(_) => ping("http").map(|_| "http")?,
         };
-        let Some(other) = other else {
-            return self.go(&format!("{scheme}://{}{path}", self.host), ask)?.settled();
-        };
-        // What it speaks is found out by a request that can be made twice.
-        let answered = ["https", other].into_iter().find_map(|scheme| {
-            match self.go(&format!("{scheme}://{}/v2/", self.host), Ask::new(Method::GET)) {
-                Ok(_) => Some(Ok(scheme)),
-                Err(e) if scheme == other => Some(Err(e)),
-                Err(_) => None,
-            }
-        });
-        *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(answered.unwrap_or(Ok(scheme))?);
-        self.ask(path, ask)
+        Ok(*known.insert(scheme))
     }
 
     /// Ask an address. Redirects of what has no body are followed; credentials are for the host that is asked

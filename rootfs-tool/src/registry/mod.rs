@@ -6,6 +6,7 @@ mod blob;
 pub mod challenge;
 mod client;
 mod credentials;
+mod dirs;
 mod endpoints;
 mod http;
 mod insist;
@@ -22,6 +23,5 @@ use coracle_sys::Result;
 
 /// The registry at `host` itself, as `--tls-verify` and the configuration let it be spoken to.
 pub(crate) fn client_of(host: &str, tls_verify: Option<bool>, login: Option<Login>) -> Result<Client> {
-    let api = endpoints::Endpoints::read()?.of_registry(host)?;
-    Ok(Client::new(&api.host, tls_verify.map_or(api.insecure, |verify| !verify), login))
+    Ok(Client::of(&endpoints::Endpoints::read()?.of_registry(host)?, tls_verify, login))
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use coracle_sys::{Context, Error, Result, file};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
+use super::dirs;
+
 /// Where distributions keep the certificate authorities.
 const BUNDLES: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -23,7 +25,8 @@ pub(super) fn config(host: &str, verify: bool) -> Result<TlsConfig> {
     let mut builder =
         TlsConfig::builder().unversioned_rustls_crypto_provider(provider).disable_verification(!verify);
     let mut roots = Vec::new();
-    if let Some(bundle) = bundle() {
+    // Where any certificate will do, there is no authority to ask.
+    if let Some(bundle) = bundle().filter(|_| verify) {
         certificates(&bundle, &mut roots)?;
     }
     let mut client = None;
@@ -41,17 +44,13 @@ pub(super) fn config(host: &str, verify: bool) -> Result<TlsConfig> {
 }
 
 fn bundle() -> Option<PathBuf> {
-    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    named.or_else(|| BUNDLES.iter().map(PathBuf::from).find(|p| p.exists()))
+    dirs::named_by("SSL_CERT_FILE").or_else(|| BUNDLES.iter().map(PathBuf::from).find(|p| p.exists()))
 }
 
 /// The folders that may say something of a host, the strongest last.
 fn folders(host: &str) -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = vec!["/etc/docker/certs.d".into(), "/etc/containers/certs.d".into()];
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let config =
-        std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".config")));
-    if let Some(config) = config {
+    if let Some(config) = dirs::config() {
         roots.push(config.join("docker/certs.d"));
         roots.push(config.join("containers/certs.d"));
     }

@@ -10,7 +10,7 @@ use ureq::http::{Method, Uri};
 
 use super::auth::encode;
 use super::client::{Place, Repository};
-use super::http::{Answer, Ask, join};
+use super::http::{Answer, Ask, join, origin};
 use super::insist::{self, Failure, insist};
 
 /// What is no larger goes in one request.
@@ -148,7 +148,7 @@ impl Repository {
         ask: impl Fn() -> Result<Ask<'a>, Failure>,
     ) -> Result<Answer, Failure> {
         let http = &place.client.http;
-        match at.path_and_query().filter(|_| super::http::origin(at) == http.host) {
+        match at.path_and_query().filter(|_| origin(at) == http.host) {
             Some(path) => place.client.auth.ask(http, path.as_str(), &self.scope(place), ask),
             None => http.go(&at.to_string(), ask()?)?.settled(),
         }

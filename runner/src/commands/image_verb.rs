@@ -17,32 +17,31 @@ pub(crate) const VERBS: [&str; 15] = [
 
 /// Become rootfs-tool. Comes back only with an error.
 pub(crate) fn run(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
-    let program = find()?;
-    let mut command = Command::new(&program);
-    if let Some(store) = &global.store {
-        command.env("CORACLE_STORE", store);
-    }
+    let mut command = rootfs_tool(global)?;
     let error = command.arg(verb).args(words).exec();
-    Err::<u8, _>(error).context(|| format!("execve({program:?})"))
+    Err::<u8, _>(error).context(|| format!("execve({:?})", command.get_program()))
 }
 
 /// Let rootfs-tool get an image. What it says goes to standard error: standard output is the container's.
 pub(crate) fn pull(global: &Global, name: &str, platform: Option<&str>, quiet: bool) -> Result<()> {
-    let program = find()?;
-    let mut command = Command::new(&program);
+    let mut command = rootfs_tool(global)?;
     command.arg("pull").args(quiet.then_some("--quiet"));
     command.args(platform.into_iter().flat_map(|p| ["--platform", p])).arg(name);
-    if let Some(store) = &global.store {
-        command.env("CORACLE_STORE", store);
-    }
     let said = tty::standard_error().try_clone_to_owned().context(|| "dup(2)")?;
-    let status =
-        command.stdin(Stdio::null()).stdout(said).status().context(|| format!("execve({program:?})"))?;
+    let status = command.stdin(Stdio::null()).stdout(said).status();
+    let status = status.context(|| format!("execve({:?})", command.get_program()))?;
     match status.success() {
         true => Ok(()),
         // What went wrong it has said itself.
         false => Err(Error::not_found(format!("no such image: {name}, and it could not be pulled"))),
     }
+}
+
+/// rootfs-tool, on the store that is meant.
+fn rootfs_tool(global: &Global) -> Result<Command> {
+    let mut command = Command::new(find()?);
+    command.envs(global.store.iter().map(|store| ("CORACLE_STORE", store)));
+    Ok(command)
 }
 
 /// Beside the runner, then in ../libexec/coracle; CORACLE_ROOTFS_TOOL overrides.
