@@ -93,7 +93,11 @@ impl Store {
         let entries = || indexes.iter().flat_map(|i| &i.manifests);
         if let Ok(reference) = &reference {
             for wanted in reference.candidates() {
-                let found = entries().find(|d| d.ref_name().is_some_and(|n| names(&wanted, n, d)));
+                // By its own name first: a digest also finds the tags of what it is of.
+                let own = wanted.to_string();
+                let exact = entries().find(|d| d.ref_name() == Some(own.as_str()));
+                let found =
+                    exact.or_else(|| entries().find(|d| d.ref_name().is_some_and(|n| names(&wanted, n, d))));
                 if let Some(d) = found {
                     return Ok((d.ref_name().map(str::to_owned), d.clone()));
                 }
@@ -109,9 +113,13 @@ impl Store {
         if (4..=64).contains(&hex.len()) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             let mut found: Vec<&Descriptor> = entries().filter(|d| self.has_id(d, hex)).collect();
             found.dedup_by_key(|d| d.digest);
+            // One image may lie here under several manifests: compressed as it came, and as it was made.
+            let ids: Vec<Option<Digest>> = found.iter().map(|d| self.id_of(d)).collect();
             match found[..] {
                 [] => {}
-                [d] => return Ok((d.ref_name().map(str::to_owned), d.clone())),
+                [d, ..] if found.len() == 1 || ids[0].is_some() && ids.iter().all(|id| *id == ids[0]) => {
+                    return Ok((d.ref_name().map(str::to_owned), d.clone()));
+                }
                 _ => {
                     return Err(Error::usage(format!(
                         "find the image {typed:?}: more than one id begins so"
@@ -136,6 +144,12 @@ impl Store {
         }
         let manifest: Result<Manifest> = self.json(d);
         manifest.is_ok_and(|m| m.config.digest.hex().starts_with(hex))
+    }
+
+    /// The image id of an entry that is one manifest.
+    fn id_of(&self, d: &Descriptor) -> Option<Digest> {
+        let manifest: Manifest = self.json(d).ok()?;
+        Some(manifest.config.digest)
     }
 
     /// The image that an entry leads to.

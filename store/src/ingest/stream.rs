@@ -59,7 +59,10 @@ impl Begin<'_> {
             let receiver = scope.spawn(move || self.receive(feed, to.out, to.watch));
             let seen = Compression::of_bytes(drain.fill_buf().unwrap_or_default());
             let (archive, end) = if seen == Compression::None && claimed.is_none_or(|c| c == seen) {
-                (Ok(None), (to.apply)(&mut drain))
+                let end = (to.apply)(&mut drain);
+                // Who is not read to the end must learn it: else the receiver waits for ever.
+                drop(drain);
+                (Ok(None), end)
             } else {
                 let (feed, mut inflated) = pipe();
                 let inflater = scope.spawn(move || inflate(drain, claimed, feed));
@@ -132,4 +135,22 @@ fn inflate(drain: Drain, claimed: Option<Compression>, feed: Feed) -> Result<Dig
 
 fn lost() -> Error {
     Error::invalid("a thread of the pipeline has ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_stream_that_is_no_archive_is_an_error_and_no_wait() {
+        let input = Box::new(io::repeat(7).take(16 << 20));
+        let begin = Begin { input, have: 0, claimed: None, expect: None };
+        let apply = |archive: &mut dyn Read| -> Result<()> {
+            let mut head = [0; 512];
+            archive.read_exact(&mut head).context(|| "read the head")?;
+            Err(Error::invalid("this is no archive"))
+        };
+        let e = begin.run(End { out: None, watch: &|_| true, apply: &apply }).err().expect("an error");
+        assert_eq!(e.to_string(), "this is no archive");
+    }
 }
