@@ -235,3 +235,11 @@ fn archives_that_lie_are_refused_and_leave_nothing() {
         assert_eq!(other.rootfs_tool().words("images -q").ok().text(), "", "{script}");
     }
 }
+
+#[test]
+fn a_long_file_that_is_no_archive_is_refused_and_holds_nobody_up() {
+    let store = Store::new("archives");
+    let bent = coracle_tests::noise::noise(3, 8 << 20);
+    store.rootfs_tool().args(["import", "-", "bent"]).stdin(bent).fails(1).complains("import -");
+    store.rootfs_tool().args(["images", "-q"]).ok();
+}

@@ -73,6 +73,33 @@ fn what_is_pushed_is_listed_searched_and_pulled_again_with_the_same_digest() {
 }
 
 #[test]
+fn an_image_that_was_pushed_and_pulled_back_is_one_image_with_two_names() {
+    if !need(Privilege::Peer("docker-registry")) {
+        return;
+    }
+    let registry = Registry::plain();
+    let store = with_image("app");
+    let name = registry.name("team/app:1");
+    tool(&store).args(["tag", "app", &name]).ok();
+    let pushed = tool(&store).args(["push", &name]).ok().stdout;
+    tool(&store).args(["pull", &name]).ok();
+    let id = store.image_id("app");
+    assert_eq!(store.image_id(&name), id);
+    // By its id: the same image, whichever of its manifests it is found under.
+    assert_eq!(store.image_id(&id), id);
+    tool(&store).args(["rmi", &id]).fails(1).complains("must be forced").complains(&name);
+
+    // A name with a digest is that entry, and the tag beside it stays.
+    let by_digest = format!("{}@{}", registry.name("team/app"), digest_of(&pushed));
+    tool(&store).args(["pull", &by_digest]).ok();
+    tool(&store).args(["rmi", &by_digest]).ok().prints(&format!("Untagged: {by_digest}"));
+    assert_eq!(store.image_id(&name), id);
+
+    tool(&store).args(["rmi", "-f", &id]).ok().prints("Untagged: localhost/app:latest").prints(&name);
+    assert_eq!(tool(&store).args(["images", "-q"]).ok().text(), "");
+}
+
+#[test]
 fn a_container_of_an_image_that_is_not_here_pulls_it_first() {
     if !(need(Privilege::Peer("docker-registry")) && need(Privilege::Containers)) {
         return;

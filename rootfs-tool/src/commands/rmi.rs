@@ -1,7 +1,9 @@
 //! `rootfs-tool rmi`.
 
+use std::collections::BTreeSet;
+
 use argh::{ArgsInfo, FromArgs};
-use coracle_store::image::Descriptor;
+use coracle_store::image::{Descriptor, Platform};
 use coracle_store::{Digest, Image, Reference, Store};
 use coracle_sys::idmap::{self, Grant};
 use coracle_sys::print::harmless;
@@ -50,18 +52,20 @@ impl Rmi {
         };
         let manifest = image.descriptor.digest;
         let main = coracle_store::read::read_index(store.main())?.manifests;
-        let names: Vec<String> = main
-            .iter()
-            .filter(|d| d.digest == manifest)
-            .filter_map(|d| d.ref_name().map(str::to_owned))
-            .collect();
+        let by_id = is_id(typed, &image);
+        // One id may lie here under several manifests: as it was made, and compressed as it came back.
+        let is_same = |d: &&Descriptor| {
+            let load = || store.load(None, (*d).clone(), &Platform::host());
+            d.digest == manifest || by_id && load().is_ok_and(|other| other.id() == image.id())
+        };
+        let entries: Vec<&Descriptor> = main.iter().filter(is_same).collect();
+        let names: Vec<String> = entries.iter().filter_map(|d| d.ref_name().map(str::to_owned)).collect();
         if !main.iter().any(|d| d.digest == manifest) {
             return Err(Error::new(
                 Kind::Denied,
                 format!("remove the image {typed:?}: it is in a store that is only read"),
             ));
         }
-        let by_id = is_id(typed, &image);
         if by_id && names.len() > 1 && !self.force {
             return Err(Error::new(
                 Kind::Busy,
@@ -86,8 +90,11 @@ impl Rmi {
         }
         let tx = store.begin()?;
         if all {
-            for gone in tx.forget(&manifest)? {
-                coracle_sys::say!("Untagged: {}", harmless(gone.ref_name().unwrap_or("<none>")));
+            let manifests: BTreeSet<Digest> = entries.iter().map(|d| d.digest).collect();
+            for manifest in manifests {
+                for gone in tx.forget(&manifest)? {
+                    coracle_sys::say!("Untagged: {}", harmless(gone.ref_name().unwrap_or("<none>")));
+                }
             }
             coracle_sys::say!("Deleted: {}", image.id());
         } else if let Some(name) = &image.name {
