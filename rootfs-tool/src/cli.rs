@@ -42,6 +42,7 @@ enum Verb {
     Copy(commands::copy::Copy),
     Import(commands::import::Import),
     Load(commands::load::Load),
+    Mount(commands::mount::Mount),
     Save(commands::save::Save),
     Tags(commands::remote::Tags),
     Search(commands::search::Search),
@@ -50,6 +51,7 @@ enum Verb {
     Delete(commands::remote::Delete),
     Catalog(commands::remote::Catalog),
     Tag(commands::tag::Tag),
+    Umount(commands::mount::Umount),
     Verify(commands::verify::Verify),
 }
 
@@ -108,6 +110,7 @@ fn run(args: &[OsString]) -> Result<()> {
         Verb::Copy(c) => c.run(),
         Verb::Import(c) => c.run(),
         Verb::Load(c) => c.run(),
+        Verb::Mount(c) => c.run(),
         Verb::Save(c) => c.run(),
         Verb::Tags(c) => c.run(),
         Verb::Search(c) => c.run(),
@@ -116,6 +119,7 @@ fn run(args: &[OsString]) -> Result<()> {
         Verb::Delete(c) => c.run(),
         Verb::Catalog(c) => c.run(),
         Verb::Tag(c) => c.run(),
+        Verb::Umount(c) => c.run(),
         Verb::Verify(c) => c.run(),
     }
 }

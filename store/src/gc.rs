@@ -74,6 +74,7 @@ impl Store {
         let mut out = Pruned::default();
         if !how.dry {
             out.temps = self.sweep()?;
+            self.sweep_mounts()?;
         }
         // Layers first: a layer without its blobs is of use, a blob can be applied again.
         for (name, path) in list(&self.main().layers(self.driver()))? {
@@ -131,7 +132,7 @@ impl Store {
         Ok(swept)
     }
 
-    /// Follow every entry of the index, and what every container has recorded.
+    /// Follow every entry of the index, what every container has recorded, and what is mounted.
     fn used(&self, without: &HashSet<Digest>) -> Result<Used> {
         let mut used = Used::default();
         for d in read_index(self.main())?.manifests {
@@ -140,8 +141,9 @@ impl Store {
             }
             self.mark(&d, &mut used)?;
         }
-        for container in self.containers()? {
-            let Some(digest) = container.image() else { continue };
+        let of_containers = self.containers()?.into_iter().filter_map(|c| c.image());
+        let mounted = self.mounted()?.into_iter().map(|(manifest, _)| manifest);
+        for digest in of_containers.chain(mounted) {
             let path = self.main().blob(&digest);
             let Ok(size) = path.metadata().map(|m| m.len()) else { continue };
             let kind = media_type::MANIFEST;

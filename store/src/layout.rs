@@ -3,6 +3,7 @@
 //! ```text
 //! oci-layout  index.json  blobs/sha256/<hex>   an OCI image layout
 //! layers/<driver>/<key>/fs                     one applied layer
+//! mounts/<manifest>/                          where an image is mounted to be looked at
 //! containers/<id>/  names/<name>  volumes/<name>/  cache/  tmp/
 //! VERSION                                      the format's number, then the driver
 //! lock  index.lock                             see `lock`
@@ -168,6 +169,11 @@ impl Layout {
     /// The directory with places for what is mounted into every container.
     pub fn mount_points(&self) -> PathBuf {
         self.root.join("mountpoints")
+    }
+
+    /// The directory of the images that are mounted on the host.
+    pub(crate) fn mounts(&self) -> PathBuf {
+        self.root.join("mounts")
     }
 
     /// The store's directory.

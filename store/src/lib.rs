@@ -17,6 +17,7 @@ pub mod layer;
 pub mod layers;
 pub mod layout;
 pub mod lock;
+mod mounted;
 pub mod names;
 pub mod read;
 pub mod reference;

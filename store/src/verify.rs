@@ -124,9 +124,15 @@ impl<'a> Verifier<'a> {
         if self.repair {
             // Whoever is mounted on the tree would lose it.
             let users = self.tx.store().containers()?;
-            match users.first() {
-                Some(user) => then = format!("not put right while there are containers, such as {}", user.id),
-                None => {
+            let mounted = self.tx.store().mounted()?;
+            match (users.first(), mounted.first()) {
+                (Some(user), _) => {
+                    then = format!("not put right while there are containers, such as {}", user.id)
+                }
+                (None, Some((_, at))) => {
+                    then = format!("not put right while images are mounted, such as on {}", at.display())
+                }
+                (None, None) => {
                     let gone = self.tx.layout().take_out(tree.parent().unwrap_or(&tree))?;
                     self.tx.keep_layer(again.0, id, chain, &again.1)?;
                     file::remove_tree(&gone)?;

@@ -241,6 +241,22 @@ pub struct Attrs<'a> {
     pub userns: Option<BorrowedFd<'a>>,
 }
 
+/// Is something mounted on the directory, as this process sees it? What is not there is none. `statx(2)`, Linux 5.8.
+pub fn is_mount_point(path: &Path) -> Result<bool> {
+    let c = c_path(path)?;
+    let mut about = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: `c` is NUL-terminated and `about` is room for one statx; both outlive the call.
+    let ret =
+        unsafe { libc::statx(libc::AT_FDCWD, c.as_ptr(), libc::AT_SYMLINK_NOFOLLOW, 0, about.as_mut_ptr()) };
+    match Errno::result(ret) {
+        Err(Errno::ENOENT) => return Ok(false),
+        other => other.context(|| format!("statx({path:?})"))?,
+    };
+    // SAFETY: the kernel has filled it, and all its bytes were zero before.
+    let about = unsafe { about.assume_init() };
+    Ok(about.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0)
+}
+
 /// `mount_setattr(tree, "", ...)`: change a mount, or the tree below it. ENOSYS before Linux 5.12.
 pub fn set_attrs(tree: BorrowedFd<'_>, attrs: Attrs<'_>, recursive: bool) -> Result<()> {
     let mut raw = libc::mount_attr {

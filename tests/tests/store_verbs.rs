@@ -1,4 +1,4 @@
-//! `rootfs-tool export`, `prune` and `du`: what is in a store, taken out, thrown out, and told.
+//! `rootfs-tool export`, `prune`, `du` and `mount`: what is in a store, taken out, thrown out, and told.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -141,4 +141,46 @@ fn diff_tells_what_was_added_changed_and_deleted() {
     assert!(kinds(rows("app", "app")).is_empty());
     store.rootfs_tool().words("diff app next").ok().prints("A       1B  /etc/more").prints("paths");
     store.rootfs_tool().words("diff app none").fails(1).complains("No such image: none");
+}
+
+#[test]
+fn a_mounted_image_is_seen_whole_and_is_in_use_until_it_is_unmounted() {
+    if !need(Privilege::Root) {
+        let store = with_image();
+        store
+            .rootfs_tool()
+            .words("mount app")
+            .fails(1)
+            .complains("only root may mount")
+            .complains("copy app");
+        return;
+    }
+    let store = with_image();
+    let at = std::path::PathBuf::from(store.rootfs_tool().words("mount app").ok().text());
+    assert_eq!(fs::read_to_string(at.join("etc/kept")).expect("read"), "replaced");
+    assert!(!at.join("etc/gone").exists() && !at.join("opt/old").exists() && at.join("opt/new").exists());
+    let read_only = fs::write(at.join("x"), "").expect_err("a write");
+    assert_eq!(read_only.raw_os_error(), Some(nix::libc::EROFS));
+    assert_eq!(store.rootfs_tool().words("mount app").ok().text(), at.display().to_string(), "once");
+    store.rootfs_tool().arg("mount").ok().prints(&format!("localhost/app:latest  {}", at.display()));
+    let listed = store.rootfs_tool().words("mount --json").ok().json();
+    assert_eq!(listed[0]["Image"], "localhost/app:latest");
+
+    store.rootfs_tool().words("rmi app").fails(1).complains("it is mounted on");
+    store.rootfs_tool().words("rmi -f app").ok();
+    store.rootfs_tool().words("prune -a -f").ok();
+    assert!(at.join("opt/new").exists(), "what is mounted stays");
+    let open = fs::File::open(at.join("opt/new")).expect("open");
+    store.rootfs_tool().arg("umount").arg(&at).fails(1).complains("has a file of it open");
+    drop(open);
+    store.rootfs_tool().words("umount -a").ok();
+    assert!(!at.exists());
+    store.rootfs_tool().words("umount app").fails(1).complains("app is not mounted");
+    store.rootfs_tool().words("umount").fails(2);
+    store.rootfs_tool().words("prune -a -f").ok();
+    assert_eq!(fs::read_dir(store.path().join("blobs/sha256")).expect("list").count(), 0);
+    // What a reboot left is swept.
+    fs::create_dir(&at).expect("mkdir");
+    store.rootfs_tool().words("prune -f").ok();
+    assert!(!at.exists());
 }

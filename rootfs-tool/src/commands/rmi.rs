@@ -15,7 +15,7 @@ use super::{each, missing, open};
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "rmi", example = "rootfs-tool rmi shell")]
 pub(crate) struct Rmi {
-    /// also where a container uses the image, or an id has several names
+    /// also where a container uses the image, it is mounted, or an id has several names
     #[argh(switch, short = 'f')]
     force: bool,
     /// the store: RW[:RO...]
@@ -85,6 +85,19 @@ impl Rmi {
                 format!(
                     "conflict: unable to remove {typed} (must force) - container {container} is using its referenced image {}",
                     image.id().short()
+                ),
+            ));
+        }
+        let at = entries.iter().map(|d| store.mounted_at(&d.digest)).collect::<Result<Vec<_>>>()?;
+        if all
+            && !self.force
+            && let Some(at) = at.into_iter().flatten().next()
+        {
+            return Err(Error::new(
+                Kind::Busy,
+                format!(
+                    "conflict: unable to remove {typed} (must force) - it is mounted on {}",
+                    at.display()
                 ),
             ));
         }
