@@ -146,13 +146,6 @@ fn diff_tells_what_was_added_changed_and_deleted() {
 #[test]
 fn a_mounted_image_is_seen_whole_and_is_in_use_until_it_is_unmounted() {
     if !need(Privilege::Root) {
-        let store = with_image();
-        store
-            .rootfs_tool()
-            .words("mount app")
-            .fails(1)
-            .complains("only root may mount")
-            .complains("copy app");
         return;
     }
     let store = with_image();
@@ -183,4 +176,19 @@ fn a_mounted_image_is_seen_whole_and_is_in_use_until_it_is_unmounted() {
     fs::create_dir(&at).expect("mkdir");
     store.rootfs_tool().words("prune -f").ok();
     assert!(!at.exists());
+}
+
+#[test]
+fn an_ordinary_user_who_mounts_is_told_what_to_do_instead() {
+    if !need(Privilege::OrdinaryUser) {
+        return;
+    }
+    let store = with_image();
+    store
+        .rootfs_tool()
+        .words("mount app")
+        .fails(1)
+        .complains("only root may mount")
+        .complains("copy app dir:");
+    assert_eq!(fs::read_dir(store.path().join("mounts")).expect("list").count(), 0);
 }
