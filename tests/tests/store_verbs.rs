@@ -8,7 +8,10 @@ use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
 
 /// A store with an image whose upper layer replaces a file of the lower, and hides a folder's content.
 fn with_image() -> Store {
-    let store = Store::new("verbs");
+    with_image_in(Store::new("verbs"))
+}
+
+fn with_image_in(store: Store) -> Store {
     let scratch = Scratch::new("layers");
     for path in ["low/etc/kept", "low/etc/gone", "low/opt/old", "low/opt/deep/old"] {
         scratch.write(path, "0123456789");
@@ -183,7 +186,7 @@ fn an_ordinary_user_who_mounts_is_told_what_to_do_instead() {
     if !need(Privilege::OrdinaryUser) {
         return;
     }
-    let store = with_image();
+    let store = with_image_in(Store::of_user("verbs"));
     store
         .rootfs_tool()
         .words("mount app")
