@@ -50,13 +50,19 @@ demo: build ## compose an image from this machine's own tools and run a command 
 	@echo '    dist/runner run --rm -it shell sh'
 
 .PHONY: build
-build: target ## the three static binaries, in dist/ (ARCH=aarch64: in dist/aarch64/)
+build: target ## the three static binaries and their man pages, in dist/ (ARCH=aarch64: in dist/aarch64/)
 	@echo '--> build for $(TARGET)'
 	$(STATIC) $(CARGO) build --release --locked --target $(TARGET) -p coracle-init
 	$(STATIC) CORACLE_INIT=$(CURDIR)/$(OUT)/init $(CARGO) build --release --locked --target $(TARGET) -p coracle-runner -p coracle-rootfs-tool
 	@mkdir -p $(DIST)
 	@for b in $(BINS); do install -m 755 $(OUT)/$$b $(DIST)/$$b.new && mv -f $(DIST)/$$b.new $(DIST)/$$b; done
 	@cd $(DIST) && ls -l $(BINS)
+ifeq ($(HOST),$(ARCH))
+	@echo '--> man pages and completions, in $(DIST)/share/'
+	$(STATIC) CORACLE_INIT=$(CURDIR)/$(OUT)/init $(CARGO) build --release --locked --target $(TARGET) -p coracle-docs
+	@rm -rf $(DIST)/share.new && $(OUT)/coracle-docs $(DIST)/init $(DIST)/share.new \
+		&& rm -rf $(DIST)/share && mv $(DIST)/share.new $(DIST)/share
+endif
 
 # rustup's answer is only noise where it has none: then the binaries are made with glibc.
 .PHONY: target
@@ -114,4 +120,5 @@ install: ## install what `make build` made: PREFIX=/usr/local DESTDIR=
 	install -m 755 dist/init $(DESTDIR)$(PREFIX)/libexec/coracle/
 	cp -R --no-preserve=ownership images $(DESTDIR)$(PREFIX)/share/coracle/
 	install -m 644 $(wildcard *.md) LICENSE $(DESTDIR)$(PREFIX)/share/doc/coracle/
+	cp -R --no-preserve=ownership dist/share/. $(DESTDIR)$(PREFIX)/share/
 	@packaging/apparmor '$(PREFIX)' '$(DESTDIR)'

@@ -4,14 +4,15 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use argh::{ArgsInfo, FromArgs};
+use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 use coracle_sys::argv::{Tail, normalise};
 use coracle_sys::{Error, Result, process};
 
 use crate::commands::{Global, doctor, exec, exit_code, image_verb, info, kill, ps, rm, run};
 use crate::from_image::flags::Flags as RunFlags;
 
-const HELP: &str = "\
+/// What `--help` prints.
+pub const HELP: &str = "\
 Coracle's runner: runs commands in containers, without a daemon.
 
 Usage: runner [--store DIR] COMMAND ...
@@ -33,7 +34,7 @@ Before the command: --store DIR (CORACLE_STORE), --root DIR (OCI states), --log 
 /// Flags before the verb.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(help_triggers("--help"))]
-/// runner
+/// Runs commands in containers, without a daemon, from images and from OCI bundles.
 struct Top {
     /// the store, RW[:RO...]
     #[argh(option)]
@@ -93,6 +94,24 @@ pub fn main() -> u8 {
         log.error(&e);
         exit_code(&e)
     })
+}
+
+/// The verbs that rootfs-tool does.
+pub const HANDED_OVER: [&str; image_verb::VERBS.len()] = image_verb::VERBS;
+
+/// The flags before the verb, and each verb of the runner's own with its flags: what man pages and completions
+/// are made of.
+pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)>) {
+    let verbs = vec![
+        ("doctor", doctor::Flags::get_args_info()),
+        ("exec", exec::Flags::get_args_info()),
+        ("info", info::Flags::get_args_info()),
+        ("kill", kill::Flags::get_args_info()),
+        ("ps", ps::Flags::get_args_info()),
+        ("rm", rm::Flags::get_args_info()),
+        ("run", RunFlags::get_args_info()),
+    ];
+    (Top::get_args_info(), verbs)
 }
 
 fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
