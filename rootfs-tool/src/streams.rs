@@ -61,7 +61,7 @@ impl Replacing {
         };
         let mut options = File::options();
         let file =
-            options.write(true).create(true).open(&temp).context(|| format!("open({temp:?}, O_CREAT)"))?;
+            options.write(true).create(true).open(&temp).context(|| format!("open({to:?}, O_CREAT)"))?;
         Ok((file, Self { temp, to: to.to_owned(), kept: special }))
     }
 

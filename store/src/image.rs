@@ -147,6 +147,25 @@ impl Platform {
     }
 }
 
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.iter().try_for_each(|v| write!(f, "/{v}"))
+    }
+}
+
+impl ImageConfig {
+    /// The machine that the image is for.
+    pub fn platform(&self) -> Platform {
+        Platform {
+            architecture: self.architecture.clone(),
+            os: self.os.clone(),
+            variant: self.variant.clone(),
+            ..Platform::default()
+        }
+    }
+}
+
 impl std::str::FromStr for Platform {
     type Err = Error;
 

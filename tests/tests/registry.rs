@@ -44,6 +44,8 @@ fn what_is_pushed_is_listed_searched_and_pulled_again_with_the_same_digest() {
 
     tool(&store).args(["tags", &registry.name("team/app")]).ok().prints("1");
     tool(&store).args(["catalog", &registry.host]).ok().prints("team/app");
+    tool(&store).args(["catalog", &format!("http://{}/", registry.host)]).ok().prints("team/app");
+    tool(&store).args(["search", &registry.host]).ok().prints(&registry.name("team/app"));
     let term = registry.name("ap");
     let found =
         tool(&store).args(["search", &term]).ok().prints("NAME").prints("DESCRIPTION").prints("STARS");
@@ -60,6 +62,11 @@ fn what_is_pushed_is_listed_searched_and_pulled_again_with_the_same_digest() {
         pulled.prints(&format!("Digest: {digest}")).prints(&format!("Downloaded newer image for {name}"));
     assert!(pulled.stdout.trim_end().ends_with(&name), "{}", pulled.stdout);
     tool(&other).args(["pull", &name]).ok().prints("Already exists").prints("Image is up to date for");
+    // There is no choice of machines: what comes is told, and does not run as another.
+    let mismatch = "does not match the specified platform: wanted linux/s390x, actual: linux/";
+    tool(&other).args(["pull", "--platform", "linux/s390x", &name]).ok().complains(mismatch);
+    let run = ["run", "--rm", "--pull", "never", "--platform", "linux/s390x", &name, "true"];
+    other.runner().args(run).fails(125).complains(mismatch);
     let by_digest = format!("{}@{digest}", registry.name("team/app"));
     assert_eq!(tool(&other).args(["pull", "-q", &by_digest]).ok().text(), by_digest);
     assert_eq!(store.image_id(&name), other.image_id(&name));
@@ -88,6 +95,15 @@ fn an_image_that_was_pushed_and_pulled_back_is_one_image_with_two_names() {
     // By its id: the same image, whichever of its manifests it is found under.
     assert_eq!(store.image_id(&id), id);
     tool(&store).args(["rmi", &id]).fails(1).complains("must be forced").complains(&name);
+    // Its files are shared, and only its blobs are twice here.
+    let own = |row: &serde_json::Value| row["OwnBytes"].as_u64();
+    let rows = tool(&store).args(["images", "--json"]).ok().json();
+    assert_eq!(rows.as_array().expect("rows").iter().map(own).collect::<Vec<_>>(), [Some(0), Some(0)]);
+    let used = tool(&store).args(["du", "--json", &name]).ok().json();
+    assert!(
+        used[0]["Shared"].as_u64() >= Some(3 << 20) && used[0]["Unique"].as_u64() < Some(4 << 20),
+        "{used}"
+    );
 
     // A name with a digest is that entry, and the tag beside it stays.
     let by_digest = format!("{}@{}", registry.name("team/app"), digest_of(&pushed));

@@ -195,3 +195,13 @@ fn an_ordinary_user_who_mounts_is_told_what_to_do_instead() {
         .complains("copy app dir:");
     assert_eq!(fs::read_dir(store.path().join("mounts")).expect("list").count(), 0);
 }
+
+#[test]
+fn what_is_no_error_for_docker_is_none_here() {
+    let store = with_image();
+    store.rootfs_tool().words("rmi none").fails(1).complains("No such image: none");
+    store.rootfs_tool().words("rmi -f none").ok().complains("No such image: none");
+    let table = store.rootfs_tool().words("images").ok().stdout;
+    assert_eq!(store.rootfs_tool().words("images --format table").ok().stdout, table);
+    store.rootfs_tool().words("save -o /nowhere/x.tar app").fails(1).complains("open(\"/nowhere/x.tar\"");
+}

@@ -47,7 +47,7 @@ impl Du {
         // How many images have each part: blobs by digest, applied layers by where they are.
         let mut users: HashMap<String, usize> = HashMap::new();
         let mut seen = HashSet::new();
-        for image in all.iter().filter(|i| seen.insert(i.id())) {
+        for image in all.iter().filter(|i| seen.insert(i.manifest_digest)) {
             Parts::of(&store, image).all.into_keys().for_each(|part| *users.entry(part).or_insert(0) += 1);
         }
         let used: HashSet<Digest> = store.containers()?.iter().filter_map(|c| c.image()).collect();
@@ -71,7 +71,7 @@ impl Du {
             let sizes = ["Files", "Blobs", "Shared", "Unique", "Wasted"].map(bytes);
             lines.push(["Repository", "Tag", "ID"].map(text).into_iter().chain(sizes).collect());
         }
-        table::print(&lines, true);
+        table::print(&lines, false);
         coracle_sys::say!("{} in all", table::size(total.values().sum()));
         Ok(())
     }

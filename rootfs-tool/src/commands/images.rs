@@ -1,6 +1,6 @@
 //! `rootfs-tool images`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::image::{CREATED, Platform};
@@ -26,7 +26,7 @@ pub(crate) struct Images {
     /// print ids only
     #[argh(switch, short = 'q')]
     quiet: bool,
-    /// whole ids, and no column cut to the terminal
+    /// whole ids
     #[argh(switch, long = "no-trunc")]
     no_trunc: bool,
     /// reference=PATTERN, with * and ?
@@ -49,7 +49,8 @@ pub(crate) struct Images {
 impl Images {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
-        let template = self.format.as_deref().map(Template::parse).transpose()?;
+        let format = self.format.as_deref().filter(|f| *f != "table");
+        let template = format.map(Template::parse).transpose()?;
         let mut patterns: Vec<&str> = self.pattern.iter().map(String::as_str).collect();
         for filter in &self.filter {
             match filter.split_once('=') {
@@ -90,7 +91,8 @@ impl Images {
             let keys = ["Repository", "Tag", "ID", "CreatedSince", "Size", "UniqueSize"];
             let mut lines = vec![head.map(str::to_owned).to_vec()];
             lines.extend(rows.iter().map(|r| keys.map(|k| text(r, k)).to_vec()));
-            table::print(&lines, !self.no_trunc);
+            // A name or an id that is cut cannot be typed.
+            table::print(&lines, false);
         }
         Ok(())
     }
@@ -100,7 +102,7 @@ impl Images {
         let layers = &image.manifest.layers;
         let sizes = store.layer_sizes(image);
         let size: u64 = sizes.iter().sum();
-        let own = layers.iter().zip(&sizes).filter(|(l, _)| users.get(&l.digest) == Some(&1));
+        let own = image.diff_ids().iter().zip(&sizes).filter(|(id, _)| users.get(id) == Some(&1));
         let own: u64 = own.map(|(_, size)| size).sum();
         let blobs: u64 = layers.iter().map(|l| l.size).sum();
         let id = if self.no_trunc { image.id().to_string() } else { image.id().short() };
@@ -131,18 +133,14 @@ fn created(image: &Image) -> Option<String> {
     own.or_else(|| image.descriptor.annotations.as_ref()?.get(CREATED).cloned())
 }
 
-/// How many images, by id, have each layer.
+/// How many images have each layer, whose files they share however it is compressed. Names of one manifest are
+/// one image.
 fn users(images: &[Image]) -> HashMap<Digest, usize> {
-    let mut by_id: HashMap<Digest, &Image> = HashMap::new();
-    images.iter().for_each(|i| {
-        by_id.insert(i.id(), i);
-    });
+    let by_manifest: HashMap<Digest, &Image> = images.iter().map(|i| (i.manifest_digest, i)).collect();
     let mut users = HashMap::new();
-    for image in by_id.values() {
-        let mut layers: Vec<Digest> = image.manifest.layers.iter().map(|l| l.digest).collect();
-        layers.sort();
-        layers.dedup();
-        layers.into_iter().for_each(|l| *users.entry(l).or_insert(0) += 1);
+    for image in by_manifest.values() {
+        let layers: HashSet<&Digest> = image.diff_ids().iter().collect();
+        layers.into_iter().for_each(|l| *users.entry(*l).or_insert(0) += 1);
     }
     users
 }

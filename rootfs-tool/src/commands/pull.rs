@@ -95,6 +95,15 @@ impl Pull {
             let place = repository.name.strip_prefix("docker.io/").map_or(repository.name.as_str(), |_| path);
             coracle_sys::say!("{tag}: Pulling from {}", harmless(place));
         }
+        // Only an index has a choice.
+        let is = loaded.config.platform();
+        if self.platform.is_some() && !is.runs_on(platform) {
+            coracle_sys::warn!(
+                "rootfs-tool: {} does not match the specified platform: wanted {platform}, actual: {}",
+                harmless(&name),
+                harmless(&is.to_string())
+            );
+        }
         let progress = Progress::new(PULL, &loaded.manifest.layers, self.quiet);
         let tx = store.begin()?;
         let taken = transfer::take(&tx, &origin, loaded, Some(&name), &progress)?;

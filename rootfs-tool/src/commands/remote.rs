@@ -5,6 +5,7 @@ use coracle_store::Reference;
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result};
 
+use super::registry_host;
 use crate::registry::{self, Credentials, Repository};
 
 /// List the tags of a repository in its registry.
@@ -52,9 +53,10 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
-        let login = Credentials::read()?.of(&self.registry, "")?;
-        let names = registry::client_of(&self.registry, self.tls_verify, login)?.catalog();
-        print(&names.map_err(|e| e.wrap(format!("list the repositories of {}", self.registry)))?, self.json)
+        let host = registry_host(Some(&self.registry));
+        let login = Credentials::read()?.of(&host, "")?;
+        let names = registry::client_of(&host, self.tls_verify, login)?.catalog();
+        print(&names.map_err(|e| e.wrap(format!("list the repositories of {host}")))?, self.json)
     }
 }
 

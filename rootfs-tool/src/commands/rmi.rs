@@ -35,7 +35,14 @@ impl Rmi {
         let mut store = open(self.store.as_deref())?;
         let mut removed = false;
         let done = each(&self.images, |typed| {
-            self.remove(&mut store, typed)?;
+            match self.remove(&mut store, typed) {
+                // With force what is gone is as it should be.
+                Err(e) if self.force && e.kind() == Kind::NotFound => {
+                    coracle_sys::warn!("rootfs-tool: {e}");
+                    return Ok(());
+                }
+                other => other?,
+            }
             removed = true;
             Ok(())
         });

@@ -53,6 +53,8 @@ impl Search {
         let filters: Vec<Filter> = self.filter.iter().map(|f| f.parse()).collect::<Result<_>>()?;
         let (registry, term) = match self.term.split_once('/') {
             Some((first, term)) if is_registry(first) => (first, term),
+            // A host with its port is nothing to tell docker.io: all that is there is asked for.
+            None if is_registry(&self.term) && self.term.contains(':') => (self.term.as_str(), ""),
             _ => (DEFAULT, self.term.as_str()),
         };
         let login = Credentials::read()?.of(registry, "")?;

@@ -48,6 +48,14 @@ impl Base {
             pull(store)?;
         }
         match store.resolve_for(named, &platform) {
+            Ok(image) if flags.platform.is_some() && !image.config.platform().runs_on(&platform) => {
+                let is = image.config.platform().to_string();
+                Err(Error::not_found(format!(
+                    "image {named} was found but does not match the specified platform: wanted {platform}, actual: {}",
+                    coracle_sys::print::harmless(&is)
+                ))
+                .with_kind(Kind::Invalid))
+            }
             Ok(image) => Ok(Self::Image(Box::new(image))),
             Err(e) if e.kind() == Kind::NotFound && Path::new("config.json").exists() => {
                 Err(e.wrap("find the image (for the bundle in this folder: runner run --bundle . ID)"))
