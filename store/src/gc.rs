@@ -132,7 +132,7 @@ impl Store {
         Ok(swept)
     }
 
-    /// Follow every entry of the index, what every container has recorded, and what is mounted.
+    /// Follow every entry of the index, and every image that is in use.
     fn used(&self, without: &HashSet<Digest>) -> Result<Used> {
         let mut used = Used::default();
         for d in read_index(self.main())?.manifests {
@@ -141,9 +141,7 @@ impl Store {
             }
             self.mark(&d, &mut used)?;
         }
-        let of_containers = self.containers()?.into_iter().filter_map(|c| c.image());
-        let mounted = self.mounted()?.into_iter().map(|(manifest, _)| manifest);
-        for digest in of_containers.chain(mounted) {
+        for (digest, _) in self.users()? {
             let path = self.main().blob(&digest);
             let Ok(size) = path.metadata().map(|m| m.len()) else { continue };
             let kind = media_type::MANIFEST;
@@ -187,6 +185,7 @@ fn list(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(out)
 }
 
-fn list_if_there(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+/// The entries of a directory, which need not be there.
+pub(crate) fn list_if_there(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     if dir.exists() { list(dir) } else { Ok(Vec::new()) }
 }

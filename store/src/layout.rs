@@ -3,7 +3,7 @@
 //! ```text
 //! oci-layout  index.json  blobs/sha256/<hex>   an OCI image layout
 //! layers/<driver>/<key>/fs                     one applied layer
-//! mounts/<manifest>/                          where an image is mounted to be looked at
+//! mounts/<manifest>/                           where an image is mounted to be looked at
 //! containers/<id>/  names/<name>  volumes/<name>/  cache/  tmp/
 //! VERSION                                      the format's number, then the driver
 //! lock  index.lock                             see `lock`

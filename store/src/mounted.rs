@@ -16,6 +16,7 @@ use nix::mount::{MntFlags, umount2};
 
 use crate::digest::Digest;
 use crate::driver::overlay;
+use crate::gc::list_if_there;
 use crate::read::{Image, Store};
 use crate::write::Transaction;
 
@@ -30,12 +31,6 @@ impl Store {
         }
         out.sort();
         Ok(out)
-    }
-
-    /// Where the image of this manifest is mounted, if it is.
-    pub fn mounted_at(&self, manifest: &Digest) -> Result<Option<PathBuf>> {
-        let path = self.main().mounts().join(manifest.hex());
-        Ok(mount::is_mount_point(&path)?.then_some(path))
     }
 
     /// Unmount an image. EBUSY when somebody has a file or a folder open in it.
@@ -63,18 +58,8 @@ impl Store {
     }
 
     fn mount_entries(&self) -> Result<Vec<(Digest, PathBuf)>> {
-        let dir = self.main().mounts();
-        let entries = match fs::read_dir(&dir) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.context(|| format!("opendir({dir:?})"))?,
-        };
-        let mut out = Vec::new();
-        for entry in entries {
-            let entry = entry.context(|| format!("readdir({dir:?})"))?;
-            let name = entry.file_name();
-            out.extend(name.to_str().and_then(Digest::from_hex).map(|d| (d, entry.path())));
-        }
-        Ok(out)
+        let all = list_if_there(&self.main().mounts())?.into_iter();
+        Ok(all.filter_map(|(name, path)| Some((Digest::from_hex(&name)?, path))).collect())
     }
 }
 

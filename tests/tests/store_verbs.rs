@@ -162,6 +162,8 @@ fn a_mounted_image_is_seen_whole_and_is_in_use_until_it_is_unmounted() {
     let listed = store.rootfs_tool().words("mount --json").ok().json();
     assert_eq!(listed[0]["Image"], "localhost/app:latest");
 
+    store.rootfs_tool().words("prune -a -f").ok();
+    store.rootfs_tool().words("images").ok().prints("localhost/app");
     store.rootfs_tool().words("rmi app").fails(1).complains("it is mounted on");
     store.rootfs_tool().words("rmi -f app").ok();
     store.rootfs_tool().words("prune -a -f").ok();

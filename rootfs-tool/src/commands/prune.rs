@@ -13,7 +13,7 @@ use coracle_sys::{Context, Error, Result, table};
 use super::enter_user_namespace;
 use crate::time;
 
-/// Remove images that have no name, and with --all those that no container uses; what nothing needs any more, and
+/// Remove images that have no name, and with --all those that no container and no mount uses; what nothing needs any more, and
 /// what is left of downloads that broke off, goes as well.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
@@ -23,7 +23,7 @@ use crate::time;
 rootfs-tool prune --all --filter until=24h --dry-run"
 )]
 pub(crate) struct Prune {
-    /// images with a name too, unless a container uses them
+    /// images with a name too, unless a container uses them or they are mounted
     #[argh(switch, short = 'a')]
     all: bool,
     /// do not ask
@@ -100,7 +100,7 @@ impl Prune {
 
     /// The entries that go.
     fn doomed(&self, store: &Store, filters: &[Filter]) -> Result<Vec<Descriptor>> {
-        let used: HashSet<Digest> = store.containers()?.iter().filter_map(|c| c.image()).collect();
+        let used: HashSet<Digest> = store.users()?.into_iter().map(|(manifest, _)| manifest).collect();
         let all = coracle_store::read::read_index(store.main())?.manifests;
         let named: HashSet<Digest> =
             all.iter().filter(|d| d.ref_name().is_some()).map(|d| d.digest).collect();

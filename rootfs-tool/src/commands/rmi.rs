@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::image::{Descriptor, Platform};
+use coracle_store::users::User;
 use coracle_store::{Digest, Image, Reference, Store};
 use coracle_sys::idmap::{self, Grant};
 use coracle_sys::print::harmless;
@@ -83,34 +84,23 @@ impl Rmi {
             ));
         }
         let all = by_id || names.len() <= 1;
+        let manifests: BTreeSet<Digest> = entries.iter().map(|d| d.digest).collect();
+        let is_meant = |m: &Digest| *m == image.manifest_digest || manifests.contains(m);
         if all
             && !self.force
-            && let Some(container) = user(store, &image.manifest_digest)?
+            && let Some(user) = user(store, is_meant)?
         {
-            return Err(Error::new(
-                Kind::Busy,
-                format!(
-                    "conflict: unable to remove {typed} (must force) - container {container} is using its referenced image {}",
-                    image.id().short()
-                ),
-            ));
-        }
-        let at = entries.iter().map(|d| store.mounted_at(&d.digest)).collect::<Result<Vec<_>>>()?;
-        if all
-            && !self.force
-            && let Some(at) = at.into_iter().flatten().next()
-        {
-            return Err(Error::new(
-                Kind::Busy,
-                format!(
-                    "conflict: unable to remove {typed} (must force) - it is mounted on {}",
-                    at.display()
-                ),
-            ));
+            let why = match user {
+                User::Container(id) => {
+                    format!("container {} is using its referenced image {}", short(&id), image.id().short())
+                }
+                User::Mount(at) => format!("it is mounted on {}", at.display()),
+            };
+            let what = format!("conflict: unable to remove {typed} (must force) - {why}");
+            return Err(Error::new(Kind::Busy, what));
         }
         let tx = store.begin()?;
         if all {
-            let manifests: BTreeSet<Digest> = entries.iter().map(|d| d.digest).collect();
             for manifest in manifests {
                 for gone in tx.forget(&manifest)? {
                     coracle_sys::say!("Untagged: {}", harmless(gone.ref_name().unwrap_or("<none>")));
@@ -133,9 +123,13 @@ impl Rmi {
             |d: &&Descriptor| d.ref_name().is_some_and(|n| n == typed || names.iter().any(|c| c == n));
         let Some(entry) = index.iter().find(is_named) else { return Err(missing(why, typed)) };
         if !self.force
-            && let Some(container) = user(store, &entry.digest)?
+            && let Some(user) = user(store, |m| *m == entry.digest)?
         {
-            return Err(why.wrap(format!("remove {typed} (must force: container {container} uses it)")));
+            let user = match user {
+                User::Container(id) => format!("container {} uses it", short(&id)),
+                User::Mount(at) => format!("it is mounted on {}", at.display()),
+            };
+            return Err(why.wrap(format!("remove {typed} (must force: {user})")));
         }
         let name = entry.ref_name().unwrap_or(typed).to_owned();
         store.begin()?.untag(&name)?;
@@ -170,9 +164,12 @@ fn is_id(typed: &str, image: &Image) -> bool {
     !named && (image.id().hex().starts_with(hex) || image.manifest_digest.hex().starts_with(hex))
 }
 
-/// A container that uses the image.
-fn user(store: &Store, manifest: &Digest) -> Result<Option<String>> {
-    let containers = store.containers()?;
-    let user = containers.iter().find(|c| c.image().as_ref() == Some(manifest));
-    Ok(user.map(|c| c.id.chars().take(12).collect()))
+/// Who uses one of the manifests that are meant.
+fn user(store: &Store, is_meant: impl Fn(&Digest) -> bool) -> Result<Option<User>> {
+    Ok(store.users()?.into_iter().find(|(manifest, _)| is_meant(manifest)).map(|(_, user)| user))
+}
+
+/// A container's id as docker shows it.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
 }
