@@ -96,8 +96,10 @@ impl Store {
                 // By its own name first: a digest also finds the tags of what it is of.
                 let own = wanted.to_string();
                 let exact = entries().find(|d| d.ref_name() == Some(own.as_str()));
-                let found =
-                    exact.or_else(|| entries().find(|d| d.ref_name().is_some_and(|n| names(&wanted, n, d))));
+                let found = exact.or_else(|| {
+                    let digest = wanted.digest?;
+                    entries().find(|d| d.ref_name().is_some_and(|n| tags(&wanted, digest, n, d)))
+                });
                 if let Some(d) = found {
                     return Ok((d.ref_name().map(str::to_owned), d.clone()));
                 }
@@ -111,20 +113,16 @@ impl Store {
         }
         let hex = typed.strip_prefix("sha256:").unwrap_or(typed);
         if (4..=64).contains(&hex.len()) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            let mut found: Vec<&Descriptor> = entries().filter(|d| self.has_id(d, hex)).collect();
-            found.dedup_by_key(|d| d.digest);
             // One image may lie here under several manifests: compressed as it came, and as it was made.
-            let ids: Vec<Option<Digest>> = found.iter().map(|d| self.id_of(d)).collect();
-            match found[..] {
-                [] => {}
-                [d, ..] if found.len() == 1 || ids[0].is_some() && ids.iter().all(|id| *id == ids[0]) => {
-                    return Ok((d.ref_name().map(str::to_owned), d.clone()));
-                }
-                _ => {
-                    return Err(Error::usage(format!(
-                        "find the image {typed:?}: more than one id begins so"
-                    )));
-                }
+            let found = entries().filter(|d| self.has_id(d, hex)).map(|d| (d, self.id_of(d)));
+            let found: Vec<(&Descriptor, Digest)> = found.collect();
+            if let Some((d, id)) = found.first() {
+                return match found.iter().all(|(_, other)| other == id) {
+                    true => Ok((d.ref_name().map(str::to_owned), (*d).clone())),
+                    false => {
+                        Err(Error::usage(format!("find the image {typed:?}: more than one id begins so")))
+                    }
+                };
             }
         }
         reference?;
@@ -142,14 +140,13 @@ impl Store {
                 i.manifests.iter().any(|d| !media_type::is_index(&d.media_type) && self.has_id(d, hex))
             });
         }
-        let manifest: Result<Manifest> = self.json(d);
-        manifest.is_ok_and(|m| m.config.digest.hex().starts_with(hex))
+        self.id_of(d).hex().starts_with(hex)
     }
 
-    /// The image id of an entry that is one manifest.
-    fn id_of(&self, d: &Descriptor) -> Option<Digest> {
-        let manifest: Manifest = self.json(d).ok()?;
-        Some(manifest.config.digest)
+    /// The image id of an entry that is one manifest; of any other its digest.
+    fn id_of(&self, d: &Descriptor) -> Digest {
+        let manifest: Result<Manifest> = self.json(d);
+        manifest.map_or(d.digest, |m| m.config.digest)
     }
 
     /// The image that an entry leads to.
@@ -285,17 +282,12 @@ impl Store {
     }
 }
 
-/// Does an entry with this name stand for what is wanted?
-fn names(wanted: &Reference, entry: &str, d: &Descriptor) -> bool {
-    match wanted.digest {
-        None => wanted.to_string() == entry,
-        Some(digest) => {
-            let repo = Reference { tag: None, digest: None, ..wanted.clone() }.to_string();
-            (digest == d.digest || digest == d.known_as())
-                && (entry == wanted.name()
-                    || entry.strip_prefix(&repo).is_some_and(|r| r.is_empty() || r.starts_with([':', '@'])))
-        }
-    }
+/// Is an entry with this name in the repository that is wanted, and of the digest?
+fn tags(wanted: &Reference, digest: Digest, entry: &str, d: &Descriptor) -> bool {
+    let repo = Reference { tag: None, digest: None, ..wanted.clone() }.to_string();
+    (digest == d.digest || digest == d.known_as())
+        && (entry == wanted.name()
+            || entry.strip_prefix(&repo).is_some_and(|r| r.is_empty() || r.starts_with([':', '@'])))
 }
 
 /// The manifest of an index that suits the platform best.
