@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use coracle_sys::Error;
+use coracle_sys::print::harmless;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -162,6 +163,18 @@ impl ImageConfig {
             os: self.os.clone(),
             variant: self.variant.clone(),
             ..Platform::default()
+        }
+    }
+
+    /// Is it for this machine? The error says so in docker's words.
+    pub fn suits(&self, wanted: &Platform) -> Result<(), Error> {
+        let actual = self.platform();
+        match actual.runs_on(wanted) {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "does not match the specified platform: wanted {wanted}, actual: {}",
+                harmless(&actual.to_string())
+            ))),
         }
     }
 }

@@ -96,13 +96,10 @@ impl Pull {
             coracle_sys::say!("{tag}: Pulling from {}", harmless(place));
         }
         // Only an index has a choice.
-        let is = loaded.config.platform();
-        if self.platform.is_some() && !is.runs_on(platform) {
-            coracle_sys::warn!(
-                "rootfs-tool: {} does not match the specified platform: wanted {platform}, actual: {}",
-                harmless(&name),
-                harmless(&is.to_string())
-            );
+        if self.platform.is_some()
+            && let Err(e) = loaded.config.suits(platform)
+        {
+            coracle_sys::warn!("rootfs-tool: {} {e}", harmless(&name));
         }
         let progress = Progress::new(PULL, &loaded.manifest.layers, self.quiet);
         let tx = store.begin()?;

@@ -32,12 +32,7 @@ pub(crate) fn take(
     let warnings = put(tx, origin, &read, watch)?;
     let mut entry =
         Descriptor::new(&read.descriptor.media_type, read.descriptor.digest, read.descriptor.size);
-    entry.platform = Some(Platform {
-        architecture: read.config.architecture.clone(),
-        os: read.config.os.clone(),
-        variant: read.config.variant.clone(),
-        ..Platform::default()
-    });
+    entry.platform = Some(read.config.platform());
     if let Some(index) = read.index {
         entry.annotations.get_or_insert_default().insert(INDEX_DIGEST.to_owned(), index.to_string());
     }

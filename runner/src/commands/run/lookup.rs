@@ -47,16 +47,7 @@ impl Base {
         if policy == Policy::Always {
             pull(store)?;
         }
-        match store.resolve_for(named, &platform) {
-            Ok(image) if flags.platform.is_some() && !image.config.platform().runs_on(&platform) => {
-                let is = image.config.platform().to_string();
-                Err(Error::not_found(format!(
-                    "image {named} was found but does not match the specified platform: wanted {platform}, actual: {}",
-                    coracle_sys::print::harmless(&is)
-                ))
-                .with_kind(Kind::Invalid))
-            }
-            Ok(image) => Ok(Self::Image(Box::new(image))),
+        let image = match store.resolve_for(named, &platform) {
             Err(e) if e.kind() == Kind::NotFound && Path::new("config.json").exists() => {
                 Err(e.wrap("find the image (for the bundle in this folder: runner run --bundle . ID)"))
             }
@@ -67,13 +58,19 @@ impl Base {
             {
                 coracle_sys::warn!("Unable to find image '{named}' locally");
                 pull(store)?;
-                store.resolve_for(named, &platform).map(|i| Self::Image(Box::new(i)))
+                store.resolve_for(named, &platform)
             }
             Err(e) if e.kind() == Kind::NotFound => Err(Error::not_found(format!(
                 "no such image: {named} (rootfs-tool images lists those that are here, rootfs-tool compose makes one)"
             ))),
-            other => other.map(|i| Self::Image(Box::new(i))),
+            other => other,
+        }?;
+        if flags.platform.is_some()
+            && let Err(e) = image.config.suits(&platform)
+        {
+            return Err(Error::invalid(format!("image {named} was found but {e}")));
         }
+        Ok(Self::Image(Box::new(image)))
     }
 
     pub(super) fn image(&self) -> Option<&Image> {
