@@ -3,10 +3,10 @@
 use std::io::{BufRead, IsTerminal, Read, Write};
 
 use argh::{ArgsInfo, FromArgs};
+use coracle_store::reference::DEFAULT;
 use coracle_sys::terminal::{self, Hidden};
 use coracle_sys::{Context, Error, Kind, Result};
 
-use super::registry_host;
 use crate::registry::{self, Credentials};
 
 /// Prove who you are to a registry, and keep what it was shown in docker's config.json, or with the helper
@@ -39,7 +39,7 @@ pub(crate) struct Login {
 impl Login {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
-        let registry = registry_host(self.registry.as_deref());
+        let registry = registry::host_of(self.registry.as_deref().unwrap_or(DEFAULT)).to_owned();
         let mut credentials = Credentials::read()?;
         let login = self.ask(&registry, &credentials)?;
         let client = registry::client_of(&registry, self.tls_verify, Some(login.clone()))?;
@@ -123,7 +123,7 @@ impl Logout {
         if self.all && self.registry.is_some() {
             return Err(Error::usage("--all and a registry exclude each other"));
         }
-        let registry = registry_host(self.registry.as_deref());
+        let registry = registry::host_of(self.registry.as_deref().unwrap_or(DEFAULT)).to_owned();
         let mut credentials = Credentials::read()?;
         let known = credentials.forget((!self.all).then_some(registry.as_str()))?;
         match (self.all, known) {

@@ -24,7 +24,6 @@ pub(crate) mod tag;
 pub(crate) mod verify;
 
 use coracle_store::image::Platform;
-use coracle_store::reference::DEFAULT;
 use coracle_store::{Image, Locations, Reference, Store};
 use coracle_sys::idmap::{self, Grant};
 use coracle_sys::print::harmless;
@@ -107,11 +106,4 @@ fn enter_user_namespace() {
 /// What `--platform` says; this machine when nothing does.
 fn platform(typed: Option<&str>) -> Result<Platform> {
     typed.map_or_else(|| Ok(Platform::host()), str::parse)
-}
-
-/// A registry as it was typed: docker takes an address too.
-fn registry_host(typed: Option<&str>) -> String {
-    let host = typed.unwrap_or(DEFAULT);
-    let host = host.trim_start_matches("https://").trim_start_matches("http://");
-    host.split('/').next().unwrap_or(DEFAULT).to_owned()
 }

@@ -5,7 +5,6 @@ use coracle_store::Reference;
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result};
 
-use super::registry_host;
 use crate::registry::{self, Credentials, Repository};
 
 /// List the tags of a repository in its registry.
@@ -53,9 +52,9 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
-        let host = registry_host(Some(&self.registry));
-        let login = Credentials::read()?.of(&host, "")?;
-        let names = registry::client_of(&host, self.tls_verify, login)?.catalog();
+        let host = registry::host_of(&self.registry);
+        let login = Credentials::read()?.of(host, "")?;
+        let names = registry::client_of(host, self.tls_verify, login)?.catalog();
         print(&names.map_err(|e| e.wrap(format!("list the repositories of {host}")))?, self.json)
     }
 }

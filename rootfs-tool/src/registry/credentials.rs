@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use serde_json::{Map, Value, json};
 
 use super::dirs;
+use super::endpoints::without_scheme;
 
 /// What docker.io is called in these files.
 const DOCKER_KEY: &str = "https://index.docker.io/v1/";
@@ -208,8 +209,7 @@ fn keys(registry: &str, path: &str) -> Vec<String> {
 /// Do two keys mean the same? Docker has written schemes and paths of its API into them.
 fn same(a: &str, b: &str) -> bool {
     fn bare(key: &str) -> &str {
-        let key = key.trim_start_matches("https://").trim_start_matches("http://");
-        let key = key.trim_end_matches('/');
+        let key = without_scheme(key).trim_end_matches('/');
         key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key)
     }
     bare(a) == bare(b) || is_docker(bare(a)) && is_docker(bare(b))

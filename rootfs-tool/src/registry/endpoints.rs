@@ -28,6 +28,16 @@ pub(crate) struct Endpoint {
     pub(crate) mirror: bool,
 }
 
+/// An address as a host and what follows it.
+pub(super) fn without_scheme(address: &str) -> &str {
+    address.trim_start_matches("https://").trim_start_matches("http://")
+}
+
+/// The host of a registry as it was typed: docker takes an address too.
+pub(crate) fn host_of(typed: &str) -> &str {
+    without_scheme(typed).split('/').next().unwrap_or_default()
+}
+
 /// What the configuration says of all registries.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Endpoints {
@@ -144,8 +154,7 @@ impl Endpoints {
         if registry == DEFAULT && rule.is_none_or(|r| r.mirror.is_empty()) {
             for mirror in &self.docker_mirrors {
                 let insecure = mirror.starts_with("http://");
-                let host = mirror.trim_start_matches("https://").trim_start_matches("http://");
-                let host = host.trim_end_matches('/').to_owned();
+                let host = without_scheme(mirror).trim_end_matches('/').to_owned();
                 let insecure = insecure || is_loopback(&host) || self.insecure.contains(&host);
                 out.push(Endpoint { host, path: full.path.clone(), insecure, mirror: true });
             }

@@ -16,6 +16,7 @@ mod upload;
 
 pub(crate) use client::{Client, Repository};
 pub(crate) use credentials::{Credentials, Login};
+pub(crate) use endpoints::host_of;
 pub(crate) use search::{Found, search};
 pub(crate) use upload::Sent;
 
