@@ -3,8 +3,9 @@
 
 use std::fmt::Write;
 
-use crate::program::{Place, Program, flags, value, value_place, words};
 use argh::CommandInfoWithArgs;
+
+use crate::program::{CONTAINERS, IMAGES, Place, Program, TRANSPORTS, flags, value, value_place, words};
 
 /// The script.
 pub(crate) fn script(program: &Program) -> String {
@@ -21,16 +22,14 @@ pub(crate) fn script(program: &Program) -> String {
     case(&mut cases, "''", &program.top, &format!("offered='{} help'", verbs.join(" ")));
     for verb in &program.verbs {
         let place = match verb.place() {
-            Place::Image => "offered=$(\"$1\" images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null)",
-            Place::Container => "offered=$(\"$1\" ps -a --format '{{.Names}}' 2>/dev/null)",
-            Place::Transport => {
-                "offered=\"docker:// oci: oci-archive: docker-archive: dir: store: $(\"$1\" images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null)\""
-            }
-            Place::File => "paths=-f",
-            Place::Folder => "paths=-d",
-            Place::Anything => ":",
+            Place::Image => format!("offered=$(\"$1\" {IMAGES})"),
+            Place::Container => format!("offered=$(\"$1\" {CONTAINERS})"),
+            Place::Transport => format!("offered=\"{TRANSPORTS} $(\"$1\" {IMAGES})\""),
+            Place::File => "paths=-f".to_owned(),
+            Place::Folder => "paths=-d".to_owned(),
+            Place::Anything => ":".to_owned(),
         };
-        case(&mut cases, verb.name, &verb.info, place);
+        case(&mut cases, verb.name, &verb.info, &place);
     }
     let runs: Vec<&str> = program.verbs.iter().filter(|v| v.runs()).map(|v| v.name).collect();
     let runs = if runs.is_empty() { "-".to_owned() } else { runs.join("|") };

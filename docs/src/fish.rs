@@ -4,13 +4,13 @@ use std::fmt::Write;
 
 use argh::FlagInfo;
 
-use crate::program::{Place, Program, flags, value, value_place};
+use crate::program::{CONTAINERS, IMAGES, Place, Program, TRANSPORTS, flags, value, value_place};
 
 /// The script.
 pub(crate) fn script(program: &Program) -> String {
     let name = program.name;
-    let images = format!("({name} images --format \"{{{{.Repository}}}}:{{{{.Tag}}}}\" 2>/dev/null)");
-    let containers = format!("({name} ps -a --format \"{{{{.Names}}}}\" 2>/dev/null)");
+    let images = format!("({name} {IMAGES})");
+    let containers = format!("({name} {CONTAINERS})");
     let mut out = format!("# fish completion for {name}\ncomplete -c {name} -f\n");
     for flag in flags(&program.top) {
         line(&mut out, name, "__fish_use_subcommand", flag);
@@ -21,15 +21,13 @@ pub(crate) fn script(program: &Program) -> String {
     }
     for verb in &program.verbs {
         let seen = format!("'__fish_seen_subcommand_from {}'", verb.name);
-        for flag in verb.flags() {
+        for flag in flags(&verb.info) {
             line(&mut out, name, &seen, flag);
         }
         let offered = match verb.place() {
             Place::Image => images.clone(),
             Place::Container => containers.clone(),
-            Place::Transport => {
-                format!("docker:// oci: oci-archive: docker-archive: dir: store: {images}")
-            }
+            Place::Transport => format!("{TRANSPORTS} {images}"),
             Place::Folder => "(__fish_complete_directories)".to_owned(),
             Place::File => {
                 let _ = writeln!(out, "complete -c {name} -n {seen} -F");

@@ -14,7 +14,7 @@ pub(crate) fn pages(program: &Program) -> Vec<(String, String)> {
 }
 
 fn of_program(program: &Program) -> String {
-    let mut page = head(program.name, &program.about);
+    let mut page = head(program.name, program.summary());
     page.control("SH", ["SYNOPSIS"]);
     page.text([bold(program.name), roman(" [OPTIONS] COMMAND ...")]);
     page.control("SH", ["DESCRIPTION"]);
@@ -37,7 +37,7 @@ fn of_verb(program: &Program, verb: &Verb) -> String {
     page.control("SH", ["SYNOPSIS"]);
     let mut line = vec![bold(format!("{} {}", program.name, verb.name)), roman(" [OPTIONS]")];
     for p in verb.positionals() {
-        let name = p.name.trim_end_matches("...").to_uppercase();
+        let name = p.name.to_uppercase();
         let (open, close) = match p.optionality {
             Optionality::Required => (" ", ""),
             Optionality::Optional => (" [", "]"),
@@ -53,7 +53,7 @@ fn of_verb(program: &Program, verb: &Verb) -> String {
     paragraph(&mut page, verb.info.description);
     for p in verb.positionals() {
         page.control("TP", []);
-        page.text([italic(p.name.trim_end_matches("...").to_uppercase())]);
+        page.text([italic(p.name.to_uppercase())]);
         page.text([roman(p.description)]);
     }
     options(&mut page, &verb.info);
@@ -85,7 +85,7 @@ pub(crate) fn paragraph(page: &mut Roff, text: &str) {
 }
 
 /// Lines as they are.
-pub(crate) fn verbatim(page: &mut Roff, text: &str) {
+fn verbatim(page: &mut Roff, text: &str) {
     page.control("PP", []);
     page.control("EX", []);
     for line in text.lines() {

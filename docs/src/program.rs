@@ -5,8 +5,6 @@ use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality, PositionalI
 /// One program.
 pub(crate) struct Program {
     pub(crate) name: &'static str,
-    /// What it is for, in a few words.
-    pub(crate) about: String,
     /// Flags before the verb, notes and exit codes.
     pub(crate) top: CommandInfoWithArgs,
     pub(crate) verbs: Vec<Verb>,
@@ -19,6 +17,13 @@ pub(crate) struct Verb {
     /// The program that does it, where that is another.
     pub(crate) by: Option<&'static str>,
 }
+
+/// The transports of `copy`, as shells offer them.
+pub(crate) const TRANSPORTS: &str = "docker:// oci: oci-archive: docker-archive: dir: store:";
+/// What prints the names of the images, behind the program's name.
+pub(crate) const IMAGES: &str = "images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null";
+/// What prints the names of the containers.
+pub(crate) const CONTAINERS: &str = "ps -a --format '{{.Names}}' 2>/dev/null";
 
 /// What a shell can offer for a word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,8 +43,7 @@ impl Program {
         let mut top = coracle_rootfs_tool::cli::table();
         let verbs = std::mem::take(&mut top.commands);
         let verbs = verbs.into_iter().map(|c| Verb { name: c.name, info: c.command, by: None }).collect();
-        let about = sentence(top.description).to_owned();
-        sorted(Self { name: "rootfs-tool", about, top, verbs })
+        sorted(Self { name: "rootfs-tool", top, verbs })
     }
 
     pub(crate) fn runner() -> Self {
@@ -49,8 +53,12 @@ impl Program {
         let images = Self::rootfs_tool();
         let handed = images.verbs.into_iter().filter(|v| coracle_runner::cli::HANDED_OVER.contains(&v.name));
         verbs.extend(handed.map(|v| Verb { by: Some("rootfs-tool"), ..v }));
-        let about = "Run commands in containers, without a daemon".to_owned();
-        sorted(Self { name: "runner", about, top, verbs })
+        sorted(Self { name: "runner", top, verbs })
+    }
+
+    /// The first sentence of what it is for, without its full stop.
+    pub(crate) fn summary(&self) -> &'static str {
+        sentence(self.top.description)
     }
 }
 
@@ -67,7 +75,7 @@ impl Verb {
 
     /// What stands behind the flags; of several kinds the first.
     pub(crate) fn place(&self) -> Place {
-        self.positionals().next().map_or(Place::Anything, |p| match p.name.trim_end_matches("...") {
+        self.positionals().next().map_or(Place::Anything, |p| match p.name {
             "source" | "destination" => Place::Transport,
             "image" | "images" | "a" | "b" => Place::Image,
             "container" | "containers" => Place::Container,
@@ -82,10 +90,6 @@ impl Verb {
     /// Does a command line of the container's own follow the first word?
     pub(crate) fn runs(&self) -> bool {
         self.by.is_none() && matches!(self.name, "run" | "exec")
-    }
-
-    pub(crate) fn flags(&self) -> impl Iterator<Item = &'static FlagInfo<'static>> {
-        flags(&self.info)
     }
 
     pub(crate) fn positionals(&self) -> impl Iterator<Item = &'static PositionalInfo<'static>> {

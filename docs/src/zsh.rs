@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use argh::{CommandInfoWithArgs, FlagInfo};
 
-use crate::program::{Place, Program, Verb, flags, repeats, value, value_place, words};
+use crate::program::{
+    CONTAINERS, IMAGES, Place, Program, TRANSPORTS, Verb, flags, repeats, value, value_place, words,
+};
 
 /// The script.
 pub(crate) fn script(program: &Program) -> String {
@@ -26,16 +28,16 @@ pub(crate) fn script(program: &Program) -> String {
         r#"#compdef {name}
 _{function}_images() {{
     local -a images
-    images=(${{(f)"$({name} images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' 2>/dev/null)"}})
+    images=(${{(f)"$({name} {IMAGES})"}})
     compadd -a images
 }}
 _{function}_containers() {{
     local -a containers
-    containers=(${{(f)"$({name} ps -a --format '{{{{.Names}}}}' 2>/dev/null)"}})
+    containers=(${{(f)"$({name} {CONTAINERS})"}})
     compadd -a containers
 }}
 _{function}_transports() {{
-    compadd -S '' docker:// oci: oci-archive: docker-archive: dir: store:
+    compadd -S '' {TRANSPORTS}
     _{function}_images
 }}
 _{function}() {{

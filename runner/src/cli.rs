@@ -31,10 +31,9 @@ Before the command: --store DIR (CORACLE_STORE), --root DIR (OCI states), --log 
 --version, --help. `runner COMMAND --help` tells more.
 ";
 
-/// Flags before the verb.
+/// Run commands in containers, without a daemon. Containers are made of images and of OCI bundles.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(help_triggers("--help"))]
-/// Runs commands in containers, without a daemon, from images and from OCI bundles.
 struct Top {
     /// the store, RW[:RO...]
     #[argh(option)]
