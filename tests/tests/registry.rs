@@ -21,6 +21,18 @@ fn with_image(name: &str) -> Store {
     store
 }
 
+/// A registry, a store with the image `app`, and the name for that in the registry, which it has here already.
+fn with_registry() -> Option<(Registry, Store, String)> {
+    if !need(Privilege::Peer("docker-registry")) {
+        return None;
+    }
+    let registry = Registry::plain();
+    let store = with_image("app");
+    let name = registry.name("team/app:1");
+    tool(&store).args(["tag", "app", &name]).ok();
+    Some((registry, store, name))
+}
+
 fn digest_of(text: &str) -> String {
     let found = text.split_whitespace().find(|w| w.starts_with("sha256:"));
     found.unwrap_or_else(|| panic!("no digest in {text:?}")).to_owned()
@@ -28,13 +40,7 @@ fn digest_of(text: &str) -> String {
 
 #[test]
 fn what_is_pushed_is_listed_searched_and_pulled_again_with_the_same_digest() {
-    if !need(Privilege::Peer("docker-registry")) {
-        return;
-    }
-    let registry = Registry::plain();
-    let store = with_image("app");
-    let name = registry.name("team/app:1");
-    tool(&store).args(["tag", "app", &name]).ok();
+    let Some((registry, store, name)) = with_registry() else { return };
     let pushed =
         tool(&store).args(["push", &name]).ok().prints("The push refers to repository").prints("Pushed");
     let digest = digest_of(&pushed.stdout);
@@ -81,13 +87,7 @@ fn what_is_pushed_is_listed_searched_and_pulled_again_with_the_same_digest() {
 
 #[test]
 fn an_image_that_was_pushed_and_pulled_back_is_one_image_with_two_names() {
-    if !need(Privilege::Peer("docker-registry")) {
-        return;
-    }
-    let registry = Registry::plain();
-    let store = with_image("app");
-    let name = registry.name("team/app:1");
-    tool(&store).args(["tag", "app", &name]).ok();
+    let Some((registry, store, name)) = with_registry() else { return };
     let pushed = tool(&store).args(["push", &name]).ok().stdout;
     tool(&store).args(["pull", &name]).ok();
     let id = store.image_id("app");
