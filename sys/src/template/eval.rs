@@ -1,0 +1,461 @@
+//! A tree is filled in.
+
+use std::cmp::Ordering;
+use std::str::FromStr;
+
+use serde_json::Value;
+
+use super::parse::{Node, Pipe, Range, Term};
+use crate::{Error, Result, print};
+
+/// What is known by name: Go's own, and what docker adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Function {
+    And,
+    Compare(&'static str),
+    Index,
+    Join,
+    Json,
+    Len,
+    Lower,
+    Not,
+    Or,
+    Print,
+    Printf,
+    Println,
+    Slice,
+    Split,
+    Title,
+    Truncate,
+    Upper,
+}
+
+impl FromStr for Function {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        Ok(match word {
+            "and" => Self::And,
+            "eq" => Self::Compare("eq"),
+            "ne" => Self::Compare("ne"),
+            "lt" => Self::Compare("lt"),
+            "le" => Self::Compare("le"),
+            "gt" => Self::Compare("gt"),
+            "ge" => Self::Compare("ge"),
+            "index" => Self::Index,
+            "join" => Self::Join,
+            "json" => Self::Json,
+            "len" => Self::Len,
+            "lower" => Self::Lower,
+            "not" => Self::Not,
+            "or" => Self::Or,
+            "print" => Self::Print,
+            "printf" => Self::Printf,
+            "println" => Self::Println,
+            "slice" => Self::Slice,
+            "split" => Self::Split,
+            "title" => Self::Title,
+            "truncate" => Self::Truncate,
+            "upper" => Self::Upper,
+            _ => return Err(Error::usage(format!("function {word:?} not defined"))),
+        })
+    }
+}
+
+/// What a name stands for while a template is filled in.
+pub(super) struct Filling<'a> {
+    root: &'a Value,
+    variables: Vec<(String, Value)>,
+    /// Values are only text for a terminal.
+    harmless: bool,
+    /// It is the head of a table that is made: a field is its own title.
+    title: Option<fn(&str) -> String>,
+    out: String,
+}
+
+/// How a body has ended.
+#[derive(PartialEq)]
+enum Flow {
+    On,
+    Break,
+    Continue,
+}
+
+/// Fill in a tree. Of the head of a table, `title` says what a field is called there.
+pub(super) fn fill(
+    tree: &[Node],
+    root: &Value,
+    harmless: bool,
+    title: Option<fn(&str) -> String>,
+) -> Result<String> {
+    let mut filling = Filling { root, variables: Vec::new(), harmless, title, out: String::new() };
+    filling.nodes(tree, root)?;
+    Ok(filling.out)
+}
+
+impl Filling<'_> {
+    fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow> {
+        let visible = self.variables.len();
+        let mut flow = Flow::On;
+        for node in nodes {
+            flow = self.node(node, dot)?;
+            if flow != Flow::On {
+                break;
+            }
+        }
+        self.variables.truncate(visible);
+        Ok(flow)
+    }
+
+    fn node(&mut self, node: &Node, dot: &Value) -> Result<Flow> {
+        match node {
+            Node::Text(text) => self.out.push_str(text),
+            Node::Break => return Ok(Flow::Break),
+            Node::Continue => return Ok(Flow::Continue),
+            Node::Print(pipe) => {
+                let value = self.pipe(pipe, dot)?;
+                if pipe.set.is_none() {
+                    let text = match &value {
+                        Value::Null => nothing(pipe).to_owned(),
+                        other => text(other),
+                    };
+                    let text = if self.harmless && !prints(pipe) { print::harmless(&text) } else { text };
+                    self.out.push_str(&text);
+                }
+            }
+            Node::If(branches, otherwise) => {
+                for (condition, body) in branches {
+                    let visible = self.variables.len();
+                    let holds = self.truth(condition, dot)?;
+                    let flow = if holds { Some(self.nodes(body, dot)?) } else { None };
+                    self.variables.truncate(visible);
+                    if let Some(flow) = flow {
+                        return Ok(flow);
+                    }
+                }
+                return self.nodes(otherwise, dot);
+            }
+            Node::With(pipe, body, otherwise) => {
+                let visible = self.variables.len();
+                let value = self.pipe(pipe, dot)?;
+                let flow = match self.title.is_some() || is_true(&value) {
+                    true => self.nodes(body, if self.title.is_some() { dot } else { &value }),
+                    false => self.nodes(otherwise, dot),
+                };
+                self.variables.truncate(visible);
+                return flow;
+            }
+            Node::Range(range) => return self.range(range, dot),
+        }
+        Ok(Flow::On)
+    }
+
+    fn truth(&mut self, pipe: &Pipe, dot: &Value) -> Result<bool> {
+        let value = self.pipe(pipe, dot)?;
+        Ok(self.title.is_some() || is_true(&value))
+    }
+
+    fn range(&mut self, range: &Range, dot: &Value) -> Result<Flow> {
+        let over = self.pipe(&range.over, dot)?;
+        let items: Vec<(Value, Value)> = match over {
+            _ if self.title.is_some() => vec![(Value::Null, dot.clone())],
+            Value::Array(items) => items.into_iter().enumerate().map(|(n, v)| (n.into(), v)).collect(),
+            Value::Object(items) => items.into_iter().map(|(k, v)| (k.into(), v)).collect(),
+            Value::Null => Vec::new(),
+            other => return Err(Error::usage(format!("range can't iterate over {}", text(&other)))),
+        };
+        if items.is_empty() {
+            return self.nodes(&range.otherwise, dot);
+        }
+        let visible = self.variables.len();
+        for (key, value) in items {
+            let named = [(&range.key, key), (&range.value, value.clone())];
+            self.variables.extend(named.into_iter().filter_map(|(name, v)| Some((name.clone()?, v))));
+            let flow = self.nodes(&range.body, &value)?;
+            self.variables.truncate(visible);
+            if flow == Flow::Break {
+                break;
+            }
+        }
+        Ok(Flow::On)
+    }
+
+    fn pipe(&mut self, pipe: &Pipe, dot: &Value) -> Result<Value> {
+        let mut last: Option<Value> = None;
+        for command in &pipe.commands {
+            last = Some(self.command(command, last.take(), dot)?);
+        }
+        let value = last.unwrap_or_default();
+        if let Some((name, new)) = &pipe.set {
+            let old = self.variables.iter_mut().rev().find(|(n, _)| n == name);
+            match (new, old) {
+                (true, _) => self.variables.push((name.clone(), value.clone())),
+                (false, Some((_, old))) => *old = value.clone(),
+                (false, None) => return Err(undefined(name)),
+            }
+        }
+        Ok(value)
+    }
+
+    fn command(&mut self, command: &[Term], piped: Option<Value>, dot: &Value) -> Result<Value> {
+        let (first, arguments) = command.split_first().ok_or_else(|| Error::usage("a command is missing"))?;
+        let mut values = Vec::new();
+        for argument in arguments {
+            values.push(self.term(argument, dot)?);
+        }
+        values.extend(piped);
+        match first {
+            Term::Function(function) if self.title.is_some() => {
+                // In a head there is nothing to reckon with.
+                let of = if *function == Function::Join { values.first() } else { values.last() };
+                Ok(of.cloned().unwrap_or_default())
+            }
+            Term::Function(function) => call(*function, &values),
+            // Of docker's ps: `.Label "key"`.
+            Term::Field(of, name) if name == "Label" && values.len() == 1 && self.title.is_none() => {
+                let of = self.term(of, dot)?;
+                Ok(label(&of["Labels"], &text(&values[0])).into())
+            }
+            _ if values.is_empty() => self.term(first, dot),
+            _ if self.title.is_some() => self.term(first, dot),
+            _ => Err(Error::usage("only a function takes arguments")),
+        }
+    }
+
+    fn term(&mut self, term: &Term, dot: &Value) -> Result<Value> {
+        match term {
+            Term::Dot => Ok(dot.clone()),
+            Term::Literal(value) => Ok(value.clone()),
+            Term::Variable(name) if name.is_empty() => Ok(self.root.clone()),
+            Term::Variable(name) => {
+                let found = self.variables.iter().rev().find(|(n, _)| n == name);
+                found.map(|(_, value)| value.clone()).ok_or_else(|| undefined(name))
+            }
+            Term::Function(function) => call(*function, &[]),
+            Term::Pipe(pipe) => self.pipe(pipe, dot),
+            Term::Field(of, name) => match self.title {
+                Some(title) => Ok(title(name).into()),
+                None => field(self.term(of, dot)?, name),
+            },
+        }
+    }
+}
+
+fn field(of: Value, name: &str) -> Result<Value> {
+    match of {
+        Value::Object(mut fields) => fields.remove(name).ok_or_else(|| {
+            let have: Vec<&str> = fields.keys().map(String::as_str).collect();
+            Error::usage(format!("there is no .{name}, but {}", have.join(", ")))
+        }),
+        other => Err(Error::usage(format!("there is no .{name} in {}", text(&other)))),
+    }
+}
+
+fn undefined(name: &str) -> Error {
+    Error::usage(format!("undefined variable ${name}"))
+}
+
+/// A label, of an object or of `a=1,b=2`.
+fn label(labels: &Value, key: &str) -> String {
+    match labels {
+        Value::Object(labels) => labels.get(key).map(text).unwrap_or_default(),
+        other => {
+            let all = text(other);
+            let found = all.split(',').find_map(|l| l.split_once('=').filter(|(k, _)| *k == key));
+            found.map(|(_, v)| v.to_owned()).unwrap_or_default()
+        }
+    }
+}
+
+fn call(function: Function, values: &[Value]) -> Result<Value> {
+    use Function as F;
+    let wrong = || Error::usage(format!("wrong number of arguments for {function:?}").to_lowercase());
+    let one = || values.first().filter(|_| values.len() == 1).ok_or_else(wrong);
+    let joined = || values.iter().map(text).collect::<Vec<_>>();
+    Ok(match function {
+        F::Json => serde_json::to_string(one()?).map_err(|e| Error::invalid(e.to_string()))?.into(),
+        F::Lower => text(one()?).to_lowercase().into(),
+        F::Upper => text(one()?).to_uppercase().into(),
+        F::Title => capitals(&text(one()?)).into(),
+        F::Not => (!is_true(one()?)).into(),
+        F::And => values.iter().find(|v| !is_true(v)).or(values.last()).ok_or_else(wrong)?.clone(),
+        F::Or => values.iter().find(|v| is_true(v)).or(values.last()).ok_or_else(wrong)?.clone(),
+        F::Print => joined().join(" ").into(),
+        F::Println => format!("{}\n", joined().join(" ")).into(),
+        F::Printf => formatted(values)?.into(),
+        F::Len => match one()? {
+            Value::Array(items) => items.len().into(),
+            Value::Object(items) => items.len().into(),
+            Value::String(text) => text.len().into(),
+            Value::Null => 0.into(),
+            other => return Err(Error::usage(format!("len of {} is not known", text(other)))),
+        },
+        F::Index => {
+            let (first, keys) = values.split_first().ok_or_else(wrong)?;
+            keys.iter().try_fold(first.clone(), |of, key| index(of, key))?
+        }
+        F::Slice => {
+            let (first, ends) = values.split_first().ok_or_else(wrong)?;
+            let at = |n: usize, otherwise: usize| {
+                ends.get(n).map_or(Some(otherwise), |v| Some(v.as_u64()? as usize))
+            };
+            let bad = || Error::usage(format!("slice: there is no such part of {}", text(first)));
+            match first {
+                Value::Array(items) => {
+                    let (from, to) = (at(0, 0).ok_or_else(bad)?, at(1, items.len()).ok_or_else(bad)?);
+                    items.get(from..to).ok_or_else(bad)?.to_vec().into()
+                }
+                other => {
+                    let text = text(other);
+                    let (from, to) = (at(0, 0).ok_or_else(bad)?, at(1, text.len()).ok_or_else(bad)?);
+                    text.get(from..to).ok_or_else(bad)?.into()
+                }
+            }
+        }
+        F::Join => match values {
+            [Value::Array(items), between] => {
+                items.iter().map(text).collect::<Vec<_>>().join(&text(between)).into()
+            }
+            [Value::Null, _] => "".into(),
+            _ => return Err(wrong()),
+        },
+        F::Split => match values {
+            [whole, at] => text(whole).split(&text(at)).collect::<Vec<_>>().into(),
+            _ => return Err(wrong()),
+        },
+        F::Truncate => match values {
+            [whole, Value::Number(n)] => {
+                text(whole).chars().take(n.as_u64().unwrap_or(0) as usize).collect::<String>().into()
+            }
+            _ => return Err(wrong()),
+        },
+        F::Compare(how) => compare(how, values)?.into(),
+    })
+}
+
+fn index(of: Value, key: &Value) -> Result<Value> {
+    match (of, key) {
+        (Value::Array(items), Value::Number(n)) => {
+            let found = n.as_u64().and_then(|n| items.get(n as usize));
+            found.cloned().ok_or_else(|| Error::usage(format!("index out of range: {n} of {}", items.len())))
+        }
+        // What a map has not is empty.
+        (Value::Object(items), Value::String(key)) => {
+            Ok(items.get(key).cloned().unwrap_or_else(|| "".into()))
+        }
+        (Value::Null, Value::String(_)) => Ok("".into()),
+        (of, key) => Err(Error::usage(format!("can't index {} by {}", text(&of), text(key)))),
+    }
+}
+
+fn compare(how: &str, values: &[Value]) -> Result<bool> {
+    let [first, others @ ..] = values else { return Err(Error::usage(format!("{how} compares two"))) };
+    let order = |a: &Value, b: &Value| match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64().partial_cmp(&b.as_f64()),
+        (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
+        (a, b) if how == "eq" || how == "ne" => Some(if a == b { Ordering::Equal } else { Ordering::Less }),
+        _ => None,
+    };
+    match (how, others) {
+        ("eq", [_, ..]) => Ok(others.iter().any(|o| order(first, o) == Some(Ordering::Equal))),
+        (_, [other]) => {
+            let order = order(first, other).ok_or_else(|| {
+                Error::usage(format!("{how}: {} and {} can't be compared", text(first), text(other)))
+            })?;
+            Ok(match how {
+                "ne" => order.is_ne(),
+                "lt" => order.is_lt(),
+                "le" => order.is_le(),
+                "gt" => order.is_gt(),
+                _ => order.is_ge(),
+            })
+        }
+        _ => Err(Error::usage(format!("{how} compares two"))),
+    }
+}
+
+/// `printf`, with the verbs that are about values as they are.
+fn formatted(values: &[Value]) -> Result<String> {
+    let [Value::String(format), arguments @ ..] = values else {
+        return Err(Error::usage("printf begins with a string"));
+    };
+    let mut arguments = arguments.iter();
+    let mut out = String::new();
+    let mut rest = format.as_str();
+    while let Some((before, after)) = rest.split_once('%') {
+        out.push_str(before);
+        let digits = after.trim_start_matches(['-', '0']);
+        let spec = after.len() - digits.len();
+        let width = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        let verb = digits[width..].chars().next();
+        let mut next = || arguments.next().ok_or_else(|| Error::usage("printf: an argument is missing"));
+        let word = match verb {
+            Some('%') => "%".to_owned(),
+            Some('s' | 'v' | 'd') => text(next()?),
+            Some('q') => format!("{:?}", text(next()?)),
+            other => return Err(Error::usage(format!("printf: %{} is not known", other.unwrap_or(' ')))),
+        };
+        // Wider than any line is nobody's wish.
+        let wide: usize = digits[..width].parse().unwrap_or(0).min(1000);
+        out.push_str(&match &after[..spec] {
+            "-" => format!("{word:<wide$}"),
+            "0" => format!("{word:0>wide$}"),
+            _ => format!("{word:>wide$}"),
+        });
+        rest = &digits[width + verb.map_or(0, char::len_utf8)..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(b) => *b,
+        Value::Number(n) => n.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(items) => !items.is_empty(),
+    }
+}
+
+fn capitals(text: &str) -> String {
+    let mut first = true;
+    let capital = |c: char| {
+        let upper = std::mem::replace(&mut first, c.is_whitespace());
+        if upper { c.to_uppercase().to_string() } else { c.to_string() }
+    };
+    text.chars().map(capital).collect()
+}
+
+/// As Go prints it: `[a b]`, `map[k:v]`.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(" ")),
+        Value::Object(items) => {
+            let items: Vec<String> = items.iter().map(|(k, v)| format!("{k}:{}", text(v))).collect();
+            format!("map[{}]", items.join(" "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// How nothing is printed. JSON has one word for it; Go's lists and maps keep their form, as docker's users see.
+fn nothing(pipe: &Pipe) -> &'static str {
+    let last = pipe.commands.last().and_then(|c| c.first());
+    let Some(Term::Field(_, name)) = last else { return "<no value>" };
+    match name.as_str() {
+        "Labels" | "Volumes" | "ExposedPorts" | "Ports" | "PortBindings" | "Networks" | "Options" => "map[]",
+        "Cmd" | "Entrypoint" | "Env" | "Mounts" | "OnBuild" | "Shell" | "RepoTags" | "RepoDigests"
+        | "Binds" => "[]",
+        _ => "<nil>",
+    }
+}
+
+/// Has the user asked for line breaks by name?
+fn prints(pipe: &Pipe) -> bool {
+    let last = pipe.commands.last().and_then(|c| c.first());
+    matches!(last, Some(Term::Function(Function::Println | Function::Printf)))
+}
