@@ -28,6 +28,7 @@ struct Top {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Verb {
+    Apply(commands::apply::Apply),
     Compose(commands::compose::Compose),
     Images(commands::images::Images),
     Pull(commands::pull::Pull),
@@ -96,6 +97,7 @@ fn run(args: &[OsString]) -> Result<()> {
     let line: Vec<&str> = [verb].into_iter().chain(normal.words.iter().map(String::as_str)).collect();
     let Some(verb) = parse(&line)? else { return Ok(()) };
     match verb {
+        Verb::Apply(c) => c.run(),
         Verb::Compose(c) => c.run(),
         Verb::Images(c) => c.run(),
         Verb::Pull(c) => c.run(),

@@ -20,6 +20,8 @@ pub(crate) struct Words {
 pub(crate) const PULL: Words = Words { doing: "Pulling", done: "Pull complete", exists: "Already exists" };
 /// Layers that are read from an archive.
 pub(crate) const LOAD: Words = Words { doing: "Loading", done: "Loaded", exists: "Already exists" };
+/// Layers whose blobs lie here already.
+pub(crate) const APPLY: Words = Words { doing: "Applying", done: "Applied", exists: "Already applied" };
 /// Layers that are written to an archive.
 pub(crate) const SAVE: Words = Words { doing: "Saving", done: "Saved", exists: "Already there" };
 /// Layers on their way from any place to any.

@@ -52,9 +52,9 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// reproducible image does not tell itself.
 pub const CREATED: &str = "org.opencontainers.image.created";
 
-/// The annotation of an entry of the index that holds the digest of the index that the image was chosen from:
-/// the one that its registry calls it by.
-pub const INDEX_DIGEST: &str = "coracle.index.digest";
+/// The annotation of an entry of the index that holds the digest that its registry calls it by: that of the index
+/// that the image was chosen from, or of the manifest that it was pushed as.
+pub const REGISTRY_DIGEST: &str = "coracle.registry.digest";
 
 /// A pointer to a blob.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,11 +95,14 @@ impl Descriptor {
         }
     }
 
-    /// The digest that the image has in its registry: that of the index that it was chosen from, if it was,
-    /// else its own.
+    /// The digest that the image has in its registry, as far as the store knows it, else its own.
     pub fn known_as(&self) -> Digest {
-        let index = self.annotations.as_ref().and_then(|a| a.get(INDEX_DIGEST)?.parse().ok());
-        index.unwrap_or(self.digest)
+        self.registry_digest().unwrap_or(self.digest)
+    }
+
+    /// The digest that the image has in the registry that it was pulled from or pushed to.
+    pub fn registry_digest(&self) -> Option<Digest> {
+        self.annotations.as_ref()?.get(REGISTRY_DIGEST)?.parse().ok()
     }
 
     /// The name of an entry of `index.json`.

@@ -112,15 +112,33 @@ impl Transaction<'_> {
     }
 
     /// Give a manifest, or an index, this name, taking it from another that has it. `name` is a full
-    /// one, such as [`crate::Reference::local`] makes. The old holder of the name is returned.
+    /// one, such as [`crate::Reference::local`] makes. The old holder of the name is returned; where that was its
+    /// last one it stays in the store without a name, until a prune.
     pub fn tag(&self, name: &str, d: &Descriptor) -> Result<Option<Descriptor>> {
         let mut entry = d.clone();
         entry.annotations.get_or_insert_default().insert(REF_NAME.to_owned(), name.to_owned());
         self.change_index(|index| {
-            let old = index.manifests.iter().position(|d| d.ref_name() == Some(name));
-            let old = old.map(|at| index.manifests.remove(at));
+            let at = index.manifests.iter().position(|d| d.ref_name() == Some(name));
+            let old = at.map(|at| index.manifests.remove(at));
             index.manifests.push(entry);
+            if let Some(old) = &old
+                && !index.manifests.iter().any(|d| d.digest == old.digest)
+            {
+                let mut nameless = old.clone();
+                nameless.annotations.get_or_insert_default().remove(REF_NAME);
+                index.manifests.push(nameless);
+            }
             old
+        })
+    }
+
+    /// Note something of a name, as long as it stands for this manifest.
+    pub fn note(&self, name: &str, manifest: &Digest, key: &str, value: &str) -> Result<()> {
+        self.change_index(|index| {
+            let is_meant = |d: &&mut Descriptor| d.ref_name() == Some(name) && d.digest == *manifest;
+            if let Some(d) = index.manifests.iter_mut().find(is_meant) {
+                d.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+            }
         })
     }
 

@@ -243,3 +243,55 @@ fn a_long_file_that_is_no_archive_is_refused_and_holds_nobody_up() {
     store.rootfs_tool().args(["import", "-", "bent"]).stdin(bent).fails(1).complains("import -");
     store.rootfs_tool().args(["images", "-q"]).ok();
 }
+
+#[test]
+fn archives_come_compressed_by_xz_and_bzip2_too() {
+    let Some(store) = with_image("app") else { return };
+    let file = store.scratch.join("app.tar");
+    store.rootfs_tool().args(["save", "app", "-o"]).arg(&file).ok();
+    let tar = store.scratch.join("tree.tar");
+    store.rootfs_tool().args(["export", "app", "-o"]).arg(&tar).ok();
+    store.rootfs_tool().arg("import").arg(&tar).arg("plain").ok();
+    let layers = |name: &str| {
+        store.rootfs_tool().args(["inspect", "-f", "{{.RootFS.Layers}}", name]).ok().text().to_owned()
+    };
+    for by in ["xz", "bzip2"] {
+        if !need(Privilege::Peer(by)) {
+            continue;
+        }
+        Cmd::new(by).arg("-k").arg(&file).arg(&tar).ok();
+        let ending = if by == "xz" { "xz" } else { "bz2" };
+        let packed = |path: &Path| format!("{}.{ending}", path.display());
+        store.rootfs_tool().args(["import", &packed(&tar), by]).ok();
+        assert_eq!(layers(by), layers("plain"), "{by}");
+        let other = Store::new("archives");
+        other.rootfs_tool().args(["load", "-q", "-i", &packed(&file)]).ok();
+        assert_eq!(other.image_id("app"), store.image_id("app"), "{by}");
+        // Cut off in the middle it is nothing.
+        let bytes = std::fs::read(packed(&tar)).expect("read");
+        let cut = store.rootfs_tool().words("import - cut").stdin(&bytes[..bytes.len() / 2]);
+        cut.fails(1).complains(&format!("decompress by {by}"));
+        store.rootfs_tool().words("inspect cut").fails(1);
+    }
+}
+
+#[test]
+fn an_image_that_another_tool_put_into_the_store_is_applied_when_it_runs() {
+    if !(need(Privilege::Peer("skopeo")) && need(Privilege::Containers)) {
+        return;
+    }
+    let Some(store) = with_image("app") else { return };
+    let other = Store::new("archives");
+    // A store is an OCI layout, so that there is one to copy into.
+    let recipe = Scratch::new("recipe");
+    recipe.write("rootfs.toml", "[[layer]]\nfile = { \"x\" = \"\" }\n");
+    other.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "first"]).ok();
+    let into = format!("oci:{}:localhost/app:latest", other.path().display());
+    skopeo(&format!("oci:{}:localhost/app:latest", store.path().display()), &into);
+    other.runner().words("run --dry-run app true").fails(125).complains("it was not applied");
+    other.runner().words("run --rm app cat /opt/file").ok().prints("new");
+    other.rootfs_tool().words("verify app").ok().prints("good");
+    // Once it is, it is.
+    other.rootfs_tool().words("apply app").ok().prints("Already applied");
+    other.rootfs_tool().words("apply none").fails(1).complains("No such image: none");
+}

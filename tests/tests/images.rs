@@ -70,8 +70,9 @@ fn sizes_are_those_of_the_files_with_what_is_shared_told_apart() {
 fn a_field_that_an_image_has_not_set_is_empty_and_one_missing_image_hides_no_other() {
     let store = with_image("one");
     let field = |text: &str| store.rootfs_tool().args(["inspect", "-f", text, "one"]).run();
-    for name in ["User", "WorkingDir", "Labels", "Entrypoint"] {
-        assert_eq!(field(&format!("<{{{{.Config.{name}}}}}>")).ok().text(), "<>", "{name}");
+    for (name, empty) in [("User", ""), ("WorkingDir", ""), ("Labels", "map[]"), ("Entrypoint", "[]")] {
+        let text = field(&format!("<{{{{.Config.{name}}}}}>")).ok();
+        assert_eq!(text.text(), format!("<{empty}>"), "{name}");
     }
     field("{{.Config.Frob}}").fails(2).complains(".Frob");
     let output = store.rootfs_tool().words("inspect -f {{.Os}} one nosuch").fails(1);
@@ -173,4 +174,48 @@ fn a_verb_or_flag_that_is_not_known_is_refused() {
     store.rootfs_tool().arg("--frobnicate").fails(2).complains("unknown flag");
     store.rootfs_tool().arg("--version").ok().prints("rootfs-tool ");
     store.rootfs_tool().words("compose --help").ok().prints("rootfs-tool compose images/shell");
+}
+
+#[test]
+fn images_are_filtered_as_docker_does_and_the_newest_stands_first() {
+    let store = Store::new("images");
+    for (name, epoch, label) in [("old", "1000000000", "a=1"), ("new", "1100000000", "b=2")] {
+        let recipe = Scratch::new("recipe");
+        let (key, value) = label.split_once('=').expect("a label");
+        let text = format!(
+            "[[layer]]\nfile = {{ \"x\" = \"{name}\" }}\n[config]\nlabels = {{ {key} = \"{value}\" }}\n"
+        );
+        recipe.write("rootfs.toml", text);
+        let compose = store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", name]);
+        compose.env("SOURCE_DATE_EPOCH", epoch).ok();
+    }
+    let images = |line: &str| {
+        let cmd = store.rootfs_tool().args(["images", "--format", "{{.Repository}}"]).words(line);
+        cmd.ok().text().replace("localhost/", "").replace('\n', " ")
+    };
+    for (line, are) in [
+        ("", "new old"),
+        ("-a", "new old"),
+        ("-f label=a", "old"),
+        ("-f label=b=2", "new"),
+        ("-f label=b=3", ""),
+        ("-f before=new", "old"),
+        ("-f since=old", "new"),
+        ("-f until=2002-01-01T00:00:00Z", "old"),
+        ("-f dangling=true", ""),
+        ("-f dangling=false", "new old"),
+        ("-f reference=o* -f reference=n*", "new old"),
+        ("-f reference=o* -f label=b", ""),
+    ] {
+        assert_eq!(images(line), are, "{line}");
+    }
+    store.rootfs_tool().words("images -f before=none").fails(1).complains("none");
+    // The name goes to another image: the old one is left without.
+    store.rootfs_tool().words("tag new old").ok();
+    assert_eq!(images("-f dangling=true"), "<none>");
+    let id = store.rootfs_tool().words("images -q --no-trunc -f dangling=true").ok();
+    store.rootfs_tool().words("prune -f").ok().prints(&format!("deleted: {}", id.text()));
+    assert_eq!(images("-f dangling=true"), "");
+    let layers = store.rootfs_tool().words("history -q new").ok();
+    assert_eq!(layers.text().len(), 12, "{}", layers.text());
 }

@@ -13,6 +13,8 @@ use coracle_sys::{Context, Error, Result, interrupt};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use super::packed;
+
 /// Members of an archive of images.
 const MAX_MEMBERS: usize = 100_000;
 /// Small members are refused beyond this size.
@@ -37,12 +39,13 @@ enum Place {
 impl Members {
     /// Of an archive, compressed or not. `spool` is a folder with room for it.
     pub(crate) fn open(input: File, spool: &Path) -> Result<Self> {
-        let mut head = [0; 4];
+        let mut head = [0; 6];
         let seekable = (&input).stream_position().is_ok() && input.metadata().is_ok_and(|m| m.is_file());
         let plain = seekable
             && (&input).stream_position().is_ok_and(|at| at == 0)
             && input.read_at(&mut head, 0).is_ok()
-            && Compression::of_bytes(&head) == Compression::None;
+            && Compression::of_bytes(&head) == Compression::None
+            && !packed::is_packed(&head);
         let file = if plain { input } else { spooled(input, spool)? };
         let mut walk = Walk::new(BufReader::new(&file), Limits { size: u64::MAX, ..Limits::default() });
         let mut all = BTreeMap::new();
@@ -159,7 +162,8 @@ fn spooled(input: File, spool: &Path) -> Result<File> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let file = nix::fcntl::open(spool, flags, Mode::from_bits_truncate(0o600));
     let mut file = File::from(file.context(|| format!("open({spool:?}, O_TMPFILE)"))?);
-    let mut archive = decompress(BufReader::with_capacity(256 << 10, input), None)?;
+    let input = BufReader::with_capacity(256 << 10, packed::open(input)?);
+    let mut archive = decompress(input, None)?;
     let mut buf = vec![0; 256 << 10];
     loop {
         let n = archive.read(&mut buf).context(|| "read the archive")?;

@@ -3,4 +3,5 @@
 pub mod docker;
 pub(crate) mod members;
 pub(crate) mod oci;
+pub(crate) mod packed;
 pub(crate) mod write;

@@ -5,6 +5,7 @@ use coracle_sys::Result;
 use serde_json::{Value, json};
 
 use super::{find, open};
+use crate::filter::created;
 use crate::time;
 use coracle_sys::table;
 use coracle_sys::template::Template;
@@ -13,6 +14,9 @@ use coracle_sys::template::Template;
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "history", example = "rootfs-tool history --no-trunc shell")]
 pub(crate) struct History {
+    /// print the layers' ids only
+    #[argh(switch, short = 'q')]
+    quiet: bool,
     /// nothing is cut to the terminal
     #[argh(switch, long = "no-trunc")]
     no_trunc: bool,
@@ -33,14 +37,16 @@ pub(crate) struct History {
 impl History {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
-        let template = self.format.as_deref().map(Template::parse).transpose()?;
+        let template = self.format.as_deref().filter(|f| *f != "table").map(Template::parse).transpose()?;
         let store = open(self.store.as_deref())?;
         let image = find(&store, &self.image)?;
         let mut layers = image.manifest.layers.iter();
         let mut rows: Vec<Value> = Vec::new();
         for step in image.config.history.as_deref().unwrap_or_default() {
             let layer = if step.empty_layer == Some(true) { None } else { layers.next() };
-            let created = step.created.clone().unwrap_or_default();
+            // A reproducible step does not tell: it is as old as the image is here.
+            let own = step.created.clone().filter(|t| time::parse(t).is_some_and(|t| t > 0));
+            let created = own.or_else(|| created(&image)).unwrap_or_default();
             let since = time::parse(&created).map_or_else(|| "N/A".to_owned(), |t| time::ago(t, time::now()));
             let size = layer.map_or(0, |l| l.size);
             rows.push(json!({
@@ -58,6 +64,8 @@ impl History {
             coracle_sys::say!("{}", Value::Array(rows));
         } else if let Some(template) = template {
             template.print(&rows)?;
+        } else if self.quiet {
+            rows.iter().for_each(|r| coracle_sys::say!("{}", r["Layer"].as_str().unwrap_or_default()));
         } else {
             let mut lines =
                 vec![["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"].map(str::to_owned).to_vec()];

@@ -1,17 +1,23 @@
 //! `rootfs-tool images`.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use argh::{ArgsInfo, FromArgs};
-use coracle_store::image::{CREATED, Platform};
+use coracle_store::image::Platform;
 use coracle_store::{Digest, Image, Store};
-use coracle_sys::{Error, Kind, Result};
+use coracle_sys::{Kind, Result};
 use serde_json::{Value, json};
 
 use super::{open, split_name};
+use crate::filter::{Filters, created};
 use crate::time;
 use coracle_sys::table;
 use coracle_sys::template::Template;
+
+/// The filters that there are.
+const FILTERS: [&str; 6] =
+    ["reference=PATTERN", "dangling=BOOL", "label=KEY[=VALUE]", "before=IMAGE", "since=IMAGE", "until=TIME"];
 
 /// List the images of the store. SIZE is that of the files, unpacked; OWN is what no other image shares.
 #[derive(FromArgs, ArgsInfo)]
@@ -29,7 +35,14 @@ pub(crate) struct Images {
     /// whole ids
     #[argh(switch, long = "no-trunc")]
     no_trunc: bool,
-    /// reference=PATTERN, with * and ?
+    /// images without a name too, which are shown anyhow: there are no intermediate ones
+    #[argh(switch, short = 'a')]
+    #[allow(dead_code)] // nothing is hidden that it could show
+    all: bool,
+    /// show the digests that registries know the images by
+    #[argh(switch)]
+    digests: bool,
+    /// reference=PATTERN (with * and ?), dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME
     #[argh(option, short = 'f', arg_name = "FILTER")]
     filter: Vec<String>,
     /// print each image by a Go template, or json for one object a line
@@ -51,15 +64,8 @@ impl Images {
     pub(crate) fn run(self) -> Result<()> {
         let format = self.format.as_deref().filter(|f| *f != "table");
         let template = format.map(Template::parse).transpose()?;
-        let mut patterns: Vec<&str> = self.pattern.iter().map(String::as_str).collect();
-        for filter in &self.filter {
-            match filter.split_once('=') {
-                Some(("reference", pattern)) => patterns.push(pattern),
-                _ => {
-                    return Err(Error::usage(format!("filter by {filter:?}: there is reference=PATTERN")));
-                }
-            }
-        }
+        let mut filters = Filters::read(&self.filter, &FILTERS)?;
+        self.pattern.iter().for_each(|p| filters.and_reference(p));
         let store = open(self.store.as_deref())?;
         let mut images = Vec::new();
         for (_, entry) in store.entries()? {
@@ -72,11 +78,14 @@ impl Images {
             }
         }
         let users = users(&images);
-        let wanted = |i: &&Image| {
-            let name = i.name.as_deref().unwrap_or_default();
-            patterns.iter().all(|p| name_matches(p, name))
-        };
-        let rows: Vec<Value> = images.iter().filter(wanted).map(|i| self.row(&store, i, &users)).collect();
+        filters.look_up(&store)?;
+        let named: HashSet<Digest> =
+            images.iter().filter(|i| i.name.is_some()).map(|i| i.descriptor.digest).collect();
+        // The newest first, as docker has them; those of one time by their names.
+        let mut wanted: Vec<&Image> =
+            images.iter().filter(|i| filters.take(i, |manifest| named.contains(manifest))).collect();
+        wanted.sort_by_cached_key(|i| (Reverse(created(i).and_then(|t| time::parse(&t))), i.name.clone()));
+        let rows: Vec<Value> = wanted.into_iter().map(|i| self.row(&store, i, &users)).collect();
         let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
         if self.json {
             coracle_sys::say!("{}", Value::Array(rows));
@@ -87,10 +96,18 @@ impl Images {
             ids.dedup();
             ids.iter().for_each(|id| coracle_sys::say!("{id}"));
         } else {
-            let head = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "OWN"];
-            let keys = ["Repository", "Tag", "ID", "CreatedSince", "Size", "UniqueSize"];
-            let mut lines = vec![head.map(str::to_owned).to_vec()];
-            lines.extend(rows.iter().map(|r| keys.map(|k| text(r, k)).to_vec()));
+            let columns = [
+                ("REPOSITORY", "Repository"),
+                ("TAG", "Tag"),
+                ("DIGEST", "Digest"),
+                ("IMAGE ID", "ID"),
+                ("CREATED", "CreatedSince"),
+                ("SIZE", "Size"),
+                ("OWN", "UniqueSize"),
+            ];
+            let shown = || columns.iter().filter(|(_, key)| self.digests || *key != "Digest");
+            let mut lines = vec![shown().map(|(head, _)| (*head).to_owned()).collect::<Vec<_>>()];
+            lines.extend(rows.iter().map(|r| shown().map(|(_, key)| text(r, key)).collect()));
             // A name or an id that is cut cannot be typed.
             table::print(&lines, false);
         }
@@ -113,7 +130,8 @@ impl Images {
             "Repository": repository,
             "Tag": tag,
             "ID": id,
-            "Digest": image.manifest_digest.to_string(),
+            "Digest": image.descriptor.registry_digest().map_or_else(|| "<none>".to_owned(), |d| d.to_string()),
+            "ManifestDigest": image.manifest_digest.to_string(),
             "CreatedAt": created.unwrap_or_default(),
             "CreatedSince": since,
             "Size": table::size(size),
@@ -127,12 +145,6 @@ impl Images {
     }
 }
 
-/// When the image was made: as it says itself, or, of a reproducible one, as the store has noted it.
-fn created(image: &Image) -> Option<String> {
-    let own = image.config.created.clone().filter(|t| time::parse(t).is_some_and(|t| t > 0));
-    own.or_else(|| image.descriptor.annotations.as_ref()?.get(CREATED).cloned())
-}
-
 /// How many images have each layer, whose files they share however it is compressed. Names of one manifest are
 /// one image.
 fn users(images: &[Image]) -> HashMap<Digest, usize> {
@@ -143,46 +155,4 @@ fn users(images: &[Image]) -> HashMap<Digest, usize> {
         layers.into_iter().for_each(|l| *users.entry(*l).or_insert(0) += 1);
     }
     users
-}
-
-/// Does a pattern mean this name? As in docker, the registry may be left out, and the tag.
-fn name_matches(pattern: &str, name: &str) -> bool {
-    let (repository, _) = split_name(name);
-    let short = |n: &str| {
-        n.split_once('/').map_or(n.to_owned(), |(_, rest)| rest.trim_start_matches("library/").to_owned())
-    };
-    [name.to_owned(), repository.clone(), short(name), short(&repository)]
-        .iter()
-        .any(|n| glob(pattern.as_bytes(), n.as_bytes()))
-}
-
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.first(), text.first()) {
-        (None, None) => true,
-        (Some(b'*'), _) => glob(&pattern[1..], text) || (!text.is_empty() && glob(pattern, &text[1..])),
-        (Some(b'?'), Some(_)) => glob(&pattern[1..], &text[1..]),
-        (Some(p), Some(t)) if p == t => glob(&pattern[1..], &text[1..]),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_may_leave_registry_and_tag_out() {
-        for (pattern, fits) in [
-            ("shell", true),
-            ("shell:latest", true),
-            ("localhost/shell", true),
-            ("sh*", true),
-            ("s?ell", true),
-            ("*:v1", false),
-            ("bash", false),
-        ] {
-            assert_eq!(name_matches(pattern, "localhost/shell:latest"), fits, "{pattern}");
-        }
-        assert!(name_matches("debian:*", "docker.io/library/debian:12"));
-    }
 }

@@ -8,10 +8,11 @@ use coracle_store::{Locations, Store};
 use coracle_sys::{Error, Result, interrupt};
 
 use super::{enter_user_namespace, new_name, platform, warn};
+use crate::archive::packed;
 use crate::change::Change;
 use crate::{streams, time};
 
-/// Make an image of one layer from a tar of a root file system, compressed (gzip, zstd) or not.
+/// Make an image of one layer from a tar of a root file system, compressed (gzip, zstd, xz, bzip2) or not.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
@@ -60,7 +61,9 @@ impl Import {
         interrupt::watch()?;
         let mut store = Store::open(&at)?;
         let tx = store.begin()?;
-        let put = tx.put_layer_from_tar(&input, &[]).map_err(|e| e.wrap(format!("import {text}")))?;
+        let put = tx
+            .put_layer_from_tar(packed::open(&input)?, &[])
+            .map_err(|e| e.wrap(format!("import {text}")))?;
         warn(&put.warnings);
         let now = time::rfc3339(time::now());
         let config = ImageConfig {

@@ -5,7 +5,8 @@ use coracle_store::{Image, Store};
 use coracle_sys::{Error, Result};
 use serde_json::{Value, json};
 
-use super::{each, find, open};
+use super::{each, find, open, split_name};
+use crate::filter::created;
 use coracle_sys::template::Template;
 
 /// Print all that is known of images, as JSON.
@@ -20,6 +21,9 @@ pub(crate) struct Inspect {
     /// print each image by a Go template
     #[argh(option, short = 'f', arg_name = "TEMPLATE")]
     format: Option<String>,
+    /// what is looked for: image, which is the default; of containers `runner inspect` tells
+    #[argh(option, arg_name = "TYPE")]
+    r#type: Option<String>,
     /// print JSON, which is the default
     #[argh(switch)]
     json: bool,
@@ -39,6 +43,9 @@ impl Inspect {
         }
         if self.json && self.format.is_some() {
             return Err(Error::usage("--json and --format exclude each other"));
+        }
+        if let Some(kind) = self.r#type.as_deref().filter(|kind| *kind != "image") {
+            return Err(Error::usage(format!("--type {kind:?}: there is image")));
         }
         let template = self.format.as_deref().map(Template::parse).transpose()?;
         let store = open(self.store.as_deref())?;
@@ -62,12 +69,19 @@ impl Inspect {
 
 /// The shape of docker's answer.
 fn describe(store: &Store, image: &Image) -> Result<Value> {
-    let mut tags: Vec<String> = Vec::new();
-    for (_, entry) in store.entries()? {
-        if entry.digest == image.descriptor.digest {
-            tags.extend(entry.ref_name().map(str::to_owned));
+    let mut tags: Vec<&str> = Vec::new();
+    let mut digests: Vec<String> = Vec::new();
+    let entries = store.entries()?;
+    for (_, entry) in entries.iter().filter(|(_, e)| e.digest == image.descriptor.digest) {
+        let Some(name) = entry.ref_name() else { continue };
+        // What was pulled by its digest has no tag.
+        if !name.contains('@') {
+            tags.push(name);
         }
+        digests.extend(entry.registry_digest().map(|digest| format!("{}@{digest}", split_name(name).0)));
     }
+    digests.sort();
+    digests.dedup();
     let size: u64 = store.layer_sizes(image).iter().sum();
     let mut config =
         serde_json::to_value(image.config.process()).map_err(|e| Error::invalid(e.to_string()))?;
@@ -90,10 +104,12 @@ fn describe(store: &Store, image: &Image) -> Result<Value> {
     Ok(json!({
         "Id": image.id().to_string(),
         "RepoTags": tags,
+        "RepoDigests": digests,
         "Digest": image.manifest_digest.to_string(),
-        "Created": image.config.created,
+        "Created": created(image),
         "Author": image.config.author.clone().unwrap_or_default(),
         "Architecture": image.config.architecture,
+        "Variant": image.config.variant.clone().unwrap_or_default(),
         "Os": image.config.os,
         "Size": size,
         "Config": config,

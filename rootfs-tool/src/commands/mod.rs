@@ -1,6 +1,7 @@
 //! The verbs, one file each, and what they share: opening the store, finding an image, docker's words
 //! for one that is not there.
 
+pub(crate) mod apply;
 pub(crate) mod compose;
 pub(crate) mod copy;
 pub(crate) mod diff;

@@ -1,15 +1,16 @@
 //! `rootfs-tool pull`.
 
 use argh::{ArgsInfo, FromArgs};
-use coracle_store::image::Platform;
-use coracle_store::{Locations, Reference, Store};
+use coracle_store::image::{Descriptor, Platform};
+use coracle_store::read::read_index;
+use coracle_store::{Digest, Image, Locations, Reference, Store};
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, interrupt};
 
 use super::{each, enter_user_namespace, platform, warn};
 use crate::progress::{PULL, Progress};
 use crate::registry::Repository;
-use crate::transfer;
+use crate::transfer::{self, Loaded};
 
 /// Get images from their registries. What is here already is not fetched again.
 #[derive(FromArgs, ArgsInfo)]
@@ -89,7 +90,8 @@ impl Pull {
         };
         let tag = full.tag.clone().filter(|_| full.digest.is_none());
         let tag = tag.or(full.digest.map(|d| d.to_string())).unwrap_or_default();
-        let loaded = transfer::load(&origin, platform)?;
+        let mut loaded = transfer::load(&origin, platform)?;
+        let known_as = *loaded.known_as.get_or_insert(loaded.descriptor.digest);
         if !self.quiet {
             let path = full.path.as_str();
             let place = repository.name.strip_prefix("docker.io/").map_or(repository.name.as_str(), |_| path);
@@ -101,11 +103,16 @@ impl Pull {
         {
             coracle_sys::warn!("rootfs-tool: {} {e}", harmless(&name));
         }
-        let progress = Progress::new(PULL, &loaded.manifest.layers, self.quiet);
-        let tx = store.begin()?;
-        let taken = transfer::take(&tx, &origin, loaded, Some(&name), &progress)?;
-        drop(progress);
-        warn(&taken.warnings);
+        let was_there = if is_here(store, &name, known_as, &loaded)? {
+            true
+        } else {
+            let progress = Progress::new(PULL, &loaded.manifest.layers, self.quiet);
+            let tx = store.begin()?;
+            let taken = transfer::take(&tx, &origin, loaded, Some(&name), &progress)?;
+            drop(progress);
+            warn(&taken.warnings);
+            taken.was_there
+        };
         if self.quiet {
             coracle_sys::say!("{name}");
             return Ok(());
@@ -114,12 +121,28 @@ impl Pull {
             None => Reference { registry: None, path: reference.path.clone(), ..full }.to_string(),
             Some(_) => name.clone(),
         };
-        coracle_sys::say!("Digest: {}", taken.entry.known_as());
-        match taken.was_there {
+        coracle_sys::say!("Digest: {}", known_as);
+        match was_there {
             true => coracle_sys::say!("Status: Image is up to date for {shown}"),
             false => coracle_sys::say!("Status: Downloaded newer image for {shown}"),
         }
         coracle_sys::say!("{name}");
         Ok(())
     }
+}
+
+/// Does the name stand for this image already, though under another manifest? What was made here and pushed lies
+/// here as it was made, and in the registry compressed.
+fn is_here(store: &Store, name: &str, known_as: Digest, loaded: &Loaded) -> Result<bool> {
+    let index = read_index(store.main())?;
+    let named = |d: &&Descriptor| {
+        d.ref_name() == Some(name) && d.known_as() == known_as && d.digest != loaded.descriptor.digest
+    };
+    let Some(entry) = index.manifests.iter().find(named) else { return Ok(false) };
+    let Ok(image) = store.load(None, entry.clone(), &loaded.config.platform()) else { return Ok(false) };
+    let whole = |image: &Image| {
+        image.manifest.layers.iter().all(|d| store.blob_path(&d.digest).is_some())
+            && store.stack_paths(image.diff_ids()).is_ok()
+    };
+    Ok(image.id() == loaded.manifest.config.digest && whole(&image))
 }

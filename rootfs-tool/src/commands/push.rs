@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use argh::{ArgsInfo, FromArgs};
-use coracle_store::image::{Descriptor, Manifest};
+use coracle_store::image::{Descriptor, Manifest, REGISTRY_DIGEST};
 use coracle_store::layer::Compression;
 use coracle_store::{Digest, Locations, Reference, Store};
 use coracle_sys::{Error, Result, interrupt};
@@ -97,9 +97,13 @@ impl Push {
         let tx = store.begin()?;
         let stored = Stored::find(tx.store(), &typed).map_err(|e| missing(e, &typed))?;
         let elsewhere = elsewhere(tx.store(), &full, &stored.entry)?;
+        let (name, manifest) = (stored.name.clone(), stored.entry.digest);
         let origin = Squeezed::new(&tx, stored, how)?;
         let target = Remote::new(repository, &full).or_from(elsewhere);
         let d = relay(&origin, &target, None, PUSH, self.quiet)?;
+        if let Some(name) = name.filter(|n| *n == full.to_string()) {
+            tx.note(&name, &manifest, REGISTRY_DIGEST, &d.digest.to_string())?;
+        }
         match self.quiet {
             true => coracle_sys::say!("{full}"),
             false => {

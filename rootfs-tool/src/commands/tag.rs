@@ -1,6 +1,8 @@
 //! `rootfs-tool tag`.
 
 use argh::{ArgsInfo, FromArgs};
+use coracle_store::Reference;
+use coracle_store::image::REGISTRY_DIGEST;
 use coracle_sys::Result;
 
 use super::{missing, new_name, open};
@@ -25,8 +27,17 @@ impl Tag {
     pub(crate) fn run(self) -> Result<()> {
         let name = new_name(&self.name)?;
         let mut store = open(self.store.as_deref())?;
-        let (_, entry) = store.find(&self.image).map_err(|e| missing(e, &self.image))?;
-        store.begin()?.tag(&name.local().to_string(), &entry)?;
+        let (old, mut entry) = store.find(&self.image).map_err(|e| missing(e, &self.image))?;
+        let name = name.local();
+        // Another repository may not have it, and another registry calls it otherwise.
+        let repository = |r: Reference| (r.registry, r.path);
+        let old = old.and_then(|o| o.parse::<Reference>().ok()).map(repository);
+        if old != Some(repository(name.clone()))
+            && let Some(notes) = &mut entry.annotations
+        {
+            notes.remove(REGISTRY_DIGEST);
+        }
+        store.begin()?.tag(&name.to_string(), &entry)?;
         Ok(())
     }
 }

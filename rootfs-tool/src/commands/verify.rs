@@ -1,11 +1,11 @@
 //! `rootfs-tool verify`.
 
 use argh::{ArgsInfo, FromArgs};
-use coracle_store::image::{Descriptor, Platform};
+use coracle_store::image::{Descriptor, Index, Platform, media_type};
 use coracle_store::verify::{Fault, Verifier};
-use coracle_store::{Locations, Store};
+use coracle_store::{Image, Locations, Store};
 use coracle_sys::print::harmless;
-use coracle_sys::{Error, Kind, Result};
+use coracle_sys::{Error, Result};
 use serde_json::{Value, json};
 
 use super::{enter_user_namespace, missing};
@@ -53,17 +53,18 @@ impl Verify {
         let mut rows: Vec<Value> = Vec::new();
         let mut faulty = 0;
         for (name, entry) in entries {
-            let faults = match tx.store().load(Some(name.clone()), entry, &Platform::host()) {
-                Ok(image) => verifier.image(&image).map_err(|e| e.wrap(format!("verify {name}")))?,
-                // An image of other machines alone.
-                Err(e) if e.kind() == Kind::NotFound && e.to_string().contains("find the image for") => {
-                    Vec::new()
+            let mut faults = Vec::new();
+            for image in images(tx.store(), &entry, 0) {
+                match image {
+                    Ok(image) => {
+                        faults.extend(verifier.image(&image).map_err(|e| e.wrap(format!("verify {name}")))?);
+                    }
+                    Err(e) => {
+                        let then = Some("pull or load the image again".to_owned());
+                        faults.push(Fault { of: "the image".into(), what: e.to_string(), then });
+                    }
                 }
-                Err(e) => {
-                    let then = Some("pull or load the image again".to_owned());
-                    vec![Fault { of: "the image".into(), what: e.to_string(), then }]
-                }
-            };
+            }
             faulty += usize::from(!faults.is_empty());
             match self.json {
                 true => {
@@ -80,6 +81,23 @@ impl Verify {
             n => Err(Error::invalid(format!("verify: {n} images have faults"))),
         }
     }
+}
+
+/// The images of an entry: of an index, those whose manifests lie here, whatever machine they are for.
+fn images(store: &Store, entry: &Descriptor, depth: usize) -> Vec<Result<Image>> {
+    if !media_type::is_index(&entry.media_type) {
+        return vec![store.load(None, entry.clone(), &Platform::host())];
+    }
+    // An index may hold indexes, though none needs more than two levels.
+    if depth > 3 {
+        return vec![Err(Error::invalid("read the index: it is nested too deeply"))];
+    }
+    let index: Index = match store.json(entry) {
+        Ok(index) => index,
+        Err(e) => return vec![Err(e)],
+    };
+    let here = index.manifests.iter().filter(|d| store.blob_path(&d.digest).is_some());
+    here.flat_map(|d| images(store, d, depth + 1)).collect()
 }
 
 fn row(f: &Fault) -> Value {

@@ -22,6 +22,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use serde_json::{Map, Value};
 
+use crate::archive::packed;
 use crate::recipe::{Config, Layer, Recipe};
 use crate::time;
 
@@ -112,7 +113,9 @@ fn from_tar(tx: &Transaction<'_>, path: &Path, below: &[Digest]) -> Result<Came>
     if let Some(made) = cache::look(tx, &key, below) {
         return Ok((made, true, Vec::new()));
     }
-    let put = tx.put_layer_from_tar(input, below).context(|| format!("read {path:?}"))?;
+    let put = packed::open(input)
+        .and_then(|input| tx.put_layer_from_tar(input, below))
+        .context(|| format!("read {path:?}"))?;
     let made = cache::Made { descriptor: put.descriptor, diff_id: put.diff_id };
     cache::remember(tx.store(), &key, &made)?;
     Ok((made, false, put.warnings))

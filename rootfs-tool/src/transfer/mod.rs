@@ -64,8 +64,8 @@ pub(crate) struct Loaded {
     pub(crate) config_bytes: Vec<u8>,
     /// The layers with their diff ids, bottom first.
     pub(crate) layers: Vec<Wanted>,
-    /// The index that it was chosen from.
-    pub(crate) index: Option<Digest>,
+    /// What it is known by elsewhere: the index that it was chosen from.
+    pub(crate) known_as: Option<Digest>,
 }
 
 /// A small blob, whole and checked.
@@ -143,14 +143,14 @@ pub(crate) fn kind_of(claimed: &str, bytes: &[u8]) -> Result<String> {
 /// Read the image of a platform.
 pub(crate) fn load(origin: &dyn Origin, platform: &Platform) -> Result<Loaded> {
     let (mut d, mut bytes) = origin.root()?;
-    let mut index = None;
+    let mut known_as = None;
     // An index may hold indexes, though none needs more than two levels.
     for _ in 0..4 {
         d.media_type = kind_of(&d.media_type, &bytes)?;
         if !media_type::is_index(&d.media_type) {
-            return image(origin, d, bytes, index);
+            return image(origin, d, bytes, known_as);
         }
-        index.get_or_insert(d.digest);
+        known_as.get_or_insert(d.digest);
         let all: Index = parse(&bytes, "index")?;
         d = choose(&all, platform)?.clone();
         bytes = origin.manifest(&d)?;
@@ -164,7 +164,7 @@ pub(crate) fn image(
     origin: &dyn Origin,
     descriptor: Descriptor,
     bytes: Vec<u8>,
-    index: Option<Digest>,
+    known_as: Option<Digest>,
 ) -> Result<Loaded> {
     let manifest: Manifest = parse(&bytes, "manifest")?;
     let kind = &*manifest.config.media_type;
@@ -183,7 +183,7 @@ pub(crate) fn image(
     let config_bytes = read(origin.open(&manifest.config, 0)?, &manifest.config)?;
     let config: ImageConfig = parse(&config_bytes, "image's config")?;
     let layers = Wanted::of(&manifest, &config)?;
-    Ok(Loaded { descriptor, bytes, manifest, config, config_bytes, layers, index })
+    Ok(Loaded { descriptor, bytes, manifest, config, config_bytes, layers, known_as })
 }
 
 pub(crate) fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {

@@ -1,7 +1,7 @@
 //! Into the store: layers are taken in and applied, and the image gets its name last.
 
 use coracle_store::Transaction;
-use coracle_store::image::{CREATED, Descriptor, INDEX_DIGEST, Index, Platform, media_type};
+use coracle_store::image::{CREATED, Descriptor, Index, Platform, REGISTRY_DIGEST, media_type};
 use coracle_store::ingest::Watch;
 use coracle_store::read::read_index;
 use coracle_sys::Result;
@@ -33,8 +33,8 @@ pub(crate) fn take(
     let mut entry =
         Descriptor::new(&read.descriptor.media_type, read.descriptor.digest, read.descriptor.size);
     entry.platform = Some(read.config.platform());
-    if let Some(index) = read.index {
-        entry.annotations.get_or_insert_default().insert(INDEX_DIGEST.to_owned(), index.to_string());
+    if let Some(known) = read.known_as {
+        entry.annotations.get_or_insert_default().insert(REGISTRY_DIGEST.to_owned(), known.to_string());
     }
     let was_there = keep(tx, name, &mut entry)?;
     Ok(Taken { entry, id: read.manifest.config.digest, was_there, warnings })

@@ -22,19 +22,33 @@ pub(crate) fn run(global: &Global, verb: &str, words: &[OsString]) -> Result<u8>
     Err::<u8, _>(error).context(|| format!("execve({:?})", command.get_program()))
 }
 
-/// Let rootfs-tool get an image. What it says goes to standard error: standard output is the container's.
+/// Let rootfs-tool get an image.
 pub(crate) fn pull(global: &Global, name: &str, platform: Option<&str>, quiet: bool) -> Result<()> {
-    let mut command = rootfs_tool(global)?;
-    command.arg("pull").args(quiet.then_some("--quiet"));
-    command.args(platform.into_iter().flat_map(|p| ["--platform", p])).arg(name);
-    let said = tty::standard_error().try_clone_to_owned().context(|| "dup(2)")?;
-    let status = command.stdin(Stdio::null()).stdout(said).status();
-    let status = status.context(|| format!("execve({:?})", command.get_program()))?;
-    match status.success() {
+    match aside(global, "pull", name, platform, quiet)? {
         true => Ok(()),
         // What went wrong it has said itself.
         false => Err(Error::not_found(format!("no such image: {name}, and it could not be pulled"))),
     }
+}
+
+/// Let rootfs-tool apply the layers of an image that another tool has put into the store.
+pub(crate) fn apply(global: &Global, name: &str, platform: Option<&str>) -> Result<()> {
+    match aside(global, "apply", name, platform, true)? {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("the layers of {name} could not be applied"))),
+    }
+}
+
+/// Let rootfs-tool do something, and tell whether it could. What it says goes to standard error: standard output is
+/// the container's.
+fn aside(global: &Global, verb: &str, name: &str, platform: Option<&str>, quiet: bool) -> Result<bool> {
+    let mut command = rootfs_tool(global)?;
+    command.arg(verb).args(quiet.then_some("--quiet"));
+    command.args(platform.into_iter().flat_map(|p| ["--platform", p])).arg(name);
+    let said = tty::standard_error().try_clone_to_owned().context(|| "dup(2)")?;
+    let status = command.stdin(Stdio::null()).stdout(said).status();
+    let status = status.context(|| format!("execve({:?})", command.get_program()))?;
+    Ok(status.success())
 }
 
 /// rootfs-tool, on the store that is meant.

@@ -274,8 +274,8 @@ fn call(function: Function, values: &[Value]) -> Result<Value> {
     let joined = || values.iter().map(text).collect::<Vec<_>>();
     Ok(match function {
         F::Json => serde_json::to_string(one()?).map_err(|e| Error::invalid(e.to_string()))?.into(),
-        F::Lower => text(one()?).to_lowercase().into(),
-        F::Upper => text(one()?).to_uppercase().into(),
+        F::Lower => text(one()?).to_ascii_lowercase().into(),
+        F::Upper => text(one()?).to_ascii_uppercase().into(),
         F::Title => capitals(&text(one()?)).into(),
         F::Not => (!is_true(one()?)).into(),
         F::And => values.iter().find(|v| !is_true(v)).or(values.last()).ok_or_else(wrong)?.clone(),
@@ -292,7 +292,7 @@ fn call(function: Function, values: &[Value]) -> Result<Value> {
         },
         F::Index => {
             let (first, keys) = values.split_first().ok_or_else(wrong)?;
-            keys.iter().try_fold(first.clone(), |of, key| index(of, key))?
+            keys.iter().try_fold(first.clone(), index)?
         }
         F::Slice => {
             let (first, ends) = values.split_first().ok_or_else(wrong)?;
@@ -423,7 +423,7 @@ fn capitals(text: &str) -> String {
     let mut first = true;
     let capital = |c: char| {
         let upper = std::mem::replace(&mut first, c.is_whitespace());
-        if upper { c.to_uppercase().to_string() } else { c.to_string() }
+        if upper { c.to_ascii_uppercase() } else { c }
     };
     text.chars().map(capital).collect()
 }

@@ -71,11 +71,11 @@ fn title(name: &str) -> String {
     let mut out = String::new();
     let mut lower = false;
     for c in name.chars() {
-        if lower && c.is_uppercase() {
+        if lower && c.is_ascii_uppercase() {
             out.push(' ');
         }
-        lower = c.is_lowercase();
-        out.extend(c.to_uppercase());
+        lower = c.is_ascii_lowercase();
+        out.push(c.to_ascii_uppercase());
     }
     out
 }

@@ -84,6 +84,17 @@ impl Base {
         self.image().and_then(|i| i.config.config.clone()).unwrap_or_default()
     }
 
+    /// [`Base::dirs`], of an image of which only the blobs are there too: another tool has put them there.
+    pub(super) fn applied(&self, global: &Global, store: &Store, flags: &Flags) -> Result<Vec<PathBuf>> {
+        match (self.dirs(store), &flags.image) {
+            (Err(e), Some(named)) if e.kind() == Kind::NotFound => {
+                image_verb::apply(global, named, flags.platform.as_deref())?;
+                self.dirs(store)
+            }
+            (dirs, _) => dirs,
+        }
+    }
+
     /// The directories of the root, lowest first.
     pub(super) fn dirs(&self, store: &Store) -> Result<Vec<PathBuf>> {
         match self {

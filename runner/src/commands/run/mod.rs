@@ -135,8 +135,8 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
     let (dir, _held) = store.new_container(&id, base.image().map(|i| &i.manifest_digest))?;
     let made = Made { store: &store, dir: &dir, name: &name };
     let ended = (|| {
+        let dirs = base.applied(global, &store, flags)?;
         let (mounts, fills) = made.mounts(flags, &config)?;
-        let dirs = base.dirs(&store)?;
         let found = found(&host, &store, &dirs, flags, &config, &id, &mounts)?;
         let spec = from_image::spec(&config, flags, typed, found)?;
         let groups = cgroups::prepare(&spec, &id, Lifetime::ForegroundRun, flags.best_effort)?;
