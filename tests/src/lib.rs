@@ -12,6 +12,7 @@
 //!     dockerd    a docker daemon of a test's own
 //!     registry   docker-registry on loopback: plain, TLS, with a password
 //!     liar       a registry that lies as it is told
+//!     tokens     a token server that signs what a client may do
 //!     noise      bytes that do not compress
 //!     bundle     an OCI bundle whose config.json is bent at will
 //!     filters    seccomp filters, read back from a process
@@ -36,6 +37,7 @@ pub mod registry;
 pub mod rootfs;
 pub mod scratch;
 mod sys;
+pub mod tokens;
 
 pub use binaries::{dist, peer, workspace};
 pub use command::{Cmd, Output};

@@ -4,6 +4,7 @@
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use crate::tokens::Tokens;
 use crate::{Cmd, Scratch, Store, eventually};
 
 /// The registry.
@@ -34,6 +35,12 @@ impl Registry {
         let path = scratch.write("htpasswd", HTPASSWD);
         let auth = format!("auth: {{htpasswd: {{realm: tests, path: {}}}}}\n", path.display());
         Self::start(scratch, &auth, "")
+    }
+
+    /// By plain HTTP, for who brings a token that `tokens` has signed.
+    #[track_caller]
+    pub fn with_tokens(tokens: &Tokens) -> Self {
+        Self::start(Scratch::new("registry"), &tokens.section(), "")
     }
 
     /// By TLS, with a certificate of the authority `ca.crt` in its folder; for clients with `client.cert` and
