@@ -2,6 +2,7 @@
 //! Every case is applied under overlay and under vfs, and both must show the same tree.
 
 mod archives;
+mod compressed;
 mod meaning;
 mod safety;
 mod writing;
