@@ -1,5 +1,7 @@
 //! What layers bring into a container beside their files.
 
+use coracle_tests::liar::{Liar, Served};
+use coracle_tests::registry::{apart, tool};
 use coracle_tests::rootfs::Image;
 use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
 
@@ -80,4 +82,57 @@ fn an_ordinary_users_layers_have_subordinate_ids_on_disk_and_go_again() {
     let left = std::fs::read_dir(store.path().join("tmp")).expect("tmp").count();
     assert_eq!(left, 0, "nothing is left half removed");
     store.rootfs_tool().words("rmi image").fails(1).complains("No such image");
+}
+
+/// An image of so many layers, each under a zstd frame with a window of 2^`log` bytes.
+fn with_windows(layers: usize, log: u32) -> Served {
+    let store = Store::new("windows");
+    let recipe = Scratch::new("windows");
+    let layer = |n| format!("[[layer]]\nfile = {{ \"etc/{n}\" = \"{n}\" }}\n");
+    recipe.write("rootfs.toml", (0..layers).map(layer).collect::<String>());
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "app", "-q"]).ok();
+    let layout = store.scratch.join("layout");
+    store.rootfs_tool().args(["copy", "-q", "app", &format!("oci:{}", layout.display())]).ok();
+    let mut served = Served::from_layout(&layout);
+    let mut manifest = served.parsed();
+    for layer in manifest["layers"].as_array_mut().expect("layers") {
+        let digest = layer["digest"].as_str().expect("a digest");
+        recipe.write("layer", &served.blobs[digest]);
+        // Through a pipe: of a file zstd knows that so large a window is of no use.
+        let line = format!("cat layer | zstd -q -f --long={log} -o layer.zst");
+        Cmd::new("sh").args(["-c", &line]).dir(recipe.path()).ok();
+        let bytes = std::fs::read(recipe.join("layer.zst")).expect("the frame");
+        layer["size"] = bytes.len().into();
+        layer["digest"] = served.put(bytes).into();
+        layer["mediaType"] = "application/vnd.oci.image.layer.v1.tar+zstd".into();
+    }
+    served.manifest = served.put(manifest.to_string());
+    served
+}
+
+#[test]
+fn zstds_largest_window_is_read_in_bounded_memory_and_a_larger_one_is_refused() {
+    if !need(Privilege::Peer("zstd")) || !need(Privilege::Peer("prlimit")) {
+        return;
+    }
+    for (log, layers, good) in [(27, 7, true), (31, 2, false)] {
+        let registry = Liar::start(with_windows(layers, log), |_, _| None);
+        let store = Store::new("windows");
+        let name = format!("{}/app:1", registry.host);
+        // Room for three windows of 128 MiB, not for four: how many layers an image has does not count.
+        let pull = Cmd::new("prlimit")
+            .arg(format!("--as={}", 500 << 20))
+            .arg(coracle_tests::binaries::rootfs_tool());
+        let pull =
+            pull.args(["pull", "-q", &name]).env("CORACLE_STORE", store.path()).dir(store.scratch.path());
+        let out = apart(&store, pull).run();
+        if good {
+            out.ok();
+            tool(&store).arg("verify").ok();
+        } else {
+            let out = out.fails(1).complains("Frame requires too much memory");
+            assert_eq!(out.stderr.trim_end().lines().count(), 1, "{out}");
+            assert_eq!(tool(&store).words("images -q").ok().text(), "", "nothing is left of it");
+        }
+    }
 }
