@@ -12,6 +12,7 @@
 //!     dockerd    a docker daemon of a test's own
 //!     registry   docker-registry on loopback: plain, TLS, with a password
 //!     liar       a registry that lies as it is told
+//!     proxy      a proxy that leads every name to one address
 //!     tokens     a token server that signs what a client may do
 //!     noise      bytes that do not compress
 //!     bundle     an OCI bundle whose config.json is bent at will
@@ -32,6 +33,7 @@ pub mod liar;
 pub mod noise;
 pub mod podman;
 pub mod privilege;
+pub mod proxy;
 pub mod racer;
 pub mod registry;
 pub mod rootfs;

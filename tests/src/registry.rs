@@ -144,7 +144,7 @@ fn certificates(scratch: &Scratch) {
     let openssl = |line: &str| Cmd::new("openssl").words(line).dir(scratch.path()).ok();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     openssl(&format!("req -x509 {key} -keyout ca.key -out ca.crt -days 30 -subj /CN=tests"));
-    scratch.write("ext", "subjectAltName=IP:127.0.0.1,DNS:localhost\n");
+    scratch.write("ext", "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.test\n");
     for (name, cert) in [("server", "server.crt"), ("client", "client.cert")] {
         openssl(&format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
         let sign =
