@@ -14,6 +14,7 @@
 //!     liar       a registry that lies as it is told
 //!     proxy      a proxy that leads every name to one address
 //!     tokens     a token server that signs what a client may do
+//!     layout     is a folder an OCI image layout, to the letter?
 //!     noise      bytes that do not compress
 //!     bundle     an OCI bundle whose config.json is bent at will
 //!     filters    seccomp filters, read back from a process
@@ -28,6 +29,7 @@ pub mod canary;
 pub mod command;
 pub mod dockerd;
 pub mod filters;
+pub mod layout;
 pub mod leftovers;
 pub mod liar;
 pub mod noise;
