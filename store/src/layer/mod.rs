@@ -9,6 +9,7 @@ mod flatten;
 mod gather;
 pub mod key;
 pub mod merge;
+mod over;
 pub mod owners;
 pub mod pack;
 mod pax;
