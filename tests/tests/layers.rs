@@ -136,3 +136,41 @@ fn zstds_largest_window_is_read_in_bounded_memory_and_a_larger_one_is_refused() 
         }
     }
 }
+
+#[test]
+fn a_file_of_a_recipe_lands_where_the_links_below_lead_and_leaves_the_directories_as_they_are() {
+    let store = Store::new("layers-over");
+    let recipe = Scratch::new("layers-over");
+    let make = "mkdir -p l/usr/lib l/tmp; chmod 1777 l/tmp; chmod 751 l/usr/lib; ln -s usr/lib l/lib; ln -s /tmp l/far";
+    Cmd::new("sh").args(["-c", make]).dir(recipe.path()).ok();
+    Cmd::new("tar").words("--owner 0 --group 0 -C l -cf layer.tar .").dir(recipe.path()).ok();
+    let text = "[[layer]]\ntar = \"layer.tar\"\n\
+                [[layer]]\nfile = { \"lib/x\" = \"1\", \"far/y\" = \"2\", \"lib/new/z\" = \"3\" }\n";
+    recipe.write("rootfs.toml", text);
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "image", "-q"]).ok();
+    let look = "find . -mindepth 1 -printf '%P %y %m %l\\n' | sort";
+    let seen = |dir: &std::path::Path| Cmd::new("sh").args(["-c", look]).dir(dir).ok().stdout;
+    let ours = store.scratch.join("ours");
+    store.rootfs_tool().args(["copy", "-q", "image", &format!("dir:{}", ours.display())]).ok();
+    let wanted = [
+        "far l 777 /tmp",
+        "lib l 777 usr/lib",
+        "tmp d 1777 ",
+        "tmp/y f 644 ",
+        "usr d 755 ",
+        "usr/lib d 751 ",
+        "usr/lib/new d 755 ",
+        "usr/lib/new/z f 644 ",
+        "usr/lib/x f 644 ",
+    ];
+    assert_eq!(seen(&ours).lines().collect::<Vec<_>>(), wanted);
+    // Whoever makes new directories of those that a layer does not name, makes them the same here.
+    if need(Privilege::Root) && need(Privilege::Peer("podman")) {
+        let podman = |words: &str| coracle_tests::podman::podman(&store.scratch, words);
+        store.rootfs_tool().args(["save", "image", "-o", "image.tar"]).ok();
+        podman("load -q -i").arg(store.scratch.join("image.tar")).ok();
+        let theirs = podman("image mount localhost/image:latest").ok();
+        assert_eq!(seen(std::path::Path::new(theirs.text())).lines().collect::<Vec<_>>(), wanted);
+        podman("image umount -a").ok();
+    }
+}
