@@ -5,6 +5,7 @@ mod archives;
 mod compressed;
 mod meaning;
 mod safety;
+mod uppers;
 mod writing;
 
 use std::collections::BTreeMap;
