@@ -107,9 +107,12 @@ pub fn platform(data: &[u8]) {
 
 /// What is sound.
 mod seeds {
+    use std::io::Write;
+
     use coracle_store::Digest;
     use coracle_store::image::{Descriptor, ImageConfig, Index, Manifest, media_type};
     use coracle_store::layer::pack::{Archive, Content, Meta};
+    use flate2::write::GzEncoder;
 
     fn texts(all: &[&str]) -> Vec<Vec<u8>> {
         all.iter().map(|t| t.as_bytes().to_vec()).collect()
@@ -154,7 +157,22 @@ mod seeds {
         let _ = archive.whiteout("gone");
         let mut tar = Vec::new();
         let _ = archive.write(&mut tar);
-        vec![tar]
+        let middle = tar.len() / 2;
+        let gzip = |bytes: &[u8]| {
+            let mut gz = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            let _ = gz.write_all(bytes);
+            gz.finish().unwrap_or_default()
+        };
+        // With its content's checksum, and a frame to skip as zstd:chunked has one.
+        let zstd = |bytes: &[u8]| {
+            let mut zst = zstd::Encoder::new(Vec::new(), 1).expect("an encoder");
+            let _ = zst.include_checksum(true).and_then(|()| zst.write_all(bytes));
+            zst.finish().unwrap_or_default()
+        };
+        let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0][..], b"note"].concat();
+        let gzipped = [gzip(&tar[..middle]), gzip(&tar[middle..])].concat();
+        let zstded = [zstd(&tar[..middle]), skipped, zstd(&tar[middle..])].concat();
+        vec![tar, gzipped, zstded]
     }
 
     pub(super) fn docker() -> Vec<Vec<u8>> {

@@ -12,6 +12,9 @@
 //!     dockerd    a docker daemon of a test's own
 //!     registry   docker-registry on loopback: plain, TLS, with a password
 //!     liar       a registry that lies as it is told
+//!     proxy      a proxy that leads every name to one address
+//!     tokens     a token server that signs what a client may do
+//!     layout     is a folder an OCI image layout, to the letter?
 //!     noise      bytes that do not compress
 //!     bundle     an OCI bundle whose config.json is bent at will
 //!     filters    seccomp filters, read back from a process
@@ -26,16 +29,19 @@ pub mod canary;
 pub mod command;
 pub mod dockerd;
 pub mod filters;
+pub mod layout;
 pub mod leftovers;
 pub mod liar;
 pub mod noise;
 pub mod podman;
 pub mod privilege;
+pub mod proxy;
 pub mod racer;
 pub mod registry;
 pub mod rootfs;
 pub mod scratch;
 mod sys;
+pub mod tokens;
 
 pub use binaries::{dist, peer, workspace};
 pub use command::{Cmd, Output};

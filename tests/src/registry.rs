@@ -4,6 +4,7 @@
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use crate::tokens::Tokens;
 use crate::{Cmd, Scratch, Store, eventually};
 
 /// The registry.
@@ -34,6 +35,12 @@ impl Registry {
         let path = scratch.write("htpasswd", HTPASSWD);
         let auth = format!("auth: {{htpasswd: {{realm: tests, path: {}}}}}\n", path.display());
         Self::start(scratch, &auth, "")
+    }
+
+    /// By plain HTTP, for who brings a token that `tokens` has signed.
+    #[track_caller]
+    pub fn with_tokens(tokens: &Tokens) -> Self {
+        Self::start(Scratch::new("registry"), &tokens.section(), "")
     }
 
     /// By TLS, with a certificate of the authority `ca.crt` in its folder; for clients with `client.cert` and
@@ -137,7 +144,7 @@ fn certificates(scratch: &Scratch) {
     let openssl = |line: &str| Cmd::new("openssl").words(line).dir(scratch.path()).ok();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     openssl(&format!("req -x509 {key} -keyout ca.key -out ca.crt -days 30 -subj /CN=tests"));
-    scratch.write("ext", "subjectAltName=IP:127.0.0.1,DNS:localhost\n");
+    scratch.write("ext", "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.test\n");
     for (name, cert) in [("server", "server.crt"), ("client", "client.cert")] {
         openssl(&format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
         let sign =

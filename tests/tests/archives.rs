@@ -162,6 +162,64 @@ fn podman_and_docker_take_our_archives_and_we_theirs() {
 }
 
 #[test]
+fn buildah_builds_on_our_images_and_we_read_what_it_makes_of_them() {
+    if !(need(Privilege::Root) && need(Privilege::Peer("buildah"))) {
+        return;
+    }
+    let Some(store) = with_image("app") else { return };
+    let at = |name: &str| store.scratch.join(name).display().to_string();
+    let buildah = |words: &str| {
+        let own = ["--storage-driver", "vfs", "--root", &at("buildah"), "--runroot", &at("buildah-run")];
+        Cmd::new("buildah").args(own).words(words)
+    };
+    // Theirs of ours: out of the store as it lies there, and out of both kinds of archive.
+    let ours = store.scratch.join("ours");
+    store.rootfs_tool().args(["copy", "-q", "app", &format!("dir:{}", ours.display())]).ok();
+    for (how, file) in [("oci-archive", "ours-oci.tar"), ("docker-archive", "ours.tar")] {
+        store.rootfs_tool().args(["save", "--format", how, "app", "-o", &at(file)]).ok();
+    }
+    for (name, from) in [
+        ("laid", format!("oci:{}:localhost/app:latest", store.path().display())),
+        ("oci", format!("oci-archive:{}", at("ours-oci.tar"))),
+        ("docker", format!("docker-archive:{}", at("ours.tar"))),
+    ] {
+        buildah("from --pull-never -q --name").args([name, &from]).ok();
+        let theirs = buildah("mount").arg(name).ok();
+        assert_eq!(tree(Path::new(theirs.text())), tree(&ours), "{from}");
+    }
+    // Ours of theirs: a layer that buildah made, with a whiteout, a link and a mode.
+    let change =
+        "rm /opt/second; ln -s /opt/file /opt/new; mkdir -m 2750 /opt/made; echo by buildah > /opt/made/file";
+    buildah("run --isolation chroot laid -- sh -c").arg(change).ok();
+    buildah("config --cmd /opt/made/file --env A=b laid").ok();
+    for (format, kind) in
+        [("oci", "oci-archive"), ("docker", "docker-archive"), ("oci", "oci"), ("docker", "dir")]
+    {
+        let image = format!("{format}-{kind}");
+        buildah("commit -q --format").args([format, "laid", &image]).ok();
+        let file = at(&format!("theirs-{image}"));
+        let to = if kind == "dir" { format!("oci:{file}:x") } else { format!("{kind}:{file}:r.example/x:1") };
+        buildah("push -q").args([&image, &to]).ok();
+        // Its layers have whole seconds: what it makes of them itself is what counts.
+        buildah("from --pull-never -q --name").args([&format!("again-{image}"), &image]).ok();
+        let theirs = buildah("mount").arg(format!("again-{image}")).ok();
+        let seen = tree(Path::new(theirs.text()));
+        assert!(seen.contains("./opt/made d 2750") && !seen.contains("./opt/second"), "{seen}");
+        let other = Store::new("archives");
+        match kind {
+            "oci" | "dir" => other.rootfs_tool().args(["copy", "-q", &to, "r.example/x:1"]).ok(),
+            _ => other.rootfs_tool().args(["load", "-i", &file]).ok().prints("r.example/x:1"),
+        };
+        let ours = other.scratch.join("tree");
+        other.rootfs_tool().args(["copy", "-q", "r.example/x:1", &format!("dir:{}", ours.display())]).ok();
+        assert_eq!(tree(&ours), seen, "{image}");
+        let config =
+            other.rootfs_tool().args(["inspect", "-f", "{{json .Config.Env}}", "r.example/x:1"]).ok();
+        assert!(config.stdout.contains("A=b"), "{image}: {config}");
+    }
+}
+
+#[test]
 fn a_plain_tar_becomes_an_image_with_what_change_says() {
     let Some(store) = with_image("app") else { return };
     let tree = store.scratch.join("tree");

@@ -1,5 +1,7 @@
 //! What layers bring into a container beside their files.
 
+use coracle_tests::liar::{Liar, Served};
+use coracle_tests::registry::{apart, tool};
 use coracle_tests::rootfs::Image;
 use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
 
@@ -80,4 +82,95 @@ fn an_ordinary_users_layers_have_subordinate_ids_on_disk_and_go_again() {
     let left = std::fs::read_dir(store.path().join("tmp")).expect("tmp").count();
     assert_eq!(left, 0, "nothing is left half removed");
     store.rootfs_tool().words("rmi image").fails(1).complains("No such image");
+}
+
+/// An image of so many layers, each under a zstd frame with a window of 2^`log` bytes.
+fn with_windows(layers: usize, log: u32) -> Served {
+    let store = Store::new("windows");
+    let recipe = Scratch::new("windows");
+    let layer = |n| format!("[[layer]]\nfile = {{ \"etc/{n}\" = \"{n}\" }}\n");
+    recipe.write("rootfs.toml", (0..layers).map(layer).collect::<String>());
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "app", "-q"]).ok();
+    let layout = store.scratch.join("layout");
+    store.rootfs_tool().args(["copy", "-q", "app", &format!("oci:{}", layout.display())]).ok();
+    let mut served = Served::from_layout(&layout);
+    let mut manifest = served.parsed();
+    for layer in manifest["layers"].as_array_mut().expect("layers") {
+        let digest = layer["digest"].as_str().expect("a digest");
+        recipe.write("layer", &served.blobs[digest]);
+        // Through a pipe: of a file zstd knows that so large a window is of no use.
+        let line = format!("cat layer | zstd -q -f --long={log} -o layer.zst");
+        Cmd::new("sh").args(["-c", &line]).dir(recipe.path()).ok();
+        let bytes = std::fs::read(recipe.join("layer.zst")).expect("the frame");
+        layer["size"] = bytes.len().into();
+        layer["digest"] = served.put(bytes).into();
+        layer["mediaType"] = "application/vnd.oci.image.layer.v1.tar+zstd".into();
+    }
+    served.manifest = served.put(manifest.to_string());
+    served
+}
+
+#[test]
+fn zstds_largest_window_is_read_in_bounded_memory_and_a_larger_one_is_refused() {
+    if !need(Privilege::Peer("zstd")) || !need(Privilege::Peer("prlimit")) {
+        return;
+    }
+    for (log, layers, good) in [(27, 7, true), (31, 2, false)] {
+        let registry = Liar::start(with_windows(layers, log), |_, _| None);
+        let store = Store::new("windows");
+        let name = format!("{}/app:1", registry.host);
+        // Room for three windows of 128 MiB, not for four: how many layers an image has does not count.
+        let pull = Cmd::new("prlimit")
+            .arg(format!("--as={}", 500 << 20))
+            .arg(coracle_tests::binaries::rootfs_tool());
+        let pull =
+            pull.args(["pull", "-q", &name]).env("CORACLE_STORE", store.path()).dir(store.scratch.path());
+        let out = apart(&store, pull).run();
+        if good {
+            out.ok();
+            tool(&store).arg("verify").ok();
+        } else {
+            let out = out.fails(1).complains("Frame requires too much memory");
+            assert_eq!(out.stderr.trim_end().lines().count(), 1, "{out}");
+            assert_eq!(tool(&store).words("images -q").ok().text(), "", "nothing is left of it");
+        }
+    }
+}
+
+#[test]
+fn a_file_of_a_recipe_lands_where_the_links_below_lead_and_leaves_the_directories_as_they_are() {
+    let store = Store::new("layers-over");
+    let recipe = Scratch::new("layers-over");
+    let make = "mkdir -p l/usr/lib l/tmp; chmod 1777 l/tmp; chmod 751 l/usr/lib; ln -s usr/lib l/lib; ln -s /tmp l/far";
+    Cmd::new("sh").args(["-c", make]).dir(recipe.path()).ok();
+    Cmd::new("tar").words("--owner 0 --group 0 -C l -cf layer.tar .").dir(recipe.path()).ok();
+    let text = "[[layer]]\ntar = \"layer.tar\"\n\
+                [[layer]]\nfile = { \"lib/x\" = \"1\", \"far/y\" = \"2\", \"lib/new/z\" = \"3\" }\n";
+    recipe.write("rootfs.toml", text);
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "image", "-q"]).ok();
+    let look = "find . -mindepth 1 -printf '%P %y %m %l\\n' | sort";
+    let seen = |dir: &std::path::Path| Cmd::new("sh").args(["-c", look]).dir(dir).ok().stdout;
+    let ours = store.scratch.join("ours");
+    store.rootfs_tool().args(["copy", "-q", "image", &format!("dir:{}", ours.display())]).ok();
+    let wanted = [
+        "far l 777 /tmp",
+        "lib l 777 usr/lib",
+        "tmp d 1777 ",
+        "tmp/y f 644 ",
+        "usr d 755 ",
+        "usr/lib d 751 ",
+        "usr/lib/new d 755 ",
+        "usr/lib/new/z f 644 ",
+        "usr/lib/x f 644 ",
+    ];
+    assert_eq!(seen(&ours).lines().collect::<Vec<_>>(), wanted);
+    // Whoever makes new directories of those that a layer does not name, makes them the same here.
+    if need(Privilege::Root) && need(Privilege::Peer("podman")) {
+        let podman = |words: &str| coracle_tests::podman::podman(&store.scratch, words);
+        store.rootfs_tool().args(["save", "image", "-o", "image.tar"]).ok();
+        podman("load -q -i").arg(store.scratch.join("image.tar")).ok();
+        let theirs = podman("image mount localhost/image:latest").ok();
+        assert_eq!(seen(std::path::Path::new(theirs.text())).lines().collect::<Vec<_>>(), wanted);
+        podman("image umount -a").ok();
+    }
 }

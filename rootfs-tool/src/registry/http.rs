@@ -13,7 +13,7 @@ use ureq::{Agent, Body, SendBody};
 
 use super::endpoints::is_loopback;
 use super::insist::Failure;
-use super::tls;
+use super::{proxy, tls};
 
 /// Redirects of one request.
 const HOPS: usize = 10;
@@ -28,7 +28,15 @@ pub(super) struct Http {
     insecure: bool,
     /// What the host turned out to speak.
     scheme: Mutex<Option<&'static str>>,
-    agents: Mutex<HashMap<(String, bool), Agent>>,
+    agents: Mutex<HashMap<(String, bool), Connections>>,
+}
+
+/// The connections to one host.
+#[derive(Clone)]
+struct Connections {
+    agent: Agent,
+    /// The proxy that they go through.
+    proxy: Option<String>,
 }
 
 /// An answer.
@@ -118,7 +126,7 @@ impl Http {
                 value.set_sensitive(*name == AUTHORIZATION);
                 request = request.header(name, value);
             }
-            let agent = self.agent(&uri)?;
+            let Connections { agent, proxy } = self.connections(&uri)?;
             let sent = match &mut body {
                 Some((reader, size)) => {
                     let request = request.header(CONTENT_LENGTH, *size).body(SendBody::from_reader(reader));
@@ -126,7 +134,10 @@ impl Http {
                 }
                 None => agent.run(request.body(()).map_err(|e| unsendable(&asked, &e))?),
             };
-            let answer = sent.map_err(|e| broken(&asked, e))?;
+            let answer = sent.map_err(|e| match proxy {
+                Some(proxy) => broken(&format!("{asked} through the proxy {proxy}"), e),
+                None => broken(&asked, e),
+            })?;
             let (parts, answer) = answer.into_parts();
             let status = parts.status.as_u16();
             let next = parts.headers.get(LOCATION).and_then(|l| l.to_str().ok());
@@ -149,15 +160,16 @@ impl Http {
         Err(Error::invalid(format!("{method} {url}: it is redirected more than {HOPS} times")).into())
     }
 
-    /// The connections to a host.
-    fn agent(&self, uri: &Uri) -> Result<Agent> {
+    fn connections(&self, uri: &Uri) -> Result<Connections> {
         let authority = origin(uri);
+        let key = |insecure| (format!("{}://{authority}", uri.scheme_str().unwrap_or_default()), insecure);
         // What is allowed for the registry is not for the hosts that it names.
         let insecure = self.insecure && (authority == self.host || is_loopback(&authority));
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(agent) = agents.get(&(authority.clone(), insecure)) {
-            return Ok(agent.clone());
+        if let Some(known) = agents.get(&key(insecure)) {
+            return Ok(known.clone());
         }
+        let (proxy, name) = proxy::of(uri)?.unzip();
         let limit = Some(patience());
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -171,11 +183,12 @@ impl Http {
             .timeout_per_write(limit)
             .input_buffer_size(256 << 10)
             .output_buffer_size(256 << 10)
+            .proxy(proxy)
             .tls_config(tls::config(&authority, !insecure)?)
             .build();
-        let agent = Agent::new_with_config(config);
-        agents.insert((authority, insecure), agent.clone());
-        Ok(agent)
+        let made = Connections { agent: Agent::new_with_config(config), proxy: name };
+        agents.insert(key(insecure), made.clone());
+        Ok(made)
     }
 }
 
@@ -288,6 +301,12 @@ fn broken(asked: &str, e: ureq::Error) -> Failure {
             "the host's name does not resolve".to_owned()
         }
         ureq::Error::Io(io) => io.to_string(),
+        // "proxy server responded 403/403"
+        ureq::Error::ConnectProxyFailed(why) => match why.rsplit_once('/') {
+            Some((_, "407")) => "the proxy wants another name and password (407)".to_owned(),
+            Some((_, status)) => format!("the proxy refuses it ({status})"),
+            None => why.clone(),
+        },
         other => other.to_string(),
     };
     let error = Error::new(Kind::System, format!("{asked}: {}", harmless(&why)));

@@ -9,6 +9,7 @@ mod flatten;
 mod gather;
 pub mod key;
 pub mod merge;
+mod over;
 pub mod owners;
 pub mod pack;
 mod pax;
@@ -20,7 +21,7 @@ pub mod whiteout;
 #[cfg(test)]
 mod tests;
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Cursor, Read};
 
 use coracle_sys::{Context, Error, Result, idmap};
 
@@ -62,6 +63,8 @@ impl Compression {
         match bytes {
             [0x1f, 0x8b, ..] => Self::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A frame that is to be skipped (RFC 8878, section 3.1.2): pzstd begins with one.
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             _ => Self::None,
         }
     }
@@ -76,7 +79,11 @@ pub fn decompress<'a>(
     mut input: impl BufRead + 'a,
     claimed: Option<Compression>,
 ) -> Result<Box<dyn Read + 'a>> {
-    let seen = Compression::of_bytes(input.fill_buf().context(|| "read the layer")?);
+    // A pipe may give one byte at a time: what it is filled with at first is not enough to tell.
+    let mut head = Vec::with_capacity(4);
+    input.by_ref().take(4).read_to_end(&mut head).context(|| "read the layer")?;
+    let seen = Compression::of_bytes(&head);
+    let input = Cursor::new(head).chain(input);
     if let Some(claimed) = claimed
         && claimed != seen
     {

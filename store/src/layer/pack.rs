@@ -188,15 +188,15 @@ impl Archive {
 
     /// Add every parent directory that is missing, root's and 0755, so that the layer stands alone.
     pub fn put_parents(&mut self) {
-        let missing: Vec<Vec<u8>> = self
-            .entries
-            .keys()
-            .flat_map(|p| p.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(n, _)| p[..n].to_vec()))
-            .filter(|p| !self.entries.contains_key(p))
-            .collect();
-        for path in missing {
-            self.entries.entry(path).or_insert((Meta::new(0o755), Content::Dir));
-        }
+        self.put_parents_over(&Self::new());
+    }
+
+    /// The directories that paths go through and that are no entries.
+    pub(super) fn missing_parents(&self) -> Vec<Vec<u8>> {
+        let parents = |p: &'_ Vec<u8>| -> Vec<Vec<u8>> {
+            p.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(n, _)| p[..n].to_vec()).collect()
+        };
+        self.entries.keys().flat_map(parents).filter(|p| !self.entries.contains_key(p)).collect()
     }
 
     /// Write the tar. The order is that of the paths' components, so a directory stands before what

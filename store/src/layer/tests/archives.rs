@@ -11,6 +11,7 @@ fn a_pax_size_beats_the_headers_and_belongs_to_the_file() {
         let tar = Tar::new()
             .pax(&[("size", b"700")])
             .entry(b"././@LongLink", b'L', b"a-long-name\0", b"", 0)
+            .entry(b"././@LongLink", b'K', b"a-long-target\0", b"", 0)
             .put(Tar::header(b"short", b'0', ustar_size, b"", 0o644), &data)
             .file("after", "x");
         let all = walk_all(&tar.end()).unwrap();
@@ -153,6 +154,30 @@ fn numbers_are_read_in_every_form() {
     ] {
         let all = walk_all(&Tar::new().pax(&[("mtime", text.as_bytes())]).file("f", "").end()).unwrap();
         assert_eq!(all[0].0.mtime, time, "{text}");
+    }
+}
+
+#[test]
+fn names_and_targets_come_in_gnus_long_form_and_belong_to_the_next_entry_alone() {
+    let (name, target) = ("n/".repeat(150) + "end", "t/".repeat(1000));
+    let long = |kind, text: &str| Tar::new().entry(b"././@LongLink", kind, text.as_bytes(), b"", 0).0;
+    for ends in ["", "\0"] {
+        let mut tar = Tar(long(b'K', &format!("{target}{ends}")));
+        tar.0.extend(long(b'L', &format!("{name}{ends}")));
+        let all = walk_all(&tar.link("short", "short").hard("next", "other").end()).unwrap();
+        assert_eq!((&all[0].0.path[..], &all[0].0.link[..]), (name.as_bytes(), target.as_bytes()));
+        assert_eq!((&all[1].0.path[..], &all[1].0.link[..]), (&b"next"[..], &b"other"[..]));
+    }
+    // As C reads it.
+    let all = walk_all(&Tar(long(b'L', "a\0b")).file("x", "").end()).unwrap();
+    assert_eq!(all[0].0.path, b"a");
+    for (what, tar) in [
+        ("a name that is longer than a path", long(b'L', &"x/".repeat(3000))),
+        ("a target that is longer than a path", long(b'K', &"x/".repeat(3000))),
+        ("a name and then the end", Tar(long(b'L', "name")).end()),
+    ] {
+        let tar = if what.ends_with("end") { tar } else { Tar(tar).link("x", "y").end() };
+        assert!(walk_all(&tar).is_err(), "{what}");
     }
 }
 

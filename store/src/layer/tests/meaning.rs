@@ -1,5 +1,6 @@
 //! What honest archives mean: whiteouts, links, replacements, parents.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 
 use super::*;
@@ -15,6 +16,8 @@ fn an_opaque_whiteout_hides_only_what_is_below_wherever_it_stands() {
     assert_eq!(paths(&[below(), last]), ["d", "d/new", "top"]);
     let root_last = Tar::new().dir("d", 0o755).file("d/new", "").file(".wh..wh..opq", "");
     assert_eq!(paths(&[below(), root_last.clone()]), ["d", "d/new"]);
+    let root_first = Tar::new().file(".wh..wh..opq", "").dir("d", 0o755).file("d/new", "");
+    assert_eq!(paths(&[below(), root_first]), ["d", "d/new"]);
     assert_eq!(paths(&[below(), below(), root_last]), ["d", "d/new"]);
 }
 
@@ -33,6 +36,47 @@ fn a_whiteout_after_a_file_of_its_name_leaves_the_file() {
 fn of_duplicate_names_the_last_wins_and_has_its_own_inode() {
     let seen = see(&[Tar::new().file("a", "1").hard("b", "a").file("a", "2")]);
     assert!(seen["a"].ends_with(" 2") && seen["b"].ends_with(" 1"), "{seen:?}");
+}
+
+#[test]
+fn a_name_that_a_later_layer_replaces_leaves_its_other_names_alone() {
+    let below = || Tar::new().file("a", "1").hard("b", "a").dir("d", 0o755).hard("d/c", "a");
+    for (what, layer) in [
+        ("a file", Tar::new().file("a", "2")),
+        ("a link", Tar::new().link("a", "b")),
+        ("a directory", Tar::new().dir("a", 0o755)),
+        ("a whiteout", Tar::new().file(".wh.a", "")),
+        ("another mode", Tar::new().entry(b"a", b'0', b"1", b"", 0o600)),
+    ] {
+        let seen = see(&[below(), layer]);
+        assert_eq!((&*seen["b"], &*seen["d/c"]), ("file 644 7 1", "file 644 7 1"), "{what}");
+    }
+}
+
+#[test]
+fn capabilities_are_set_after_the_owner_which_would_take_them_away() {
+    if crate::layer::Marks::of_this_process() != crate::layer::Marks::Trusted {
+        return println!("skipped: root alone can give files capabilities");
+    }
+    // VFS_CAP_REVISION_2, effective, CAP_NET_RAW.
+    let value = [&[1, 0, 0, 2, 0, 0x20, 0, 0][..], &[0; 12]].concat();
+    let file =
+        || Tar::new().pax(&[("SCHILY.xattr.security.capability", &value), ("uid", b"12"), ("gid", b"34")]);
+    for driver in [Driver::Vfs, Driver::Overlay] {
+        let mut stack = Stack::new(driver);
+        let tar = file().entry(b"ping", b'0', b"x", b"", 0o6755).hard("second", "ping");
+        stack.put(&tar.end()).unwrap();
+        stack.look(|root| {
+            let dir = coracle_sys::file::open_dir(root).unwrap();
+            for name in ["ping", "second"] {
+                let name = std::ffi::OsStr::new(name);
+                let found = coracle_sys::file::xattr_at(dir.as_fd(), name, c"security.capability").unwrap();
+                assert_eq!(found.as_deref(), Some(&value[..]), "{driver} {name:?}");
+                let m = fs::metadata(root.join(name)).unwrap();
+                assert_eq!((m.uid(), m.gid(), m.mode() & 0o7777), (12, 34, 0o6755), "{driver} {name:?}");
+            }
+        });
+    }
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //! Every case is applied under overlay and under vfs, and both must show the same tree.
 
 mod archives;
+mod compressed;
 mod meaning;
 mod safety;
+mod uppers;
 mod writing;
 
 use std::collections::BTreeMap;
