@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_sys::argv::{self, Tail};
+use coracle_sys::print::harmless;
 use coracle_sys::{Error, Kind, Result, process};
 
 use crate::commands;
@@ -63,7 +64,7 @@ pub fn main() -> ExitCode {
     match done.and(coracle_sys::print::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            coracle_sys::warn!("rootfs-tool: {e}");
+            coracle_sys::warn!("rootfs-tool: {}", harmless(&e.to_string()));
             if let Some(signal) = coracle_sys::interrupt::requested() {
                 return ExitCode::from(128 + signal as u8);
             }

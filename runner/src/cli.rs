@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 use coracle_sys::argv::{Tail, normalise};
+use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, process};
 
 use crate::commands::{Global, doctor, exec, exit_code, image_verb, info, kill, ps, rm, run};
@@ -69,14 +70,14 @@ impl Log {
         let line = if self.json {
             serde_json::json!({ "level": "error", "msg": e.to_string() }).to_string()
         } else {
-            format!("runner: {e}")
+            format!("runner: {}", harmless(&e.to_string()))
         };
         match &self.file {
             // What a client reads from the file, a person reads on the screen.
             Some(path) => {
                 let file = std::fs::File::options().append(true).create(true).open(path);
                 let _ = file.and_then(|mut f| writeln!(f, "{line}"));
-                coracle_sys::warn!("runner: {e}");
+                coracle_sys::warn!("runner: {}", harmless(&e.to_string()));
             }
             None => coracle_sys::warn!("{line}"),
         }

@@ -88,14 +88,22 @@ impl Store {
 
     /// The entry of an index that is meant, and the name it has there.
     pub fn find(&self, typed: &str) -> Result<(Option<String>, Descriptor)> {
-        let reference: Result<Reference> = typed.parse();
+        let hex = typed.strip_prefix("sha256:").unwrap_or(typed);
+        // A whole id is no name, whatever an image calls itself.
+        let is_id = hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit());
+        let reference: Result<Reference> = match is_id {
+            true => Err(Error::not_found(format!("find the image {typed:?}: no store has it"))),
+            false => typed.parse(),
+        };
         let indexes: Vec<Index> = self.layouts().map(read_index).collect::<Result<_>>()?;
         let entries = || indexes.iter().flat_map(|i| &i.manifests);
         if let Ok(reference) = &reference {
             for wanted in reference.candidates() {
                 // By its own name first: a digest also finds the tags of what it is of.
                 let own = wanted.to_string();
-                let exact = entries().find(|d| d.ref_name() == Some(own.as_str()));
+                let is_it =
+                    |d: &&Descriptor| wanted.digest.is_none_or(|w| w == d.digest || w == d.known_as());
+                let exact = entries().find(|d| d.ref_name() == Some(own.as_str()) && is_it(d));
                 let found = exact.or_else(|| {
                     let digest = wanted.digest?;
                     entries().find(|d| d.ref_name().is_some_and(|n| tags(&wanted, digest, n, d)))
@@ -107,12 +115,12 @@ impl Store {
             // Other tools name entries as they were told to, without a registry too.
             let short =
                 |n: &str| n == typed || n.parse::<Reference>().is_ok_and(|n| n.local() == reference.local());
-            if let Some(d) = entries().find(|d| d.ref_name().is_some_and(short)) {
+            let short = |d: &&Descriptor| reference.digest.is_none() && d.ref_name().is_some_and(short);
+            if let Some(d) = entries().find(short) {
                 return Ok((d.ref_name().map(str::to_owned), d.clone()));
             }
         }
-        let hex = typed.strip_prefix("sha256:").unwrap_or(typed);
-        if (4..=64).contains(&hex.len()) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if (1..=64).contains(&hex.len()) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             // One image may lie here under several manifests: compressed as it came, and as it was made.
             let found = entries().filter(|d| self.has_id(d, hex)).map(|d| (d, self.id_of(d)));
             let found: Vec<(&Descriptor, Digest)> = found.collect();

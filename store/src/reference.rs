@@ -106,6 +106,9 @@ impl FromStr for Reference {
         if !path.split('/').all(valid_component) {
             return bad("a path is made of letters and digits, with . _ __ - between them, and /");
         }
+        if registry.is_none() && path.len() == 64 && path.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return bad("64 hexadecimal digits are an id");
+        }
         if let Some(tag) = tag
             && !valid_tag(tag)
         {
@@ -248,6 +251,8 @@ mod tests {
             ".",
             "..",
             "[::1/a",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855:t",
             &long,
         ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad:?}");

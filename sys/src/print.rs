@@ -2,7 +2,7 @@
 //! verb goes on, and what went wrong with its output is told at the end.
 
 use std::fmt::Arguments;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
@@ -37,7 +37,34 @@ pub fn err(text: Arguments<'_>) {
 /// Text of an image or a container for a terminal: its control characters, which could write to the
 /// terminal's own memory, rename its window or fake lines, become blanks.
 pub fn harmless(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    text.replace(acts, " ")
+}
+
+/// Does a character do something to a terminal, or to the order in which text is shown?
+fn acts(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// JSON on standard output. On a terminal its characters act on nothing: what JSON itself does not escape is
+/// escaped as well.
+pub fn json(value: &serde_json::Value, pretty: bool) {
+    let text = if pretty { format!("{value:#}") } else { value.to_string() };
+    let text = if std::io::stdout().is_terminal() { escaped(&text) } else { text };
+    out(format_args!("{text}\n"));
+}
+
+/// JSON text in which no character acts on a terminal.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Line breaks stand between its parts alone.
+        if acts(c) && c != '\n' {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Whether all that was printed has arrived. A pipe whose reader has seen enough is fine.
@@ -53,5 +80,20 @@ fn note(written: std::io::Result<()>) {
     if let Err(e) = written {
         let errno = e.raw_os_error().unwrap_or(libc::EIO);
         let _ = FAILED.compare_exchange(0, errno, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_acts_on_no_terminal() {
+        let text = "a\u{1b}[2J\u{9b}2J\u{7f}\u{202e}b\u{2066}\n";
+        assert_eq!(harmless(text), "a [2J 2J  b  ");
+        let json = serde_json::json!({ "a": text }).to_string();
+        assert_eq!(escaped(&json), r#"{"a":"a\u001b[2J\u009b2J\u007f\u202eb\u2066\n"}"#);
+        let back: serde_json::Value = serde_json::from_str(&escaped(&json)).expect("it is JSON still");
+        assert_eq!(back["a"], text);
     }
 }

@@ -42,6 +42,8 @@ pub enum Then {
     Silence,
     /// Zeros, for ever.
     Zeros,
+    /// A blank ten times a second, for ever.
+    Drip,
 }
 
 impl Reply {
@@ -230,6 +232,10 @@ fn converse(stream: &TcpStream, log: &Mutex<Vec<Asked>>, answer: &Answer) -> std
                 let _ = input.read(&mut [0]);
                 return Ok(());
             }
+            Then::Drip => loop {
+                out.write_all(b" ")?;
+                std::thread::sleep(Duration::from_millis(100));
+            },
             Then::Zeros => loop {
                 out.write_all(&[0; 64 << 10])?;
             },

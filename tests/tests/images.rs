@@ -219,3 +219,44 @@ fn images_are_filtered_as_docker_does_and_the_newest_stands_first() {
     let layers = store.rootfs_tool().words("history -q new").ok();
     assert_eq!(layers.text().len(), 12, "{}", layers.text());
 }
+
+#[test]
+fn a_name_never_stands_for_the_content_of_a_digest_or_an_id() {
+    let store = with_image("good");
+    let evil = Scratch::new("recipe");
+    evil.write("rootfs.toml", "[[layer]]\nfile = { \"etc/x\" = \"evil\" }\n");
+    store.rootfs_tool().arg("compose").arg(evil.path()).args(["-t", "evil"]).ok();
+    let field = |name: &str, text: &str| store.rootfs_tool().args(["inspect", "-f", text, name]).run();
+    let (id, digest) = (store.image_id("good"), field("good", "{{.Digest}}").ok().text().to_owned());
+    let hex = id.strip_prefix("sha256:").expect("an id").to_owned();
+    // As another tool may write them into the layout.
+    let path = store.path().join("index.json");
+    let index: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).expect("read the index")).expect("JSON");
+    let is_evil = |d: &&serde_json::Value| {
+        d["annotations"]["org.opencontainers.image.ref.name"] == "localhost/evil:latest"
+    };
+    let evil = index["manifests"].as_array().expect("entries").iter().find(is_evil).expect("evil").clone();
+    let absent = format!("sha256:{}", "5".repeat(64));
+    let mut index = index.clone();
+    for name in [
+        id.clone(),
+        hex.clone(),
+        format!("{hex}:latest"),
+        format!("localhost/{hex}:latest"),
+        format!("localhost/sha256:{hex}"),
+        format!("docker.io/library/sha256:{hex}"),
+        format!("good@{digest}"),
+        format!("localhost/good@{digest}"),
+        format!("localhost/good@{absent}"),
+    ] {
+        let mut entry = evil.clone();
+        entry["annotations"]["org.opencontainers.image.ref.name"] = name.into();
+        index["manifests"].as_array_mut().expect("entries").insert(0, entry);
+    }
+    std::fs::write(&path, index.to_string()).expect("write the index");
+    for name in [id.as_str(), &hex, &format!("good@{digest}"), &format!("localhost/good@{digest}")] {
+        assert_eq!(field(name, "{{.Id}}").ok().text(), id, "{name}");
+    }
+    field(&format!("good@{absent}"), "{{.Id}}").fails(1).complains("No such image");
+}

@@ -71,3 +71,28 @@ fn a_blob_that_is_broken_is_found_and_one_that_is_gone_too() {
     fs::remove_dir_all(layer.ancestors().nth(3).expect("the layer")).expect("remove the layer");
     store.rootfs_tool().arg("verify").fails(1).prints("it is not applied");
 }
+
+#[test]
+fn an_image_that_takes_files_away_is_good() {
+    let store = with_image();
+    let tar = store.scratch.mkdir("over");
+    for name in ["etc/.wh.one", "etc/.wh..wh..opq", "etc/three"] {
+        let path = tar.join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("mkdir");
+        fs::write(path, "").expect("write");
+    }
+    let archive = store.scratch.join("over.tar");
+    coracle_tests::Cmd::new("tar").arg("-C").arg(&tar).arg("-cf").arg(&archive).arg("etc").ok();
+    let recipe = Scratch::new("recipe");
+    fs::copy(&archive, recipe.join("over.tar")).expect("copy");
+    recipe.write("rootfs.toml", "[[layer]]\nimage = \"app\"\n[[layer]]\ntar = \"over.tar\"\n");
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "over", "-q"]).ok();
+    // What marks a file as gone has the time at which it was made.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    store.rootfs_tool().words("verify over").ok().prints("localhost/over:latest  good");
+    let tree = store.scratch.join("tree");
+    store.rootfs_tool().args(["copy", "-q", "over", &format!("dir:{}", tree.display())]).ok();
+    let left: Vec<_> =
+        fs::read_dir(tree.join("etc")).expect("list").flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["three"]);
+}

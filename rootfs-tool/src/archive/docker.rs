@@ -1,6 +1,7 @@
 //! docker's archives (`docker save`): `manifest.json` names each image's config and layers.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Known;
 use std::io::Read;
 
 use coracle_store::digest::Hashing;
@@ -12,7 +13,7 @@ use coracle_sys::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::members::Members;
-use crate::transfer::Origin;
+use crate::transfer::{MAX_LAYERS, Origin, too_many};
 
 /// An image, as `manifest.json` has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,12 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>> {
         .map_err(|e| Error::invalid(e.to_string()).wrap("read manifest.json of the archive"))
 }
 
+/// Images of one archive.
+const MAX_IMAGES: usize = 1000;
+
+/// A member, and the diff id that it is to have.
+type Layer = (String, Digest);
+
 /// One image of docker's archive, with a manifest made for it.
 pub(crate) struct Docker<'a> {
     members: &'a Members,
@@ -49,17 +56,27 @@ pub(crate) fn images(members: &Members) -> Result<Vec<Docker<'_>>> {
     if entries.is_empty() {
         return Err(Error::invalid("read manifest.json of the archive: there is no image in it"));
     }
-    entries.into_iter().map(|e| Docker::new(members, e)).collect()
+    if entries.len() > MAX_IMAGES {
+        return Err(Error::invalid(format!(
+            "read manifest.json of the archive: it names more than {MAX_IMAGES} images"
+        )));
+    }
+    let mut known = HashMap::new();
+    entries.into_iter().map(|e| Docker::new(members, e, &mut known)).collect()
 }
 
 impl<'a> Docker<'a> {
-    fn new(members: &'a Members, entry: Entry) -> Result<Self> {
+    /// `known` are the layers that were looked at.
+    fn new(members: &'a Members, entry: Entry, known: &mut HashMap<Layer, Descriptor>) -> Result<Self> {
         let config = members.bytes(&entry.config)?;
         let parsed: ImageConfig = serde_json::from_slice(&config).map_err(|e| {
             Error::invalid(e.to_string()).wrap(format!("read {:?} of the archive", entry.config))
         })?;
         let layers = entry.layers.unwrap_or_default();
         let ids = &parsed.rootfs.diff_ids;
+        if layers.len() > MAX_LAYERS {
+            return Err(too_many(layers.len()).wrap("read manifest.json of the archive"));
+        }
         if ids.len() != layers.len() {
             return Err(Error::invalid(format!(
                 "read the archive: {:?} has {} diff ids, and manifest.json {} layers",
@@ -72,7 +89,13 @@ impl<'a> Docker<'a> {
         let mut blobs = HashMap::from([(config.digest, entry.config)]);
         let mut descriptors = Vec::new();
         for (name, id) in layers.into_iter().zip(ids) {
-            let d = layer(members, &name, id).context(|| format!("read {name:?} of the archive"))?;
+            let d = match known.entry((name.clone(), *id)) {
+                Known::Occupied(known) => known.get().clone(),
+                Known::Vacant(new) => {
+                    let d = layer(members, &name, id);
+                    new.insert(d.context(|| format!("read {name:?} of the archive"))?).clone()
+                }
+            };
             blobs.insert(d.digest, name);
             descriptors.push(d);
         }
@@ -81,7 +104,11 @@ impl<'a> Docker<'a> {
         let d = Descriptor::new(media_type::MANIFEST, Digest::of(&bytes), bytes.len() as u64);
         let tags = entry.repo_tags.unwrap_or_default();
         // As docker reads them: without a registry they are docker.io's.
-        let full = |tag: &String| tag.parse::<Reference>().map(|r| r.qualified().to_string());
+        let full = |tag: &String| match tag.parse::<Reference>()? {
+            // What has a digest is found by its content.
+            r if r.digest.is_some() => Err(Error::invalid(format!("{tag:?}: a name has no digest"))),
+            r => Ok(r.qualified().to_string()),
+        };
         let names =
             tags.iter().map(full).collect::<Result<_>>().context(|| "read manifest.json of the archive")?;
         Ok(Self { members, root: (d, bytes), blobs, names })

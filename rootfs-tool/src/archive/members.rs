@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use coracle_store::layer::walk::{Kind, Walk};
 use coracle_store::layer::{Compression, Limits, decompress};
@@ -157,18 +158,39 @@ fn clean(base: &str, path: &str) -> String {
     parts.join("/")
 }
 
+/// Tells how much was read.
+struct Counted<'a, R> {
+    inner: R,
+    came: &'a AtomicU64,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.came.fetch_add(n as u64, Relaxed);
+        Ok(n)
+    }
+}
+
 /// Written to a file that has no name, and goes with us.
 fn spooled(input: File, spool: &Path) -> Result<File> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let file = nix::fcntl::open(spool, flags, Mode::from_bits_truncate(0o600));
     let mut file = File::from(file.context(|| format!("open({spool:?}, O_TMPFILE)"))?);
-    let input = BufReader::with_capacity(256 << 10, packed::open(input)?);
+    let came = AtomicU64::new(0);
+    let input = BufReader::with_capacity(256 << 10, packed::open(Counted { inner: input, came: &came })?);
     let mut archive = decompress(input, None)?;
     let mut buf = vec![0; 256 << 10];
+    let mut bytes = 0;
     loop {
         let n = archive.read(&mut buf).context(|| "read the archive")?;
         if n == 0 {
             break;
+        }
+        bytes += n as u64;
+        let most = Limits::default().size_of(came.load(Relaxed));
+        if bytes > most {
+            return Err(Error::invalid(format!("read the archive: it holds more than {most} bytes")));
         }
         io::Write::write_all(&mut file, &buf[..n]).context(|| "write the archive down")?;
         interrupt::check()?;

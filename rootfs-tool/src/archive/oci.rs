@@ -48,7 +48,11 @@ impl Origin for Oci<'_> {
     }
 
     fn names(&self) -> Vec<String> {
-        let annotation = |key: &str| self.entry.annotations.as_ref()?.get(key)?.parse::<Reference>().ok();
+        let annotation = |key: &str| {
+            let name = self.entry.annotations.as_ref()?.get(key)?.parse::<Reference>().ok();
+            // What has a digest is found by its content.
+            name.filter(|r| r.digest.is_none())
+        };
         if let Some(full) = annotation(CONTAINERD_NAME) {
             return vec![full.qualified().to_string()];
         }

@@ -8,7 +8,7 @@ use coracle_store::image::Platform;
 use coracle_store::{Locations, Reference, Store};
 use coracle_sys::{Context, Error, Result, interrupt};
 
-use super::{enter_user_namespace, missing, platform, warn};
+use super::{enter_user_namespace, missing, new_name, platform, warn};
 use crate::archive::members::Members;
 use crate::archive::write::Writer;
 use crate::archive::{docker, oci};
@@ -119,7 +119,7 @@ impl Copy {
         let which = (!self.all).then_some(platform);
         match to {
             Place::Store(name) => {
-                let name = name.parse::<Reference>()?.local().to_string();
+                let name = new_name(name)?.local().to_string();
                 let tx = store.begin()?;
                 let taken = match self.all {
                     true => take_all(&tx, origin, Some(&name), &coracle_store::ingest::Quiet)?,

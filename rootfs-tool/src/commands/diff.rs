@@ -61,7 +61,7 @@ impl Diff {
             );
         }
         if self.json {
-            coracle_sys::say!("{}", Value::Array(rows));
+            coracle_sys::print::json(&Value::Array(rows), false);
             return Ok(());
         }
         for row in &rows {

@@ -60,7 +60,7 @@ impl Du {
         };
         let rows: Vec<Value> = wanted.iter().map(row).collect::<Result<_>>()?;
         if self.json {
-            coracle_sys::say!("{}", Value::Array(rows));
+            coracle_sys::print::json(&Value::Array(rows), false);
             return Ok(());
         }
         let head = ["REPOSITORY", "TAG", "IMAGE ID", "SIZE", "BLOBS", "SHARED", "UNIQUE", "WASTED"];

@@ -61,7 +61,7 @@ impl History {
         }
         rows.reverse();
         if self.json {
-            coracle_sys::say!("{}", Value::Array(rows));
+            coracle_sys::print::json(&Value::Array(rows), false);
         } else if let Some(template) = template {
             template.print(&rows)?;
         } else if self.quiet {

@@ -88,7 +88,7 @@ impl Images {
         let rows: Vec<Value> = wanted.into_iter().map(|i| self.row(&store, i, &users)).collect();
         let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
         if self.json {
-            coracle_sys::say!("{}", Value::Array(rows));
+            coracle_sys::print::json(&Value::Array(rows), false);
         } else if let Some(template) = template {
             template.print(&rows)?;
         } else if self.quiet {

@@ -58,10 +58,7 @@ impl Inspect {
             Some(template) => {
                 template.print(&all)?;
             }
-            None => {
-                let text = serde_json::to_string_pretty(&all).map_err(|e| Error::invalid(e.to_string()))?;
-                coracle_sys::say!("{text}");
-            }
+            None => coracle_sys::print::json(&Value::Array(all), true),
         }
         done
     }

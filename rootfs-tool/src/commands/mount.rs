@@ -110,7 +110,7 @@ fn list(store: &Store, as_json: bool) -> Result<()> {
     let mounted = store.mounted()?;
     if as_json {
         let row = |(manifest, at): &(Digest, PathBuf)| json!({"Image": named(store, manifest), "Digest": manifest.to_string(), "Mountpoint": at.display().to_string()});
-        coracle_sys::say!("{}", Value::Array(mounted.iter().map(row).collect()));
+        coracle_sys::print::json(&Value::Array(mounted.iter().map(row).collect()), false);
         return Ok(());
     }
     for (manifest, at) in &mounted {

@@ -95,7 +95,7 @@ impl Delete {
 
 fn print(names: &[String], json: bool) -> Result<()> {
     match json {
-        true => coracle_sys::say!("{}", serde_json::Value::from(names.to_vec())),
+        true => coracle_sys::print::json(&names.into(), false),
         false => names.iter().for_each(|n| coracle_sys::say!("{}", harmless(n))),
     }
     Ok(())

@@ -69,7 +69,7 @@ impl Search {
         let rows: Vec<Value> = found.iter().map(|f| row(registry, f, self.no_trunc)).collect();
         let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
         if self.json {
-            coracle_sys::say!("{}", Value::Array(rows));
+            coracle_sys::print::json(&Value::Array(rows), false);
         } else if let Some(template) = template {
             template.print(&rows)?;
         } else {

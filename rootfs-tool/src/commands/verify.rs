@@ -74,7 +74,7 @@ impl Verify {
             }
         }
         if self.json {
-            coracle_sys::say!("{}", Value::Array(rows));
+            coracle_sys::print::json(&Value::Array(rows), false);
         }
         match faulty {
             0 => Ok(()),

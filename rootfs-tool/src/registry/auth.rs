@@ -15,6 +15,7 @@ use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 
 use super::challenge::{self, Challenge};
 use super::credentials::Login;
+use super::endpoints::{host_of, is_loopback};
 use super::http::{Answer, Ask, Http, SMALL, origin};
 use super::insist::{Failure, insist};
 
@@ -103,7 +104,13 @@ impl Auth {
         let realm = bearer.get("realm").unwrap_or_default();
         let bad =
             |why: &str| Error::new(Kind::Denied, format!("get a token from {:?}: {why}", harmless(realm)));
-        if !(realm.starts_with("https://") || realm.starts_with("http://") && http.is_insecure()) {
+        // That a registry may be spoken to without TLS is not for every host that it names.
+        let is_own = || {
+            let named = host_of(realm);
+            host_alone(named) == host_alone(&http.host) || is_loopback(named)
+        };
+        if !(realm.starts_with("https://") || realm.starts_with("http://") && http.is_insecure() && is_own())
+        {
             return Err(bad("the registry names no address of a token server that speaks TLS"));
         }
         let scope = if scope.is_empty() { bearer.get("scope").unwrap_or_default() } else { scope };
@@ -152,6 +159,14 @@ impl Auth {
             true => Ok(token.to_owned()),
             false => Err(bad("its token is none")),
         }
+    }
+}
+
+/// A host without its port.
+fn host_alone(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((alone, port)) if port.bytes().all(|b| b.is_ascii_digit()) => alone,
+        _ => host,
     }
 }
 

@@ -1,18 +1,17 @@
 //! A blob on its way here: where the connection breaks off, the rest is asked for.
 
 use std::io::{self, Read};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coracle_store::image::Descriptor;
 use coracle_sys::{Error, Kind};
 
 use super::insist::{self, Failure};
+use super::pace::{self, Pace};
 
 /// Breaks in a row, with less than [`PROGRESS`] between them.
 const BREAKS: u32 = 5;
 const PROGRESS: u64 = 1 << 20;
-/// Who sends less than this in a minute sends nothing.
-const SLOWEST: u64 = 16 << 10;
 
 /// Asks for a blob from an offset on.
 pub(super) type Open<'a> = Box<dyn FnMut(u64) -> Result<Box<dyn Read + Send>, Failure> + Send + 'a>;
@@ -26,8 +25,7 @@ pub(super) struct Resuming<'a> {
     breaks: u32,
     /// Where the last break was.
     broke: u64,
-    /// When, and at which offset, the speed was last looked at.
-    looked: (Instant, u64),
+    pace: Pace,
 }
 
 impl<'a> Resuming<'a> {
@@ -40,7 +38,7 @@ impl<'a> Resuming<'a> {
             body: Some(body),
             breaks: 0,
             broke: from,
-            looked: (Instant::now(), from),
+            pace: Pace::begin(from),
         }
     }
 
@@ -81,12 +79,8 @@ impl Read for Resuming<'_> {
                 }
                 Ok(n) => {
                     self.at += n as u64;
-                    let (when, at) = self.looked;
-                    if when.elapsed() > Duration::from_secs(60) {
-                        if self.at - at < SLOWEST {
-                            return Err(self.error(&Error::new(Kind::System, "next to nothing comes")));
-                        }
-                        self.looked = (Instant::now(), self.at);
+                    if n > 0 && !self.pace.goes_on(self.at) {
+                        return Err(self.error(&Error::new(Kind::System, pace::TOO_SLOW)));
                     }
                     return Ok(n);
                 }

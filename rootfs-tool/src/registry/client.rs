@@ -22,8 +22,10 @@ use super::insist::{Failure, insist};
 
 /// Manifests are refused beyond this size, as registries do.
 const MAX_MANIFEST: u64 = 4 << 20;
-/// Names that a registry may list.
+/// Names that a registry may list, the pages that it may spread them over, and the bytes of one name.
 const MAX_NAMES: usize = 1_000_000;
+const MAX_PAGES: usize = 10_000;
+const MAX_NAME: usize = 512;
 
 /// A registry.
 pub(crate) struct Client {
@@ -82,11 +84,16 @@ impl Client {
             let page = page[key].as_array().into_iter().flatten().filter_map(|n| n.as_str());
             let before = names.len();
             names.extend(page.map(str::to_owned));
-            if names.len() > MAX_NAMES {
-                return Err(Error::invalid(format!(
-                    "list {key}: {} has more than {MAX_NAMES}",
-                    self.http.host
-                )));
+            let too_much = match (names.len(), seen.len()) {
+                _ if names[before..].iter().any(|n| n.len() > MAX_NAME) => {
+                    Some("a name that is none".to_owned())
+                }
+                (MAX_NAMES.., _) => Some(format!("more than {MAX_NAMES} names")),
+                (_, MAX_PAGES..) => Some(format!("more than {MAX_PAGES} pages")),
+                _ => None,
+            };
+            if let Some(what) = too_much {
+                return Err(Error::invalid(format!("list {key}: {} has {what}", self.http.host)));
             }
             match next {
                 Some(next) if names.len() > before => path = next,

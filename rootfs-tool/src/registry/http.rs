@@ -13,6 +13,7 @@ use ureq::{Agent, Body, SendBody};
 
 use super::endpoints::is_loopback;
 use super::insist::Failure;
+use super::pace::{self, Pace};
 use super::{proxy, tls};
 
 /// Redirects of one request.
@@ -129,7 +130,9 @@ impl Http {
             let Connections { agent, proxy } = self.connections(&uri)?;
             let sent = match &mut body {
                 Some((reader, size)) => {
-                    let request = request.header(CONTENT_LENGTH, *size).body(SendBody::from_reader(reader));
+                    let mut reader = Exactly { inner: reader, left: *size };
+                    let request =
+                        request.header(CONTENT_LENGTH, *size).body(SendBody::from_reader(&mut reader));
                     agent.run(request.map_err(|e| unsendable(&asked, &e))?)
                 }
                 None => agent.run(request.body(()).map_err(|e| unsendable(&asked, &e))?),
@@ -179,6 +182,8 @@ impl Http {
             .accept_encoding("identity")
             .timeout_resolve(limit)
             .timeout_connect(limit)
+            // Headers that come byte by byte.
+            .timeout_recv_response(Some(patience() * 2))
             .timeout_per_read(limit)
             .timeout_per_write(limit)
             .input_buffer_size(256 << 10)
@@ -189,6 +194,36 @@ impl Http {
         let made = Connections { agent: Agent::new_with_config(config), proxy: name };
         agents.insert(key(insecure), made.clone());
         Ok(made)
+    }
+}
+
+/// So many bytes: who is promised more than comes would wait for ever.
+struct Exactly<R> {
+    inner: R,
+    left: u64,
+}
+
+/// So many bytes are missing.
+#[derive(Debug)]
+struct Short(u64);
+
+impl std::fmt::Display for Short {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "what is to be sent ends {} bytes too early", self.0)
+    }
+}
+
+impl std::error::Error for Short {}
+
+impl<R: Read> Read for Exactly<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let most = self.left.min(buf.len() as u64) as usize;
+        let n = self.inner.read(&mut buf[..most])?;
+        self.left -= n as u64;
+        match n {
+            0 if most > 0 => Err(std::io::Error::other(Short(self.left))),
+            n => Ok(n),
+        }
     }
 }
 
@@ -214,8 +249,22 @@ impl Answer {
     /// The whole body, when it is no longer than `most`.
     pub(super) fn bytes(&mut self, most: u64) -> Result<Vec<u8>, Failure> {
         let mut out = Vec::new();
-        let read = self.body.as_reader().take(most + 1).read_to_end(&mut out);
-        read.map_err(|e| Failure::Passing(Error::new(Kind::System, format!("{}: {e}", self.asked)), None))?;
+        let mut body = self.body.as_reader().take(most + 1);
+        let mut pace = Pace::begin(0);
+        let mut part = [0; 16 << 10];
+        loop {
+            let failed = |why: &str| {
+                Failure::Passing(Error::new(Kind::System, format!("{}: {why}", self.asked)), None)
+            };
+            let n = body.read(&mut part).map_err(|e| failed(&e.to_string()))?;
+            if n == 0 {
+                break;
+            }
+            out.extend_from_slice(&part[..n]);
+            if !pace.goes_on(out.len() as u64) {
+                return Err(failed(pace::TOO_SLOW));
+            }
+        }
         if out.len() as u64 > most {
             return Err(
                 Error::invalid(format!("{}: the answer has more than {most} bytes", self.asked)).into()
@@ -312,6 +361,10 @@ fn broken(asked: &str, e: ureq::Error) -> Failure {
     let error = Error::new(Kind::System, format!("{asked}: {}", harmless(&why)));
     match e {
         ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => Failure::Lasting(error),
+        // What was to be sent is not what it was said to be.
+        ureq::Error::Io(io) if io.get_ref().is_some_and(|e| e.is::<Short>()) => {
+            Failure::Lasting(error.with_kind(Kind::Invalid))
+        }
         ureq::Error::Io(io) if io.to_string().contains("lookup address") => Failure::Lasting(error),
         ureq::Error::Io(io) if io.get_ref().is_some_and(|e| e.is::<rustls::Error>()) => {
             Failure::Lasting(error.with_kind(Kind::Denied))

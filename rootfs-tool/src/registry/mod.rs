@@ -10,6 +10,7 @@ mod dirs;
 mod endpoints;
 mod http;
 mod insist;
+mod pace;
 mod proxy;
 mod search;
 mod tls;

@@ -81,7 +81,22 @@ impl Repository {
             let answer = self.part(place, &at, Method::PATCH, sent, d.size, bytes);
             match answer {
                 Ok(answer) if answer.status == 202 || answer.status == 204 || answer.status == 201 => {
-                    sent = received(&answer).unwrap_or(d.size);
+                    let got = received(&answer).unwrap_or(d.size);
+                    if got > d.size {
+                        return Err(Error::invalid(format!(
+                            "{}: it has {got} bytes of {} that were to be sent",
+                            answer.asked, d.size
+                        )));
+                    }
+                    // Who takes all and keeps nothing is no further.
+                    if got <= sent {
+                        breaks += 1;
+                    }
+                    if breaks > BREAKS {
+                        let why = format!("{}: it keeps nothing of what is sent", answer.asked);
+                        return Err(Error::invalid(why));
+                    }
+                    sent = got;
                     at = location(&answer)?;
                 }
                 Ok(answer) if answer.status != 416 => return Err(answer.error()),

@@ -33,7 +33,7 @@ pub(crate) use tree::unpack_into;
 /// Manifests, indexes and configs are refused beyond this size.
 const MAX_JSON: u64 = 4 << 20;
 /// Overlay stacks no more.
-const MAX_LAYERS: usize = 500;
+pub(crate) const MAX_LAYERS: usize = 500;
 /// Schema 1, of 2014.
 const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+";
 
@@ -159,6 +159,11 @@ pub(crate) fn load(origin: &dyn Origin, platform: &Platform) -> Result<Loaded> {
     Err(Error::invalid("read the index: it is nested too deeply"))
 }
 
+/// An image that nobody could mount.
+pub(crate) fn too_many(layers: usize) -> Error {
+    Error::invalid(format!("it has {layers} layers, and overlay stacks {MAX_LAYERS}"))
+}
+
 /// Read the image of a manifest.
 pub(crate) fn image(
     origin: &dyn Origin,
@@ -176,9 +181,7 @@ pub(crate) fn image(
     }
     let layers = manifest.layers.len();
     if layers > MAX_LAYERS {
-        return Err(Error::invalid(format!(
-            "read the manifest: it has {layers} layers, and overlay stacks {MAX_LAYERS}"
-        )));
+        return Err(too_many(layers).wrap("read the manifest"));
     }
     let config_bytes = read(origin.open(&manifest.config, 0)?, &manifest.config)?;
     let config: ImageConfig = parse(&config_bytes, "image's config")?;

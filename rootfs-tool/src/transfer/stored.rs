@@ -46,6 +46,7 @@ impl Origin for Stored<'_> {
     }
 
     fn names(&self) -> Vec<String> {
-        self.name.iter().filter(|n| n.parse::<Reference>().is_ok()).cloned().collect()
+        let is_tag = |n: &&String| n.parse::<Reference>().is_ok_and(|r| r.digest.is_none());
+        self.name.iter().filter(is_tag).cloned().collect()
     }
 }

@@ -12,6 +12,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
 use super::fill;
 use super::tree::{is, list, open_dir};
+use super::whiteout;
 
 /// Differences that are told of one layer.
 const MOST: usize = 20;
@@ -49,12 +50,15 @@ fn directory(
         let pair = Pair::of(a, b, os)?;
         let kind = |st: &FileStat| st.st_mode & SFlag::S_IFMT.bits();
         path.push(name.clone());
-        if kind(&pair.is.1) != kind(&pair.should.1) {
+        if kind(&pair.is.1) != kind(&pair.should.1)
+            || whiteout::is_one(&pair.is.1) != whiteout::is_one(&pair.should.1)
+        {
             tell(out, path, None, "it is of another type");
         } else if is(&pair.should.1, SFlag::S_IFDIR) {
             let open = |dir| open_dir(dir, os).context(|| format!("openat({os:?}, O_DIRECTORY)"));
             directory(open(a)?.as_fd(), open(b)?.as_fd(), path, out)?;
-        } else {
+        } else if !whiteout::is_one(&pair.should.1) {
+            // Of a whiteout nothing is seen but that it is one.
             pair.attributes(path, out)?;
             pair.content(path, out)?;
         }

@@ -114,3 +114,11 @@ fn a_host_link_beside_the_layer_is_no_way_in() {
     symlink(stack.dir.join("canary"), dir.join("fs")).unwrap();
     assert!(stack.store.stack_dirs(&stack.ids).is_err());
 }
+
+#[test]
+fn what_waits_for_an_archives_end_is_bounded() {
+    let value = vec![b'x'; 900 << 10];
+    let dir = |t: Tar, n: usize| t.pax(&[("SCHILY.xattr.user.x", &value)]).dir(&format!("d{n}"), 0o755);
+    let many = (0..80).fold(Tar::new(), dir);
+    assert!(refused(&[many]).contains("extended attributes of its directories"));
+}

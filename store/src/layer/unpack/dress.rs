@@ -109,14 +109,14 @@ impl Layer<'_> {
         self.owners.insert(path.to_vec(), owner);
     }
 
-    pub(super) fn remember(&mut self, path: Vec<Vec<u8>>, entry: &Entry) {
+    pub(super) fn remember(&mut self, path: Vec<Vec<u8>>, entry: &Entry) -> Result<()> {
         self.owners.remove(&path);
         if self.options.owners == Owners::Table && (entry.uid, entry.gid) != (0, 0) {
             self.table(&path, entry);
         }
         let xattrs = wanted_xattrs(&entry.xattrs).collect();
         let (uid, gid) = (entry.uid, entry.gid);
-        self.dirs.insert(path, DirMeta { mode: entry.mode, uid, gid, mtime: entry.mtime, xattrs });
+        self.wait(path, DirMeta { mode: entry.mode, uid, gid, mtime: entry.mtime, xattrs })
     }
 
     /// Give a directory its attributes. `way` holds the directories on the way to it that are open, the root

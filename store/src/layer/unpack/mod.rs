@@ -89,6 +89,7 @@ pub fn unpack(
         own: Default::default(),
         parent: None,
         opaque_root: false,
+        waiting: 0,
         buf: vec![0; 128 * 1024],
     };
     // A root that the archive does not name is plain, and the same every time.
@@ -136,8 +137,13 @@ struct Layer<'a> {
     /// The last entry's parent directory, as the archive wrote it and as it was found.
     parent: Option<(Vec<u8>, Place)>,
     opaque_root: bool,
+    /// Bytes of the extended attributes that have been kept for the end.
+    waiting: usize,
     buf: Vec<u8>,
 }
+
+/// Extended attributes of directories wait in memory: so many bytes of them, more than any image has.
+const MAX_WAITING: usize = 64 << 20;
 
 impl Layer<'_> {
     fn apply<R: Read>(&mut self, entry: &Entry, walk: &mut Walk<R>) -> Result<()> {
@@ -151,8 +157,7 @@ impl Layer<'_> {
             }
             let root = self.tree.root();
             self.out.root = true;
-            self.remember(root.path, entry);
-            return Ok(());
+            return self.remember(root.path, entry);
         };
         if name == b".." {
             return Err(Error::invalid("read the archive: an entry's name ends in .."));
@@ -232,7 +237,7 @@ impl Layer<'_> {
             if self.options.plain {
                 self.own.insert(implied.path.clone());
             }
-            self.dirs.insert(implied.path, meta);
+            self.wait(implied.path, meta)?;
         }
         Ok(())
     }
@@ -251,8 +256,7 @@ impl Layer<'_> {
         }
         if entry.kind == Kind::Dir {
             self.directory(dir, os, &path)?;
-            self.remember(path, entry);
-            return Ok(());
+            return self.remember(path, entry);
         }
         if entry.kind == Kind::File {
             let out = self.fresh(dir, os, &path, || {
@@ -367,6 +371,18 @@ impl Layer<'_> {
         self.out.owners = self.owners.into_values().collect();
         self.out.owners.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(self.out)
+    }
+
+    /// Keep a directory's attributes for the end.
+    fn wait(&mut self, path: Vec<Vec<u8>>, meta: DirMeta) -> Result<()> {
+        self.waiting += meta.xattrs.iter().map(|(k, v)| k.count_bytes() + v.len()).sum::<usize>();
+        if self.waiting > MAX_WAITING {
+            return Err(Error::invalid(format!(
+                "read the archive: the extended attributes of its directories have more than {MAX_WAITING} bytes"
+            )));
+        }
+        self.dirs.insert(path, meta);
+        Ok(())
     }
 
     fn warn(&mut self, entry: &Entry, what: &str) {
