@@ -142,6 +142,12 @@ pub fn set_xattr(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> std::result::
     Errno::result(ret).map(drop)
 }
 
+/// Take an extended attribute of an open file away.
+pub fn remove_xattr(fd: BorrowedFd<'_>, name: &CStr) -> std::result::Result<(), Errno> {
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    Errno::result(unsafe { libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) }).map(drop)
+}
+
 /// Set an extended attribute of `name` in `dir`, a symbolic link itself. Needs /proc.
 pub fn set_xattr_at(
     dir: BorrowedFd<'_>,

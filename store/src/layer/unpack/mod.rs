@@ -207,7 +207,7 @@ impl Layer<'_> {
             uid: st.st_uid.into(),
             gid: st.st_gid.into(),
             mtime: (st.st_mtime, st.st_mtime_nsec as u32),
-            xattrs: Vec::new(),
+            xattrs: copied_xattrs(place.dir.as_fd(), OsStr::new("."))?,
         };
         self.dirs.insert(place.path.clone(), meta);
         Ok(())
