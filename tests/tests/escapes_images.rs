@@ -86,7 +86,8 @@ fn nothing_that_is_taken_out_of_an_image_came_through_its_links() {
 // CVE-2019-14271, CVE-2026-41567
 #[test]
 fn what_reads_an_image_starts_no_program_and_loads_no_library() {
-    if !["strace", "zstd", "busybox"].map(Privilege::Peer).into_iter().all(need) {
+    // An ordinary user's ids are mapped by the host's own programs, which load what they like.
+    if !need(Privilege::Root) || !["strace", "zstd", "busybox"].map(Privilege::Peer).into_iter().all(need) {
         return;
     }
     let store = Store::new("no-programs");
@@ -119,7 +120,7 @@ fn what_reads_an_image_starts_no_program_and_loads_no_library() {
         let strace = strace.arg(&trace).arg(coracle_tests::binaries::rootfs_tool()).words(words);
         strace.env("CORACLE_STORE", store.path()).env("PATH", &path).dir(store.scratch.path()).ok();
         let trace = std::fs::read_to_string(&trace).expect("the trace");
-        assert_eq!(trace.matches("exec").count(), 1, "{words}: {trace}");
+        assert_eq!(trace.matches("execve").count(), 1, "{words}: {trace}");
         assert!(trace.contains("mmap("), "{words}: nothing was traced: {trace}");
         assert!(!trace.contains("PROT_EXEC"), "{words}: {trace}");
     }
