@@ -56,7 +56,7 @@ pub fn image_json(data: &[u8]) {
 /// A layer's archive, in any compression, is walked to its end or to an error, in bounded memory.
 pub fn layer(data: &[u8]) {
     let Ok(archive) = decompress(Cursor::new(data), None) else { return };
-    let limits = Limits { size: 1 << 24, entries: 1000, depth: 64 };
+    let limits = Limits { size: 1 << 24, entries: 1000, depth: 64, ..Limits::default() };
     let mut walk = Walk::new(archive, limits);
     let mut buf = [0; 4096];
     let (mut entries, mut bytes) = (0, 0u64);

@@ -60,8 +60,8 @@ impl Replacing {
             }
         };
         let mut options = File::options();
-        let file =
-            options.write(true).create(true).open(&temp).context(|| format!("open({to:?}, O_CREAT)"))?;
+        let opened = options.write(true).create_new(!special).open(&temp);
+        let file = opened.context(|| format!("open({to:?}, O_CREAT)"))?;
         Ok((file, Self { temp, to: to.to_owned(), kept: special }))
     }
 

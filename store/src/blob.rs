@@ -27,7 +27,7 @@ impl Store {
         let path = self
             .blob_path(&d.digest)
             .ok_or_else(|| Error::not_found(format!("open the blob {}: no store has it", d.digest)))?;
-        let file = std::fs::File::open(&path).context(|| format!("open({path:?})"))?;
+        let file = file::open_plain(&path)?;
         let size = file.metadata().context(|| format!("fstat({path:?})"))?.len();
         if size != d.size {
             return Err(Error::invalid(format!(

@@ -8,6 +8,9 @@ use coracle_sys::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+/// A link in a lock's place is not followed, and a pipe not waited for.
+const NO_WAIT: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+
 /// A held lock. Dropping it releases it.
 #[derive(Debug)]
 pub struct Lock {
@@ -46,7 +49,8 @@ impl Lock {
 
     /// Hold `path`, a file or directory that exists, or learn that another process does.
     pub fn try_existing(path: &Path) -> Result<Option<Self>> {
-        let file = File::open(path).context(|| format!("open({path:?})"))?;
+        let file = File::options().read(true).custom_flags(NO_WAIT).open(path);
+        let file = file.context(|| format!("open({path:?})"))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(held) => Ok(Some(Self { _held: held })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
@@ -94,6 +98,7 @@ fn open(path: &Path) -> Result<File> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        .custom_flags(NO_WAIT)
         .open(path)
         .context(|| format!("open({path:?}, O_CREAT)"))
 }

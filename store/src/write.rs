@@ -161,6 +161,11 @@ impl Transaction<'_> {
         self.change_index(|index| index.manifests.extract_if(.., |d| d.digest == *manifest).collect())
     }
 
+    /// Take these entries away, as far as they are still as they were seen.
+    pub fn forget_entries(&self, seen: &[Descriptor]) -> Result<Vec<Descriptor>> {
+        self.change_index(|index| index.manifests.extract_if(.., |d| seen.contains(d)).collect())
+    }
+
     /// Read, change and replace the index, alone.
     fn change_index<T>(&self, change: impl FnOnce(&mut Index) -> T) -> Result<T> {
         let _alone = Lock::exclusive(&self.layout().index_lock())?;

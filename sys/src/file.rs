@@ -48,8 +48,9 @@ const SMALL: usize = 64 << 20;
 /// All of a small file. Files of /proc too, whose size nobody knows beforehand, and which come in pieces:
 /// only a read that gives nothing is the end.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let file = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .context(|| format!("open({path:?})"))?;
+    // A pipe in its place is not waited for.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = nix::fcntl::open(path, flags, Mode::empty()).context(|| format!("open({path:?})"))?;
     let mut piece = [0; 4096];
     let mut out = Vec::new();
     loop {
@@ -65,8 +66,20 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
+/// Open a plain file to read. Anything else is refused, and a pipe is not waited for.
+pub fn open_plain(path: &Path) -> Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.context(|| format!("open({path:?})"))?;
+    match file.metadata().context(|| format!("fstat({path:?})"))?.is_file() {
+        true => Ok(file),
+        false => Err(Error::invalid(format!("open({path:?}): it is no plain file"))),
+    }
+}
+
 /// Replace `path` by a file with these bytes: a reader sees the old one or the new one, and so does
-/// whoever comes after a power cut. The directory must not be written by others.
+/// whoever comes after a power cut. What stands in the directory under other names is not touched.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
@@ -74,16 +87,15 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     };
     let mut temp_name = OsStr::new(".").to_owned();
     temp_name.push(name);
-    temp_name.push(format!(".{}", std::process::id()));
+    temp_name.push(unique_name("."));
     let temp = dir.join(temp_name);
     let written = (|| {
         let mut file = File::options()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(mode)
             .open(&temp)
-            .context(|| format!("open({temp:?}, O_CREAT)"))?;
+            .context(|| format!("open({temp:?}, O_CREAT|O_EXCL)"))?;
         file.write_all(bytes).context(|| format!("write({temp:?})"))?;
         file.sync_all().context(|| format!("fsync({temp:?})"))?;
         std::fs::rename(&temp, path).context(|| format!("rename({temp:?}, {path:?})"))?;
@@ -140,6 +152,12 @@ pub fn set_xattr(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> std::result::
     let ret =
         unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     Errno::result(ret).map(drop)
+}
+
+/// Take an extended attribute of an open file away.
+pub fn remove_xattr(fd: BorrowedFd<'_>, name: &CStr) -> std::result::Result<(), Errno> {
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    Errno::result(unsafe { libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) }).map(drop)
 }
 
 /// Set an extended attribute of `name` in `dir`, a symbolic link itself. Needs /proc.

@@ -166,3 +166,30 @@ fn two_pulls_of_one_image_at_once_and_a_prune_beside_them_are_right() {
         assert_eq!(tool(&store).words("images -q").ok().text().lines().count(), 1);
     }
 }
+
+#[test]
+fn a_prune_takes_no_image_away_that_is_named_beside_it() {
+    let (store, other) = (Store::new("faults"), Store::new("faults"));
+    let recipe = recipe();
+    for store in [&store, &other] {
+        store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "app", "-q"]).ok();
+    }
+    let archive = store.scratch.join("app.tar");
+    store.rootfs_tool().args(["save", "app", "-o"]).arg(&archive).ok();
+    for round in 0..rounds().min(40) {
+        let loading = other.rootfs_tool().args(["load", "-q", "-i"]).arg(&archive).spawn();
+        let tagging = other.rootfs_tool().args(["tag", "app", &format!("again:{round}")]).spawn();
+        let pruning = other.rootfs_tool().words("prune -a -f").spawn();
+        let limit = std::time::Duration::from_secs(60);
+        let loaded = loading.wait(limit).expect("it ends").ok();
+        drop(tagging.wait(limit).expect("it ends"));
+        pruning.wait(limit).expect("it ends").ok();
+        drop(loaded);
+        // What has a name is whole.
+        other.rootfs_tool().arg("verify").ok();
+        let names = other.rootfs_tool().args(["images", "--format", "{{.Repository}}:{{.Tag}}"]).ok();
+        for name in names.text().lines() {
+            other.rootfs_tool().args(["inspect", name]).ok();
+        }
+    }
+}

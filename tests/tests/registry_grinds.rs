@@ -110,3 +110,20 @@ fn a_password_goes_over_plain_http_to_the_registry_alone() {
     let login = tool(&store).args(["login", "-u", "me", "--password-stdin", &registry.host]);
     login.stdin("secret").fails(1).complains("token server that speaks TLS");
 }
+
+#[test]
+fn logins_at_once_are_all_kept() {
+    let registries: Vec<Liar> = (0..6).map(|_| Liar::start(Served::default(), |_, _| None)).collect();
+    let store = Store::new("grinds");
+    let logins: Vec<_> = registries
+        .iter()
+        .map(|r| tool(&store).args(["login", "-u", "me", "--password-stdin", &r.host]).stdin("pw").spawn())
+        .collect();
+    for login in logins {
+        login.wait(std::time::Duration::from_secs(60)).expect("it ends").ok();
+    }
+    let text = std::fs::read_to_string(store.scratch.join("home/.docker/config.json")).expect("read it");
+    assert!(registries.iter().all(|r| text.contains(&r.host)), "{text}");
+    let colon = tool(&store).args(["login", "-u", "a:b", "--password-stdin", &registries[0].host]);
+    colon.stdin("pw").fails(2).complains("has no colon");
+}

@@ -18,6 +18,8 @@ use super::packed;
 
 /// Members of an archive of images.
 const MAX_MEMBERS: usize = 100_000;
+/// Bytes of their names together.
+const MAX_NAMES: usize = 32 << 20;
 /// Small members are refused beyond this size.
 const MAX_JSON: u64 = 4 << 20;
 
@@ -50,6 +52,7 @@ impl Members {
         let file = if plain { input } else { spooled(input, spool)? };
         let mut walk = Walk::new(BufReader::new(&file), Limits { size: u64::MAX, ..Limits::default() });
         let mut all = BTreeMap::new();
+        let mut names = 0;
         while let Some(entry) = walk.next_entry()? {
             let mut offset = 0;
             walk.pass_over(|input, n| {
@@ -67,6 +70,12 @@ impl Members {
                 }
                 _ => None,
             };
+            names += path.len() + entry.link.len();
+            if names > MAX_NAMES {
+                return Err(Error::invalid(format!(
+                    "read the archive: the names of its members have more than {MAX_NAMES} bytes"
+                )));
+            }
             if all.len() > MAX_MEMBERS {
                 return Err(Error::invalid(format!(
                     "read the archive: it has more than {MAX_MEMBERS} members"

@@ -44,7 +44,10 @@ impl Login {
         let login = self.ask(&registry, &credentials)?;
         let client = registry::client_of(&registry, self.tls_verify, Some(login.clone()))?;
         client.ping().map_err(|e| match e.kind() {
-            Kind::Denied => e.wrap(format!("log in to {registry}: it does not let us in")),
+            Kind::Denied if !e.to_string().contains("get a token from") => Error::new(
+                Kind::Denied,
+                format!("log in to {registry}: it does not let us in: the name or the password is wrong"),
+            ),
             _ => e.wrap(format!("log in to {registry}")),
         })?;
         let place = credentials.keep(&registry, &login)?;
@@ -98,6 +101,11 @@ impl Login {
                 ));
             }
         };
+        if user.contains(':') {
+            return Err(Error::usage(
+                "log in: a user's name has no colon, which stands before the password (RFC 7617)",
+            ));
+        }
         if user.is_empty() || password.is_empty() {
             return Err(Error::usage("log in: the name or the password is empty"));
         }

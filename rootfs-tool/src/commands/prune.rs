@@ -53,14 +53,18 @@ impl Prune {
         let at = Locations::from_env(self.store.as_deref())?;
         enter_user_namespace();
         let mut store = Store::open(&at)?;
-        let doomed = self.doomed(&store, &filters)?;
-        let without: HashSet<Digest> = doomed.iter().map(|(d, _)| d.digest).collect();
+        let mut doomed = self.doomed(&store, &filters)?;
+        let mut how = Pruning { dry: self.dry_run, partials: true, ..Pruning::default() };
+        if self.dry_run {
+            how.without = doomed.iter().map(|(d, _)| d.digest).collect();
+        } else if !doomed.is_empty() {
+            // What somebody has named or used meanwhile stays.
+            let seen: Vec<Descriptor> = doomed.iter().map(|(d, _)| d.clone()).collect();
+            let gone = store.begin()?.forget_entries(&seen)?;
+            doomed.retain(|(d, _)| gone.contains(d));
+        }
         if !doomed.is_empty() {
             coracle_sys::say!("{}", if self.dry_run { "Would delete:" } else { "Deleted Images:" });
-        }
-        if !self.dry_run && !doomed.is_empty() {
-            let tx = store.begin()?;
-            without.iter().try_for_each(|digest| tx.forget(digest).map(drop))?;
         }
         let mut told = HashSet::new();
         for (d, id) in &doomed {
@@ -71,7 +75,6 @@ impl Prune {
                 coracle_sys::say!("deleted: {id}");
             }
         }
-        let how = Pruning { dry: self.dry_run, partials: true, without };
         let gone = store.prune_with(&how)?;
         if self.dry_run {
             gone.layers.iter().for_each(|l| coracle_sys::say!("layer: {l}"));

@@ -30,6 +30,9 @@ use crate::time;
 /// The PATH of an image that sets none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Files of etc in a base are refused beyond this size.
+const MAX_TEXT: u64 = 1 << 20;
+
 /// What an image is while it is made.
 #[derive(Default)]
 struct Stack {
@@ -201,7 +204,12 @@ fn read_below(store: &Store, below: &[Digest], path: &str) -> Result<Option<Stri
             continue;
         }
         let mut text = Vec::new();
-        file.take(1 << 20).read_to_end(&mut text).context(|| format!("read({path:?})"))?;
+        file.take(MAX_TEXT + 1).read_to_end(&mut text).context(|| format!("read({path:?})"))?;
+        if text.len() as u64 > MAX_TEXT {
+            return Err(Error::invalid(format!(
+                "read {path:?} of the base: it has more than {MAX_TEXT} bytes"
+            )));
+        }
         return Ok(Some(String::from_utf8_lossy(&text).into_owned()));
     }
     Ok(None)

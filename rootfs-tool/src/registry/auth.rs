@@ -102,8 +102,10 @@ impl Auth {
     /// A token for a scope, from the server that the challenge names.
     fn token(&self, http: &Http, scope: &str, bearer: &Challenge) -> Result<String> {
         let realm = bearer.get("realm").unwrap_or_default();
-        let bad =
-            |why: &str| Error::new(Kind::Denied, format!("get a token from {:?}: {why}", harmless(realm)));
+        let bad = |why: &str| {
+            let shown: String = harmless(realm).chars().take(300).collect();
+            Error::new(Kind::Denied, format!("get a token from {shown:?}: {why}"))
+        };
         // That a registry may be spoken to without TLS is not for every host that it names.
         let is_own = || {
             let named = host_of(realm);

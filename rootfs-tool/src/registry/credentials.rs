@@ -1,18 +1,18 @@
 //! Who we are to a registry: docker's config.json with its credential helpers, and containers' auth.json
 //! (containers-auth.json(5)). `login` and `logout` change the first of them.
 
-use std::io::Write;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use coracle_sys::{Context, Error, Kind, Result, file};
+use coracle_sys::{Context, Error, Result, file};
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Map, Value, json};
 
-use super::dirs;
 use super::endpoints::without_scheme;
+use super::{dirs, helper};
 
 /// What docker.io is called in these files.
 const DOCKER_KEY: &str = "https://index.docker.io/v1/";
@@ -60,7 +60,7 @@ impl Credentials {
             for key in keys(registry, path) {
                 if let Some(helper) =
                     config.get("credHelpers").and_then(|h| h.get(&key)).and_then(Value::as_str)
-                    && let Some(login) = ask_helper(helper, &key).context(from)?
+                    && let Some(login) = helper::ask(helper, &key).context(from)?
                 {
                     return Ok(Some(login));
                 }
@@ -72,7 +72,7 @@ impl Credentials {
             }
             if let Some(helper) = config.get("credsStore").and_then(Value::as_str) {
                 let key = if is_docker(registry) { DOCKER_KEY } else { registry };
-                if let Some(login) = ask_helper(helper, key).context(from)? {
+                if let Some(login) = helper::ask(helper, key).context(from)? {
                     return Ok(Some(login));
                 }
             }
@@ -83,7 +83,7 @@ impl Credentials {
     /// Keep a login. The file it was written to comes back, or the helper that has it.
     pub(crate) fn keep(&mut self, registry: &str, login: &Login) -> Result<String> {
         let path = written()?;
-        let mut config = self.of_file(&path);
+        let (mut config, _alone) = to_change(&path)?;
         let key = if is_docker(registry) { DOCKER_KEY } else { registry };
         if let Some(helper) = helper_of(&config, key) {
             let (user, secret) = match login {
@@ -91,7 +91,7 @@ impl Credentials {
                 Login::Identity(token) => ("<token>", token.as_str()),
             };
             let text = json!({"ServerURL": key, "Username": user, "Secret": secret}).to_string();
-            run_helper(&helper, "store", &text)?;
+            helper::run(&helper, "store", &text)?;
             return Ok(format!("docker-credential-{helper}"));
         }
         let entry = match login {
@@ -113,15 +113,15 @@ impl Credentials {
     /// Forget the login of a registry, or all of them. Was there one?
     pub(crate) fn forget(&mut self, registry: Option<&str>) -> Result<bool> {
         let path = written()?;
-        let mut config = self.of_file(&path);
+        let (mut config, _alone) = to_change(&path)?;
         let mut any = false;
         let key = registry.map(|r| if is_docker(r) { DOCKER_KEY } else { r });
         if let Some(key) = key
             && let Some(helper) = helper_of(&config, key)
         {
-            any |= ask_helper(&helper, key)?.is_some();
+            any |= helper::ask(&helper, key)?.is_some();
             if any {
-                run_helper(&helper, "erase", key)?;
+                helper::run(&helper, "erase", key)?;
             }
         }
         if let Some(auths) = config.get_mut("auths").and_then(Value::as_object_mut) {
@@ -133,10 +133,6 @@ impl Credentials {
             }
         }
         Ok(any)
-    }
-
-    fn of_file(&self, path: &Path) -> Map<String, Value> {
-        self.files.iter().find(|(p, _)| p == path).map(|(_, c)| c.clone()).unwrap_or_default()
     }
 }
 
@@ -175,15 +171,29 @@ fn written() -> Result<PathBuf> {
         .ok_or_else(|| Error::usage("find docker's config.json: neither DOCKER_CONFIG nor HOME is set"))
 }
 
-fn write(path: &Path, config: &Map<String, Value>) -> Result<()> {
+/// The file as it is now, held against others who change it until what comes back is dropped. A link, as people have
+/// who keep their files elsewhere, stays one.
+fn to_change(path: &Path) -> Result<(Map<String, Value>, Flock<File>)> {
     use std::os::unix::fs::DirBuilderExt;
-    let text = serde_json::to_vec_pretty(config).map_err(|e| Error::invalid(e.to_string()))?;
-    // A link, as people have who keep their files elsewhere, stays one.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    if let Some(dir) = path.parent() {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.context(|| format!("mkdir({dir:?})"))?;
-    }
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.context(|| format!("mkdir({dir:?})"))?;
+    // The folder stands for the file, which is replaced.
+    let folder = File::open(dir).context(|| format!("open({dir:?})"))?;
+    let alone = Flock::lock(folder, FlockArg::LockExclusive);
+    let alone = alone.map_err(|(_, e)| e).context(|| format!("flock({dir:?}, LOCK_EX)"))?;
+    let config = match file::read(&path) {
+        Ok(bytes) => parse(&bytes).context(|| format!("read {path:?}"))?,
+        Err(e) if e.errno() == Some(Errno::ENOENT) => Map::new(),
+        Err(e) => return Err(e.wrap("read the registries' credentials")),
+    };
+    Ok((config, alone))
+}
+
+fn write(path: &Path, config: &Map<String, Value>) -> Result<()> {
+    let text = serde_json::to_vec_pretty(config).map_err(|e| Error::invalid(e.to_string()))?;
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     file::write_atomic(&path, &text, 0o600)
 }
 
@@ -236,52 +246,6 @@ fn stored(entry: &Value) -> Result<Option<Login>> {
 fn helper_of(config: &Map<String, Value>, key: &str) -> Option<String> {
     let own = config.get("credHelpers").and_then(|h| h.get(key));
     own.or_else(|| config.get("credsStore")).and_then(Value::as_str).map(str::to_owned)
-}
-
-fn ask_helper(helper: &str, key: &str) -> Result<Option<Login>> {
-    let said = match run_helper(helper, "get", key) {
-        Ok(said) => said,
-        Err(e) if e.kind() == Kind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    let value: Value = serde_json::from_str(&said)
-        .map_err(|_| Error::invalid(format!("run docker-credential-{helper}: its answer is no JSON")))?;
-    let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    Ok(Some(match text("Username") {
-        user if user == "<token>" => Login::Identity(text("Secret")),
-        user => Login::Password { user, password: text("Secret") },
-    }))
-}
-
-/// `docker-credential-HELPER VERB`, with `input`. That it has nothing is [`Kind::NotFound`].
-fn run_helper(helper: &str, verb: &str, input: &str) -> Result<String> {
-    let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if helper.is_empty() || !helper.chars().all(sound) {
-        return Err(Error::invalid(format!("run the credential helper {helper:?}: its name is no name")));
-    }
-    let program = format!("docker-credential-{helper}");
-    let mut child = Command::new(&program)
-        .arg(verb)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context(|| format!("run {program}"))
-        // Not the credentials, but who has them is missing.
-        .map_err(|e| e.with_kind(Kind::System))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read has its reasons, and tells them.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    let out = child.wait_with_output().context(|| format!("wait for {program}"))?;
-    let said = String::from_utf8_lossy(&out.stdout).into_owned();
-    if out.status.success() {
-        return Ok(said);
-    }
-    let why = if said.trim().is_empty() { String::from_utf8_lossy(&out.stderr).into_owned() } else { said };
-    let none = why.to_lowercase().contains("credentials not found");
-    let kind = if none { Kind::NotFound } else { Kind::Denied };
-    Err(Error::new(kind, format!("run {program} {verb}: {}", why.trim().lines().next().unwrap_or_default())))
 }
 
 #[cfg(test)]

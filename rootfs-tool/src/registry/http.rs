@@ -292,7 +292,11 @@ impl Answer {
             429 | 500.. => Kind::System,
             _ => Kind::Invalid,
         };
-        Error::new(kind, format!("{}: {status}: {why}", self.asked))
+        let hint = match status {
+            401 => format!(" (rootfs-tool login {} shows who you are)", origin(&self.uri)),
+            _ => String::new(),
+        };
+        Error::new(kind, format!("{}: {status}: {why}{hint}", self.asked))
     }
 }
 

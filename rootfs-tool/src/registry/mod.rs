@@ -8,6 +8,7 @@ mod client;
 mod credentials;
 mod dirs;
 mod endpoints;
+mod helper;
 mod http;
 mod insist;
 mod pace;

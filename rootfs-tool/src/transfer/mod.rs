@@ -19,7 +19,7 @@ use coracle_store::image::{Descriptor, ImageConfig, Index, Manifest, Platform, m
 use coracle_store::ingest::{Source, Wanted};
 use coracle_store::read::choose;
 use coracle_sys::print::harmless;
-use coracle_sys::{Context, Error, Kind, Result};
+use coracle_sys::{Context, Error, Kind, Result, file};
 
 pub(crate) use layout::{Folder, choose as choose_entry};
 pub(crate) use place::Place;
@@ -85,7 +85,7 @@ pub(crate) fn read(input: impl Read, d: &Descriptor) -> Result<Vec<u8>> {
 
 /// A file that holds a blob, from an offset on.
 fn open_at(path: &Path, from: u64) -> Result<File> {
-    let mut file = File::open(path).context(|| format!("open({path:?})"))?;
+    let mut file = file::open_plain(path)?;
     file.seek(SeekFrom::Start(from)).context(|| format!("lseek({path:?}, {from})"))?;
     Ok(file)
 }

@@ -174,6 +174,8 @@ pub struct Limits {
     pub entries: u64,
     /// Components of a path.
     pub depth: usize,
+    /// Bytes of memory, about, for the attributes of directories, which wait for the archive's end.
+    pub waiting: usize,
 }
 
 impl Limits {
@@ -186,6 +188,6 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { size: 256 << 30, entries: 10_000_000, depth: 256 }
+        Self { size: 256 << 30, entries: 10_000_000, depth: 256, waiting: 256 << 20 }
     }
 }

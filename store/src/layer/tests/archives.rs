@@ -267,7 +267,7 @@ fn no_mutation_of_an_archive_hangs_the_walk_or_leaves_the_jail() {
         seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (seed >> 33) as usize
     };
-    let limits = Limits { size: 1 << 20, entries: 100, depth: 16 };
+    let limits = Limits { size: 1 << 20, entries: 100, depth: 16, ..Limits::default() };
     let dir = std::env::temp_dir().join(unique_name("coracle-fuzz-"));
     let mut applied = 0;
     for round in 0..4000 {

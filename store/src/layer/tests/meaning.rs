@@ -54,6 +54,40 @@ fn a_name_that_a_later_layer_replaces_leaves_its_other_names_alone() {
 }
 
 #[test]
+fn a_directory_is_what_the_topmost_entry_says_and_nothing_of_what_it_was() {
+    let below = Tar::new()
+        .pax(&[
+            ("uid", b"7"),
+            ("gid", b"8"),
+            ("SCHILY.xattr.user.old", b"1"),
+            ("SCHILY.xattr.user.both", b"1"),
+        ])
+        .dir("d", 0o2755)
+        .pax(&[("uid", b"7"), ("SCHILY.xattr.user.old", b"1")])
+        .dir("through", 0o711);
+    let above = Tar::new().pax(&[("SCHILY.xattr.user.both", b"2")]).dir("d", 0o700).file("through/f", "");
+    let disk = crate::layer::Owners::of_this_process() == crate::layer::Owners::Disk;
+    for driver in [Driver::Vfs, Driver::Overlay] {
+        let mut stack = Stack::new(driver);
+        stack.put(&below.clone().end()).unwrap();
+        stack.put(&above.clone().end()).unwrap();
+        stack.look(|root| {
+            let dir = coracle_sys::file::open_dir(root).unwrap();
+            let value = |name: &str, key| {
+                coracle_sys::file::xattr_at(dir.as_fd(), std::ffi::OsStr::new(name), key).unwrap()
+            };
+            assert_eq!(value("d", c"user.old"), None, "{driver}");
+            assert_eq!(value("d", c"user.both").as_deref(), Some(&b"2"[..]), "{driver}");
+            assert_eq!(value("through", c"user.old").as_deref(), Some(&b"1"[..]), "{driver}");
+            let ids = |name| fs::metadata(root.join(name)).map(|m| (m.uid(), m.gid())).unwrap();
+            if disk {
+                assert_eq!((ids("d"), ids("through")), ((0, 0), (7, 0)), "{driver}");
+            }
+        });
+    }
+}
+
+#[test]
 fn capabilities_are_set_after_the_owner_which_would_take_them_away() {
     if crate::layer::Marks::of_this_process() != crate::layer::Marks::Trusted {
         return println!("skipped: root alone can give files capabilities");

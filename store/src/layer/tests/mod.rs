@@ -18,6 +18,7 @@ use coracle_sys::Result;
 use coracle_sys::file::{remove_tree, unique_name};
 
 use super::Limits;
+use super::unpack;
 use super::walk::{self, Walk};
 use crate::digest::Digest;
 use crate::driver::{Driver, overlay};

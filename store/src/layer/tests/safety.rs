@@ -117,8 +117,31 @@ fn a_host_link_beside_the_layer_is_no_way_in() {
 
 #[test]
 fn what_waits_for_an_archives_end_is_bounded() {
-    let value = vec![b'x'; 900 << 10];
-    let dir = |t: Tar, n: usize| t.pax(&[("SCHILY.xattr.user.x", &value)]).dir(&format!("d{n}"), 0o755);
-    let many = (0..80).fold(Tar::new(), dir);
-    assert!(refused(&[many]).contains("extended attributes of its directories"));
+    let value = vec![b'x'; 3 << 10];
+    let with_xattr =
+        |t: Tar, n: usize| t.pax(&[("SCHILY.xattr.user.x", &value)]).dir(&format!("d{n}"), 0o755);
+    let deep = |t: Tar, n: usize| t.dir(&format!("{}{n}", "a/".repeat(30)), 0o755);
+    for tar in [(0..20).fold(Tar::new(), with_xattr), (0..100).fold(Tar::new(), deep)] {
+        let dir = std::env::temp_dir().join(unique_name("coracle-layer-"));
+        fs::create_dir(&dir).unwrap();
+        let apply = |waiting: usize| {
+            let mut options = unpack::Options::of_this_process();
+            options.limits.waiting = waiting;
+            let tree = dir.join(unique_name("tree-"));
+            fs::create_dir(&tree).unwrap();
+            let root = coracle_sys::file::open_dir(&tree).unwrap();
+            unpack::unpack(
+                &tar.clone().end()[..],
+                root,
+                unpack::Lowers::from(Vec::new()),
+                Vec::new(),
+                options,
+            )
+        };
+        let e = apply(50 << 10).expect_err("it is refused").to_string();
+        let well = apply(1 << 20).is_ok();
+        remove_tree(&dir).unwrap();
+        assert!(e.contains("what it says of its directories"), "{e}");
+        assert!(well);
+    }
 }

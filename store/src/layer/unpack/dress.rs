@@ -1,7 +1,7 @@
 //! What a file is given beside its content: owner, mode, extended attributes, times; and the table of what
 //! the disk cannot hold of these.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
@@ -15,10 +15,13 @@ use nix::unistd::{Gid, Uid, fchownat};
 
 use super::{DirMeta, Layer};
 use crate::layer::Owners;
-use crate::layer::attributes::{set_times, shown, wanted_xattrs};
+use crate::layer::attributes::{copied_xattrs, set_times, shown, wanted_xattrs};
 use crate::layer::owners::Owner;
 use crate::layer::tree::open_dir;
 use crate::layer::walk::{Entry, Kind};
+
+/// The machine's own, which no archive says anything of.
+const SELINUX: &CStr = c"security.selinux";
 
 impl Layer<'_> {
     /// Owner first, since chown clears setuid bits and capabilities; times last.
@@ -85,7 +88,8 @@ impl Layer<'_> {
     ) -> Result<()> {
         match file::set_xattr_at(dir, name, key, value) {
             Ok(()) => Ok(()),
-            Err(e @ (Errno::EPERM | Errno::EOPNOTSUPP)) => {
+            // Not allowed, not kept by this file system, or no name of an attribute.
+            Err(e @ (Errno::EPERM | Errno::EOPNOTSUPP | Errno::ERANGE)) => {
                 let why = e.desc();
                 self.out.warnings.push(format!("{}: the attribute {key:?} was left out: {why}", shown(path)));
                 Ok(())
@@ -134,7 +138,12 @@ impl Layer<'_> {
             way.push(Rc::clone(&fd));
         }
         let here = OsStr::new(".");
-        if self.options.owners == Owners::Disk && (meta.uid, meta.gid) != (0, 0) {
+        // With a copying driver it may be one from below, which had others.
+        let others = match self.options.plain {
+            true => nix::sys::stat::fstat(&*fd).map(|st| (st.st_uid, st.st_gid)).context(|| "fstat()")?,
+            false => (0, 0),
+        };
+        if self.options.owners == Owners::Disk && (meta.uid, meta.gid) != (others.0.into(), others.1.into()) {
             let (Ok(u), Ok(g)) = (u32::try_from(meta.uid), u32::try_from(meta.gid)) else {
                 return Err(Error::invalid(format!("chown to {}:{}: ids have 32 bits", meta.uid, meta.gid)));
             };
@@ -145,6 +154,17 @@ impl Layer<'_> {
                     self.owners.insert(path.to_vec(), owner);
                 }
                 other => other.context(|| format!("fchown({u}, {g})"))?,
+            }
+        }
+        if self.options.plain {
+            for (key, _) in copied_xattrs(fd.as_fd(), here)? {
+                if key.as_c_str() == SELINUX || meta.xattrs.iter().any(|(k, _)| *k == key) {
+                    continue;
+                }
+                match file::remove_xattr(fd.as_fd(), &key) {
+                    Ok(()) | Err(Errno::EPERM | Errno::ENODATA) => {}
+                    Err(e) => return Err(e).context(|| format!("fremovexattr({key:?})")),
+                }
             }
         }
         for (key, value) in &meta.xattrs {

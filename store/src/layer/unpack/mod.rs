@@ -137,13 +137,13 @@ struct Layer<'a> {
     /// The last entry's parent directory, as the archive wrote it and as it was found.
     parent: Option<(Vec<u8>, Place)>,
     opaque_root: bool,
-    /// Bytes of the extended attributes that have been kept for the end.
+    /// About how many bytes of memory what waits for the end has taken.
     waiting: usize,
     buf: Vec<u8>,
 }
 
-/// Extended attributes of directories wait in memory: so many bytes of them, more than any image has.
-const MAX_WAITING: usize = 64 << 20;
+/// What one more piece of what waits takes beside its bytes.
+const ITEM: usize = 32;
 
 impl Layer<'_> {
     fn apply<R: Read>(&mut self, entry: &Entry, walk: &mut Walk<R>) -> Result<()> {
@@ -212,7 +212,7 @@ impl Layer<'_> {
             uid: st.st_uid.into(),
             gid: st.st_gid.into(),
             mtime: (st.st_mtime, st.st_mtime_nsec as u32),
-            xattrs: Vec::new(),
+            xattrs: copied_xattrs(place.dir.as_fd(), OsStr::new("."))?,
         };
         self.dirs.insert(place.path.clone(), meta);
         Ok(())
@@ -375,14 +375,22 @@ impl Layer<'_> {
 
     /// Keep a directory's attributes for the end.
     fn wait(&mut self, path: Vec<Vec<u8>>, meta: DirMeta) -> Result<()> {
-        self.waiting += meta.xattrs.iter().map(|(k, v)| k.count_bytes() + v.len()).sum::<usize>();
-        if self.waiting > MAX_WAITING {
-            return Err(Error::invalid(format!(
-                "read the archive: the extended attributes of its directories have more than {MAX_WAITING} bytes"
-            )));
-        }
+        let xattrs = meta.xattrs.iter().map(|(k, v)| k.count_bytes() + v.len() + ITEM).sum::<usize>();
+        self.count(path.iter().map(|c| c.len() + ITEM).sum::<usize>() + xattrs)?;
         self.dirs.insert(path, meta);
         Ok(())
+    }
+
+    /// So much more memory is taken until the end.
+    fn count(&mut self, bytes: usize) -> Result<()> {
+        self.waiting += bytes;
+        let most = self.options.limits.waiting;
+        match self.waiting > most {
+            true => Err(Error::invalid(format!(
+                "read the archive: what it says of its directories takes more than {most} bytes"
+            ))),
+            false => Ok(()),
+        }
     }
 
     fn warn(&mut self, entry: &Entry, what: &str) {
