@@ -255,3 +255,15 @@ fn the_recipe_that_the_documentation_shows_composes() {
     assert_eq!(config["User"], "app", "{config}");
     assert_eq!(config["WorkingDir"], "/srv", "{config}");
 }
+
+#[test]
+fn a_socket_in_a_folder_is_left_out_and_said() {
+    let store = Store::new("compose");
+    let folder = recipe("[[layer]]\ndir = \"r\"\n");
+    folder.write("r/etc/x", "1");
+    let _socket = std::os::unix::net::UnixListener::bind(folder.join("r/etc/socket")).expect("bind");
+    let out = store.rootfs_tool().arg("compose").arg(folder.path()).args(["-t", "x"]).ok();
+    let said = format!("{}{}", out.stdout, out.stderr);
+    assert!(said.contains("r/etc/socket: a socket was left out"), "{said}");
+    assert!(in_a_layer(&store, "etc/x") && !in_a_layer(&store, "etc/socket"));
+}

@@ -190,3 +190,36 @@ fn a_folder_that_is_swapped_while_it_is_packed_brings_nothing_of_the_host() {
     drop(racer);
     canary.assert_untouched();
 }
+
+// CVE-2025-47290: a folder that others write to while an image is unpacked into it.
+#[test]
+fn a_folder_that_is_swapped_while_an_image_is_unpacked_leads_nowhere() {
+    let (canary, store) = (Canary::new(), Store::new("unpack"));
+    let recipe = Scratch::new("unpack");
+    let mut text = String::new();
+    for layer in ["one", "two"] {
+        for n in 0..400 {
+            recipe.write(format!("{layer}/swap/sub/{layer}-{n}"), "of the image\n");
+        }
+        text.push_str(&format!("[[layer]]\ndir = \"{layer}\"\n"));
+    }
+    recipe.write("rootfs.toml", text);
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "image", "-q"]).ok();
+    let mut swaps = 0;
+    for round in 0..20 {
+        let out = store.scratch.join(format!("out-{round}"));
+        let (swap, link) = (out.join("swap"), out.join("link"));
+        let racer = coracle_tests::racer::Racer::exchange(&swap, &link);
+        let running =
+            store.rootfs_tool().args(["copy", "-q", "image", &format!("dir:{}", out.display())]).spawn();
+        // It has begun by then: before, it would refuse a folder that is not empty.
+        coracle_tests::eventually("it unpacks", || swap.symlink_metadata().is_ok());
+        let _ = std::os::unix::fs::symlink(canary.path(), &link);
+        let done = running.wait(std::time::Duration::from_secs(60)).expect("it ends");
+        assert!(done.code() == 0 || done.stderr.trim_end().lines().count() == 1, "{done}");
+        swaps += racer.swaps();
+        drop(racer);
+        canary.assert_untouched();
+    }
+    assert!(swaps > 100, "the race did not run: {swaps} swaps");
+}
