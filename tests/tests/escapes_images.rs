@@ -133,7 +133,8 @@ fn the_user_files_of_a_base_are_read_with_suspicion() {
         return;
     }
     let canary = Canary::new();
-    let make: [(&str, fn(&Image, &Canary)); 4] = [
+    type Make = fn(&Image, &Canary);
+    let make: [(&str, Make); 4] = [
         ("a link", |image, canary| {
             std::os::unix::fs::symlink(canary.path().join("etc/passwd"), image.at("etc/passwd"))
                 .expect("link");

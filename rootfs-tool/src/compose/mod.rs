@@ -16,7 +16,7 @@ use std::path::Path;
 
 use coracle_store::image::{Descriptor, Healthcheck, History, ImageConfig, Platform, ProcessConfig, RootFs};
 use coracle_store::layer::Marks;
-use coracle_store::layer::pack::{Archive, Content, FromDir, Meta, source_date_epoch};
+use coracle_store::layer::pack::{Archive, Content, Meta, source_date_epoch};
 use coracle_store::{Digest, Store, Transaction};
 use coracle_sys::{Context, Error, Result};
 use nix::fcntl::{OFlag, openat};
@@ -151,9 +151,7 @@ fn from_archive(
     }
     let read_below = |path: &str| read_below(tx.store(), below, path);
     standard::people(&mut archive, &layer.users, &layer.groups, read_below)?;
-    let how = FromDir { owner: None, latest: None, xattrs: true };
-    let trees = tx.store().stack_paths(below)?;
-    archive.put_parents_over(&Archive::of_stack(&trees, Marks::of_this_process(), how)?);
+    archive.put_parents_over(&tx.store().stack_paths(below)?, Marks::of_this_process())?;
     let key = cache::key_of_archive(&archive)?;
     if let Some(made) = cache::look(tx, &key, below) {
         notes.extend(archive.warnings);

@@ -123,7 +123,7 @@ impl Gather {
         self.owners.get(&shown(&components))
     }
 
-    fn meta(&self, dir: BorrowedFd<'_>, name: &OsStr, st: &FileStat, path: &[u8]) -> Result<Meta> {
+    pub(super) fn meta(&self, dir: BorrowedFd<'_>, name: &OsStr, st: &FileStat, path: &[u8]) -> Result<Meta> {
         let mut ids = if self.one_id { (0, 0) } else { (st.st_uid, st.st_gid) };
         if let Some(owner) = self.owner(path) {
             let id = |id: u64| {

@@ -1,95 +1,144 @@
 //! A layer in the making meets the layers below. Who writes `lib/x` means the directory that `lib` leads to, and
-//! leaves it as it is: a layer says nothing of directories that it only goes through. It decides that by the entries
-//! alone, and touches no file.
+//! leaves it as it is: a layer says nothing of directories that it only goes through. Only what lies on the way is
+//! looked at, and nothing is touched.
 
 use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::pack::{Archive, Content, Meta};
-use super::tree::split;
+use coracle_sys::{Context, Result, file};
+use nix::fcntl::readlinkat;
+use nix::sys::stat::SFlag;
+
+use super::gather::Gather;
+use super::pack::{Archive, Content, FromDir, Meta};
+use super::tree::{is, seen, split};
+use super::{Marks, owners};
 
 /// Links on the way to one directory.
 const MAX_LINKS: usize = 40;
 
+/// What stands below at a path without links.
+enum Found {
+    Dir(Meta),
+    Link(Vec<u8>),
+    Other,
+}
+
+/// The layers below, top first.
+struct Below {
+    trees: Vec<OwnedFd>,
+    /// What knows the owners in each.
+    owners: Vec<Gather>,
+    marks: Marks,
+}
+
 impl Archive {
     /// Go where the links of what is below lead, and add every directory on the way that is missing, as it is
-    /// below; where there is none, root's and 0755. So the layer stands alone.
-    pub fn put_parents_over(&mut self, below: &Archive) {
+    /// below; where there is none, root's and 0755. So the layer stands alone. `trees` are those of
+    /// [`crate::Store::stack_paths`].
+    pub fn put_parents_over(&mut self, trees: &[PathBuf], marks: Marks) -> Result<()> {
+        let below = Below::open(trees, marks)?;
         let entries = std::mem::take(&mut self.entries);
-        let moved = |path: &[u8]| -> Vec<u8> {
+        let own = |dir: &[u8]| entries.contains_key(dir);
+        let moved = |path: &[u8]| -> Result<Vec<u8>> {
             let at = path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
-            let own = |dir: &[u8]| entries.contains_key(dir);
-            [&lead(&path[..at], own, below), &path[at..]].concat()
+            Ok([&below.lead(&path[..at], own)?, &path[at..]].concat())
         };
-        let mut out = Vec::with_capacity(entries.len());
         for (path, (meta, content)) in &entries {
             let content = match content {
                 Content::HardLink(to) => {
-                    let to = moved(to.as_os_str().as_bytes());
+                    let to = moved(to.as_os_str().as_bytes())?;
                     Content::HardLink(PathBuf::from(OsStr::from_bytes(&to)))
                 }
                 other => other.clone(),
             };
-            out.push((moved(path), (meta.clone(), content)));
+            self.entries.insert(moved(path)?, (meta.clone(), content));
         }
-        self.entries.extend(out);
         for path in self.missing_parents() {
-            let meta = match below.entries.get(&path) {
-                Some((meta, Content::Dir)) => meta.clone(),
+            let meta = match below.at(&path)? {
+                Some(Found::Dir(meta)) => meta,
                 _ => Meta::new(0o755),
             };
             self.entries.insert(path, (meta, Content::Dir));
         }
+        Ok(())
     }
 }
 
-/// Where a directory is, with a slash at its end; the root is nothing. What the layer itself has on the way is what
-/// it says, and a link that leads to no directory is replaced by one.
-fn lead(dir: &[u8], own: impl Fn(&[u8]) -> bool, below: &Archive) -> Vec<u8> {
-    let mut at: Vec<u8> = Vec::new();
-    for name in split(dir).into_iter().rev() {
-        let path = [&at[..], &name].concat();
-        let link = !own(&path) && matches!(below.entries.get(&path), Some((_, Content::Symlink(_))));
-        at = match link.then(|| follow(&path, below)).flatten() {
-            Some(to) => to,
-            None => [&path[..], b"/"].concat(),
-        };
+impl Below {
+    fn open(trees: &[PathBuf], marks: Marks) -> Result<Self> {
+        let how = FromDir { owner: None, latest: None, xattrs: true };
+        let gather = |tree: &PathBuf| Ok(Gather::new(how, Some(marks), owners::read(tree)?));
+        let top_first = || trees.iter().rev();
+        Ok(Self {
+            trees: top_first().map(|tree| file::open_dir(tree)).collect::<Result<_>>()?,
+            owners: top_first().map(gather).collect::<Result<_>>()?,
+            marks,
+        })
     }
-    at
-}
 
-/// The directory that a path leads to, links followed; none where there is no directory.
-fn follow(path: &[u8], below: &Archive) -> Option<Vec<u8>> {
-    let mut todo = split(path);
-    let mut at: Vec<u8> = Vec::new();
-    let mut links = 0;
-    while let Some(name) = todo.pop() {
-        if name == b".." {
-            at.pop();
-            at.truncate(at.iter().rposition(|b| *b == b'/').map_or(0, |end| end + 1));
-            continue;
+    fn at(&self, path: &[u8]) -> Result<Option<Found>> {
+        let mut components = split(path);
+        components.reverse();
+        let Some((n, st, dir)) = seen(&self.trees, self.marks, &components)? else { return Ok(None) };
+        let name = OsStr::from_bytes(components.last().map_or(&b"."[..], |n| n));
+        Ok(Some(if is(&st, SFlag::S_IFDIR) {
+            Found::Dir(self.owners[n].meta(dir.as_fd(), name, &st, path)?)
+        } else if is(&st, SFlag::S_IFLNK) {
+            let to = readlinkat(&*dir, name).context(|| format!("readlinkat({name:?})"))?;
+            Found::Link(to.as_bytes().to_vec())
+        } else {
+            Found::Other
+        }))
+    }
+
+    /// Where a directory is, with a slash at its end; the root is nothing. What the layer itself has on the way is
+    /// what it says, and a link that leads to no directory is replaced by one.
+    fn lead(&self, dir: &[u8], own: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
+        let mut at: Vec<u8> = Vec::new();
+        for name in split(dir).into_iter().rev() {
+            let path = [&at[..], &name].concat();
+            let link = !own(&path) && matches!(self.at(&path)?, Some(Found::Link(_)));
+            let to = if link { self.follow(&path)? } else { None };
+            at = to.unwrap_or_else(|| [&path[..], b"/"].concat());
         }
-        let path = [&at[..], &name].concat();
-        match &below.entries.get(&path)?.1 {
-            Content::Dir => at = [&path[..], b"/"].concat(),
-            Content::Symlink(to) if links < MAX_LINKS => {
-                links += 1;
-                let to = to.as_bytes();
-                if to.starts_with(b"/") {
-                    at.clear();
-                }
-                todo.extend(split(to));
+        Ok(at)
+    }
+
+    /// The directory that a path leads to, links followed; none where there is no directory.
+    fn follow(&self, path: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut todo = split(path);
+        let mut at: Vec<u8> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = todo.pop() {
+            if name == b".." {
+                at.pop();
+                at.truncate(at.iter().rposition(|b| *b == b'/').map_or(0, |end| end + 1));
+                continue;
             }
-            _ => return None,
+            let path = [&at[..], &name].concat();
+            match self.at(&path)? {
+                Some(Found::Dir(_)) => at = [&path[..], b"/"].concat(),
+                Some(Found::Link(to)) if links < MAX_LINKS => {
+                    links += 1;
+                    if to.starts_with(b"/") {
+                        at.clear();
+                    }
+                    todo.extend(split(&to));
+                }
+                _ => return Ok(None),
+            }
         }
+        Ok(Some(at))
     }
-    Some(at)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::unpack::{Options, unpack};
 
     fn archive(entries: &[(&str, u32, Content)]) -> Archive {
         let mut out = Archive::new();
@@ -103,6 +152,10 @@ mod tests {
     fn what_is_put_behind_a_link_goes_where_it_leads_and_its_directories_stay_as_they_are() {
         let link = |to: &str| Content::Symlink(to.into());
         let file = || Content::Bytes(Vec::new());
+        let dir = std::env::temp_dir().join(file::unique_name("coracle-over-"));
+        let tree = dir.join(super::super::key::TREE);
+        std::fs::create_dir_all(&tree).unwrap();
+        let mut tar = Vec::new();
         let below = archive(&[
             ("tmp", 0o1777, Content::Dir),
             ("usr", 0o755, Content::Dir),
@@ -117,6 +170,14 @@ mod tests {
             ("file", 0o644, file()),
             ("to-file", 0o777, link("file")),
         ]);
+        below.write(&mut tar).unwrap();
+        let options = Options::of_this_process();
+        let root = file::open_dir(&tree).unwrap();
+        let applied = unpack(&tar[..], root, Vec::new().into(), Vec::new(), options).unwrap();
+        owners::write(&dir, &applied.owners).unwrap();
+        let over = |layer: &mut Archive| {
+            layer.put_parents_over(std::slice::from_ref(&tree), options.marks).unwrap();
+        };
         for (path, dirs) in [
             ("tmp/x", "tmp 1777"),
             ("lib/x", "usr 755, usr/lib 751"),
@@ -133,7 +194,7 @@ mod tests {
             ("lib", ""),
         ] {
             let mut layer = archive(&[(path, 0o644, file())]);
-            layer.put_parents_over(&below);
+            over(&mut layer);
             let all = layer.entries.iter().filter(|(_, (_, c))| *c == Content::Dir);
             let all = all.map(|(p, (m, _))| format!("{} {:o}", String::from_utf8_lossy(p), m.mode));
             assert_eq!(all.collect::<Vec<_>>().join(", "), dirs, "{path}");
@@ -145,9 +206,10 @@ mod tests {
             ("far/x", 0o644, file()),
             ("y", 0o644, Content::HardLink("far/x".into())),
         ]);
-        layer.put_parents_over(&below);
+        over(&mut layer);
         assert_eq!(layer.get("lib").map(|(m, c)| (m.mode, c)), Some((0o700, &Content::Dir)));
         assert!(layer.get("lib/x").is_some() && layer.get("tmp/x").is_some());
         assert_eq!(layer.get("y").unwrap().1, &Content::HardLink("tmp/x".into()));
+        file::remove_tree(&dir).unwrap();
     }
 }

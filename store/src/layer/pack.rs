@@ -3,7 +3,7 @@
 //! layer that is applied. No path is emitted twice, each has its parents before it, and overlay's own
 //! attributes never leave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -188,12 +188,14 @@ impl Archive {
 
     /// Add every parent directory that is missing, root's and 0755, so that the layer stands alone.
     pub fn put_parents(&mut self) {
-        self.put_parents_over(&Self::new());
+        for path in self.missing_parents() {
+            self.entries.insert(path, (Meta::new(0o755), Content::Dir));
+        }
     }
 
     /// The directories that paths go through and that are no entries.
-    pub(super) fn missing_parents(&self) -> Vec<Vec<u8>> {
-        let parents = |p: &'_ Vec<u8>| -> Vec<Vec<u8>> {
+    pub(super) fn missing_parents(&self) -> BTreeSet<Vec<u8>> {
+        let parents = |p: &Vec<u8>| -> Vec<Vec<u8>> {
             p.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(n, _)| p[..n].to_vec()).collect()
         };
         self.entries.keys().flat_map(parents).filter(|p| !self.entries.contains_key(p)).collect()

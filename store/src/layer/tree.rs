@@ -234,32 +234,8 @@ impl<'a> Tree<'a> {
         if self.hides(path)? {
             return Ok(None);
         }
-        let Some((name, parents)) = path.split_last() else { return Ok(None) };
         let marks = self.marks;
-        'layers: for lower in self.lowers.get()? {
-            let mut dir = Rc::new(lower.try_clone().context(|| "dup()")?);
-            // Does this layer hide the ones below it on the way to the path?
-            let mut last = false;
-            for parent in parents {
-                let os = OsStr::from_bytes(parent);
-                match open_dir(dir.as_fd(), os) {
-                    Ok(fd) => dir = Rc::new(fd),
-                    Err(Errno::ENOENT) if last => return Ok(None),
-                    Err(Errno::ENOENT) => continue 'layers,
-                    Err(Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
-                    Err(e) => return Err(e).context(|| format!("openat({os:?}, O_DIRECTORY)")),
-                }
-                last |= is_opaque(dir.as_fd(), marks)?;
-            }
-            match fstatat(&*dir, OsStr::from_bytes(name), AtFlags::AT_SYMLINK_NOFOLLOW) {
-                Ok(st) if whiteout::is_one(&st) => return Ok(None),
-                Ok(st) => return Ok(Some((st, dir))),
-                Err(Errno::ENOENT) if last => return Ok(None),
-                Err(Errno::ENOENT) => {}
-                Err(e) => return Err(e).context(|| format!("fstatat({:?})", OsStr::from_bytes(name))),
-            }
-        }
-        Ok(None)
+        Ok(seen(self.lowers.get()?, marks, path)?.map(|(_, st, dir)| (st, dir)))
     }
 
     /// Does this layer hide what is below at a path, by an opaque directory on the way?
@@ -301,6 +277,40 @@ impl<'a> Tree<'a> {
         file::set_xattr(dir, self.marks.opaque(), b"y")
             .context(|| format!("fsetxattr({:?})", self.marks.opaque()))
     }
+}
+
+/// What is seen at a path of stacked trees, top first: the tree that has it, its status, and its directory there.
+/// The path has no links in it.
+pub(super) fn seen(
+    lowers: &[OwnedFd],
+    marks: Marks,
+    path: &[Vec<u8>],
+) -> Result<Option<(usize, FileStat, Rc<OwnedFd>)>> {
+    let Some((name, parents)) = path.split_last() else { return Ok(None) };
+    'layers: for (n, lower) in lowers.iter().enumerate() {
+        let mut dir = Rc::new(lower.try_clone().context(|| "dup()")?);
+        // Does this layer hide the ones below it on the way to the path?
+        let mut last = false;
+        for parent in parents {
+            let os = OsStr::from_bytes(parent);
+            match open_dir(dir.as_fd(), os) {
+                Ok(fd) => dir = Rc::new(fd),
+                Err(Errno::ENOENT) if last => return Ok(None),
+                Err(Errno::ENOENT) => continue 'layers,
+                Err(Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
+                Err(e) => return Err(e).context(|| format!("openat({os:?}, O_DIRECTORY)")),
+            }
+            last |= is_opaque(dir.as_fd(), marks)?;
+        }
+        match fstatat(&*dir, OsStr::from_bytes(name), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(st) if whiteout::is_one(&st) => return Ok(None),
+            Ok(st) => return Ok(Some((n, st, dir))),
+            Err(Errno::ENOENT) if last => return Ok(None),
+            Err(Errno::ENOENT) => {}
+            Err(e) => return Err(e).context(|| format!("fstatat({:?})", OsStr::from_bytes(name))),
+        }
+    }
+    Ok(None)
 }
 
 fn is_opaque(dir: BorrowedFd<'_>, marks: Marks) -> Result<bool> {
