@@ -78,7 +78,30 @@ pub fn table() -> argh::CommandInfoWithArgs {
     Top::get_args_info()
 }
 
+/// `--store DIR` or `--store=DIR` before the verb, as the runner takes it.
+fn store_before(args: &[OsString]) -> Result<(Option<OsString>, &[OsString])> {
+    let Some(first) = args.first().and_then(|a| a.to_str()) else { return Ok((None, args)) };
+    match (first.strip_prefix("--store"), args.get(1)) {
+        (Some(""), Some(dir)) => Ok((Some(dir.clone()), &args[2..])),
+        (Some(""), None) => Err(Error::usage("flag needs an argument: --store")),
+        (Some(dir), _) if dir.starts_with('=') => Ok((Some(dir[1..].into()), &args[1..])),
+        _ => Ok((None, args)),
+    }
+}
+
 fn run(args: &[OsString]) -> Result<()> {
+    let (store, args) = store_before(args)?;
+    let mut args = args.to_vec();
+    let typed: Vec<&str> = args.iter().take(2).filter_map(|a| a.to_str()).collect();
+    if let [noun, verb] = typed[..]
+        && let Some(verb) = argv::of_noun(noun, verb)
+    {
+        let verb = OsString::from(verb);
+        args.splice(..2, [verb]);
+    }
+    if let Some(store) = store {
+        args.splice(1.min(args.len())..1.min(args.len()), ["--store".into(), store]);
+    }
     let words: Vec<&str> = args.iter().map_while(|a| a.to_str()).collect();
     let table = table();
     let verb = match words.first().copied() {
@@ -140,6 +163,8 @@ fn parse(words: &[&str]) -> Result<Option<Verb>> {
             coracle_sys::say!("{}", exit.output.trim_end());
             Ok(None)
         }
-        Err(exit) => Err(Error::usage(exit.output.split_whitespace().collect::<Vec<_>>().join(" "))),
+        Err(exit) => {
+            Err(Error::usage(argv::complaint(words.first().unwrap_or(&"rootfs-tool"), &exit.output)))
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
-use coracle_sys::argv::{Tail, normalise};
+use coracle_sys::argv::{Tail, complaint, normalise, of_noun};
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, process};
 
@@ -132,37 +132,47 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
         return Ok(0);
     }
     let global = Global { store: top.store, root: top.root };
-    match top.verb.as_deref() {
-        None => {
+    match (top.verb.as_deref(), cut.tail.first()) {
+        (None, _) => {
             coracle_sys::print::err(format_args!("{HELP}"));
             Ok(125)
         }
-        Some("help") => match cut.tail.first() {
-            Some(verb) => dispatch(&[verb.clone(), "--help".into()], log),
-            None => {
-                coracle_sys::print::out(format_args!("{HELP}"));
-                Ok(0)
-            }
-        },
-        Some("version") => {
+        (Some("help"), Some(verb)) => dispatch(&[verb.clone(), "--help".into()], log),
+        (Some("help"), None) => {
+            coracle_sys::print::out(format_args!("{HELP}"));
+            Ok(0)
+        }
+        (Some("version"), _) => {
             coracle_sys::say!("runner version {}", env!("CARGO_PKG_VERSION"));
             Ok(0)
         }
-        Some("run") => {
-            with::<RunFlags>("run", &cut.tail, Tail::After(1), |flags, tail| run::run(&global, flags, &tail))
+        (Some(noun @ ("image" | "container" | "system")), typed) => {
+            let typed = typed.and_then(|v| v.to_str()).unwrap_or_default();
+            let Some(known) = of_noun(noun, typed).filter(|v| !v.is_empty()) else {
+                return Err(Error::usage(format!("unknown command: {noun} {typed} (see runner --help)")));
+            };
+            let words = &cut.tail[1..];
+            match noun {
+                "image" => image_verb::run(&global, known, words),
+                _ => verb(&global, known, words),
+            }
         }
-        Some("exec") => {
-            with::<exec::Flags>("exec", &cut.tail, Tail::After(1), |f, tail| exec::run(&global, &f, &tail))
-        }
-        Some("ps") => with::<ps::Flags>("ps", &cut.tail, Tail::None, |f, _| ps::run(&global, &f)),
-        Some("rm") => with::<rm::Flags>("rm", &cut.tail, Tail::None, |f, _| rm::run(&global, &f)),
-        Some("kill") => with::<kill::Flags>("kill", &cut.tail, Tail::None, |f, _| kill::run(&global, &f)),
-        Some("info") => with::<info::Flags>("info", &cut.tail, Tail::None, |f, _| info::run(&global, &f)),
-        Some("doctor") => {
-            with::<doctor::Flags>("doctor", &cut.tail, Tail::None, |f, _| doctor::run(&global, &f))
-        }
-        Some(verb) if image_verb::VERBS.contains(&verb) => image_verb::run(&global, verb, &cut.tail),
-        Some(verb) => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),
+        (Some(typed), _) => verb(&global, typed, &cut.tail),
+    }
+}
+
+/// A verb, and what follows it.
+fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
+    match verb {
+        "run" => with::<RunFlags>(verb, words, Tail::After(1), |f, tail| run::run(global, f, &tail)),
+        "exec" => with::<exec::Flags>(verb, words, Tail::After(1), |f, tail| exec::run(global, &f, &tail)),
+        "ps" => with::<ps::Flags>(verb, words, Tail::None, |f, _| ps::run(global, &f)),
+        "rm" => with::<rm::Flags>(verb, words, Tail::None, |f, _| rm::run(global, &f)),
+        "kill" => with::<kill::Flags>(verb, words, Tail::None, |f, _| kill::run(global, &f)),
+        "info" => with::<info::Flags>(verb, words, Tail::None, |f, _| info::run(global, &f)),
+        "doctor" => with::<doctor::Flags>(verb, words, Tail::None, |f, _| doctor::run(global, &f)),
+        verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
+        _ => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),
     }
 }
 
@@ -196,6 +206,6 @@ fn parse<T: FromArgs>(name: &str, words: &[String]) -> Result<Option<T>> {
             coracle_sys::print::out(format_args!("{output}"));
             Ok(None)
         }
-        Err(exit) => Err(Error::usage(exit.output.trim_end().replace('\n', " "))),
+        Err(exit) => Err(Error::usage(complaint(name, &exit.output))),
     }
 }

@@ -70,6 +70,34 @@ pub fn normalise(table: &CommandInfoWithArgs, argv: &[OsString], tail: Tail) -> 
     Ok(Normal { words, tail: rest })
 }
 
+/// What argh complains of, in one line.
+pub fn complaint(verb: &str, output: &str) -> String {
+    let lines: Vec<&str> = output.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    match lines.split_first() {
+        Some((first, missing)) if first.starts_with("Required") && !missing.is_empty() => {
+            format!("{verb} needs {} (see {verb} --help)", missing.join(" and "))
+        }
+        _ => lines.join(" "),
+    }
+}
+
+/// What an image or a container is called where docker has a noun before the verb: `image ls` is `images`.
+pub fn of_noun<'a>(noun: &str, verb: &'a str) -> Option<&'a str> {
+    match (noun, verb) {
+        ("image", "ls" | "list") => Some("images"),
+        ("image", "rm" | "remove") => Some("rmi"),
+        ("image", "pull" | "push" | "tag" | "inspect" | "history" | "save" | "load" | "import" | "prune") => {
+            Some(verb)
+        }
+        ("container", "ls" | "list" | "ps") => Some("ps"),
+        ("container", "remove") => Some("rm"),
+        ("container", verb) => Some(verb),
+        ("system", "df") => Some("du"),
+        ("system", "info") => Some("info"),
+        _ => None,
+    }
+}
+
 /// The flags in their order, each with its value. Of a flag that is not a list the last one counts.
 #[derive(Default)]
 struct Given(Vec<(String, Option<String>)>);

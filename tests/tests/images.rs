@@ -260,3 +260,45 @@ fn a_name_never_stands_for_the_content_of_a_digest_or_an_id() {
     }
     field(&format!("good@{absent}"), "{{.Id}}").fails(1).complains("No such image");
 }
+
+#[test]
+fn verbs_go_by_dockers_nouns_and_by_the_runner_too() {
+    let store = with_image("one");
+    for line in ["image ls", "image list", "images"] {
+        store.rootfs_tool().words(line).ok().prints("localhost/one");
+        store.runner().words(line).ok().prints("localhost/one");
+    }
+    store.runner().words("image inspect -f {{.Os}} one").ok().prints("linux");
+    store.runner().words("system df").ok().prints("WASTED");
+    store.runner().words("container ls").ok().prints("CONTAINER ID");
+    store.runner().words("image frob").fails(125).complains("unknown command: image frob");
+    store.runner().words("image prune -f").ok().prints("Total reclaimed space");
+    store.rootfs_tool().words("image rm one").ok().prints("Untagged: localhost/one:latest");
+    // The store may be named before the verb.
+    let at = store.path().display().to_string();
+    for words in [vec!["--store", &at, "images"], vec![&*format!("--store={at}"), "image", "ls"]] {
+        store.rootfs_tool().env_remove("CORACLE_STORE").args(words).ok().prints("REPOSITORY");
+    }
+    store.rootfs_tool().words("tag one").fails(2).complains("tag needs name (see tag --help)");
+    store.rootfs_tool().words("history").fails(2).complains("history needs image");
+}
+
+#[test]
+fn what_upper_layers_hide_is_listed_with_the_largest_first() {
+    let store = Store::new("images");
+    let recipe = Scratch::new("recipe");
+    let file = |name: &str, n: usize| format!("[[layer]]\nfile = {{ \"{name}\" = \"{}\" }}\n", "x".repeat(n));
+    let layers = [file("a", 300), file("b/c", 500), file("kept", 900), file("a", 10), file("b/c", 20)];
+    recipe.write("rootfs.toml", layers.concat());
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "one"]).ok();
+    let hidden = store.rootfs_tool().words("du -v --json one").ok().json()[0]["Hidden"].clone();
+    if store.path().join("layers/vfs").exists() {
+        return; // There every layer is a copy of all below.
+    }
+    let want = serde_json::json!([
+        {"Bytes": 500, "Layer": 2, "Path": "/b/c"},
+        {"Bytes": 300, "Layer": 1, "Path": "/a"},
+    ]);
+    assert_eq!(hidden, want);
+    store.rootfs_tool().words("du -v one").ok().prints("500B  layer 2  /b/c");
+}

@@ -127,3 +127,34 @@ fn logins_at_once_are_all_kept() {
     let colon = tool(&store).args(["login", "-u", "a:b", "--password-stdin", &registries[0].host]);
     colon.stdin("pw").fails(2).complains("has no colon");
 }
+
+#[test]
+fn a_mirror_that_breaks_off_in_the_middle_is_left_for_the_registry() {
+    let (_, served) = with_image();
+    let registry = Liar::start(served.clone(), |_, _| None);
+    let mirror = Liar::start(served, |s, a| {
+        let layer = s.layer();
+        a.path.ends_with(&layer).then(|| {
+            let from = a.headers.get("range").and_then(|r| r[6..].trim_end_matches('-').parse().ok());
+            let rest = &s.blobs[&layer][from.unwrap_or(0)..];
+            let status = if from.is_some() { 206 } else { 200 };
+            let mut reply = Reply::new(status, &rest[..rest.len().min(1000)]);
+            reply.claims = Some(rest.len() as u64);
+            let range = format!("bytes {}-{}/*", from.unwrap_or(0), s.blobs[&layer].len() - 1);
+            reply.header("Content-Range", &range)
+        })
+    });
+    let store = Store::new("grinds");
+    let conf = format!(
+        "[[registry]]\nprefix = \"far.example\"\nlocation = \"{}\"\ninsecure = true\n\
+         [[registry.mirror]]\nlocation = \"{}\"\ninsecure = true\n",
+        registry.host, mirror.host
+    );
+    store.scratch.write("registries.conf", conf);
+    tool(&store).args(["pull", "-q", "far.example/app:1"]).ok();
+    let layers = |l: &Liar| {
+        l.asked().iter().filter(|a| a.path.contains("blobs") && a.headers.contains_key("range")).count()
+    };
+    assert!(layers(&mirror) > 0, "the mirror was asked to go on");
+    assert_eq!(layers(&registry), 1, "the registry gave the rest");
+}

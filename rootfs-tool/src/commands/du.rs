@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::image::Platform;
 use coracle_store::layer::Marks;
-use coracle_store::layer::pack::{Archive, FromDir};
+use coracle_store::layer::pack::{Archive, Content, FromDir};
 use coracle_store::{Digest, Image, Store};
+use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, table};
 use serde_json::{Value, json};
 
@@ -19,9 +20,12 @@ use super::{enter_user_namespace, find, open, split_name};
     subcommand,
     name = "du",
     example = "rootfs-tool du
-rootfs-tool du --json shell"
+rootfs-tool du -v shell"
 )]
 pub(crate) struct Du {
+    /// also list the largest files that upper layers hide or replace
+    #[argh(switch, short = 'v')]
+    verbose: bool,
     /// print one JSON array
     #[argh(switch)]
     json: bool,
@@ -54,7 +58,10 @@ impl Du {
         let mut total: BTreeMap<String, u64> = BTreeMap::new();
         let row = |image| {
             let parts = Parts::of(&store, image);
-            let row = row(&store, image, &parts, &users, &used)?;
+            let mut row = row(&store, image, &parts, &users, &used)?;
+            if self.verbose {
+                row["Hidden"] = Value::Array(hidden(&store, image)?);
+            }
             total.extend(parts.all);
             Ok(row)
         };
@@ -72,6 +79,21 @@ impl Du {
             lines.push(["Repository", "Tag", "ID"].map(text).into_iter().chain(sizes).collect());
         }
         table::print(&lines, false);
+        for (row, image) in rows.iter().zip(&wanted).filter(|_| self.verbose) {
+            let worst = row["Hidden"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let name = image.name.clone().unwrap_or_else(|| image.id().short());
+            let no = if worst.is_empty() {
+                ": nothing is hidden or replaced"
+            } else {
+                ", hidden or replaced above:"
+            };
+            coracle_sys::say!("\n{}{no}", harmless(&name));
+            for file in worst {
+                let (path, bytes) = (file["Path"].as_str().unwrap_or_default(), file["Bytes"].as_u64());
+                let size = table::size(bytes.unwrap_or(0));
+                coracle_sys::say!("{size:>8}  layer {}  {}", file["Layer"], harmless(path));
+            }
+        }
         coracle_sys::say!("{} in all", table::size(total.values().sum()));
         Ok(())
     }
@@ -104,6 +126,34 @@ impl Parts {
         all.extend(blobs.map(|d| (d.digest.to_string(), d.size)));
         Self { all, files: sizes.iter().sum() }
     }
+}
+
+/// Files that are listed of one image.
+const WORST: usize = 20;
+
+/// The largest files of lower layers that nobody sees, the largest first.
+fn hidden(store: &Store, image: &Image) -> Result<Vec<Value>> {
+    let how = FromDir { owner: None, latest: None, xattrs: false };
+    let trees = store.stack_paths(image.diff_ids())?;
+    let marks = Marks::of_this_process();
+    let seen = Archive::of_stack(&trees, marks, how)?;
+    let mut files: Vec<(u64, usize, String)> = Vec::new();
+    for (n, tree) in trees.iter().enumerate() {
+        let mut layer = Archive::new();
+        layer.put_layer(tree, marks, how)?;
+        for path in layer.paths() {
+            let (Some((_, own)), above) = (layer.get(path), seen.get(path)) else { continue };
+            if let Content::File { size, .. } = own
+                && above.is_none_or(|(_, content)| content != own)
+            {
+                files.push((*size, n + 1, format!("/{}", path.display())));
+            }
+        }
+    }
+    files.sort_by(|a, b| b.cmp(a));
+    files.truncate(WORST);
+    let row = |(size, layer, path)| json!({"Bytes": size, "Layer": layer, "Path": path});
+    Ok(files.into_iter().map(row).collect())
 }
 
 fn row(

@@ -306,7 +306,22 @@ impl Source for Repository {
             Ok((place, body))
         })?;
         let wanted = d.clone();
-        let again = Box::new(move |from| self.blob_at(place, &wanted, from));
+        let mut at = self.places.iter().position(|p| std::ptr::eq(p, place)).unwrap_or(0);
+        let mut breaks = 0;
+        let again = Box::new(move |from| {
+            let is_last = |at: usize| at + 1 >= self.places.len();
+            breaks += 1;
+            // A mirror that breaks off again and again is left for the next place.
+            if breaks > 2 && !is_last(at) {
+                (at, breaks) = (at + 1, 0);
+            }
+            loop {
+                match self.blob_at(&self.places[at], &wanted, from) {
+                    Err(_) if !is_last(at) => at += 1,
+                    other => return other,
+                }
+            }
+        });
         Ok(Box::new(Resuming::new(d, from, body, again)))
     }
 
