@@ -6,7 +6,7 @@ use coracle_store::image::CREATED;
 use coracle_store::{Digest, Image, Store};
 use coracle_sys::{Error, Result};
 
-use crate::time;
+use coracle_sys::time;
 
 /// One filter, as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,5 +10,4 @@ mod progress;
 mod recipe;
 pub mod registry;
 mod streams;
-mod time;
 mod transfer;

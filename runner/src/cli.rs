@@ -9,7 +9,9 @@ use coracle_sys::argv::{Tail, complaint, normalise, of_noun};
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, process};
 
-use crate::commands::{Global, doctor, exec, exit_code, image_verb, info, kill, ps, rm, run};
+use crate::commands::{
+    Global, create, delete, doctor, exec, exit_code, image_verb, info, kill, list, ps, rm, run, start, state,
+};
 use crate::from_image::flags::Flags as RunFlags;
 
 /// What `--help` prints.
@@ -57,6 +59,15 @@ struct Top {
     verb: Option<String>,
 }
 
+/// A verb about one container.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "ID")]
+struct One {
+    /// the container's id
+    #[argh(positional)]
+    id: String,
+}
+
 /// Where errors go, and how they look there.
 #[derive(Default)]
 struct Log {
@@ -102,14 +113,20 @@ pub const HANDED_OVER: [&str; image_verb::VERBS.len()] = image_verb::VERBS;
 /// The flags before the verb, and each verb of the runner's own with its flags: what man pages and completions
 /// are made of.
 pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)>) {
+    let about = |what| CommandInfoWithArgs { description: what, ..One::get_args_info() };
     let verbs = vec![
+        ("create", create::Flags::get_args_info()),
+        ("delete", delete::Flags::get_args_info()),
         ("doctor", doctor::Flags::get_args_info()),
         ("exec", exec::Flags::get_args_info()),
         ("info", info::Flags::get_args_info()),
         ("kill", kill::Flags::get_args_info()),
+        ("list", list::Flags::get_args_info()),
         ("ps", ps::Flags::get_args_info()),
         ("rm", rm::Flags::get_args_info()),
         ("run", RunFlags::get_args_info()),
+        ("start", about("Let the command of a created container run.")),
+        ("state", about("Print the state document of a container.")),
     ];
     (Top::get_args_info(), verbs)
 }
@@ -170,6 +187,11 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "rm" => with::<rm::Flags>(verb, words, Tail::None, |f, _| rm::run(global, &f)),
         "kill" => with::<kill::Flags>(verb, words, Tail::None, |f, _| kill::run(global, &f)),
         "info" => with::<info::Flags>(verb, words, Tail::None, |f, _| info::run(global, &f)),
+        "create" => with::<create::Flags>(verb, words, Tail::None, |f, _| create::run(global, f)),
+        "delete" => with::<delete::Flags>(verb, words, Tail::None, |f, _| delete::run(global, &f)),
+        "list" => with::<list::Flags>(verb, words, Tail::None, |f, _| list::run(global, &f)),
+        "start" => with::<One>(verb, words, Tail::None, |f, _| start::run(global, &f.id)),
+        "state" => with::<One>(verb, words, Tail::None, |f, _| state::run(global, &f.id)),
         "doctor" => with::<doctor::Flags>(verb, words, Tail::None, |f, _| doctor::run(global, &f)),
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
         _ => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),

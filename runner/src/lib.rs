@@ -5,6 +5,7 @@ pub mod caps;
 pub mod cgroups;
 pub mod cli;
 pub mod commands;
+mod console;
 pub mod devfilter;
 pub mod devices;
 pub mod embedded;

@@ -12,6 +12,7 @@ pub mod process;
 pub mod table;
 pub mod template;
 pub mod terminal;
+pub mod time;
 #[cfg(all(panic = "abort", target_env = "musl", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod unwind;
 

@@ -7,8 +7,9 @@ use coracle_store::image::{CREATED, Descriptor};
 use coracle_store::{Locations, Store, Transaction};
 use coracle_sys::{Error, Result};
 
-use crate::{compose, recipe::Recipe, time};
+use crate::{compose, recipe::Recipe};
 use coracle_sys::table;
+use coracle_sys::time;
 
 /// Make an image from a recipe: a folder with a rootfs.toml.
 #[derive(FromArgs, ArgsInfo)]

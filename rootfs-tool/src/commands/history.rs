@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::{find, open};
 use crate::filter::created;
-use crate::time;
 use coracle_sys::table;
 use coracle_sys::template::Template;
+use coracle_sys::time;
 
 /// Show how an image's layers came about, the topmost first.
 #[derive(FromArgs, ArgsInfo)]

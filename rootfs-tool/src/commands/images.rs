@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::{open, split_name};
 use crate::filter::{Filters, created};
-use crate::time;
 use coracle_sys::table;
 use coracle_sys::template::Template;
+use coracle_sys::time;
 
 /// The filters that there are.
 const FILTERS: [&str; 6] =

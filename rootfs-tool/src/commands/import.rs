@@ -10,7 +10,8 @@ use coracle_sys::{Error, Result, interrupt};
 use super::{enter_user_namespace, new_name, platform, warn};
 use crate::archive::packed;
 use crate::change::Change;
-use crate::{streams, time};
+use crate::streams;
+use coracle_sys::time;
 
 /// Make an image of one layer from a tar of a root file system, compressed (gzip, zstd, xz, bzip2) or not.
 #[derive(FromArgs, ArgsInfo)]

@@ -25,7 +25,7 @@ use serde_json::{Map, Value};
 
 use crate::archive::packed;
 use crate::recipe::{Config, Layer, Recipe};
-use crate::time;
+use coracle_sys::time;
 
 /// The PATH of an image that sets none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -7,7 +7,7 @@ use coracle_store::read::read_index;
 use coracle_sys::Result;
 
 use super::{Loaded, Origin, image, kind_of, load, parse};
-use crate::time;
+use coracle_sys::time;
 
 /// An image that was taken into the store.
 pub(crate) struct Taken {

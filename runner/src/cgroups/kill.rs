@@ -27,6 +27,15 @@ impl Cgroup {
         self.set_frozen(true).context(|| "pause the container")
     }
 
+    /// Are its processes stopped?
+    pub fn is_frozen(&self) -> bool {
+        let Some(group) = self.freezer() else { return false };
+        match group.unified {
+            true => text(&group.dir, "cgroup.events").is_ok_and(|t| t.lines().any(|l| l == "frozen 1")),
+            false => text(&group.dir, "freezer.state").is_ok_and(|t| t.trim() != "THAWED"),
+        }
+    }
+
     /// Let every process go on.
     pub fn thaw(&self) -> Result<()> {
         self.set_frozen(false).context(|| "resume the container")

@@ -6,17 +6,21 @@ use argh::{ArgsInfo, FromArgs};
 use coracle_store::{Locations, Store};
 use coracle_sys::{Error, Kind, Result, process};
 
+use super::oci::{Container, Status};
 use super::{Global, no_such_container};
 use crate::from_image::units;
 use crate::state::{Face, State, States};
 
-/// Send a signal to containers, KILL if not said.
+/// Send a signal to containers: KILL if not said, and TERM to one of an OCI client.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "kill", example = "runner kill my-container\nrunner kill -s HUP my-container")]
 pub(crate) struct Flags {
     /// the signal, by name or number
     #[argh(option, short = 's')]
     signal: Option<String>,
+    /// OCI: to all its processes
+    #[argh(switch, short = 'a')]
+    all: bool,
     /// names, ids or beginnings of ids; a second word that is a signal is one
     #[argh(positional)]
     containers: Vec<String>,
@@ -24,6 +28,10 @@ pub(crate) struct Flags {
 
 /// Send it to each.
 pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
+    let typed = flags.containers.first().map_or("", String::as_str);
+    if let Some(container) = Container::if_meant(global, typed, flags.all)? {
+        return kill_oci(&container, flags);
+    }
     let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
     let mut containers = flags.containers.clone();
     let mut signal = flags.signal.clone();
@@ -48,6 +56,46 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
         }
     }
     Ok(code)
+}
+
+/// `kill ID [SIGNAL]`, as OCI clients say it.
+fn kill_oci(container: &Container, flags: &Flags) -> Result<u8> {
+    let signal = match &flags.containers[..] {
+        [_] => flags.signal.as_deref().unwrap_or("TERM"),
+        [_, signal] if flags.signal.is_none() => signal,
+        _ => return Err(Error::usage("kill ID [SIGNAL]: one container of an OCI client, and one signal")),
+    };
+    let number = units::signal(signal).map_err(|_| Error::usage(format!("unknown signal {signal:?}")))?;
+    let status = container.status()?;
+    let cgroup = container.cgroup()?;
+    if flags.all {
+        if number == libc::SIGKILL {
+            container.state.init.kill()?;
+            return cgroup.kill_all().map(|()| 0);
+        }
+        for pid in cgroup.processes()? {
+            // One that is gone meanwhile is gone.
+            let _ = process::pidfd_open(pid).and_then(|fd| process::pidfd_send_signal(fd.as_fd(), number));
+        }
+        return Ok(0);
+    }
+    let gone = || Error::new(Kind::Invalid, "container not running");
+    if status == Status::Stopped {
+        return Err(gone());
+    }
+    // The kernel keeps from the first process of a pid namespace what would end it, and one that waits for its start
+    // has said nothing of signals.
+    let ends = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+    let number = if status == Status::Created && ends.contains(&number) { libc::SIGKILL } else { number };
+    let pidfd = process::pidfd_open(container.state.init.pid).map_err(|_| gone())?;
+    if !container.state.init.is_alive() {
+        return Err(gone());
+    }
+    process::pidfd_send_signal(pidfd.as_fd(), number)?;
+    if status == Status::Paused && number == libc::SIGKILL {
+        cgroup.thaw()?;
+    }
+    Ok(0)
 }
 
 fn send(store: &Store, typed: &str, signal: i32) -> Result<()> {

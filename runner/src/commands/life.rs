@@ -1,5 +1,5 @@
-//! The life of a container in the foreground, from its plan until nothing of it is left: the process is
-//! made first, and while it sets itself up what others need to find it is written. Its command waits
+//! The life of a container: in the foreground, from its plan until nothing of it is left; or begun, and left to an OCI
+//! client. The process is made first, and while it sets itself up what others need to find it is written. Its command waits
 //! for that. Where the plan comes from, and what attending it means, is the callers' business.
 
 use std::os::fd::AsFd;
@@ -10,11 +10,11 @@ use coracle_sys::{Error, Result};
 use crate::cgroups::{self, Cgroup, Stats};
 use crate::embedded::init_image;
 use crate::guardian::Guardian;
-use crate::launch::{self, Ahead, Container, Setup};
+use crate::launch::{self, Ahead, Container, Gate, Hold, Setup, Starting};
 use crate::namespaces::Kind as Ns;
 use crate::plan::Plan;
 use crate::relay::Output;
-use crate::state::{self, Identity, Reserved, State, States};
+use crate::state::{self, Identity, Oci, Reserved, State, States};
 use crate::streams::Streams;
 
 /// A container that is about to be.
@@ -33,6 +33,8 @@ pub(crate) struct Life<'a> {
     pub(crate) network: Option<Ahead>,
     /// It must not outlive us, whatever its command does to the parent-death signal.
     pub(crate) guarded: bool,
+    /// What is kept for an OCI client.
+    pub(crate) oci: Option<Oci>,
 }
 
 /// The standard streams that a container is given.
@@ -81,6 +83,78 @@ impl Life<'_> {
         ended
     }
 
+    /// Start it for others to live with: behind a gate it waits for a start, without one its command runs. `tell` is
+    /// called when all is done that can fail before its command, and its error undoes all. Nothing of it is ours
+    /// afterwards.
+    pub(crate) fn leave(
+        mut self,
+        gate: Option<&Gate>,
+        tell: impl FnOnce(&mut Starting, &State) -> Result<()>,
+    ) -> Result<()> {
+        self.plan.warnings.iter().for_each(|warning| coracle_sys::warn!("runner: {warning}"));
+        let reserved = self.states.reserve(&self.plan.id)?;
+        let left = self.groups.create().and_then(|mut cgroup| {
+            let left = self.start_and_leave(&mut cgroup, &reserved, gate, tell);
+            if left.is_err() {
+                let _ = cgroup.end();
+            }
+            left
+        });
+        if left.is_err() {
+            self.states.remove(&self.plan.id)?;
+        }
+        left
+    }
+
+    fn start_and_leave(
+        &mut self,
+        cgroup: &mut Cgroup,
+        reserved: &Reserved,
+        gate: Option<&Gate>,
+        tell: impl FnOnce(&mut Starting, &State) -> Result<()>,
+    ) -> Result<()> {
+        let (mut starting, _) = self.spawn(cgroup, gate.map_or(Hold::Go, Hold::Gate))?;
+        let prepared = (|| {
+            cgroup.filter_devices(starting.pid())?;
+            let init = starting.identity().map_err(|e| Error::new(e.kind(), e.to_string()))?;
+            let state = self.state(init, None, cgroup);
+            starting.ready()?;
+            if gate.is_some() {
+                starting.waiting()?;
+            }
+            reserved.write(&state)?;
+            tell(&mut starting, &state)
+        })();
+        if let Err(e) = prepared {
+            return Err(starting.give_up().unwrap_or(e));
+        }
+        starting.go();
+        match gate {
+            Some(_) => starting.leave(),
+            None => drop(starting.finish()?),
+        }
+        Ok(())
+    }
+
+    /// Its process, on its way.
+    fn spawn(&mut self, cgroup: &Cgroup, hold: Hold<'_>) -> Result<(Starting, Vec<Output>)> {
+        let enter = |pid: Option<i32>| cgroup.enter_late(pid.unwrap_or(0));
+        let network = self.network.take().and_then(Ahead::finish);
+        let streams = match self.streams {
+            Given::Terminal | Given::Ours => Streams::ours(),
+            Given::Pipes { input } => Streams::replace(input)?,
+        };
+        let setup = Setup {
+            init: init_image(),
+            born_in: cgroup.v2_dir_fd(),
+            enter_cgroups: if cgroup.is_entered_late() { Some(&enter) } else { None },
+            seccomp: self.plan.seccomp.as_ref(),
+            network: network.as_ref().map(AsFd::as_fd),
+            hold,
+        };
+        Ok((launch::spawn(self.plan, &setup)?, streams.restore()))
+    }
+
     fn start(
         &mut self,
         cgroup: &mut Cgroup,
@@ -88,29 +162,13 @@ impl Life<'_> {
         guardian: &mut Option<Guardian>,
         meanwhile: impl FnOnce(Identity) -> Result<()>,
     ) -> Result<(Container, Vec<Output>)> {
-        let (mut starting, outputs) = {
-            let enter = |pid: Option<i32>| cgroup.enter_late(pid.unwrap_or(0));
-            let network = self.network.take().and_then(Ahead::finish);
-            let streams = match self.streams {
-                Given::Terminal | Given::Ours => Streams::ours(),
-                Given::Pipes { input } => Streams::replace(input)?,
-            };
-            let setup = Setup {
-                init: init_image(),
-                born_in: cgroup.v2_dir_fd(),
-                enter_cgroups: if cgroup.is_entered_late() { Some(&enter) } else { None },
-                seccomp: self.plan.seccomp.as_ref(),
-                network: network.as_ref().map(AsFd::as_fd),
-                hold: true,
-            };
-            (launch::spawn(self.plan, &setup)?, streams.restore())
-        };
+        let (mut starting, outputs) = self.spawn(cgroup, Hold::Go)?;
         let prepared = (|| {
             cgroup.filter_devices(starting.pid())?;
             let runner = Identity::of_this_process()?;
             meanwhile(runner)?;
             let init = starting.identity().map_err(|e| Error::new(e.kind(), e.to_string()))?;
-            let state = self.state(init, runner, cgroup);
+            let state = self.state(init, Some(runner), cgroup);
             // Who finds the state may enter the container: not before it is in its own root.
             starting.ready()?;
             if self.guarded && Guardian::is_needed(&self.plan.process) {
@@ -128,15 +186,16 @@ impl Life<'_> {
         Ok((container, outputs))
     }
 
-    fn state(&self, init: Identity, runner: Identity, cgroup: &Cgroup) -> State {
+    fn state(&self, init: Identity, runner: Option<Identity>, cgroup: &Cgroup) -> State {
         State {
             version: state::VERSION,
             id: self.plan.id.clone(),
             init,
-            runner: Some(runner),
+            runner,
             bundle: self.home.to_path_buf(),
             namespaces: Ns::ALL.into_iter().filter(|k| self.plan.namespaces.is_own(*k)).collect(),
             cgroups: cgroup.plan().clone(),
+            oci: self.oci.clone(),
         }
     }
 }

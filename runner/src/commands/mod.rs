@@ -1,15 +1,21 @@
 //! The verbs, one file each, and what they share: global flags, exit codes, how a container's files go.
 
+pub(crate) mod bundle;
+pub(crate) mod create;
+pub(crate) mod delete;
 pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod image_verb;
 pub(crate) mod info;
 pub(crate) mod kill;
 mod life;
+pub(crate) mod list;
+mod oci;
 pub(crate) mod ps;
 pub(crate) mod rm;
 pub(crate) mod run;
-pub mod run_bundle;
+pub(crate) mod start;
+pub(crate) mod state;
 pub(crate) mod sweep;
 
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! What `run` is told on the command line: a table, and no meaning.
 
+use std::path::PathBuf;
+
 use argh::{ArgsInfo, FromArgs};
 
 /// Run a command in a new container and wait for it.
@@ -205,6 +207,18 @@ pub(crate) struct Flags {
     /// the config.json of an OCI bundle, where it lies elsewhere
     #[argh(option)]
     pub(crate) config: Option<String>,
+    /// OCI: leave the container to others once its command runs
+    #[argh(switch, short = 'd')]
+    pub(crate) detach: bool,
+    /// OCI: a file for the first process' pid
+    #[argh(option)]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// OCI: a socket that the other side of the terminal is sent to
+    #[argh(option)]
+    pub(crate) console_socket: Option<PathBuf>,
+    /// OCI: a socket that a pidfd of the first process is sent to
+    #[argh(option)]
+    pub(crate) pidfd_socket: Option<PathBuf>,
     /// OCI: stay in the caller's session keyring
     #[argh(switch)]
     pub(crate) no_new_keyring: bool,

@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid};
 
 use super::wire::{Channel, Message};
-use super::{Setup, image, tty};
+use super::{Hold, Setup, image, lookup, tty};
 use crate::mounts::Memory;
 use crate::namespaces::{Entrance, Kind as Ns};
 use crate::plan::Plan;
@@ -146,7 +146,7 @@ impl<'a> Entered<'a> {
             tty::enter(terminal, plan.process.terminal.unwrap_or_default())?;
         }
         plan.root.enter(&root)?;
-        if self.setup.hold {
+        if !matches!(self.setup.hold, Hold::No) {
             self.channel.send(&Message::Ready)?;
         }
         Ok(Confining {
@@ -250,13 +250,29 @@ impl<'a> Confining<'a> {
             Err(e) if e.kind() == Kind::Denied && process.uid != 0 => process.enter_cwd()?,
             other => other?,
         }
-        if self.setup.hold {
-            match self.channel.receive()? {
-                Message::Go => {}
-                _ => return Err(Error::new(Kind::System, "the runner is gone")),
+        self.wait()?;
+        Ok(Confined { confining: self, init })
+    }
+}
+
+impl Confining<'_> {
+    /// Wait for what the start is held by.
+    fn wait(&self) -> Result<()> {
+        let go = || match self.channel.receive()? {
+            Message::Go => Ok(()),
+            _ => Err(Error::new(Kind::System, "the runner is gone")),
+        };
+        match self.setup.hold {
+            Hold::No => Ok(()),
+            Hold::Go => go(),
+            Hold::Gate(gate) => {
+                // Who creates is to learn of a command that there is not.
+                lookup::find_command(self.process)?;
+                self.channel.send(&Message::Waiting)?;
+                go()?;
+                self.channel.replace_by(gate.wait()?)
             }
         }
-        Ok(Confined { confining: self, init })
     }
 }
 

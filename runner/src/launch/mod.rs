@@ -5,19 +5,23 @@
 mod ahead;
 mod child;
 mod ending;
+mod gate;
 mod image;
 pub mod join;
+mod lookup;
 mod sys;
 mod tty;
 mod wire;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use coracle_sys::idmap::{Maps, Range, Writer};
 use coracle_sys::process::{self as process_sys, Cloned};
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 
 use crate::namespaces::{self, Entrance, Kind as Ns};
@@ -30,6 +34,7 @@ use crate::state::Identity;
 
 pub use ahead::Ahead;
 pub use ending::Ending;
+pub use gate::Gate;
 use wire::{Channel, Message};
 
 /// What a start needs beside the plan: open things, bytes, and what to call at its moment.
@@ -37,8 +42,8 @@ use wire::{Channel, Message};
 pub struct Setup<'a> {
     /// Our init's executable.
     pub init: &'a [u8],
-    /// Everything but the command waits for nothing; the command waits for [`Starting::go`].
-    pub hold: bool,
+    /// What the command waits for; everything but the command waits for nothing.
+    pub hold: Hold<'a>,
     /// The filter, installed as the last thing before the command is executed.
     pub seccomp: Option<&'a Program>,
     /// The network namespace that was made ahead for it, its loopback device up.
@@ -48,6 +53,18 @@ pub struct Setup<'a> {
     /// Enters the container's cgroups: this process, or, where the child has no right to, the child
     /// by its pid.
     pub enter_cgroups: Option<&'a dyn Fn(Option<i32>) -> Result<()>>,
+}
+
+/// What a command waits for before it is executed.
+#[derive(Clone, Copy, Default)]
+pub enum Hold<'a> {
+    /// Nothing.
+    #[default]
+    No,
+    /// [`Starting::go`].
+    Go,
+    /// [`Starting::go`], and then for whoever comes through the gate.
+    Gate(&'a Gate),
 }
 
 impl Setup<'_> {
@@ -252,6 +269,44 @@ impl Starting {
         }
     }
 
+    /// Wait until it has done all that can be done before a start; its command is looked up as well.
+    pub fn waiting(&mut self) -> Result<()> {
+        match self.listen()? {
+            Message::Waiting => Ok(()),
+            _ => {
+                self.kill();
+                Err(Error::new(Kind::System, "the container's process is gone"))
+            }
+        }
+    }
+
+    /// A container that waits behind the gate `name` of a directory of states; none where nobody does.
+    pub fn behind(dir: &Path, name: &str, init: Identity, command: &str) -> Result<Option<Self>> {
+        let Some(channel) = gate::knock(dir, name)? else { return Ok(None) };
+        let pidfd = process_sys::pidfd_open(init.pid)?;
+        if !init.is_alive() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            pid: init.pid,
+            by_init: false,
+            pidfd,
+            channel,
+            console: None,
+            warnings: Vec::new(),
+            command: command.to_owned(),
+            identity: Ok(init),
+        }))
+    }
+
+    /// The other side of its terminal, where it has one and has told so.
+    pub fn console(&mut self) -> Option<OwnedFd> {
+        self.console.take()
+    }
+
+    /// Let it be as it is, for others to go on with.
+    pub fn leave(self) {}
+
     /// Let a container that was held go on as soon as it is set up. One that is gone says so at the end.
     pub fn go(&mut self) {
         let _ = self.channel.send(&Message::Go);
@@ -308,9 +363,11 @@ impl Starting {
         }
     }
 
-    /// End it, and wait until it is gone.
+    /// End it, and wait until it is gone. It may be another's child.
     fn kill(&self) {
         let _ = process_sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, PollTimeout::from(10_000_u16));
         let _ = process_sys::wait(self.pid);
     }
 }

@@ -1,10 +1,20 @@
-//! The one thing of the launch that the compiler cannot check.
+//! What of the launch the compiler cannot check.
 #![allow(unsafe_code)] // a received descriptor is a bare number until it is owned
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use coracle_sys::{Context, Result};
+use nix::errno::Errno;
 
 /// Own a descriptor that recvmsg(2) has just handed over.
 pub(super) fn adopt(fd: RawFd) -> OwnedFd {
     // SAFETY: the kernel installed this descriptor for this message, and nobody else has seen it.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Have `number`, an open descriptor, be another name of `fd`, close-on-exec, dup3(2).
+pub(super) fn put_in_place(fd: &OwnedFd, number: RawFd) -> Result<()> {
+    // SAFETY: plain numbers. Who owns `number` goes on to own what it stands for now.
+    let result = unsafe { libc::dup3(fd.as_raw_fd(), number, libc::O_CLOEXEC) };
+    Errno::result(result).map(drop).context(|| format!("dup3({}, {number}, O_CLOEXEC)", fd.as_raw_fd()))
 }

@@ -35,6 +35,8 @@ pub(super) enum Message {
     /// Parent to child: the ids are mapped and the cgroups entered; the layers, where they had to be
     /// mounted from outside.
     Mapped(Option<OwnedFd>),
+    /// Child to parent: all is done that can be before the command runs, which a start is waited for.
+    Waiting,
     /// Parent to child: execute the command.
     Go,
     /// The other end is gone.
@@ -52,6 +54,16 @@ pub(super) fn pair() -> Result<(Channel, Channel)> {
 }
 
 impl Channel {
+    /// Over a socket that keeps the bounds of messages.
+    pub(super) fn of(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// Go on over another one, under the number of this.
+    pub(super) fn replace_by(&self, other: Self) -> Result<()> {
+        super::sys::put_in_place(&other.fd, self.fd.as_raw_fd())
+    }
+
     /// Its descriptor, to be kept while all others are closed.
     pub(super) fn number(&self) -> std::os::fd::RawFd {
         self.fd.as_raw_fd()
@@ -77,6 +89,7 @@ impl Channel {
             Message::Ready => plain(b"R"),
             Message::Mapped(Some(fd)) => with_fd(b"M", fd),
             Message::Mapped(None) => plain(b"M"),
+            Message::Waiting => plain(b"w"),
             Message::Go => plain(b"G"),
             // Only init says the one, and closing says the other.
             Message::ExecFailed(_) | Message::End => Ok(0),
@@ -129,6 +142,7 @@ fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Message {
         ([], None) => Message::End,
         (b"R", None) => Message::Ready,
         (b"M", stack) => Message::Mapped(stack),
+        (b"w", None) => Message::Waiting,
         (b"G", None) => Message::Go,
         (b"C", Some(fd)) => Message::Console(fd),
         ([b'P', pid @ ..], Some(fd)) => match pid.try_into() {

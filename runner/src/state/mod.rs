@@ -3,6 +3,7 @@
 //! not this file's.
 
 mod identity;
+mod oci;
 mod place;
 
 use std::fs::{self, DirBuilder, File};
@@ -18,6 +19,7 @@ use crate::cgroups;
 use crate::namespaces::Kind as Ns;
 
 pub use identity::Identity;
+pub use oci::Oci;
 
 /// The format written by this version. A newer one is refused.
 pub const VERSION: u32 = 1;
@@ -41,6 +43,9 @@ pub struct State {
     /// Its cgroups.
     #[serde(default)]
     pub cgroups: cgroups::Plan,
+    /// What an OCI client is told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<Oci>,
 }
 
 /// Who made a container, and with it which directory it is in. They do not see each other's.
@@ -115,6 +120,23 @@ impl States {
         Ok(Self { dir: base.join(name) })
     }
 
+    /// Where they are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Make what lies beside the states, in their directory.
+    pub fn make_gate<T>(&self, make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        self.make_parents()?;
+        make(&self.dir)
+    }
+
+    /// Hold a container against others who would change it: two starts, a start and a delete.
+    pub fn hold(&self, id: &str) -> Result<Option<Lock>> {
+        check_id(id)?;
+        Lock::try_existing(&self.path(id))
+    }
+
     fn path(&self, id: &str) -> PathBuf {
         self.dir.join(format!("{id}.json"))
     }
@@ -142,7 +164,7 @@ impl States {
                     if self.forget_if(id, over)? {
                         continue;
                     }
-                    return Err(Error::new(Kind::Exists, format!("the container {id:?} exists already")));
+                    return Err(Error::new(Kind::Exists, format!("container with given ID already exists: {id:?}")));
                 }
                 other => other.context(|| format!("open({path:?}, O_CREAT|O_EXCL)"))?,
             };
@@ -199,6 +221,9 @@ impl States {
     /// Forget a container. It need not be there.
     pub fn remove(&self, id: &str) -> Result<()> {
         check_id(id)?;
+        if let Ok(State { oci: Some(Oci { gate: Some(gate), .. }), .. }) = self.read(id) {
+            let _ = fs::remove_file(self.dir.join(gate));
+        }
         let path = self.path(id);
         match fs::remove_file(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
@@ -267,6 +292,7 @@ mod tests {
             bundle: "/b".into(),
             namespaces: vec![Ns::Mount, Ns::Pid],
             cgroups: cgroups::Plan::default(),
+            oci: None,
         }
     }
 

@@ -1,5 +1,5 @@
 //! `run IMAGE`: from what was typed to the end of the container. A bundle goes to
-//! [`super::run_bundle`] instead.
+//! [`super::bundle`] instead.
 
 mod lookup;
 mod made;
@@ -84,6 +84,10 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(At
         bundle: None,
         config: None,
         image: None,
+        detach: false,
+        pid_file: None,
+        console_socket: None,
+        pidfd_socket: None,
         preserve_fds: 0,
         no_new_keyring: false,
         report: None,
@@ -96,15 +100,21 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(At
             "run --bundle: only --config, --report, --timeout, --preserve-fds and --no-new-keyring go with it, the rest is config.json's to say",
         ));
     }
-    let own = super::run_bundle::Flags {
+    let own = super::bundle::Flags {
         config: flags.config.as_ref().map(PathBuf::from),
         root: global.root.clone(),
         no_new_keyring: flags.no_new_keyring,
         preserve_fds: flags.preserve_fds,
+        pid_file: flags.pid_file.clone(),
+        console_socket: flags.console_socket.clone(),
+        pidfd_socket: flags.pidfd_socket.clone(),
     };
-    let signals = Signals::hold()?;
     let dir = Path::new(flags.bundle.as_deref().unwrap_or("."));
-    super::run_bundle::run(dir, id, &own, |container, outputs| attend(container, outputs, &signals, flags))
+    if flags.detach {
+        return super::bundle::begin(dir, id, &own, false).map(|()| None);
+    }
+    let signals = Signals::hold()?;
+    super::bundle::run(dir, id, &own, |container, outputs| attend(container, outputs, &signals, flags))
         .map(Some)
 }
 
@@ -166,6 +176,7 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
             streams,
             network,
             guarded: true,
+            oci: None,
         };
         let write = |runner| {
             record.runner = Some(runner);
@@ -197,6 +208,12 @@ fn check(flags: &Flags) -> Result<()> {
         return Err(Error::usage("the input device is not a TTY (leave out -t)"));
     }
     timeout(flags)?;
+    if flags.detach {
+        return Err(Error::unsupported("run -d: containers of images in the background are not there yet"));
+    }
+    if flags.pid_file.is_some() || flags.console_socket.is_some() || flags.pidfd_socket.is_some() {
+        return Err(Error::usage("--pid-file, --console-socket and --pidfd-socket go with --bundle"));
+    }
     if flags.rootfs && flags.scratch.is_some() {
         return Err(Error::usage(
             "--scratch is for images: what is written with --rootfs goes into the folder",

@@ -1,14 +1,21 @@
 //! Times as images have them (RFC 3339) and as people read them. UTC only.
 
 /// Seconds since 1970 as RFC 3339.
-pub(crate) fn rfc3339(seconds: i64) -> String {
+pub fn rfc3339(seconds: i64) -> String {
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (y, m, d) = civil(days);
     format!("{y:04}-{m:02}-{d:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
+/// This moment as RFC 3339, with nanoseconds.
+pub fn rfc3339_now() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let seconds = rfc3339(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+    format!("{}.{:09}Z", seconds.trim_end_matches('Z'), since.subsec_nanos())
+}
+
 /// The seconds since 1970 of an RFC 3339 time; fractions are cut off.
-pub(crate) fn parse(text: &str) -> Option<i64> {
+pub fn parse(text: &str) -> Option<i64> {
     let n = |r: std::ops::Range<usize>| text.get(r)?.parse::<i64>().ok();
     let days = days(n(0..4)?, n(5..7)?, n(8..10)?);
     let mut seconds = days * 86_400 + n(11..13)? * 3600 + n(14..16)? * 60 + n(17..19)?;
@@ -22,7 +29,7 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
 }
 
 /// How long ago, as docker says it.
-pub(crate) fn ago(then: i64, now: i64) -> String {
+pub fn ago(then: i64, now: i64) -> String {
     let s = (now - then).max(0);
     let (n, unit) = match s {
         0..=119 => (s, "second"),
@@ -37,7 +44,7 @@ pub(crate) fn ago(then: i64, now: i64) -> String {
 }
 
 /// Seconds since 1970.
-pub(crate) fn now() -> i64 {
+pub fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
 }

@@ -1,16 +1,16 @@
-//! `exec`: one more process in a container that runs. It dies with the runner.
+//! `exec` in a container of an image: the process dies with the runner.
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
-use argh::{ArgsInfo, FromArgs};
 use coracle_store::{Locations, Store};
 use coracle_sys::process::{Status, pidfd_open};
 use coracle_sys::{Context, Error, Kind, Result, terminal as tty};
 
-use super::Global;
-use super::kill::running;
+use super::Flags;
 use crate::cgroups::Cgroup;
+use crate::commands::Global;
+use crate::commands::kill::running;
 use crate::embedded::init_image;
 use crate::foreground::{self, Signals};
 use crate::from_image::{self, units, user};
@@ -24,41 +24,9 @@ use crate::streams::Streams;
 use crate::terminal::Raw;
 use crate::{passwd, state};
 
-/// Run a command in a running container.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(
-    subcommand,
-    name = "exec",
-    example = "runner exec -it my-container sh\nrunner exec -u nobody -w /tmp my-container id"
-)]
-pub(crate) struct Flags {
-    /// keep standard input open
-    #[argh(switch, short = 'i')]
-    interactive: bool,
-    /// give the command a terminal of its own
-    #[argh(switch, short = 't')]
-    tty: bool,
-    /// set a variable, or pass this one on: NAME=VALUE or NAME
-    #[argh(option, short = 'e')]
-    env: Vec<String>,
-    /// user and group, names or numbers: USER[:GROUP]
-    #[argh(option, short = 'u')]
-    user: Option<String>,
-    /// working directory inside
-    #[argh(option, short = 'w')]
-    workdir: Option<String>,
-    /// all capabilities
-    #[argh(switch)]
-    privileged: bool,
-    /// name, id or beginning of an id
-    #[argh(positional)]
-    container: Option<String>,
-}
-
 /// Run it. The exit code is the command's.
-pub(crate) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<u8> {
-    let typed =
-        flags.container.as_deref().ok_or_else(|| Error::usage("exec needs a container and a command"))?;
+pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<u8> {
+    let typed = flags.container.as_deref().unwrap_or_default();
     if command.is_empty() {
         return Err(Error::usage("exec needs a command behind the container"));
     }
@@ -164,7 +132,7 @@ fn process(flags: &Flags, command: &[String], record: &Record, state: &state::St
 }
 
 /// Whether a process still has our own root: what is executed in it would be executed on the host.
-fn same_root(pid: i32) -> Result<bool> {
+pub(super) fn same_root(pid: i32) -> Result<bool> {
     let look = |path: &str| nix::sys::stat::stat(path).context(|| format!("stat({path:?})"));
     let (ours, its) = (look("/")?, look(&format!("/proc/{pid}/root/"))?);
     Ok((ours.st_dev, ours.st_ino) == (its.st_dev, its.st_ino))

@@ -1,0 +1,178 @@
+//! OCI bundles: `run --bundle DIR ID` in the foreground, from start to end, and what `create` and `run -d` begin for
+//! others to live with. Signals and terminals of the foreground are the caller's, who gets the container once its
+//! command runs.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use coracle_sys::{Context, Error, Result, time};
+
+use super::life::{Given, Life, Usage};
+use crate::cgroups::{self, Lifetime};
+use crate::console::Console;
+use crate::host::Host;
+use crate::launch::{Container, Gate, Starting};
+use crate::plan::{self, Options, Plan};
+use crate::process::Init;
+use crate::relay::Output;
+use crate::spec::Spec;
+use crate::state::{self, Face, Oci, State, States};
+
+/// What the command line says beside bundle and id.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flags {
+    /// The config.json, where it is not the bundle's.
+    pub(crate) config: Option<PathBuf>,
+    /// The directory of states, where an OCI client has one of its own.
+    pub(crate) root: Option<PathBuf>,
+    /// Share the runner's session keyring.
+    pub(crate) no_new_keyring: bool,
+    /// Descriptors from 3 on that the command inherits.
+    pub(crate) preserve_fds: u32,
+    /// Where the first process' pid is written.
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Where the other side of the terminal is sent.
+    pub(crate) console_socket: Option<PathBuf>,
+    /// Where a pidfd of the first process is sent.
+    pub(crate) pidfd_socket: Option<PathBuf>,
+}
+
+/// A bundle, fully decided.
+struct Bundle {
+    plan: Plan,
+    groups: cgroups::Plan,
+    states: States,
+    dir: PathBuf,
+    oci: Oci,
+}
+
+impl Bundle {
+    fn decide(bundle: &Path, id: &str, flags: &Flags, lifetime: Lifetime) -> Result<Self> {
+        state::check_id(id)?;
+        // As it was named: clients compare.
+        let dir = std::path::absolute(bundle).context(|| format!("make {bundle:?} absolute"))?;
+        let bundle = std::fs::canonicalize(bundle)
+            .context(|| format!("open({bundle:?})"))
+            .context(|| "find the bundle")?;
+        let spec = Spec::load(flags.config.as_deref().unwrap_or(&bundle.join("config.json")))?;
+        let mut started = spec.clone();
+        let listening = listen_fds();
+        if let (1.., Some(process)) = (listening, &mut started.process) {
+            process.env.push(format!("LISTEN_FDS={listening}"));
+        }
+        let groups = cgroups::prepare(&started, id, lifetime, false)?;
+        let options = Options {
+            id: id.to_string(),
+            bundle: bundle.clone(),
+            root: None,
+            init: Init::ExecOnly,
+            die_with_parent: lifetime == Lifetime::ForegroundRun,
+            new_keyring: !flags.no_new_keyring,
+            preserve_fds: flags.preserve_fds.max(listening),
+            cgroup_v1: groups.mounted,
+            seccomp: None,
+        };
+        let plan = plan::plan(&started, &options, &Host::probe()?)?;
+        let rootfs = spec.root.as_ref().map(|r| bundle.join(&r.path)).unwrap_or_default();
+        let oci = Oci {
+            created: time::rfc3339_now(),
+            owner: nix::unistd::getuid().as_raw(),
+            rootfs: rootfs.canonicalize().unwrap_or(rootfs),
+            spec,
+            gate: None,
+        };
+        let states = States::of(Face::Oci, flags.root.as_deref())?;
+        Ok(Self { plan, groups: groups.plan, states, dir, oci })
+    }
+
+    fn life(&self, gate: Option<&Gate>) -> Life<'_> {
+        Life {
+            plan: &self.plan,
+            groups: &self.groups,
+            states: &self.states,
+            home: &self.dir,
+            streams: Given::Ours,
+            network: None,
+            guarded: false,
+            oci: Some(Oci { gate: gate.map(|g| g.name().to_owned()), ..self.oci.clone() }),
+        }
+    }
+}
+
+/// How many descriptors systemd's socket activation, or whoever speaks it, passed to this process.
+fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(pid), Some(fds)) if pid == std::process::id() => fds.min(1 << 16),
+        _ => 0,
+    }
+}
+
+/// Start it, hand the running container to `attend`, and clean up after it.
+pub(crate) fn run<T>(
+    dir: &Path,
+    id: &str,
+    flags: &Flags,
+    attend: impl FnOnce(Container, Vec<Output>) -> Result<T>,
+) -> Result<(T, Usage)> {
+    if flags.console_socket.is_some() {
+        return Err(Error::usage("cannot use console socket if the runner will not detach or allocate tty"));
+    }
+    let bundle = Bundle::decide(dir, id, flags, Lifetime::ForegroundRun)?;
+    bundle.life(None).live(
+        |_| Ok(()),
+        |container, outputs| {
+            flags.pid_file.iter().try_for_each(|path| write_pid(path, container.pid()))?;
+            attend(container, outputs)
+        },
+    )
+}
+
+/// Begin it for others to live with: `create`, behind a gate, and `run -d`.
+pub(crate) fn begin(dir: &Path, id: &str, flags: &Flags, wait: bool) -> Result<()> {
+    let bundle = Bundle::decide(dir, id, flags, Lifetime::Detached)?;
+    let terminal = bundle.plan.process.terminal.is_some();
+    let console = match (&flags.console_socket, terminal) {
+        (Some(path), true) => Some(Console::connect(path)?),
+        (None, true) => {
+            return Err(Error::usage(
+                "cannot allocate tty if the runner will detach without setting console socket",
+            ));
+        }
+        (Some(_), false) => {
+            return Err(Error::usage(
+                "cannot use console socket if the runner will not detach or allocate tty",
+            ));
+        }
+        (None, false) => None,
+    };
+    let pidfd_socket = flags.pidfd_socket.as_deref().map(Console::connect).transpose()?;
+    let gate = wait.then(|| bundle.states.make_gate(Gate::make)).transpose()?;
+    let tell = |starting: &mut Starting, state: &State| -> Result<()> {
+        if let (Some(console), Some(terminal)) = (&console, starting.console()) {
+            console.send(terminal.as_fd(), "/dev/ptmx")?;
+        }
+        if let Some(socket) = &pidfd_socket {
+            socket.send(starting.pidfd(), "standard")?;
+        }
+        flags.pid_file.iter().try_for_each(|path| write_pid(path, state.init.pid))
+    };
+    let left = bundle.life(gate.as_ref()).leave(gate.as_ref(), tell);
+    if let (Err(_), Some(gate)) = (&left, &gate) {
+        let _ = std::fs::remove_file(bundle.states.dir().join(gate.name()));
+    }
+    left
+}
+
+/// Write a pid where a client waits for it: the file is there with the whole pid in it, or not at all.
+pub(crate) fn write_pid(path: &Path, pid: i32) -> Result<()> {
+    let name = path.file_name().ok_or_else(|| Error::usage(format!("--pid-file {path:?} is no file")))?;
+    let mut temp = std::ffi::OsString::from(".");
+    temp.push(name);
+    let temp = path.with_file_name(temp);
+    let write = || -> Result<()> {
+        std::fs::write(&temp, pid.to_string()).context(|| format!("write({temp:?})"))?;
+        std::fs::rename(&temp, path).context(|| format!("rename({temp:?}, {path:?})"))
+    };
+    write().context(|| "--pid-file")
+}

@@ -1,0 +1,165 @@
+//! `exec` in a container of an OCI client: what its process is comes from a file, or from the container's own config.json
+//! and the flags. Left to others it is a child of theirs once the runner has ended.
+
+use std::os::fd::AsFd;
+
+use coracle_sys::process::{Status as Ended, pidfd_open};
+use coracle_sys::{Context, Error, Kind, Result, file, terminal as tty};
+
+use super::Flags;
+use super::image::same_root;
+use crate::commands::bundle::write_pid;
+use crate::commands::oci::{Container, Status};
+use crate::console::Console;
+use crate::embedded::init_image;
+use crate::foreground::{self, Signals};
+use crate::from_image;
+use crate::launch::{self, Setup, join};
+use crate::process::{self, Init};
+use crate::relay::{Relay, Screen};
+use crate::seccomp::Choice;
+use crate::spec::{Capabilities, ConsoleSize, Process, Spec};
+use crate::terminal::Raw;
+
+/// Run it.
+pub(super) fn run(container: Container, flags: &Flags, command: &[String]) -> Result<u8> {
+    let refused = |why: &str| Err(Error::new(Kind::Invalid, why.to_owned()));
+    match container.status()? {
+        Status::Stopped => return refused("cannot exec in a stopped container"),
+        Status::Paused if !flags.ignore_paused => {
+            return refused("cannot exec in a paused container (use --ignore-paused to override)");
+        }
+        _ => {}
+    }
+    let state = &container.state;
+    let spec = match &state.oci {
+        Some(oci) => &oci.spec,
+        None => return Err(Error::unsupported("exec: an older version made this container")),
+    };
+    let process = process(flags, command, spec)?;
+    let console = match (&flags.console_socket, process.terminal, flags.detach) {
+        (Some(path), true, _) => Some(Console::connect(path)?),
+        (Some(_), false, _) => {
+            return Err(Error::usage(
+                "cannot use console socket if the runner will not detach or allocate tty",
+            ));
+        }
+        (None, true, true) => {
+            return Err(Error::usage(
+                "cannot allocate tty if the runner will detach without setting console socket",
+            ));
+        }
+        _ => None,
+    };
+    let pidfd_socket = flags.pidfd_socket.as_deref().map(Console::connect).transpose()?;
+    let pidfd = pidfd_open(state.init.pid)?;
+    if !state.init.is_alive() {
+        return refused("cannot exec in a stopped container");
+    }
+    if same_root(state.init.pid)? && spec.root.is_some() {
+        return Err(Error::new(Kind::Busy, format!("container {} is just starting", state.id)));
+    }
+    let mut warnings = Vec::new();
+    let plan = join::Plan {
+        process: process::plan(&process, Init::ExecOnly, &mut warnings)?,
+        die_with_parent: false,
+        preserve_fds: flags.preserve_fds,
+    };
+    warnings.iter().for_each(|w| coracle_sys::warn!("runner: {w}"));
+    let profile = spec.linux.as_ref().and_then(|l| l.seccomp.clone());
+    let bounding = process.capabilities.as_ref().map_or(&[][..], |sets| &sets.bounding);
+    let filter = profile.map_or(Choice::Unconfined, Choice::Profile).compile(bounding)?;
+    let signals = (!flags.detach).then(Signals::hold).transpose()?;
+    let cgroup = container.cgroup()?;
+    let enter = |pid: Option<i32>| cgroup.enter(pid.unwrap_or(0));
+    let setup = Setup {
+        init: init_image(),
+        enter_cgroups: if cgroup.is_empty() { None } else { Some(&enter) },
+        seccomp: filter.as_ref(),
+        ..Setup::default()
+    };
+    let target = join::Target { pidfd: pidfd.as_fd(), namespaces: &state.namespaces };
+    let mut running = join::join(&target, &plan, &setup)?.finish()?;
+    let terminal = running.console();
+    if let (Some(console), Some(terminal)) = (&console, &terminal) {
+        console.send(terminal.as_fd(), "/dev/ptmx")?;
+    }
+    if let Some(socket) = &pidfd_socket {
+        socket.send(running.pidfd(), "setns")?;
+    }
+    flags.pid_file.iter().try_for_each(|path| write_pid(path, running.pid()))?;
+    match signals {
+        Some(signals) => attend(&running, &signals, terminal.filter(|_| console.is_none())),
+        None => Ok(0),
+    }
+}
+
+/// Stay with it until it has ended.
+fn attend(
+    running: &launch::Container,
+    signals: &Signals,
+    terminal: Option<std::os::fd::OwnedFd>,
+) -> Result<u8> {
+    use std::io::IsTerminal;
+    let stdin = std::io::stdin();
+    let screen = match terminal {
+        None => None,
+        Some(master) => {
+            let raw = stdin.is_terminal().then(|| Raw::take(&stdin)).transpose()?;
+            Some(Screen { master, raw, input: true })
+        }
+    };
+    let attended = foreground::attend(running, signals, Relay::new(screen, Vec::new())?, None)?;
+    Ok(match attended.ending.ended.status {
+        Ended::Exited(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+        Ended::Signaled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+    })
+}
+
+/// The process of a file; else the container's own with another command, and what the flags change.
+fn process(flags: &Flags, command: &[String], spec: &Spec) -> Result<Process> {
+    if let Some(path) = &flags.process {
+        let text = file::read(path).context(|| "--process")?;
+        return serde_json::from_slice(&text)
+            .map_err(|e| Error::invalid(e.to_string()).wrap(format!("read {path:?}")));
+    }
+    if command.is_empty() {
+        return Err(Error::usage("exec needs a command behind the container, or --process FILE"));
+    }
+    let base = spec.process.clone().unwrap_or_default();
+    let mut process = Process { args: command.to_vec(), terminal: flags.tty, ..base };
+    if flags.tty {
+        let (height, width) = tty::window_size(std::io::stdin().as_fd()).unwrap_or_default();
+        process.console_size = Some(ConsoleSize { height, width });
+    }
+    if let Some(typed) = &flags.user {
+        let number = |text: &str| {
+            text.parse::<u32>().map_err(|_| {
+                Error::usage(format!(
+                    "--user {typed:?}: of a container of an OCI client it is UID[:GID], in numbers"
+                ))
+            })
+        };
+        let (uid, gid) = typed.split_once(':').map_or((typed.as_str(), None), |(u, g)| (u, Some(g)));
+        process.user.uid = number(uid)?;
+        if let Some(gid) = gid {
+            process.user.gid = number(gid)?;
+        }
+    }
+    process.user.additional_gids.extend(&flags.additional_gids);
+    if let Some(dir) = flags.cwd.as_ref().or(flags.workdir.as_ref()) {
+        process.cwd = dir.into();
+    }
+    for text in &flags.env {
+        from_image::set_variable(&mut process.env, text);
+    }
+    process.no_new_privileges |= flags.no_new_privs;
+    if !flags.cap.is_empty() {
+        let Capabilities { bounding, effective, permitted, ambient, .. } =
+            process.capabilities.get_or_insert_default();
+        for set in [bounding, effective, permitted, ambient] {
+            set.extend(flags.cap.iter().map(|c| c.to_uppercase()));
+        }
+    }
+    Ok(process)
+}

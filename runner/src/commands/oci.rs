@@ -1,0 +1,136 @@
+//! Containers of OCI clients, as all verbs about them find them: by their whole id, with a status that is found out each
+//! time and kept nowhere. The words of runc's errors are kept where clients look for them.
+
+use std::collections::BTreeMap;
+
+use coracle_store::lock::Lock;
+use coracle_sys::{Error, Kind, Result};
+use serde_json::{Value, json};
+
+use super::Global;
+use crate::cgroups::Cgroup;
+use crate::launch::Starting;
+use crate::spec;
+use crate::state::{Face, State, States};
+
+/// A container's status, as the specification has it, and `paused`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// It waits for its start.
+    Created,
+    /// Its command runs.
+    Running,
+    /// Its processes are frozen.
+    Paused,
+    /// It has ended.
+    Stopped,
+}
+
+impl Status {
+    /// The word.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// One that exists.
+pub(crate) struct Container {
+    pub(crate) states: States,
+    pub(crate) state: State,
+}
+
+impl Container {
+    /// By its id.
+    pub(crate) fn find(global: &Global, id: &str) -> Result<Self> {
+        let states = States::of(Face::Oci, global.root.as_deref())?;
+        let state = states.read(id).map_err(|e| match e.kind() {
+            Kind::NotFound => Error::not_found(format!("container does not exist: {id:?}")),
+            _ => e,
+        })?;
+        Ok(Self { states, state })
+    }
+
+    /// By what was typed, where it may also be one of an image: `--root` and flags that only OCI clients use mean one of
+    /// theirs, and so does the whole id of one.
+    pub(crate) fn if_meant(global: &Global, typed: &str, said: bool) -> Result<Option<Self>> {
+        match Self::find(global, typed) {
+            Ok(container) => Ok(Some(container)),
+            Err(e) if said || global.root.is_some() => Err(e),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Hold it against others who would change it, and look at it once more.
+    pub(crate) fn hold(&mut self) -> Result<Lock> {
+        let id = self.state.id.clone();
+        let busy = || Error::new(Kind::Busy, format!("container {id:?}: another call is about to change it"));
+        let held = self.states.hold(&id)?.ok_or_else(busy)?;
+        self.state = self.states.read(&id)?;
+        Ok(held)
+    }
+
+    /// Its groups.
+    pub(crate) fn cgroup(&self) -> Result<Cgroup> {
+        Cgroup::open(self.state.cgroups.clone())
+    }
+
+    /// What it does now.
+    pub(crate) fn status(&self) -> Result<Status> {
+        if !self.state.init.is_alive() {
+            return Ok(Status::Stopped);
+        }
+        if self.cgroup()?.is_frozen() {
+            return Ok(Status::Paused);
+        }
+        Ok(if self.behind_its_gate("")?.is_some() { Status::Created } else { Status::Running })
+    }
+
+    /// It waits for its start: the way to it.
+    pub(crate) fn behind_its_gate(&self, command: &str) -> Result<Option<Starting>> {
+        let dir = self.states.dir();
+        let gate = self.state.oci.as_ref().and_then(|o| o.gate.as_deref());
+        // Who was killed between a start and taking the gate away has left one that nobody waits behind.
+        match gate.filter(|gate| dir.join(gate).exists()) {
+            Some(gate) => Starting::behind(dir, gate, self.state.init, command),
+            None => Ok(None),
+        }
+    }
+
+    /// The state document of runtime.md, with what runc adds to it.
+    pub(crate) fn document(&self, status: Status) -> Value {
+        document(&self.state, status.word(), if status == Status::Stopped { 0 } else { self.state.init.pid })
+    }
+}
+
+/// The state document, of a status and a pid.
+pub(crate) fn document(state: &State, status: &str, pid: i32) -> Value {
+    let none = BTreeMap::new();
+    let oci = state.oci.as_ref();
+    json!({
+        "ociVersion": spec::VERSION,
+        "id": state.id,
+        "pid": pid,
+        "status": status,
+        "bundle": state.bundle,
+        "rootfs": oci.map(|o| o.rootfs.clone()).unwrap_or_default(),
+        "created": oci.map_or("", |o| o.created.as_str()),
+        "owner": oci.map_or_else(String::new, |o| owner(o.owner)),
+        "annotations": oci.map_or(&none, |o| &o.spec.annotations),
+    })
+}
+
+/// A user's name, where the host has one.
+pub(crate) fn owner(uid: u32) -> String {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| format!("#{uid}"))
+}

@@ -1,0 +1,27 @@
+//! `start ID`: the command of a created container.
+
+use coracle_sys::{Error, Kind, Result};
+
+use super::Global;
+use super::oci::{Container, Status};
+
+/// Let its command run.
+pub(crate) fn run(global: &Global, id: &str) -> Result<u8> {
+    let mut container = Container::find(global, id)?;
+    let _alone = container.hold()?;
+    let oci = container.state.oci.as_ref();
+    let command = oci.and_then(|o| o.spec.process.as_ref()?.args.first().cloned()).unwrap_or_default();
+    let refused = |why: &str| Err(Error::new(Kind::Invalid, why.to_owned()));
+    let Some(mut starting) = container.behind_its_gate(&command)? else {
+        return match container.status()? {
+            Status::Stopped => refused("cannot start a container that has stopped"),
+            _ => refused("cannot start an already running container"),
+        };
+    };
+    starting.go();
+    let started = starting.finish();
+    if let Some(gate) = container.state.oci.as_ref().and_then(|o| o.gate.as_ref()) {
+        let _ = std::fs::remove_file(container.states.dir().join(gate));
+    }
+    started.map(|_| 0)
+}

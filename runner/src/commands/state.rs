@@ -1,0 +1,13 @@
+//! `state ID`: the state document.
+
+use coracle_sys::Result;
+
+use super::Global;
+use super::oci::Container;
+
+/// Print it.
+pub(crate) fn run(global: &Global, id: &str) -> Result<u8> {
+    let container = Container::find(global, id)?;
+    coracle_sys::print::json(&container.document(container.status()?), true);
+    Ok(0)
+}
