@@ -11,6 +11,7 @@ use coracle_store::image::{Descriptor, ImageConfig, Index, Manifest, Platform, P
 use coracle_store::layer::walk::Walk;
 use coracle_store::layer::{Limits, decompress};
 use coracle_store::{Digest, Reference};
+use coracle_sys::json;
 
 /// A target: its name, the function, and something sound to begin with.
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
@@ -44,9 +45,9 @@ pub fn reference(data: &[u8]) {
 pub fn image_json(data: &[u8]) {
     macro_rules! round {
         ($($kind:ty),*) => {$(
-            if let Ok(value) = serde_json::from_slice::<$kind>(data) {
+            if let Ok(value) = json::from_slice::<$kind>(data) {
                 let text = serde_json::to_vec(&value).expect("what was read can be written");
-                assert_eq!(serde_json::from_slice::<$kind>(&text).expect("and read again"), value);
+                assert_eq!(json::from_slice::<$kind>(&text).expect("and read again"), value);
             }
         )*};
     }

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, json};
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::spec;
 
 /// A kind of namespace. The order is the order of entering: user first, for the rights it gives;
 /// mount last, because paths change with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Ids and capabilities.
@@ -32,6 +32,13 @@ pub enum Kind {
     Cgroup,
     /// Mounts.
     Mount,
+}
+
+impl json::Read for Kind {
+    fn read(value: json::Value) -> std::result::Result<Self, json::Wrong> {
+        let word = String::read(value)?;
+        Self::parse(&word).map_err(|e| json::Wrong::new(e.to_string()))
+    }
 }
 
 impl Kind {
@@ -65,7 +72,7 @@ impl Kind {
         }
     }
 
-    fn parse(word: &str) -> Result<Self> {
+    pub(crate) fn parse(word: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|k| k.name() == word).ok_or_else(|| match word {
             "time" => Error::unsupported("linux.namespaces: a time namespace is not supported yet"),
             _ => Error::invalid(format!("linux.namespaces: type {word:?} is unknown")),

@@ -1,13 +1,14 @@
 //! A container's record, `containers/<id>/container.json`: what it is and how it ended. It survives a
 //! reboot; what runs right now is [`crate::state`]'s to tell.
 
+use coracle_sys::read_json;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use coracle_sys::{Context, Error, Result, file};
-use serde::{Deserialize, Serialize};
+use coracle_sys::{Context, Error, Result, file, json};
+use serde::Serialize;
 
 use crate::seccomp::Choice;
 use crate::spec::Spec;
@@ -17,7 +18,7 @@ use crate::state::{self, Identity};
 const VERSION: u32 = 1;
 
 /// A container, as long as it exists.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Record {
     /// The format.
@@ -29,33 +30,46 @@ pub(crate) struct Record {
     /// The image as it was typed, or the folder.
     pub(crate) image: String,
     /// The digest of the image's config.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) image_id: Option<String>,
     /// Seconds since 1970.
     pub(crate) created: u64,
     /// Who runs it in the foreground. With that one gone and no state there, nobody cleans up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) runner: Option<Identity>,
     /// It goes when it has ended.
-    #[serde(default)]
     pub(crate) rm: bool,
     /// The signal that asks it to stop.
     pub(crate) stop_signal: i32,
     /// Notes of the user's.
-    #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,
     /// Its filter of system calls, which is not in the spec: the default profile is long.
-    #[serde(default)]
     pub(crate) seccomp: Choice,
     /// What it was made from.
     pub(crate) spec: Spec,
     /// How it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exit: Option<Exit>,
 }
 
+read_json!(Record {
+    version: must "version",
+    id: must "id",
+    name: must "name",
+    image: must "image",
+    image_id: may "imageId",
+    created: must "created",
+    runner: may "runner",
+    rm: may "rm",
+    stop_signal: must "stopSignal",
+    labels: may "labels",
+    seccomp: may "seccomp",
+    spec: must "spec",
+    exit: may "exit",
+});
+
 /// How a container ended.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Exit {
     /// The exit code as the caller saw it.
@@ -63,6 +77,11 @@ pub(crate) struct Exit {
     /// Seconds since 1970.
     pub(crate) at: u64,
 }
+
+read_json!(Exit {
+    code: must "code",
+    at: must "at",
+});
 
 impl Record {
     /// Of this format, from now on.
@@ -97,12 +116,11 @@ impl Record {
     pub(crate) fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("container.json");
         let text = file::read(&path)?;
-        let wrong =
-            |e: serde_json::Error| Error::invalid(e.to_string()).wrap(format!("read {}", path.display()));
+        let wrong = |e: Error| e.wrap(format!("read {}", path.display()));
         if state::is_newer(&text, VERSION) {
             return Err(Error::unsupported(format!("read {}: a newer version wrote it", path.display())));
         }
-        let record: Self = serde_json::from_slice(&text).map_err(wrong)?;
+        let record: Self = json::from_slice(&text).map_err(wrong)?;
         match dir.file_name().is_some_and(|name| name == record.id.as_str()) {
             true => Ok(record),
             false => Err(Error::invalid(format!("read {}: it is that of {:?}", path.display(), record.id))),

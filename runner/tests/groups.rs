@@ -8,7 +8,7 @@ use coracle_runner::spec::LinuxResources;
 use serde_json::json;
 
 fn resources(value: serde_json::Value) -> LinuxResources {
-    serde_json::from_value(value).expect("resources")
+    coracle_sys::json::from_value(value).expect("resources")
 }
 
 /// A group with a shell in it that has a child, or nothing where that cannot be.

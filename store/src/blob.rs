@@ -4,9 +4,8 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use coracle_sys::file;
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, json};
 use nix::errno::Errno;
-use serde::de::DeserializeOwned;
 
 use crate::digest::{Digest, Hashing};
 use crate::image::Descriptor;
@@ -39,10 +38,9 @@ impl Store {
     }
 
     /// A JSON blob, checked and parsed.
-    pub fn json<T: DeserializeOwned>(&self, d: &Descriptor) -> Result<T> {
+    pub fn json<T: json::Read>(&self, d: &Descriptor) -> Result<T> {
         let bytes = self.bytes(d)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| Error::invalid(e.to_string()).wrap(format!("parse the blob {}", d.digest)))
+        json::from_slice(&bytes).map_err(|e| e.wrap(format!("parse the blob {}", d.digest)))
     }
 
     /// A small blob, checked.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::str::FromStr;
 
-use coracle_sys::{Error, Result};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use coracle_sys::{Error, Result, json};
+use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 /// The SHA-256 digest of some content.
@@ -95,10 +95,9 @@ impl Serialize for Digest {
     }
 }
 
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
-        let s = <std::borrow::Cow<'de, str>>::deserialize(d)?;
-        s.parse().map_err(|e: Error| serde::de::Error::custom(e))
+impl json::Read for Digest {
+    fn read(value: json::Value) -> std::result::Result<Self, json::Wrong> {
+        String::read(value)?.parse().map_err(|e: Error| json::Wrong::new(e.to_string()))
     }
 }
 

@@ -1,11 +1,12 @@
 //! The JSON of OCI images, with docker's additions to the config. Fields that are not known here
 //! are kept, so that what is read and written again loses nothing. Nothing is fetched or checked.
 
+use coracle_sys::read_json;
 use std::collections::BTreeMap;
 
 use coracle_sys::Error;
 use coracle_sys::print::harmless;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::digest::Digest;
@@ -57,7 +58,7 @@ pub const CREATED: &str = "org.opencontainers.image.created";
 pub const REGISTRY_DIGEST: &str = "coracle.registry.digest";
 
 /// A pointer to a blob.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// What the blob is.
@@ -67,15 +68,23 @@ pub struct Descriptor {
     /// Its size in bytes.
     pub size: u64,
     /// Notes, of which [`REF_NAME`] is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
     /// The platform, in an index.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// What is not known here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
+
+read_json!(Descriptor {
+    media_type: must "mediaType",
+    digest: must "digest",
+    size: must "size",
+    annotations: may "annotations",
+    platform: may "platform",
+} ..extra);
 
 impl Descriptor {
     /// A pointer without notes.
@@ -112,19 +121,25 @@ impl Descriptor {
 }
 
 /// The machine that an image is for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Platform {
     /// `amd64`, `arm64`: Go's names.
     pub architecture: String,
     /// `linux`.
     pub os: String,
     /// `v7` of arm, and the like.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
     /// What is not known here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
+
+read_json!(Platform {
+    architecture: must "architecture",
+    os: must "os",
+    variant: may "variant",
+} ..extra);
 
 impl Platform {
     /// That of this program.
@@ -219,21 +234,26 @@ impl std::str::FromStr for Platform {
 }
 
 /// An image index, such as `index.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
     /// Always 2.
     pub schema_version: u32,
     /// Its own media type.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The manifests.
-    #[serde(default, deserialize_with = "nullable")]
     pub manifests: Vec<Descriptor>,
     /// What is not known here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
+
+read_json!(Index {
+    schema_version: must "schemaVersion",
+    media_type: may "mediaType",
+    manifests: may "manifests",
+} ..extra);
 
 impl Default for Index {
     fn default() -> Self {
@@ -243,25 +263,33 @@ impl Default for Index {
 }
 
 /// An image manifest: one config, and the layers from the bottom up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     /// Always 2.
     pub schema_version: u32,
     /// Its own media type.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The config.
     pub config: Descriptor,
     /// The layers, bottom first.
     pub layers: Vec<Descriptor>,
     /// Notes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
     /// What is not known here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
+
+read_json!(Manifest {
+    schema_version: must "schemaVersion",
+    media_type: may "mediaType",
+    config: must "config",
+    layers: must "layers",
+    annotations: may "annotations",
+} ..extra);
 
 impl Manifest {
     /// A manifest of this config and these layers, bottom first.
@@ -272,35 +300,44 @@ impl Manifest {
 }
 
 /// An image's config: the machine, the process, the layers' diff ids, the history.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ImageConfig {
     /// When it was made, RFC 3339.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// Who made it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// `amd64`, `arm64`: Go's names.
-    #[serde(default)]
     pub architecture: String,
     /// `linux`.
-    #[serde(default)]
     pub os: String,
     /// `v7` of arm, and the like.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
     /// The process.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<ProcessConfig>,
     /// The layers.
     pub rootfs: RootFs,
     /// How the layers came about, empty ones included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<History>>,
     /// What is not known here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
+
+read_json!(ImageConfig {
+    created: may "created",
+    author: may "author",
+    architecture: may "architecture",
+    os: may "os",
+    variant: may "variant",
+    config: may "config",
+    rootfs: must "rootfs",
+    history: may "history",
+} ..extra);
 
 impl ImageConfig {
     /// The process part, empty when the config has none.
@@ -310,15 +347,19 @@ impl ImageConfig {
 }
 
 /// The diff ids of an image.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RootFs {
     /// Always `layers`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The digests of the layers' archives, not compressed, bottom first.
-    #[serde(default, deserialize_with = "nullable")]
     pub diff_ids: Vec<Digest>,
 }
+
+read_json!(RootFs {
+    kind: must "type",
+    diff_ids: may "diff_ids",
+});
 
 impl Default for RootFs {
     fn default() -> Self {
@@ -327,111 +368,135 @@ impl Default for RootFs {
 }
 
 /// One step of an image's history.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct History {
     /// When, RFC 3339.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// By which command.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
     /// By whom.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// A remark.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// Did it make no layer?
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub empty_layer: Option<bool>,
     /// What is not known here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
+read_json!(History {
+    created: may "created",
+    created_by: may "created_by",
+    author: may "author",
+    comment: may "comment",
+    empty_layer: may "empty_layer",
+} ..extra);
+
 /// What an image says about its process.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ProcessConfig {
     /// `USER[:GROUP]`, names or numbers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The ports that it listens on, `80/tcp`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub exposed_ports: Option<BTreeMap<String, Value>>,
     /// `NAME=VALUE`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<Vec<String>>,
     /// What CMD is passed to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
     /// The default command, or the arguments to the entry point.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
     /// Paths that become volumes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub volumes: Option<BTreeMap<String, Value>>,
     /// Where it starts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
     /// Labels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
     /// The signal that asks it to stop.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
     /// Docker: seconds until it is killed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<u64>,
     /// Docker: how to ask whether it is well.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
     /// Docker: the shell of RUN, CMD and ENTRYPOINT given as text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub shell: Option<Vec<String>>,
     /// Docker: steps for a build on top of this image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub on_build: Option<Vec<String>>,
     /// What is not known here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
+read_json!(ProcessConfig {
+    user: may "User",
+    exposed_ports: may "ExposedPorts",
+    env: may "Env",
+    entrypoint: may "Entrypoint",
+    cmd: may "Cmd",
+    volumes: may "Volumes",
+    working_dir: may "WorkingDir",
+    labels: may "Labels",
+    stop_signal: may "StopSignal",
+    stop_timeout: may "StopTimeout",
+    healthcheck: may "Healthcheck",
+    shell: may "Shell",
+    on_build: may "OnBuild",
+} ..extra);
+
 /// Docker's HEALTHCHECK. Times are nanoseconds; 0 inherits.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Healthcheck {
     /// `["NONE"]`, `["CMD", ...]` or `["CMD-SHELL", TEXT]`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<Vec<String>>,
     /// Between two checks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<i64>,
     /// How long one may take.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,
     /// How long failures do not count at first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub start_period: Option<i64>,
     /// Between two checks in that time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub start_interval: Option<i64>,
     /// Failures in a row until it is unhealthy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<i64>,
     /// What is not known here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
-/// Go writes an empty list as null.
-fn nullable<'de, D, T>(d: D) -> Result<Vec<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Ok(Option::deserialize(d)?.unwrap_or_default())
-}
+read_json!(Healthcheck {
+    test: may "Test",
+    interval: may "Interval",
+    timeout: may "Timeout",
+    start_period: may "StartPeriod",
+    start_interval: may "StartInterval",
+    retries: may "Retries",
+} ..extra);
 
 #[cfg(test)]
 mod tests {
@@ -444,7 +509,7 @@ mod tests {
             "Healthcheck":{"Test":["CMD","true"],"Interval":5,"New":1},"Volumes":{"/v":{}},"Labels":null},
             "rootfs":{"type":"layers","diff_ids":null},"history":[{"created_by":"x","empty_layer":true}]}"#;
         let before: Value = serde_json::from_str(text).unwrap();
-        let config: ImageConfig = serde_json::from_str(text).unwrap();
+        let config: ImageConfig = coracle_sys::json::from_slice(text.as_bytes()).unwrap();
         let after = serde_json::to_value(&config).unwrap();
         for path in [
             "/os.version",

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use coracle_sys::file;
-use coracle_sys::{Context, Error, Kind, Result};
+use coracle_sys::{Context, Error, Kind, Result, json};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -343,7 +343,7 @@ pub fn read_index(layout: &Layout) -> Result<Index> {
 
 /// Parse an index.
 pub fn parse_index(bytes: &[u8]) -> Result<Index> {
-    serde_json::from_slice(bytes).map_err(|e| Error::invalid(e.to_string()))
+    json::from_slice(bytes)
 }
 
 #[cfg(test)]

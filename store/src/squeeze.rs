@@ -6,7 +6,7 @@ use std::io::{BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::thread;
 
-use coracle_sys::{Context, Error, Result, file};
+use coracle_sys::{Context, Error, Result, file, json};
 use flate2::write::DeflateEncoder;
 use flate2::{Compression as Level, Crc};
 
@@ -72,7 +72,7 @@ fn place(layout: &Layout, digest: &Digest, how: Compression) -> PathBuf {
 
 /// The compressed likeness that there is.
 fn known(store: &Store, layout: &Layout, digest: &Digest, how: Compression) -> Option<Descriptor> {
-    let made: Descriptor = serde_json::from_slice(&file::read(&place(layout, digest, how)).ok()?).ok()?;
+    let made: Descriptor = json::from_slice(&file::read(&place(layout, digest, how)).ok()?).ok()?;
     let path = store.blob_path(&made.digest)?;
     path.metadata().is_ok_and(|m| m.len() == made.size).then_some(made)
 }

@@ -6,6 +6,7 @@ pub mod error;
 pub mod file;
 pub mod idmap;
 pub mod interrupt;
+pub mod json;
 pub mod mount;
 pub mod print;
 pub mod process;

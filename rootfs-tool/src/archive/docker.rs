@@ -1,5 +1,6 @@
 //! docker's archives (`docker save`): `manifest.json` names each image's config and layers.
 
+use coracle_sys::read_json;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Known;
 use std::io::Read;
@@ -9,30 +10,33 @@ use coracle_store::image::{Descriptor, ImageConfig, Manifest, media_type};
 use coracle_store::ingest::Source;
 use coracle_store::layer::Compression;
 use coracle_store::{Digest, Reference};
-use coracle_sys::{Context, Error, Result};
-use serde::{Deserialize, Serialize};
+use coracle_sys::{Context, Error, Result, json};
+use serde::Serialize;
 
 use super::members::Members;
 use crate::transfer::{MAX_LAYERS, Origin, too_many};
 
 /// An image, as `manifest.json` has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Entry {
     /// The member with the config.
     pub config: String,
     /// Its names.
-    #[serde(default)]
     pub repo_tags: Option<Vec<String>>,
     /// The members with the layers, bottom first.
-    #[serde(default)]
     pub layers: Option<Vec<String>>,
 }
 
+read_json!(Entry {
+    config: must "Config",
+    repo_tags: may "RepoTags",
+    layers: may "Layers",
+});
+
 /// Parse `manifest.json`.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::invalid(e.to_string()).wrap("read manifest.json of the archive"))
+    json::from_slice(bytes).context(|| "read manifest.json of the archive")
 }
 
 /// Images of one archive.
@@ -69,9 +73,8 @@ impl<'a> Docker<'a> {
     /// `known` are the layers that were looked at.
     fn new(members: &'a Members, entry: Entry, known: &mut HashMap<Layer, Descriptor>) -> Result<Self> {
         let config = members.bytes(&entry.config)?;
-        let parsed: ImageConfig = serde_json::from_slice(&config).map_err(|e| {
-            Error::invalid(e.to_string()).wrap(format!("read {:?} of the archive", entry.config))
-        })?;
+        let parsed: ImageConfig =
+            json::from_slice(&config).context(|| format!("read {:?} of the archive", entry.config))?;
         let layers = entry.layers.unwrap_or_default();
         let ids = &parsed.rootfs.diff_ids;
         if layers.len() > MAX_LAYERS {

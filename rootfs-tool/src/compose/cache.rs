@@ -2,6 +2,7 @@
 //! digest of everything that goes into the layer, files by inode, size and change time rather than by
 //! content. A lost or damaged entry costs time and nothing else.
 
+use coracle_sys::read_json;
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,17 +10,22 @@ use std::path::{Path, PathBuf};
 use coracle_store::image::Descriptor;
 use coracle_store::layer::pack::{Archive, Content};
 use coracle_store::{Digest, Store, Transaction};
-use coracle_sys::{Context, Error, Result, file};
-use serde::{Deserialize, Serialize};
+use coracle_sys::{Context, Error, Result, file, json};
+use serde::Serialize;
 
 /// What came of an input.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Made {
     /// The blob.
     pub(crate) descriptor: Descriptor,
     /// The digest of the archive.
     pub(crate) diff_id: Digest,
 }
+
+read_json!(Made {
+    descriptor: must "descriptor",
+    diff_id: must "diff_id",
+});
 
 /// The key of an archive that was planned and not yet written.
 pub(crate) fn key_of_archive(archive: &Archive) -> Result<Digest> {
@@ -56,7 +62,7 @@ fn stamp(path: &Path) -> Result<String> {
 /// What came of this input before, if the store still has it, applied over the stack `below`.
 pub(crate) fn look(tx: &Transaction<'_>, key: &Digest, below: &[Digest]) -> Option<Made> {
     let bytes = file::read(&place(tx.store(), key)).ok()?;
-    let made: Made = serde_json::from_slice(&bytes).ok()?;
+    let made: Made = json::from_slice(&bytes).ok()?;
     (tx.has_blob(&made.descriptor) && tx.is_applied(&made.diff_id, below)).then_some(made)
 }
 

@@ -19,7 +19,7 @@ use coracle_store::image::{Descriptor, ImageConfig, Index, Manifest, Platform, m
 use coracle_store::ingest::{Source, Wanted};
 use coracle_store::read::choose;
 use coracle_sys::print::harmless;
-use coracle_sys::{Context, Error, Kind, Result, file};
+use coracle_sys::{Context, Error, Kind, Result, file, json};
 
 pub(crate) use layout::{Folder, choose as choose_entry};
 pub(crate) use place::Place;
@@ -189,8 +189,6 @@ pub(crate) fn image(
     Ok(Loaded { descriptor, bytes, manifest, config, config_bytes, layers, known_as })
 }
 
-pub(crate) fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::invalid(e.to_string()))
-        .context(|| format!("read the {what}"))
+pub(crate) fn parse<T: json::Read>(bytes: &[u8], what: &str) -> Result<T> {
+    json::from_slice(bytes).context(|| format!("read the {what}"))
 }

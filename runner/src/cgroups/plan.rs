@@ -1,10 +1,11 @@
 //! Which groups a container gets, where, and what is written into them. Pure: the host is a
 //! [`Layout`], and every decision, what is dropped too, is in the [`Plan`].
 
+use coracle_sys::read_json;
 use std::path::{Component, Path, PathBuf};
 
 use coracle_sys::{Error, Kind, Result};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::layout::Layout;
 use super::limit::limits;
@@ -56,7 +57,7 @@ impl Request<'_> {
 }
 
 /// Groups and what goes into them. Serialised, it is how another process finds them again.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Plan {
     /// One for each hierarchy that is used.
     pub groups: Vec<Group>,
@@ -66,8 +67,14 @@ pub struct Plan {
     pub dropped: Vec<String>,
 }
 
+read_json!(Plan {
+    groups: must "groups",
+    best_effort: must "best_effort",
+    dropped: must "dropped",
+});
+
 /// A group to make.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Group {
     /// Whether it is of version 2.
     pub unified: bool,
@@ -80,30 +87,47 @@ pub struct Group {
     /// The group itself.
     pub dir: PathBuf,
     /// What is written, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub writes: Vec<Write>,
     /// v2: the device filter's rules, where there is to be one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<devfilter::Rule>>,
     /// The group to make beside it where the kernel takes no device filter of ours.
     #[serde(skip)]
     pub otherwise: Option<Box<Group>>,
 }
 
+read_json!(Group {
+    unified: must "unified",
+    controllers: must "controllers",
+    mount: must "mount",
+    base: must "base",
+    dir: must "dir",
+    writes: may "writes",
+    devices: may "devices",
+    otherwise: may "otherwise",
+});
+
 /// One write into a file of a group.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Write {
     /// The file's name.
     pub file: String,
     /// What is written.
     pub value: String,
     /// Left out where the kernel lacks the file.
-    #[serde(default)]
     pub optional: bool,
     /// Another file and its value, used instead where it exists.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rather: Option<(String, String)>,
 }
+
+read_json!(Write {
+    file: must "file",
+    value: must "value",
+    optional: may "optional",
+    rather: may "rather",
+});
 
 /// Decide.
 pub fn plan(request: &Request<'_>, layout: &Layout) -> Result<Plan> {

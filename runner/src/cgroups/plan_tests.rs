@@ -48,7 +48,7 @@ fn host_v2() -> Layout {
 }
 
 fn ask(layout: &Layout, resources: serde_json::Value, best_effort: bool) -> Result<Plan> {
-    let resources: LinuxResources = serde_json::from_value(resources).unwrap();
+    let resources: LinuxResources = coracle_sys::json::from_value(resources).unwrap();
     let request = Request {
         id: "x",
         path: None,
@@ -209,7 +209,7 @@ fn a_path_is_below_the_mount_or_below_our_own_group_and_never_leads_out() {
         ("../a", "/cg/pids/own/a"),
         ("a/../../b", "/cg/pids/own/b"),
     ] {
-        let resources = serde_json::from_value(json!({"pids": {"limit": 5}})).unwrap();
+        let resources = coracle_sys::json::from_value(json!({"pids": {"limit": 5}})).unwrap();
         let request = Request {
             id: "x",
             path: Some(path),
@@ -240,5 +240,5 @@ fn device_rules_are_for_root_without_a_user_namespace() {
 fn a_plan_survives_the_way_through_json() {
     let p = ask(&host_v2(), json!({"memory": {"limit": 64}, "blockIO": {"weight": 9}}), true).unwrap();
     let text = serde_json::to_string(&p).unwrap();
-    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), p);
+    assert_eq!(coracle_sys::json::from_slice::<Plan>(text.as_bytes()).unwrap(), p);
 }

@@ -6,10 +6,11 @@
 mod program;
 mod sys;
 
+use coracle_sys::read_json;
 use std::os::fd::BorrowedFd;
 
-use coracle_sys::{Context, Error, Result};
-use serde::{Deserialize, Serialize};
+use coracle_sys::{Context, Error, Result, json};
+use serde::Serialize;
 
 use crate::spec::resources::DeviceRule;
 
@@ -23,7 +24,7 @@ pub const READ: u32 = 2;
 pub const WRITE: u32 = 4;
 
 /// Block or character.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Type {
     /// A block device.
     Block,
@@ -31,8 +32,18 @@ pub enum Type {
     Char,
 }
 
+impl json::Read for Type {
+    fn read(value: json::Value) -> std::result::Result<Self, json::Wrong> {
+        match value.as_str() {
+            Some("Block") => Ok(Self::Block),
+            Some("Char") => Ok(Self::Char),
+            _ => Err(json::Wrong::new("expected Block or Char")),
+        }
+    }
+}
+
 /// One rule, decided: what is `None` matches all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// Whether it allows.
     pub allow: bool,
@@ -45,6 +56,14 @@ pub struct Rule {
     /// [`MAKE`], [`READ`], [`WRITE`].
     pub access: u32,
 }
+
+read_json!(Rule {
+    allow: must "allow",
+    kind: may "kind",
+    major: may "major",
+    minor: may "minor",
+    access: must "access",
+});
 
 /// Decide the specification's rules.
 pub fn plan(rules: &[DeviceRule]) -> Result<Vec<Rule>> {

@@ -1,78 +1,86 @@
 //! Profiles as docker writes them: rules that count or not by capability, architecture and kernel.
 //! A profile in the runtime specification's own form is read as well.
 
-use coracle_sys::{Error, Result};
-use serde::Deserialize;
+use coracle_sys::read_json;
+use coracle_sys::{Error, Result, json};
 
 use super::own_machine;
 use crate::spec::{LinuxSeccomp, LinuxSyscall};
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Profile {
     default_action: String,
-    #[serde(default)]
     default_errno_ret: Option<u32>,
-    #[serde(default)]
     default_errno: Option<String>,
-    #[serde(default)]
     architectures: Option<Vec<String>>,
-    #[serde(default)]
     flags: Option<Vec<String>>,
-    #[serde(default)]
     listener_path: Option<String>,
-    #[serde(default)]
     listener_metadata: Option<String>,
-    #[serde(default)]
     arch_map: Option<Vec<ArchMap>>,
-    #[serde(default)]
     syscalls: Option<Vec<Conditional>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+read_json!(Profile {
+    default_action: must "defaultAction",
+    default_errno_ret: may "defaultErrnoRet",
+    default_errno: may "defaultErrno",
+    architectures: may "architectures",
+    flags: may "flags",
+    listener_path: may "listenerPath",
+    listener_metadata: may "listenerMetadata",
+    arch_map: may "archMap",
+    syscalls: may "syscalls",
+});
+
 struct ArchMap {
     architecture: String,
-    #[serde(default)]
     sub_architectures: Option<Vec<String>>,
 }
 
-#[derive(Deserialize)]
+read_json!(ArchMap {
+    architecture: must "architecture",
+    sub_architectures: may "subArchitectures",
+});
+
 struct Conditional {
     /// The older form: one name.
-    #[serde(default)]
     name: Option<String>,
-    #[serde(default)]
     names: Option<Vec<String>>,
     action: String,
-    #[serde(default, rename = "errnoRet")]
     errno_ret: Option<u32>,
     /// Podman's way to say the same by name, always beside the number.
-    #[serde(default)]
     errno: Option<String>,
-    #[serde(default)]
     args: Option<Vec<crate::spec::LinuxSeccompArg>>,
-    #[serde(default)]
     includes: Option<Filter>,
-    #[serde(default)]
     excludes: Option<Filter>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+read_json!(Conditional {
+    name: may "name",
+    names: may "names",
+    action: must "action",
+    errno_ret: may "errnoRet",
+    errno: may "errno",
+    args: may "args",
+    includes: may "includes",
+    excludes: may "excludes",
+});
+
+#[derive(Default)]
 struct Filter {
-    #[serde(default)]
     caps: Option<Vec<String>>,
-    #[serde(default)]
     arches: Option<Vec<String>>,
-    #[serde(default)]
     min_kernel: Option<String>,
 }
 
+read_json!(Filter {
+    caps: may "caps",
+    arches: may "arches",
+    min_kernel: may "minKernel",
+});
+
 /// Read a profile, for a container with these capabilities on this kernel (`6.1.0-13`).
-pub fn load(json: &str, capabilities: &[String], kernel: &str) -> Result<LinuxSeccomp> {
-    let profile: Profile =
-        serde_json::from_slice(json.as_bytes()).map_err(|e| Error::invalid(e.to_string()))?;
+pub fn load(text: &str, capabilities: &[String], kernel: &str) -> Result<LinuxSeccomp> {
+    let profile: Profile = json::from_slice(text.as_bytes())?;
     number_beside(profile.default_errno.as_deref(), profile.default_errno_ret)?;
     let mut plain = LinuxSeccomp {
         default_action: profile.default_action,

@@ -9,8 +9,8 @@ pub mod program;
 mod spec_rules;
 mod sys;
 
-use coracle_sys::{Error, Result};
-use serde::{Deserialize, Serialize};
+use coracle_sys::{Error, Result, json};
+use serde::Serialize;
 
 use crate::spec::{LinuxSeccomp, LinuxSeccompArg, LinuxSyscall};
 use names::Machine;
@@ -23,7 +23,7 @@ pub use spec_rules::compile;
 static DEFAULT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/seccomp"));
 
 /// Which filter a container has.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Choice {
     /// The default profile, by the container's capabilities.
@@ -33,6 +33,16 @@ pub enum Choice {
     Unconfined,
     /// This one.
     Profile(LinuxSeccomp),
+}
+
+impl json::Read for Choice {
+    fn read(value: json::Value) -> std::result::Result<Self, json::Wrong> {
+        match value.as_str() {
+            Some("default") => Ok(Self::Default),
+            Some("unconfined") => Ok(Self::Unconfined),
+            _ => json::Members::of(value)?.must("profile").map(Self::Profile),
+        }
+    }
 }
 
 /// A program, ready to be installed.

@@ -9,11 +9,12 @@ mod process;
 pub mod resources;
 mod seccomp;
 
+use coracle_sys::read_json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Result};
-use serde::{Deserialize, Deserializer, Serialize};
+use coracle_sys::{Context, Error, Result, json};
+use serde::Serialize;
 
 pub use linux::{
     Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Personality, TimeOffset,
@@ -27,92 +28,126 @@ pub use seccomp::{LinuxSeccomp, LinuxSeccompArg, LinuxSyscall};
 pub const VERSION: &str = "1.3.0";
 
 /// A whole config.json.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Spec {
     /// The specification's version, by semantic versioning.
     pub oci_version: String,
     /// The container's process. `create` may leave it out; `start` needs it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
     /// The root file system.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<Root>,
     /// The host name inside.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// The NIS domain name inside.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub domainname: Option<String>,
     /// Mounts beyond the root, in order.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
     /// Programs run at the container's turning points.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
     /// Free words about the container. They never decide anything.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// What is Linux's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub linux: Option<Linux>,
 }
 
+read_json!(Spec {
+    oci_version: must "ociVersion",
+    process: may "process",
+    root: may "root",
+    hostname: may "hostname",
+    domainname: may "domainname",
+    mounts: may "mounts",
+    hooks: may "hooks",
+    annotations: may "annotations",
+    linux: may "linux",
+});
+
 /// The root file system.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Root {
     /// Absolute, or relative to the bundle.
     pub path: PathBuf,
     /// Whether it is mounted read only.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_false")]
     pub readonly: bool,
 }
 
+read_json!(Root {
+    path: must "path",
+    readonly: may "readonly",
+});
+
 /// The six kinds of hook.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Hooks {
     /// Deprecated: with the runtime's namespaces, after they are made, before `pivot_root`.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prestart: Vec<Hook>,
     /// In the runtime's namespaces, during `create`, before `pivot_root`.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub create_runtime: Vec<Hook>,
     /// In the container's namespaces, during `create`, before `pivot_root`.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub create_container: Vec<Hook>,
     /// In the container, during `start`, before the command.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub start_container: Vec<Hook>,
     /// In the runtime's namespaces, after the command started.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub poststart: Vec<Hook>,
     /// In the runtime's namespaces, after the container was deleted.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub poststop: Vec<Hook>,
 }
 
+read_json!(Hooks {
+    prestart: may "prestart",
+    create_runtime: may "createRuntime",
+    create_container: may "createContainer",
+    start_container: may "startContainer",
+    poststart: may "poststart",
+    poststop: may "poststop",
+});
+
 /// One program to run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Hook {
     /// Absolute path of the program.
     pub path: PathBuf,
     /// Its argv, with argv[0].
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
     /// Its whole environment, as NAME=value.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
     /// Seconds until it is killed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,
 }
 
+read_json!(Hook {
+    path: must "path",
+    args: may "args",
+    env: may "env",
+    timeout: may "timeout",
+});
+
 impl Spec {
     /// Read a config.json's text. An error names the field that is wrong.
-    pub fn parse(json: &str) -> Result<Self> {
-        let spec: Self = serde_json::from_slice(json.as_bytes()).map_err(|e| locate::explain(json, &e))?;
+    pub fn parse(text: &str) -> Result<Self> {
+        let value = serde_json::from_slice(text.as_bytes()).map_err(|e| locate::explain(text, &e))?;
+        let spec: Self = json::from_value(value)?;
         spec.check_version()?;
         Ok(spec)
     }
@@ -129,13 +164,6 @@ impl Spec {
             _ => Err(Error::invalid(format!("ociVersion {:?} is not of the 1.x series", self.oci_version))),
         }
     }
-}
-
-/// Go writes `null` for an empty list: read it as one.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 fn is_false(b: &bool) -> bool {

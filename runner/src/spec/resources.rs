@@ -1,18 +1,17 @@
 //! `linux.resources`: limits and device rules. Pure data: what a host can do of it is decided in
 //! the cgroup plan, and a member left out changes nothing.
 
+use coracle_sys::read_json;
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use super::or_default;
+use serde::Serialize;
 
 /// Limits of a container's cgroup.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LinuxResources {
     /// What device nodes may be made and opened; later rules win over earlier ones.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceRule>,
     /// Memory and swap.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,22 +26,33 @@ pub struct LinuxResources {
     #[serde(rename = "blockIO", skip_serializing_if = "Option::is_none")]
     pub block_io: Option<BlockIo>,
     /// Huge pages, one entry for each page size.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hugepage_limits: Vec<HugepageLimit>,
     /// Class and priorities of network traffic (v1 only).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
     /// RDMA objects, by device.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rdma: BTreeMap<String, Rdma>,
     /// Files of cgroup v2 and what is written into them, verbatim.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unified: BTreeMap<String, String>,
 }
 
+read_json!(LinuxResources {
+    devices: may "devices",
+    memory: may "memory",
+    cpu: may "cpu",
+    pids: may "pids",
+    block_io: may "blockIO",
+    hugepage_limits: may "hugepageLimits",
+    network: may "network",
+    rdma: may "rdma",
+    unified: may "unified",
+});
+
 /// A rule about device nodes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct DeviceRule {
     /// Whether the rule allows.
     pub allow: bool,
@@ -60,9 +70,17 @@ pub struct DeviceRule {
     pub access: Option<String>,
 }
 
+read_json!(DeviceRule {
+    allow: may "allow",
+    kind: may "type",
+    major: may "major",
+    minor: may "minor",
+    access: may "access",
+});
+
 /// Memory limits in bytes; -1 is none.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Memory {
     /// The limit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,9 +111,21 @@ pub struct Memory {
     pub check_before_update: Option<bool>,
 }
 
+read_json!(Memory {
+    limit: may "limit",
+    reservation: may "reservation",
+    swap: may "swap",
+    kernel: may "kernel",
+    kernel_tcp: may "kernelTCP",
+    swappiness: may "swappiness",
+    disable_oom_killer: may "disableOOMKiller",
+    use_hierarchy: may "useHierarchy",
+    check_before_update: may "checkBeforeUpdate",
+});
+
 /// CPU limits.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Cpu {
     /// Relative weight as v1 has it, 2 to 262144.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,18 +156,33 @@ pub struct Cpu {
     pub idle: Option<i64>,
 }
 
+read_json!(Cpu {
+    shares: may "shares",
+    quota: may "quota",
+    burst: may "burst",
+    period: may "period",
+    realtime_runtime: may "realtimeRuntime",
+    realtime_period: may "realtimePeriod",
+    cpus: may "cpus",
+    mems: may "mems",
+    idle: may "idle",
+});
+
 /// How many tasks there may be.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Pids {
     /// The limit; -1 is none, 0 and absent change nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
 }
 
+read_json!(Pids {
+    limit: may "limit",
+});
+
 /// Limits of block devices.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct BlockIo {
     /// Relative weight, 10 to 1000; 0 is none asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,27 +191,35 @@ pub struct BlockIo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaf_weight: Option<u16>,
     /// Weights by device.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub weight_device: Vec<WeightDevice>,
     /// Bytes read a second.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub throttle_read_bps_device: Vec<ThrottleDevice>,
     /// Bytes written a second.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub throttle_write_bps_device: Vec<ThrottleDevice>,
     /// Reads a second.
-    #[serde(rename = "throttleReadIOPSDevice")]
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "throttleReadIOPSDevice", skip_serializing_if = "Vec::is_empty")]
     pub throttle_read_iops_device: Vec<ThrottleDevice>,
     /// Writes a second.
-    #[serde(rename = "throttleWriteIOPSDevice")]
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "throttleWriteIOPSDevice", skip_serializing_if = "Vec::is_empty")]
     pub throttle_write_iops_device: Vec<ThrottleDevice>,
 }
 
+read_json!(BlockIo {
+    weight: may "weight",
+    leaf_weight: may "leafWeight",
+    weight_device: may "weightDevice",
+    throttle_read_bps_device: may "throttleReadBpsDevice",
+    throttle_write_bps_device: may "throttleWriteBpsDevice",
+    throttle_read_iops_device: may "throttleReadIOPSDevice",
+    throttle_write_iops_device: may "throttleWriteIOPSDevice",
+});
+
 /// A device's weight.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WeightDevice {
     /// Major number.
     pub major: i64,
@@ -180,9 +233,15 @@ pub struct WeightDevice {
     pub leaf_weight: Option<u16>,
 }
 
+read_json!(WeightDevice {
+    major: may "major",
+    minor: may "minor",
+    weight: may "weight",
+    leaf_weight: may "leafWeight",
+});
+
 /// A device's throttle.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ThrottleDevice {
     /// Major number.
     pub major: i64,
@@ -192,9 +251,15 @@ pub struct ThrottleDevice {
     pub rate: u64,
 }
 
+read_json!(ThrottleDevice {
+    major: may "major",
+    minor: may "minor",
+    rate: may "rate",
+});
+
 /// A limit of huge pages of one size.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct HugepageLimit {
     /// `2MB`, `1GB` and the like.
     pub page_size: String,
@@ -202,21 +267,29 @@ pub struct HugepageLimit {
     pub limit: u64,
 }
 
+read_json!(HugepageLimit {
+    page_size: may "pageSize",
+    limit: may "limit",
+});
+
 /// Network classes of v1.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Network {
     /// `net_cls.classid`.
     #[serde(rename = "classID", skip_serializing_if = "Option::is_none")]
     pub class_id: Option<u32>,
     /// `net_prio.ifpriomap`.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub priorities: Vec<InterfacePriority>,
 }
 
+read_json!(Network {
+    class_id: may "classID",
+    priorities: may "priorities",
+});
+
 /// An interface's priority.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct InterfacePriority {
     /// Its name.
     pub name: String,
@@ -224,9 +297,14 @@ pub struct InterfacePriority {
     pub priority: u32,
 }
 
+read_json!(InterfacePriority {
+    name: may "name",
+    priority: may "priority",
+});
+
 /// Limits of one RDMA device.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Rdma {
     /// Open handles.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -235,6 +313,11 @@ pub struct Rdma {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hca_objects: Option<u32>,
 }
+
+read_json!(Rdma {
+    hca_handles: may "hcaHandles",
+    hca_objects: may "hcaObjects",
+});
 
 #[cfg(test)]
 mod tests {
@@ -260,14 +343,14 @@ mod tests {
             "rdma": {"mlx5_1": {"hcaHandles": 20, "hcaObjects": 21}},
             "unified": {"memory.high": "max"}
         });
-        let read: LinuxResources = serde_json::from_value(json.clone()).unwrap();
+        let read: LinuxResources = coracle_sys::json::from_value(json.clone()).unwrap();
         assert_eq!(serde_json::to_value(&read).unwrap(), json);
     }
 
     #[test]
     fn null_is_the_same_as_absent() {
-        let read: LinuxResources = serde_json::from_str(
-            r#"{"devices": null, "memory": null, "unified": null, "pids": {"limit": null}}"#,
+        let read: LinuxResources = coracle_sys::json::from_slice(
+            r#"{"devices": null, "memory": null, "unified": null, "pids": {"limit": null}}"#.as_bytes(),
         )
         .unwrap();
         assert_eq!(read, LinuxResources { pids: Some(Pids::default()), ..LinuxResources::default() });

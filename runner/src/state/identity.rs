@@ -1,15 +1,16 @@
 //! Processes that cannot be mistaken for later ones with their pid: asked, stopped, killed.
 
+use coracle_sys::read_json;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use coracle_sys::{Context, Error, Result, file, process};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// A process that cannot be mistaken for a later one with its pid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
     /// In the runner's pid namespace.
@@ -17,6 +18,11 @@ pub struct Identity {
     /// Clock ticks since boot, as in /proc/PID/stat.
     pub start_time: u64,
 }
+
+read_json!(Identity {
+    pid: must "pid",
+    start_time: must "startTime",
+});
 
 impl Identity {
     /// Look at a process that exists now.

@@ -6,14 +6,15 @@ mod identity;
 mod oci;
 mod place;
 
+use coracle_sys::read_json;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use coracle_store::lock::Lock;
-use coracle_sys::{Context, Error, Kind, Result, file};
-use serde::{Deserialize, Serialize};
+use coracle_sys::{Context, Error, Kind, Result, file, json};
+use serde::Serialize;
 
 use crate::cgroups;
 use crate::namespaces::Kind as Ns;
@@ -25,7 +26,7 @@ pub use oci::Oci;
 pub const VERSION: u32 = 1;
 
 /// One running container.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
     /// The format.
@@ -41,12 +42,22 @@ pub struct State {
     /// The namespaces that are not the host's.
     pub namespaces: Vec<Ns>,
     /// Its cgroups.
-    #[serde(default)]
     pub cgroups: cgroups::Plan,
     /// What an OCI client is told of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub oci: Option<Oci>,
 }
+
+read_json!(State {
+    version: must "version",
+    id: must "id",
+    init: must "init",
+    runner: may "runner",
+    bundle: must "bundle",
+    namespaces: must "namespaces",
+    cgroups: may "cgroups",
+    oci: may "oci",
+});
 
 /// Who made a container, and with it which directory it is in. They do not see each other's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +80,9 @@ fn useless(e: &Error) -> bool {
 }
 
 /// Whether a newer program than this one wrote this JSON, by its member `version`.
-pub(crate) fn is_newer(json: &[u8], known: u32) -> bool {
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
-    }
-    serde_json::from_slice::<Version>(json).is_ok_and(|v| v.version > known)
+pub(crate) fn is_newer(text: &[u8], known: u32) -> bool {
+    let value: Result<json::Value> = json::from_slice(text);
+    value.is_ok_and(|v| v["version"].as_u64().is_some_and(|v| v > known.into()))
 }
 
 /// An id is a file name and part of a cgroup's: letters, digits, `_`, `.`, `-`, `+`, not a dot first.
@@ -164,7 +172,10 @@ impl States {
                     if self.forget_if(id, over)? {
                         continue;
                     }
-                    return Err(Error::new(Kind::Exists, format!("container with given ID already exists: {id:?}")));
+                    return Err(Error::new(
+                        Kind::Exists,
+                        format!("container with given ID already exists: {id:?}"),
+                    ));
                 }
                 other => other.context(|| format!("open({path:?}, O_CREAT|O_EXCL)"))?,
             };
@@ -197,7 +208,7 @@ impl States {
             return Err(Error::unsupported(format!("read {}: a newer version wrote it", path.display())));
         }
         let wrong = |e: String| Error::invalid(e).wrap(format!("read {}", path.display()));
-        let state: State = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+        let state: State = json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
         match state.id == id {
             true => Ok(state),
             false => Err(wrong(format!("it is that of {:?}", state.id))),

@@ -1,13 +1,14 @@
 //! What is kept of a container of an OCI client beside what is kept of all.
 
+use coracle_sys::read_json;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::spec::Spec;
 
 /// What a client is told of it, and what later calls need.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Oci {
     /// When it was made, RFC 3339.
@@ -19,6 +20,14 @@ pub struct Oci {
     /// Its config.json as it was when it was made: what is changed there since means nothing.
     pub spec: Spec,
     /// Where it waits for its start, in the directory of states.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gate: Option<String>,
 }
+
+read_json!(Oci {
+    created: must "created",
+    owner: must "owner",
+    rootfs: must "rootfs",
+    spec: must "spec",
+    gate: may "gate",
+});

@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 
 use coracle_sys::process::{Status as Ended, pidfd_open};
-use coracle_sys::{Context, Error, Kind, Result, file, terminal as tty};
+use coracle_sys::{Context, Error, Kind, Result, file, json, terminal as tty};
 
 use super::Flags;
 use super::image::same_root;
@@ -120,8 +120,7 @@ fn attend(
 fn process(flags: &Flags, command: &[String], spec: &Spec) -> Result<Process> {
     if let Some(path) = &flags.process {
         let text = file::read(path).context(|| "--process")?;
-        return serde_json::from_slice(&text)
-            .map_err(|e| Error::invalid(e.to_string()).wrap(format!("read {path:?}")));
+        return json::from_slice(&text).map_err(|e| e.wrap(format!("read {path:?}")));
     }
     if command.is_empty() {
         return Err(Error::usage("exec needs a command behind the container, or --process FILE"));
