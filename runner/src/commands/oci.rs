@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use coracle_store::lock::Lock;
+use coracle_store::{Locations, Store};
 use coracle_sys::{Error, Kind, Result};
 use serde_json::{Value, json};
 
@@ -55,12 +56,16 @@ impl Container {
         Ok(Self { states, state })
     }
 
-    /// By what was typed, where it may also be one of an image: `--root` and flags that only OCI clients use mean one of
-    /// theirs, and so does the whole id of one.
+    /// By what was typed, where it may also be one of an image: flags that only OCI clients use mean one of theirs, and
+    /// so does the whole id of one. With `--root` an OCI client asks, and gets its own words where there is neither.
     pub(crate) fn if_meant(global: &Global, typed: &str, said: bool) -> Result<Option<Self>> {
         match Self::find(global, typed) {
             Ok(container) => Ok(Some(container)),
-            Err(e) if said || global.root.is_some() => Err(e),
+            Err(e) if said => Err(e),
+            Err(e) if global.root.is_some() => {
+                let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
+                store.find_container(typed).map(|_| None).map_err(|_| e)
+            }
             Err(_) => Ok(None),
         }
     }
