@@ -49,7 +49,7 @@ impl Store {
             return Err(Error::invalid(format!("read the blob {}: {} bytes are too many", d.digest, d.size)));
         }
         for layout in self.layouts() {
-            let bytes = match file::read(&layout.blob(&d.digest)) {
+            let bytes = match file::read_plain(&layout.blob(&d.digest)) {
                 Err(e) if e.errno() == Some(Errno::ENOENT) => continue,
                 other => other?,
             };

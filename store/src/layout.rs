@@ -91,7 +91,7 @@ impl Layout {
     /// The store at `root`, which need not exist yet. Refused when its format is newer than known.
     pub fn open(root: PathBuf) -> Result<Self> {
         let path = root.join("VERSION");
-        let driver = match file::read(&path) {
+        let driver = match file::read_plain(&path) {
             Ok(text) => Some(read_version(&text).map_err(|e| e.wrap(format!("open the store {root:?}")))?),
             Err(e) if e.errno() == Some(Errno::ENOENT) => None,
             Err(e) => return Err(e.wrap(format!("open the store {root:?}"))),

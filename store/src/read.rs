@@ -331,7 +331,7 @@ pub fn choose<'a>(index: &'a Index, platform: &Platform) -> Result<&'a Descripto
 /// The index of a store; an empty one when the store is not made yet.
 pub fn read_index(layout: &Layout) -> Result<Index> {
     let path = layout.index();
-    let bytes = match file::read(&path) {
+    let bytes = match file::read_plain(&path) {
         // A store that is whole has one: that all images are gone is nothing to act on.
         Err(e) if e.errno() == Some(Errno::ENOENT) && layout.driver().is_none() => {
             return Ok(Index::default());

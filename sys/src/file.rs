@@ -48,13 +48,21 @@ const SMALL: usize = 64 << 20;
 /// All of a small file. Files of /proc too, whose size nobody knows beforehand, and which come in pieces:
 /// only a read that gives nothing is the end.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    // A pipe in its place is not waited for.
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = nix::fcntl::open(path, flags, Mode::empty()).context(|| format!("open({path:?})"))?;
+    let file = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .context(|| format!("open({path:?})"))?;
+    all_of(file.as_fd(), path)
+}
+
+/// [`read`] of a plain file alone: a pipe in its place is not waited for.
+pub fn read_plain(path: &Path) -> Result<Vec<u8>> {
+    all_of(open_plain(path)?.as_fd(), path)
+}
+
+fn all_of(file: BorrowedFd<'_>, path: &Path) -> Result<Vec<u8>> {
     let mut piece = [0; 4096];
     let mut out = Vec::new();
     loop {
-        match nix::unistd::read(&file, &mut piece) {
+        match nix::unistd::read(file, &mut piece) {
             Ok(0) => return Ok(out),
             Ok(n) if out.len() + n > SMALL => {
                 return Err(Error::invalid(format!("read {path:?}: it has more than {SMALL} bytes")));

@@ -8,9 +8,10 @@ mod client;
 mod credentials;
 mod dirs;
 mod endpoints;
-mod helper;
+
 mod http;
 mod insist;
+mod keychain;
 mod pace;
 mod proxy;
 mod search;

@@ -32,8 +32,8 @@ impl Folder {
     pub(crate) fn index(&self) -> Result<Index> {
         let path = self.dir.join("index.json");
         let marker = self.dir.join("oci-layout");
-        file::read(&marker).context(|| format!("read the image layout {:?}", self.dir))?;
-        parse(&file::read(&path)?, "index").context(|| format!("read {path:?}"))
+        file::read_plain(&marker).context(|| format!("read the image layout {:?}", self.dir))?;
+        parse(&file::read_plain(&path)?, "index").context(|| format!("read {path:?}"))
     }
 
     /// Make the layout where there is none.
@@ -118,7 +118,7 @@ impl Target for Folder {
             return Ok(());
         }
         let path = self.dir.join("index.json");
-        let mut index: Index = match file::read(&path) {
+        let mut index: Index = match file::read_plain(&path) {
             Ok(bytes) => parse(&bytes, "index").context(|| format!("read {path:?}"))?,
             Err(e) if e.errno() == Some(Errno::ENOENT) => Index::default(),
             Err(e) => return Err(e),
