@@ -24,6 +24,7 @@ use crate::namespaces::Kind;
 use crate::spec::Spec;
 
 pub use group::Cgroup;
+pub(crate) use layout::is_unified;
 pub use layout::{Layout, Node, V1, V2};
 pub use plan::{Group, Lifetime, Plan, Request, Write, plan};
 pub use stats::Stats;
@@ -59,13 +60,13 @@ pub fn prepare(spec: &Spec, id: &str, lifetime: Lifetime, best_effort: bool) -> 
         return Ok(Prepared { plan, mounted });
     }
     let mounts = spec.mounts.iter().any(|m| m.kind.as_deref().is_some_and(|k| k.starts_with("cgroup")));
-    let separate = mounts && !layout::is_unified();
+    let separate = mounts && !is_unified();
     Ok(Prepared { plan: Plan::default(), mounted: separate.then(Vec::new) })
 }
 
 /// Whether swap is counted, so that it can be limited.
 pub fn counts_swap() -> bool {
-    match layout::is_unified() {
+    match is_unified() {
         true => std::path::Path::new("/proc/swaps").exists(),
         false => std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists(),
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod doctor;
 pub(crate) mod exec;
+pub(crate) mod features;
 pub(crate) mod image_verb;
 pub(crate) mod info;
 pub(crate) mod kill;
@@ -10,7 +11,9 @@ pub(crate) mod ps;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub mod run_bundle;
+pub(crate) mod spec;
 pub(crate) mod sweep;
+mod typed;
 
 use std::path::PathBuf;
 
