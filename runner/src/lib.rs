@@ -12,6 +12,7 @@ mod etc;
 mod foreground;
 mod from_image;
 mod guardian;
+pub mod hooks;
 pub mod host;
 pub mod idmap;
 mod json;
