@@ -10,7 +10,8 @@ use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, process};
 
 use crate::commands::{
-    Global, create, delete, doctor, exec, exit_code, image_verb, info, kill, list, ps, rm, run, start, state,
+    Global, create, delete, doctor, exec, exit_code, features, image_verb, info, kill, list, ps, rm, run,
+    spec, start, state,
 };
 use crate::from_image::flags::Flags as RunFlags;
 
@@ -26,6 +27,9 @@ Usage: runner [--store DIR] COMMAND ...
   kill ID              send a signal to one                  runner kill -s HUP my-container
   rm ID                remove one, and what it wrote         runner rm -f my-container
   run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
+  spec                 write a config.json for a bundle      runner spec --bundle DIR
+  spec IMAGE [CMD...]  print the one that flags amount to    runner spec --memory 1g shell sh
+  features             what of the OCI specification is known, for clients
   info                 this installation, and what it stands on
   doctor               what this host can and cannot give, with the remedies
 
@@ -119,12 +123,14 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("delete", delete::Flags::get_args_info()),
         ("doctor", doctor::Flags::get_args_info()),
         ("exec", exec::Flags::get_args_info()),
+        ("features", features::TABLE.clone()),
         ("info", info::Flags::get_args_info()),
         ("kill", kill::Flags::get_args_info()),
         ("list", list::Flags::get_args_info()),
         ("ps", ps::Flags::get_args_info()),
         ("rm", rm::Flags::get_args_info()),
         ("run", RunFlags::get_args_info()),
+        ("spec", spec::TABLE.clone()),
         ("start", about("Let the command of a created container run.")),
         ("state", about("Print the state document of a container.")),
     ];
@@ -181,7 +187,6 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
 /// A verb, and what follows it.
 fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
     match verb {
-        "run" => with::<RunFlags>(verb, words, Tail::After(1), |f, tail| run::run(global, f, &tail)),
         "exec" => with::<exec::Flags>(verb, words, Tail::After(1), |f, tail| exec::run(global, &f, &tail)),
         "ps" => with::<ps::Flags>(verb, words, Tail::None, |f, _| ps::run(global, &f)),
         "rm" => with::<rm::Flags>(verb, words, Tail::None, |f, _| rm::run(global, &f)),
@@ -193,6 +198,11 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "start" => with::<One>(verb, words, Tail::None, |f, _| start::run(global, &f.id)),
         "state" => with::<One>(verb, words, Tail::None, |f, _| state::run(global, &f.id)),
         "doctor" => with::<doctor::Flags>(verb, words, Tail::None, |f, _| doctor::run(global, &f)),
+        "features" => features::run(words),
+        "spec" if spec::is_for_bundle(words) => spec::run(words),
+        "run" | "spec" => with::<RunFlags>(verb, words, Tail::After(1), |f, tail| {
+            run::run(global, f.shown_if(verb == "spec"), &tail)
+        }),
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
         _ => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),
     }

@@ -13,6 +13,7 @@ mod etc;
 mod foreground;
 mod from_image;
 mod guardian;
+pub mod hooks;
 pub mod host;
 pub mod idmap;
 mod json;

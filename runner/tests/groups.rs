@@ -107,3 +107,44 @@ fn a_sweep_takes_the_groups_of_the_dead_and_no_others() {
     let removed = cgroups::sweep(&layout, |id, _| !own(id));
     assert_eq!(removed.len(), cgroup.plan().groups.len());
 }
+
+#[test]
+fn what_is_used_is_told_in_the_members_that_clients_of_runc_read() {
+    let Some((cgroup, mut child, _)) = container("metrics", json!({"pids": {"limit": 77}})) else { return };
+    let told = cgroup.metrics();
+    assert_eq!((&told["pids"]["current"], &told["pids"]["limit"]), (&json!(2), &json!(77)));
+    assert!(told["memory"]["usage"]["usage"].as_u64() > Some(0), "{told}");
+    assert!(told["cpu"]["usage"]["total"].as_u64() > Some(0), "{told}");
+    assert!(told["memory"]["raw"]["pgfault"].as_u64() > Some(0) && told["hugetlb"].is_object(), "{told}");
+    cgroup.kill_all().expect("kill");
+    child.wait().expect("wait");
+    cgroup.remove().expect("remove");
+}
+
+#[test]
+fn running_out_of_memory_is_told_and_so_is_the_end() {
+    let mut limits = json!({"memory": {"limit": 16 << 20}});
+    if cgroups::counts_swap() {
+        limits["memory"]["swap"] = json!(16 << 20);
+    }
+    let Some((cgroup, mut child, _)) = container("oom", limits) else { return };
+    let mut oom = cgroup.watch_oom().expect("watch");
+    assert_eq!(oom.heard().expect("hear"), Some(0));
+    let mut eater = Command::new("sh");
+    let eater = eater.args(["-c", "read go; head -c 200000000 /dev/zero | tail -c 190000000 >/dev/null"]);
+    let mut eater = eater.stdin(std::process::Stdio::piped()).spawn().expect("start a shell");
+    cgroup.enter(eater.id() as i32).expect("enter");
+    std::io::Write::write_all(eater.stdin.as_mut().expect("a pipe"), b"go\n").expect("let it go");
+    let mut heard = 0;
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while heard == 0 && std::time::Instant::now() < end {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        heard = oom.heard().expect("hear").expect("the group is there");
+    }
+    assert!(heard > 0);
+    eater.wait().expect("wait");
+    cgroup.kill_all().expect("kill");
+    child.wait().expect("wait");
+    cgroup.remove().expect("remove");
+    assert_eq!(oom.heard().expect("hear"), None);
+}

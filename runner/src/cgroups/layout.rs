@@ -225,7 +225,7 @@ fn unescape(field: &str) -> PathBuf {
 }
 
 /// Whether the host has cgroup v2 alone, by the file system on the usual mount point.
-pub(super) fn is_unified() -> bool {
+pub(crate) fn is_unified() -> bool {
     nix::sys::statfs::statfs("/sys/fs/cgroup")
         .is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
 }

@@ -9,10 +9,13 @@ mod group;
 mod kill;
 mod layout;
 mod limit;
+mod metrics;
+mod oom;
 mod place;
 mod plan;
 mod stats;
 mod sweep;
+mod sys;
 mod v1;
 mod v2;
 mod weight;
@@ -24,7 +27,9 @@ use crate::namespaces::Kind;
 use crate::spec::Spec;
 
 pub use group::Cgroup;
+pub(crate) use layout::is_unified;
 pub use layout::{Layout, Node, V1, V2};
+pub use oom::Oom;
 pub use plan::{Group, Lifetime, Plan, Request, Write, plan};
 pub use stats::Stats;
 pub use sweep::sweep;
@@ -59,13 +64,13 @@ pub fn prepare(spec: &Spec, id: &str, lifetime: Lifetime, best_effort: bool) -> 
         return Ok(Prepared { plan, mounted });
     }
     let mounts = spec.mounts.iter().any(|m| m.kind.as_deref().is_some_and(|k| k.starts_with("cgroup")));
-    let separate = mounts && !layout::is_unified();
+    let separate = mounts && !is_unified();
     Ok(Prepared { plan: Plan::default(), mounted: separate.then(Vec::new) })
 }
 
 /// Whether swap is counted, so that it can be limited.
 pub fn counts_swap() -> bool {
-    match layout::is_unified() {
+    match is_unified() {
         true => std::path::Path::new("/proc/swaps").exists(),
         false => std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists(),
     }

@@ -98,11 +98,11 @@ pub(super) fn number(dir: &Path, file: &str) -> Option<u64> {
 }
 
 /// The number after a word at the beginning of a line.
-fn keyed(dir: &Path, file: &str, key: &str) -> Option<u64> {
+pub(super) fn keyed(dir: &Path, file: &str, key: &str) -> Option<u64> {
     value_of(&std::fs::read_to_string(dir.join(file)).ok()?, key)
 }
 
-fn value_of(text: &str, key: &str) -> Option<u64> {
+pub(super) fn value_of(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|l| l.split_once(' ').filter(|(k, _)| *k == key)?.1.trim().parse().ok())
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod doctor;
 pub(crate) mod exec;
+pub(crate) mod features;
 pub(crate) mod image_verb;
 pub(crate) mod info;
 pub(crate) mod kill;
@@ -14,9 +15,11 @@ mod oci;
 pub(crate) mod ps;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod state;
 pub(crate) mod sweep;
+mod typed;
 
 use std::path::PathBuf;
 

@@ -230,3 +230,11 @@ pub(crate) struct Flags {
     #[argh(positional)]
     pub(crate) image: Option<String>,
 }
+
+impl Flags {
+    /// The same; with `only`, nothing is run, and the config.json that they amount to is printed.
+    pub(crate) fn shown_if(mut self, only: bool) -> Self {
+        self.dry_run |= only;
+        self
+    }
+}

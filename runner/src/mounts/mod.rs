@@ -24,6 +24,7 @@ use crate::spec;
 pub use cgroup::Hierarchy;
 pub use hide::{Hidden, plan_hidden};
 use options::Options;
+pub(crate) use options::words as option_words;
 pub(crate) use text::Memory;
 
 /// One mount, fully decided. `at` is resolved inside the container's root.

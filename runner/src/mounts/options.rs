@@ -67,6 +67,16 @@ const PROPAGATION: [(&str, u64); 4] = [
 /// Words that other runtimes know and we do not serve yet: refused by name, not passed on.
 const REFUSED: [&str; 6] = ["tmpcopyup", "copy-symlink", "src-nofollow", "dest-nofollow", "idmap", "ridmap"];
 
+/// Words that name no flag: what is mounted, and what is so anyway.
+const OTHERS: [&str; 7] = ["async", "bind", "defaults", "nolazytime", "nomand", "rbind", "remount"];
+
+/// Every word that is understood here.
+pub(crate) fn words() -> Vec<String> {
+    let both = WORDS.iter().map(|w| w.0).chain(PROPAGATION.iter().map(|p| p.0));
+    let both = both.flat_map(|word| [word.to_owned(), format!("r{word}")]);
+    both.chain(SUPERBLOCK.iter().chain(&OTHERS).map(|word| (*word).to_owned())).collect()
+}
+
 /// Read the words; a later one wins over an earlier one.
 pub(crate) fn parse(words: &[String]) -> Result<Options> {
     let mut all = Options::default();
@@ -173,6 +183,13 @@ mod tests {
         assert_eq!(o.data[2], ("newinstance".into(), None));
         assert_eq!(o.data[3], ("context".into(), Some("a=b".into())));
         assert_eq!(o.misplaced_on_bind(), Some("mode"));
+    }
+
+    #[test]
+    fn every_word_that_is_told_of_is_no_data_of_a_file_system() {
+        for word in words().iter().filter(|w| !SUPERBLOCK.contains(&w.as_str())) {
+            assert!(Options::default().take(word), "{word}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use program::{Check, Insn, Op};
 
 pub use docker::load;
 pub use spec_rules::compile;
+pub(crate) use sys::is_flag_supported;
 
 /// The default profile for the capabilities that a container has unasked, 8 bytes an instruction.
 static DEFAULT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/seccomp"));

@@ -19,3 +19,19 @@ pub(super) fn install(code: &[Insn], flags: u64) -> Result<()> {
         .map(drop)
         .context(|| format!("seccomp(SECCOMP_SET_MODE_FILTER, {flags:#x}, {} instructions)", code.len()))
 }
+
+/// Whether the kernel knows a flag, named without what all names begin with: it looks at the flags before it looks for the program, which is not there.
+pub(crate) fn is_flag_supported(name: &str) -> bool {
+    let flags = match name {
+        "TSYNC" => libc::SECCOMP_FILTER_FLAG_TSYNC,
+        "LOG" => libc::SECCOMP_FILTER_FLAG_LOG,
+        "SPEC_ALLOW" => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        // It is nothing without a listener.
+        "WAIT_KILLABLE_RECV" => libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | 1 << 5,
+        _ => return false,
+    };
+    let none: *const libc::sock_fprog = std::ptr::null();
+    // SAFETY: the null pointer is one that the kernel refuses to read from.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, none) };
+    Errno::result(result) == Err(Errno::EFAULT)
+}

@@ -1,0 +1,172 @@
+//! `features`: what this runner knows of the runtime specification, for clients that ask before they rely on it.
+//! As the specification has it, hosts do not matter: only the flags of filters are asked of the kernel.
+
+use std::ffi::OsString;
+
+use argh::CommandInfoWithArgs;
+use coracle_sys::{Error, Result, print};
+
+use super::typed::{self, Typed};
+use crate::{mounts, namespaces::Kind, seccomp, spec};
+
+/// Namespaces of time can be made and joined.
+const TIME_NAMESPACE: bool = true;
+/// `mounts[].uidMappings` and `gidMappings`.
+const IDMAPPED_MOUNTS: bool = true;
+/// SCMP_ACT_NOTIFY, the agent behind `listenerPath`, and the flag that goes with both.
+const NOTIFY: bool = true;
+/// `linux.netDevices`.
+const NET_DEVICES: bool = true;
+/// `linux.intelRdt`: on the whole, its `schemata`, its `enableMonitoring`.
+const INTEL_RDT: bool = true;
+/// `linux.memoryPolicy`, by its modes and flags.
+const MEMORY_POLICY: bool = true;
+/// `process.apparmorProfile`.
+const APPARMOR: bool = true;
+/// `process.selinuxLabel`, `linux.mountLabel`.
+const SELINUX: bool = true;
+/// `--systemd-cgroup`.
+const SYSTEMD: bool = true;
+/// Words for mounts that are served beside the table's.
+const MORE_MOUNT_OPTIONS: &str = "acl idmap iversion loud noacl noiversion ridmap silent tmpcopyup";
+
+const CAPABILITIES: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP \
+    LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO \
+    SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE \
+    AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON \
+    BPF CHECKPOINT_RESTORE";
+const HOOKS: &str =
+    r#"["prestart","createRuntime","createContainer","startContainer","poststart","poststop"]"#;
+const ACTIONS: &str = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD \
+    LOG TRACE TRAP";
+const OPERATORS: &str = "EQ GE GT LE LT MASKED_EQ NE";
+const ARCHS: &str = "AARCH64 ARM X32 X86 X86_64";
+const FLAGS: &str = "LOG SPEC_ALLOW TSYNC";
+const MODES: &str = "BIND DEFAULT INTERLEAVE LOCAL PREFERRED PREFERRED_MANY \
+    WEIGHTED_INTERLEAVE";
+const MODE_FLAGS: &str = "NUMA_BALANCING RELATIVE_NODES STATIC_NODES";
+
+/// Its flags: none.
+pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
+    "features",
+    "Say what this runner knows of the OCI runtime specification, as JSON.",
+    &[],
+    &["runner features"],
+);
+
+/// Print the document.
+pub(crate) fn run(words: &[OsString]) -> Result<u8> {
+    let Some(typed) = Typed::read(&TABLE, "", words)? else { return Ok(0) };
+    if let Some(word) = typed.words.first() {
+        return Err(Error::usage(format!("features takes no argument: {word:?}")));
+    }
+    let document = document();
+    print::json(
+        &serde_json::from_slice(document.as_bytes()).map_err(|e| Error::invalid(e.to_string()))?,
+        true,
+    );
+    Ok(0)
+}
+
+/// features.md and features-linux.md of the specification. As text: building values takes far more code.
+fn document() -> String {
+    let list = |words: &str, more: Option<&str>, prefix: &str| {
+        list(&format!("{words} {}", more.unwrap_or_default()), prefix)
+    };
+    let policy = match MEMORY_POLICY {
+        true => format!(
+            r#""memoryPolicy":{{"modes":{},"flags":{}}},"#,
+            list(MODES, None, "MPOL_"),
+            list(MODE_FLAGS, None, "MPOL_F_")
+        ),
+        false => String::new(),
+    };
+    let flag_of_notify = NOTIFY.then_some("WAIT_KILLABLE_RECV");
+    let flags = FLAGS.split(' ').chain(flag_of_notify).filter(|flag| seccomp::is_flag_supported(flag));
+    let supported: Vec<&str> = flags.collect();
+    format!(
+        r#"{{"ociVersionMin":"1.0.0","ociVersionMax":"{version}","hooks":{HOOKS},"mountOptions":{options},
+        "annotations":{{"coracle.runner.version":"{own}"}},"potentiallyUnsafeConfigAnnotations":[],
+        "linux":{{"namespaces":{namespaces},"capabilities":{capabilities},
+        "cgroup":{{"v1":true,"v2":true,"systemd":{SYSTEMD},"systemdUser":{SYSTEMD},"rdma":true}},
+        "seccomp":{{"enabled":true,"actions":{actions},"operators":{operators},"archs":{archs},
+        "knownFlags":{known},"supportedFlags":{supported}}},
+        "apparmor":{{"enabled":{APPARMOR}}},"selinux":{{"enabled":{SELINUX}}},
+        "intelRdt":{{"enabled":{INTEL_RDT},"schemata":{INTEL_RDT},"monitoring":{INTEL_RDT}}},{policy}
+        "mountExtensions":{{"idmap":{{"enabled":{IDMAPPED_MOUNTS}}}}},"netDevices":{{"enabled":{NET_DEVICES}}}}}}}"#,
+        version = spec::VERSION,
+        options = list(&mounts::option_words().join(" "), Some(MORE_MOUNT_OPTIONS), ""),
+        own = env!("CARGO_PKG_VERSION"),
+        namespaces = list(&Kind::ALL.map(Kind::name).join(" "), TIME_NAMESPACE.then_some("time"), ""),
+        capabilities = list(CAPABILITIES, None, "CAP_"),
+        actions = list(ACTIONS, NOTIFY.then_some("NOTIFY"), "SCMP_ACT_"),
+        operators = list(OPERATORS, None, "SCMP_CMP_"),
+        archs = list(ARCHS, Some(&seccomp::names::ELSEWHERE.join(" ")), "SCMP_ARCH_"),
+        known = list(FLAGS, flag_of_notify, "SECCOMP_FILTER_FLAG_"),
+        supported = list(&supported.join(" "), None, "SECCOMP_FILTER_FLAG_"),
+    )
+}
+
+/// A list of words with a prefix, each once.
+fn list(words: &str, prefix: &str) -> String {
+    let mut text = String::from("[");
+    for word in words.split(' ').filter(|w| !w.is_empty()) {
+        let quoted = format!("\"{prefix}{word}\"");
+        if !text.contains(&quoted) {
+            text.push_str(&quoted);
+            text.push(',');
+        }
+    }
+    text.pop();
+    text + "]"
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::caps;
+    use crate::spec::{Capabilities, LinuxSeccomp};
+
+    fn words(of: &Value) -> Vec<String> {
+        of.as_array().unwrap().iter().map(|w| w.as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_said_of_filters_is_what_they_are_made_with() {
+        let document: Value = serde_json::from_str(&document()).unwrap();
+        let told = &document["linux"]["seccomp"];
+        let compile = |profile: Value| {
+            let profile: LinuxSeccomp = coracle_sys::json::from_value(profile).unwrap();
+            seccomp::compile(&profile)
+        };
+        for action in words(&told["actions"]).iter().filter(|a| *a != "SCMP_ACT_NOTIFY") {
+            compile(json!({"defaultAction": action})).unwrap();
+        }
+        for arch in words(&told["archs"]) {
+            compile(json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": [arch]})).unwrap();
+        }
+        for flag in
+            words(&told["knownFlags"]).iter().filter(|f| *f != "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")
+        {
+            compile(json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": [flag]})).unwrap();
+        }
+        for op in words(&told["operators"]) {
+            let args = json!([{"index": 0, "value": 1, "valueTwo": 1, "op": op}]);
+            let rule = json!({"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": args});
+            compile(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]})).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_capability_that_is_told_is_known_and_none_is_left_out() {
+        let document: Value = serde_json::from_str(&document()).unwrap();
+        let told = words(&document["linux"]["capabilities"]);
+        let mut unknown = Vec::new();
+        let sets = caps::plan(Some(&Capabilities { bounding: told, ..Default::default() }), &mut unknown);
+        assert_eq!((sets.bounding.count_ones(), unknown.len()), (41, 0));
+        assert_eq!(words(&document["hooks"]).len(), 6);
+        assert!(words(&document["mountOptions"]).contains(&"rro".to_owned()));
+    }
+}
