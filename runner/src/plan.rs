@@ -109,7 +109,7 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
     let root = rootfs::plan(source, readonly, propagation, mounts::propagation(&mounts))?;
     let devices = devices::plan(&spec.mounts, &linux.devices, new_user)?;
     let process = spec.process.as_ref().ok_or_else(|| Error::invalid("process is missing"))?;
-    let mut warnings = Vec::new();
+    let mut warnings = idle(linux, namespaces.is_own(Ns::User));
     Ok(Plan {
         id: options.id.clone(),
         maps,
@@ -157,6 +157,9 @@ fn root(spec: &Spec, options: &Options) -> Result<(Source, bool)> {
     if path == Path::new("/") {
         return Err(Error::invalid("root.path is the host's root"));
     }
+    if !path.is_dir() {
+        return Err(Error::invalid(format!("root.path is not a directory: {}", path.display())));
+    }
     Ok((Source::Directory(path), readonly))
 }
 
@@ -172,6 +175,31 @@ fn own_name(name: &Option<String>, field: &str, namespaces: &namespaces::Plan) -
         }
         Some(name) => Ok(Some(name.to_string())),
     }
+}
+
+/// What means nothing, and clients leave in all the same.
+fn idle(linux: &Linux, user_namespace: bool) -> Vec<String> {
+    let mappings = |list: &[crate::spec::IdMapping]| !list.is_empty() && !user_namespace;
+    let memory = linux.resources.as_ref().and_then(|r| r.memory.as_ref());
+    [
+        ("uidMappings", mappings(&linux.uid_mappings), "there is no user namespace"),
+        ("gidMappings", mappings(&linux.gid_mappings), "there is no user namespace"),
+        ("resources.memory.kernel", memory.is_some_and(|m| m.kernel.is_some()), "the kernel has it no more"),
+        (
+            "resources.memory.kernelTCP",
+            memory.is_some_and(|m| m.kernel_tcp.is_some()),
+            "memory.limit counts it too",
+        ),
+        (
+            "resources.memory.useHierarchy",
+            memory.is_some_and(|m| m.use_hierarchy == Some(false)),
+            "the kernel always counts the groups below",
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, asked, _)| *asked)
+    .map(|(field, _, why)| format!("linux.{field} is ignored: {why}"))
+    .collect()
 }
 
 fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {

@@ -105,7 +105,7 @@ pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> 
         groups,
         umask: user.umask.unwrap_or(0o022) & 0o777,
         capabilities,
-        limits: process.rlimits.iter().map(limit).collect::<Result<_>>()?,
+        limits: limits(&process.rlimits)?,
         no_new_privileges: process.no_new_privileges,
         oom_score_adj: process.oom_score_adj,
         terminal: process.terminal.then(|| {
@@ -130,6 +130,13 @@ fn refuse_unsupported(process: &spec::Process) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn limits(list: &[spec::Rlimit]) -> Result<Vec<Limit>> {
+    if let Some(twice) = list.iter().enumerate().find(|(n, l)| list[..*n].iter().any(|m| m.kind == l.kind)) {
+        return Err(Error::invalid(format!("process.rlimits: {:?} is there twice", twice.1.kind)));
+    }
+    list.iter().map(limit).collect()
 }
 
 fn limit(rlimit: &spec::Rlimit) -> Result<Limit> {

@@ -47,7 +47,9 @@ fn plan(bundle: &Path, id: &str, flags: &Flags) -> Result<(Plan, cgroups::Plan)>
         cgroup_v1: groups.mounted,
         seccomp: None,
     };
-    Ok((plan::plan(&spec, &options, &Host::probe()?)?, groups.plan))
+    let mut plan = plan::plan(&spec, &options, &Host::probe()?)?;
+    plan.warnings.extend(groups.plan.dropped.iter().map(|what| format!("the container is without {what}")));
+    Ok((plan, groups.plan))
 }
 
 /// How many descriptors systemd's socket activation, or whoever speaks it, passed to this process.

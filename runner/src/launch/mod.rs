@@ -294,8 +294,8 @@ impl Starting {
                     continue;
                 }
                 Message::Warning(text) => {
-                    // There is one at most, unless something pretends to be the child.
-                    self.warnings.truncate(1);
+                    // There are few, unless something pretends to be the child.
+                    self.warnings.truncate(3);
                     self.warnings.push(text);
                     continue;
                 }

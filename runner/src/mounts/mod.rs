@@ -357,7 +357,10 @@ fn new_file_system(kind: &str, source: Option<&str>, options: &Options) -> Resul
     for (key, value) in &options.data {
         match value {
             Some(value) => context.string(key, value)?,
-            None => context.flag(key)?,
+            None => match context.flag(key) {
+                Err(e) if e.errno() == Some(Errno::EINVAL) && options::may_be_unknown(key) => {}
+                other => other?,
+            },
         }
     }
     context.create().and_then(|()| context.mount(options.flags.set)).map_err(|e| explain_new(kind, e))

@@ -55,7 +55,11 @@ const WORDS: [(&str, u64, u64); 18] = [
 ];
 
 /// Words for the superblock that are not data of any one file system.
-const SUPERBLOCK: [&str; 4] = ["sync", "dirsync", "lazytime", "mand"];
+const SUPERBLOCK: [&str; 8] =
+    ["sync", "dirsync", "lazytime", "mand", "iversion", "noiversion", "acl", "noacl"];
+
+/// Those of mount(2)'s flags that a file system is told of only where it knows them.
+const IF_KNOWN: [&str; 4] = ["iversion", "noiversion", "acl", "noacl"];
 
 const PROPAGATION: [(&str, u64); 4] = [
     ("private", libc::MS_PRIVATE),
@@ -85,7 +89,7 @@ impl Options {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
             "remount" => self.remount = true,
-            "defaults" | "async" | "nolazytime" | "nomand" | "" => {}
+            "defaults" | "async" | "nolazytime" | "nomand" | "silent" | "loud" | "" => {}
             _ => {
                 if let Some((_, set, clear)) = WORDS.iter().find(|w| w.0 == word) {
                     self.flags.add(*set, *clear);
@@ -128,6 +132,11 @@ impl Options {
     pub(crate) fn misplaced_on_bind(&self) -> Option<&str> {
         self.data.iter().map(|d| d.0.as_str()).find(|key| !SUPERBLOCK.contains(key))
     }
+}
+
+/// Whether a file system that does not know the word does as well without.
+pub(super) fn may_be_unknown(word: &str) -> bool {
+    IF_KNOWN.contains(&word)
 }
 
 impl Flags {
@@ -173,6 +182,8 @@ mod tests {
         assert_eq!(o.data[2], ("newinstance".into(), None));
         assert_eq!(o.data[3], ("context".into(), Some("a=b".into())));
         assert_eq!(o.misplaced_on_bind(), Some("mode"));
+        let flags = options("bind,silent,loud,iversion,noiversion,acl,noacl");
+        assert_eq!((flags.misplaced_on_bind(), flags.data.len()), (None, 4));
     }
 
     #[test]
