@@ -121,7 +121,7 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
         sysctl: namespaces::plan_sysctl(&linux.sysctl, &namespaces)?,
         hostname: own_name(&spec.hostname, "hostname", &namespaces)?,
         domainname: own_name(&spec.domainname, "domainname", &namespaces)?,
-        process: process::plan(process, options.init.clone(), &mut warnings)?,
+        process: process::plan(process, options.init.clone(), &mut warnings)?.in_linux(linux)?,
         die_with_parent: options.die_with_parent,
         new_keyring: options.new_keyring,
         preserve_fds: options.preserve_fds,
@@ -216,8 +216,6 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
         ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|l| !l.is_empty())),
         ("linux.intelRdt", linux.intel_rdt.is_some()),
-        ("linux.memoryPolicy", linux.memory_policy.is_some()),
-        ("linux.personality", linux.personality.is_some()),
         ("linux.timeOffsets", !linux.time_offsets.is_empty()),
     ] {
         if asked {

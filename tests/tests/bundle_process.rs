@@ -110,3 +110,68 @@ fn what_is_passed_on_arrives_and_nothing_else() {
     let output = Cmd::new("sh").arg("-c").arg(line).ok();
     assert_eq!(output.stdout, "0 1 2 3 4 5 passed\n", "the last one is that of ls itself");
 }
+
+#[test]
+fn the_command_is_run_as_the_config_has_it() {
+    if !have() {
+        return;
+    }
+    // Field 19 of stat is the nice value, 40 and 41 the real-time priority and the policy.
+    let stat = "set -- $(sed 's/.*) //' /proc/self/stat); echo nice ${17} policy ${39} priority ${38}";
+    for (scheduler, says) in [
+        (json!({"policy": "SCHED_BATCH", "nice": 5}), "nice 5 policy 3 priority 0"),
+        (json!({"policy": "SCHED_RR", "priority": 7}), "policy 2 priority 7"),
+        (json!({"policy": "SCHED_IDLE"}), "policy 5"),
+        (json!({"policy": "SCHED_OTHER", "nice": -3}), "nice -3 policy 0"),
+    ] {
+        let output = bundle(stat, &[("/process/scheduler", scheduler.clone())]).run().run();
+        // A cgroup of v1 may have no time for real-time tasks.
+        let denied = output.stderr.contains("realtimeRuntime") && scheduler["policy"] == "SCHED_RR";
+        assert!(denied || output.stdout.contains(says), "{scheduler}: {} {}", output.stdout, output.stderr);
+    }
+    let io = json!({"class": "IOPRIO_CLASS_BE", "priority": 3});
+    bundle("ionice -p $$", &[("/process/ioPriority", io)]).run().ok().prints("best-effort: prio 3");
+    let old = json!({"domain": "LINUX32"});
+    bundle("uname -m", &[("/linux/personality", old)]).run().ok().prints("i686");
+    // Not of the first process.
+    let affinity = json!({"initial": "0", "final": "0"});
+    bundle("echo fine", &[("/process/execCPUAffinity", affinity)]).run().ok().prints("fine");
+}
+
+#[test]
+fn a_memory_policy_holds_for_the_command_or_says_that_there_is_no_such_node() {
+    if !have() {
+        return;
+    }
+    let ask = |mode: &str, nodes: &str| {
+        let policy = json!({"mode": mode, "nodes": nodes});
+        bundle("head -n1 /proc/self/numa_maps | cut -d' ' -f2", &[("/linux/memoryPolicy", policy)])
+            .run()
+            .run()
+    };
+    let output = ask("MPOL_BIND", "0");
+    if !output.stderr.contains("knows no memory nodes") {
+        assert!(output.stdout.contains("bind:0") || output.stdout.is_empty(), "{}", output.stderr);
+        let e = ask("MPOL_BIND", "1000").fails(125).stderr;
+        assert!(e.contains("linux.memoryPolicy") && e.contains("no such node"), "{e}");
+    }
+}
+
+#[test]
+fn a_score_is_set_in_a_user_namespace_too_and_one_that_is_denied_is_warned_of() {
+    if !have() {
+        return;
+    }
+    let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+    for (score, shown) in [(300, "300\n"), (-100, "-100\n")] {
+        let values = [
+            ("/process/oomScoreAdj", json!(score)),
+            ("/linux/uidMappings", map.clone()),
+            ("/linux/gidMappings", map.clone()),
+            ("/linux/namespaces/-", json!({"type": "user"})),
+        ];
+        let output = bundle("cat /proc/self/oom_score_adj", &values).run().ok();
+        let denied = output.stderr.contains("the process keeps its score");
+        assert!(output.stdout == shown || score < 0 && denied, "{score}: {}", output.stderr);
+    }
+}

@@ -84,8 +84,13 @@ impl<'a> Entered<'a> {
                 _ => return Err(Error::new(Kind::System, "the runner is gone")),
             }
         }
-        // Our own /proc entry is closed to us once we cannot be traced.
-        plan.process.set_score()?;
+        // Our own /proc entry is closed to us once we cannot be traced. In a user namespace of ours we
+        // have no right to it either, and the runner has done it.
+        if plan.maps.is_none()
+            && let Some(warning) = plan.process.set_score("self")?
+        {
+            channel.send(&Message::Warning(warning))?;
+        }
         prctl::set_dumpable(false).context(|| "prctl(PR_SET_DUMPABLE, 0)")?;
         if plan.maps.is_none() {
             setup.enter_cgroups(None)?;
@@ -249,6 +254,7 @@ impl<'a> Confining<'a> {
             self.channel.send(&Message::Warning(text))?;
         }
         process.own_streams();
+        process.sched.apply()?;
         let early = process.enter_cwd();
         process.set_limits()?;
         process.capabilities.limit_bounding()?;
@@ -284,6 +290,7 @@ impl Confined<'_> {
             sys::set_close_on_exec(fd, false)?;
         }
         reset_signals()?;
+        process.sched.apply_last()?;
         if process.no_new_privileges {
             prctl::set_no_new_privs().context(|| "prctl(PR_SET_NO_NEW_PRIVS, 1)")?;
         }

@@ -55,8 +55,10 @@ fn enter(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>, channel: &Channel)
     let passed = process_sys::inheritable(3, plan.preserve_fds);
     process_sys::close_on_exec_from(3)?;
     // Both need rights over the host, or our own entry in its /proc.
-    plan.process.set_score()?;
+    plan.process.set_score("self")?;
+    plan.process.sched.apply_early()?;
     setup.enter_cgroups(None)?;
+    plan.process.sched.apply_late()?;
     let flags: CloneFlags = target.namespaces.iter().map(|k| k.flag()).collect();
     setns(target.pidfd, flags)
         .context(|| format!("setns(pidfd, {flags:?})"))

@@ -212,6 +212,7 @@ impl Starting {
             maps.write(nix::unistd::Pid::from_raw(self.pid))
                 .context(|| "map the ids of the user namespace")?;
             setup.enter_cgroups(Some(self.pid))?;
+            self.warnings.extend(plan.process.set_score(&self.pid.to_string())?);
             let stack = match &plan.root.source {
                 Source::Layers(layers) if !layers.userxattr => Some(self.mount_mapped(layers, maps)?),
                 _ => None,
