@@ -31,4 +31,5 @@ pub mod state;
 mod streams;
 mod survey;
 mod terminal;
+mod timens;
 mod volumes;

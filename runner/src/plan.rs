@@ -14,7 +14,7 @@ use crate::rootfs::{self, Source};
 use crate::seccomp::{Choice, Program};
 use crate::spec::{Linux, Spec};
 use crate::volumes::Fill;
-use crate::{devices, idmap};
+use crate::{devices, idmap, timens};
 
 /// What the spec does not say: the runner's own choices.
 #[derive(Clone, Debug)]
@@ -61,6 +61,8 @@ pub struct Plan {
     pub hidden: Hidden,
     /// Kernel parameters.
     pub sysctl: Vec<Sysctl>,
+    /// How far the clocks of a new time namespace are from the host's.
+    pub time_offsets: String,
     /// The host name inside.
     pub hostname: Option<String>,
     /// The domain name inside.
@@ -119,6 +121,7 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
         devices,
         hidden: mounts::plan_hidden(&linux.masked_paths, &linux.readonly_paths)?,
         sysctl: namespaces::plan_sysctl(&linux.sysctl, &namespaces)?,
+        time_offsets: timens::plan(linux, &namespaces)?,
         hostname: own_name(&spec.hostname, "hostname", &namespaces)?,
         domainname: own_name(&spec.domainname, "domainname", &namespaces)?,
         process: process::plan(process, options.init.clone(), &mut warnings)?.in_linux(linux)?,
@@ -216,7 +219,6 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
         ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|l| !l.is_empty())),
         ("linux.intelRdt", linux.intel_rdt.is_some()),
-        ("linux.timeOffsets", !linux.time_offsets.is_empty()),
     ] {
         if asked {
             return Err(Error::unsupported(format!("{field} is not supported yet")));

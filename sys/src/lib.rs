@@ -7,6 +7,7 @@ pub mod file;
 pub mod idmap;
 pub mod interrupt;
 pub mod mount;
+pub mod namespace;
 pub mod print;
 pub mod process;
 pub mod table;

@@ -21,6 +21,7 @@ use crate::namespaces::{Entrance, Kind as Ns};
 use crate::plan::Plan;
 use crate::process;
 use crate::rootfs::{self, Root, Source};
+use crate::timens;
 
 /// Run the container's side. Comes back only with an error.
 pub(super) fn run(
@@ -90,6 +91,9 @@ impl<'a> Entered<'a> {
             && let Some(warning) = plan.process.set_score("self")?
         {
             channel.send(&Message::Warning(warning))?;
+        }
+        if plan.namespaces.makes(Ns::Time) {
+            timens::enter(&plan.time_offsets)?;
         }
         prctl::set_dumpable(false).context(|| "prctl(PR_SET_DUMPABLE, 0)")?;
         if plan.maps.is_none() {

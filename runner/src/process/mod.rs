@@ -56,6 +56,7 @@ pub struct Plan {
     /// /proc/self/oom_score_adj, when it is to change.
     pub oom_score_adj: Option<i32>,
     /// How the kernel runs it.
+    #[serde(skip)]
     pub sched: sched::Plan,
     /// A terminal of its own, and its size in rows and columns.
     pub terminal: Option<(u16, u16)>,

@@ -3,7 +3,6 @@
 
 use coracle_sys::{Context, Error, Result};
 use nix::errno::Errno;
-use serde::Serialize;
 
 use super::sys::{self, SchedAttr};
 use crate::spec;
@@ -12,7 +11,7 @@ use crate::spec;
 type Mask = Vec<u64>;
 
 /// All of it, decided. What is not set stays as the runner has it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     scheduler: Option<SchedAttr>,
     io_priority: Option<u32>,

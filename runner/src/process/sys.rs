@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 /// `struct sched_attr` as it was first published.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct SchedAttr {
     pub(super) size: u32,
     pub(super) policy: u32,
