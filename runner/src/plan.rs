@@ -102,7 +102,8 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
     let around = Around {
         namespaces: &namespaces,
         bundle: &options.bundle,
-        gids: new_user.then_some(&linux.gid_mappings[..]),
+        maps: new_user.then_some((&linux.uid_mappings[..], &linux.gid_mappings[..])),
+        user: namespaces.join.iter().find(|(kind, _)| *kind == Ns::User).map(|(_, path)| path.as_path()),
         cgroup_v1: options.cgroup_v1.as_deref(),
     };
     let mounts = mounts::plan(&spec.mounts, &around)?;

@@ -20,6 +20,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
+use crate::mounts::Mount;
 use crate::namespaces::{self, Entrance, Kind as Ns};
 use crate::plan::Plan;
 use crate::process::{self, exec_error};
@@ -121,12 +122,12 @@ type Sources = Vec<Option<OwnedFd>>;
 
 /// The root of a user namespace is an ordinary user outside, who may not reach what we may.
 fn open_sources(plan: &Plan) -> Result<Sources> {
-    match &plan.maps {
-        Some(maps) if maps.writer == Writer::Privileged => {
-            plan.mounts.iter().map(|mount| mount.open_source()).collect()
-        }
-        _ => Ok(Vec::new()),
-    }
+    let all = plan.maps.as_ref().is_some_and(|maps| maps.writer == Writer::Privileged);
+    let open = |mount: &Mount| match all || mount.is_opened_outside() {
+        true => mount.open_source(),
+        false => Ok(None),
+    };
+    plan.mounts.iter().map(open).collect()
 }
 
 /// A helper enters the namespaces that decide what its children are, and makes the container from

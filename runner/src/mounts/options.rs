@@ -26,6 +26,16 @@ pub(crate) struct Options {
     pub all_flags: Flags,
     /// MS_SHARED and its like, and whether for all below.
     pub propagation: Option<(u64, bool)>,
+    /// `tmpcopyup`: a tmpfs begins with what is at its place.
+    pub copy_up: bool,
+    /// `copy-symlink`: a source that is a link is copied.
+    pub copy_link: bool,
+    /// `src-nofollow`: a source that is a link is bound itself.
+    pub source_nofollow: bool,
+    /// `dest-nofollow`: a link at its place is covered itself.
+    pub target_nofollow: bool,
+    /// `idmap`, or with those below `ridmap`: its files' ids are mapped.
+    pub id_map: Option<bool>,
     /// `remount`: change what is mounted there.
     pub remount: bool,
     /// What the file system itself is told: `key` or `key=value`.
@@ -68,9 +78,6 @@ const PROPAGATION: [(&str, u64); 4] = [
     ("unbindable", libc::MS_UNBINDABLE),
 ];
 
-/// Words that other runtimes know and we do not serve yet: refused by name, not passed on.
-const REFUSED: [&str; 6] = ["tmpcopyup", "copy-symlink", "src-nofollow", "dest-nofollow", "idmap", "ridmap"];
-
 /// Read the words; a later one wins over an earlier one.
 pub(crate) fn parse(words: &[String]) -> Result<Options> {
     let mut all = Options::default();
@@ -89,6 +96,11 @@ impl Options {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
             "remount" => self.remount = true,
+            "tmpcopyup" => self.copy_up = true,
+            "copy-symlink" => self.copy_link = true,
+            "src-nofollow" => self.source_nofollow = true,
+            "dest-nofollow" => self.target_nofollow = true,
+            "idmap" | "ridmap" => self.id_map = Some(word == "ridmap"),
             "defaults" | "async" | "nolazytime" | "nomand" | "silent" | "loud" | "" => {}
             _ => {
                 if let Some((_, set, clear)) = WORDS.iter().find(|w| w.0 == word) {
@@ -121,8 +133,10 @@ impl Options {
             Some((key, value)) => (key, Some(value.to_string())),
             None => (word, None),
         };
-        if REFUSED.contains(&key) {
-            return Err(Error::unsupported(format!("the mount option {word:?} is not supported yet")));
+        if matches!(key, "idmap" | "ridmap") {
+            return Err(Error::unsupported(format!(
+                "the mount option {word:?}: say uidMappings and gidMappings"
+            )));
         }
         self.data.push((key.to_string(), value));
         Ok(())
@@ -187,7 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn words_of_other_runtimes_are_refused_by_name() {
-        assert!(parse(&["tmpcopyup".into()]).unwrap_err().to_string().contains("tmpcopyup"));
+    fn words_that_are_no_flags_are_no_data_either() {
+        let o = options("tmpcopyup,copy-symlink,src-nofollow,dest-nofollow,ridmap");
+        assert!(o.copy_up && o.copy_link && o.source_nofollow && o.target_nofollow && o.data.is_empty());
+        assert_eq!(o.id_map, Some(true));
+        assert!(parse(&["idmap=uids=0-1-1".into()]).unwrap_err().to_string().contains("uidMappings"));
     }
 }
