@@ -1,8 +1,6 @@
 //! Capabilities: names become five bit masks, the masks become the process's own. Names that nobody
 //! knows are handed back to be warned of; they grant nothing.
 
-use std::str::FromStr;
-
 use coracle_sys::{Context, Result, process as sys};
 use serde::Serialize;
 
@@ -33,16 +31,59 @@ pub const SYS_PTRACE: u64 = 1 << 19;
 pub const SYS_ADMIN: u64 = 1 << 21;
 /// CAP_SYS_RESOURCE as a mask.
 pub const SYS_RESOURCE: u64 = 1 << 24;
-/// One past the highest capability that this build knows by name.
-const COUNT: u8 = 41;
+/// By number, without the `CAP_` before each.
+const NAMES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
 
 /// Names to masks; unknown names go to `unknown`. Absent sets are empty, as the specification has it.
 pub fn plan(capabilities: Option<&spec::Capabilities>, unknown: &mut Vec<String>) -> Sets {
     let Some(c) = capabilities else { return Sets::default() };
     let mut mask = |names: &[String]| {
-        names.iter().fold(0, |mask, name| match caps::Capability::from_str(name) {
-            Ok(cap) => mask | cap.bitmask(),
-            Err(_) => {
+        let number = |name: &String| NAMES.iter().position(|n| name.strip_prefix("CAP_") == Some(*n));
+        names.iter().fold(0, |mask, name| match number(name) {
+            Some(cap) => mask | 1 << cap,
+            None => {
                 if !unknown.contains(name) {
                     unknown.push(name.clone());
                 }
@@ -68,11 +109,32 @@ impl Sets {
         // Past the known ones up to the first that the kernel does not know either: a newer kernel's
         // capabilities are dropped as well.
         for cap in 0..64u8 {
-            if self.bounding & 1 << cap == 0 && !sys::drop_bounding(cap)? && cap >= COUNT {
+            if self.bounding & 1 << cap == 0 && !sys::drop_bounding(cap)? && usize::from(cap) >= NAMES.len() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// The sets without what this process does not have itself, and the names of that.
+    pub fn held(&self) -> Result<(Self, Vec<String>)> {
+        let (_, held, _) = sys::capget()?;
+        Ok(self.within(held))
+    }
+
+    fn within(&self, held: u64) -> (Self, Vec<String>) {
+        let beyond = (self.effective | self.permitted | self.inheritable) & !held;
+        let named = NAMES.iter().enumerate().filter(|(n, _)| beyond & 1 << n != 0);
+        let names = named.map(|(_, name)| ["CAP_", name].concat());
+        let only = |set: u64| set & held;
+        let sets = Self {
+            bounding: self.bounding,
+            effective: only(self.effective),
+            permitted: only(self.permitted),
+            inheritable: only(self.inheritable),
+            ambient: only(self.ambient),
+        };
+        (sets, names.collect())
     }
 
     /// Become what was planned, but keep `also` until [`Sets::finish`].
@@ -100,6 +162,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_runner_lacks_is_left_out_and_named() {
+        let all = 1 | SETUID | SYS_ADMIN;
+        let sets =
+            Sets { bounding: all, effective: 1 | SYS_ADMIN, permitted: all, inheritable: 0, ambient: 0 };
+        let (left, names) = sets.within(1 | SETUID);
+        assert_eq!((left.bounding, left.effective, left.permitted), (all, 1, 1 | SETUID));
+        assert_eq!(names, ["CAP_SYS_ADMIN"]);
+    }
+
+    #[test]
     fn capabilities_become_masks_and_unknown_names_are_handed_back() {
         let c = spec::Capabilities {
             bounding: vec!["CAP_CHOWN".into(), "CAP_SYS_ADMIN".into()],
@@ -113,6 +185,10 @@ mod tests {
         assert_eq!((sets.permitted, sets.inheritable, sets.ambient), (0, 0, 0));
         assert_eq!(unknown, ["CAP_FUTURE"]);
         assert_eq!(plan(None, &mut unknown), Sets::default());
-        assert_eq!(caps::all().len(), COUNT as usize);
+        let named = |set| NAMES.iter().position(|n| *n == set).map(|n| 1u64 << n);
+        for (name, mask) in [("SETUID", SETUID), ("SYS_PTRACE", SYS_PTRACE), ("SYS_RESOURCE", SYS_RESOURCE)] {
+            assert_eq!(named(name), Some(mask));
+        }
+        assert_eq!(NAMES.iter().position(|n| *n == "CHECKPOINT_RESTORE"), Some(40));
     }
 }

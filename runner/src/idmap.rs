@@ -1,28 +1,38 @@
 //! Ids of a new user namespace: the spec's mappings, and who is able to write them.
 
 use coracle_sys::idmap::{Grant, Maps, Range, Writer};
-use coracle_sys::{Error, Kind, Result};
+use coracle_sys::{Context, Error, Kind, Result};
 
 use crate::host::Host;
 use crate::spec::IdMapping;
 
-/// The maps of a new user namespace, and their writer.
-pub fn plan(uids: &[IdMapping], gids: &[IdMapping], host: &Host) -> Result<Maps> {
+/// The maps that the host's root writes, in a user namespace or for a mount.
+pub fn ranges(uids: &[IdMapping], gids: &[IdMapping]) -> Result<Maps> {
     let ranges = |list: &[IdMapping], field: &str| -> Result<Vec<Range>> {
         if list.is_empty() {
-            return Err(Error::invalid(format!("linux.{field} is empty, and a new user namespace needs it")));
+            return Err(Error::invalid(format!("{field} is empty, and is needed")));
         }
         list.iter()
             .map(|m| {
                 let ends = |first: u32| first.checked_add(m.size).is_some();
                 match m.size > 0 && ends(m.container_id) && ends(m.host_id) {
                     true => Ok(Range { inside: m.container_id, outside: m.host_id, count: m.size }),
-                    false => Err(Error::invalid(format!("linux.{field}: {m:?} is no range of ids"))),
+                    false => Err(Error::invalid(format!("{field}: {m:?} is no range of ids"))),
                 }
             })
             .collect()
     };
-    let (uids, gids) = (ranges(uids, "uidMappings")?, ranges(gids, "gidMappings")?);
+    Ok(Maps {
+        uids: ranges(uids, "uidMappings")?,
+        gids: ranges(gids, "gidMappings")?,
+        writer: Writer::Privileged,
+    })
+}
+
+/// The maps of a new user namespace, and their writer.
+pub fn plan(uids: &[IdMapping], gids: &[IdMapping], host: &Host) -> Result<Maps> {
+    let Maps { uids, gids, .. } =
+        ranges(uids, gids).context(|| "make the user namespace of linux.namespaces")?;
     let only = |map: &[Range], id: u32| matches!(map, [r] if r.count == 1 && r.outside == id);
     let writer = if host.has(crate::caps::SETUID | crate::caps::SETGID) {
         Writer::Privileged

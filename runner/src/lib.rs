@@ -33,4 +33,5 @@ pub mod state;
 mod streams;
 mod survey;
 mod terminal;
+mod timens;
 mod volumes;

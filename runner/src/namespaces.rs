@@ -2,7 +2,7 @@
 //! The call that makes them is the clone in [`crate::launch`]; this file opens and enters.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_sys::{Context, Error, Result, json};
@@ -30,6 +30,8 @@ pub enum Kind {
     Uts,
     /// View of the cgroup tree.
     Cgroup,
+    /// Clocks since the start of the machine.
+    Time,
     /// Mounts.
     Mount,
 }
@@ -43,8 +45,8 @@ impl json::Read for Kind {
 
 impl Kind {
     /// All of them, in the order of entering.
-    pub const ALL: [Kind; 7] =
-        [Kind::User, Kind::Pid, Kind::Network, Kind::Ipc, Kind::Uts, Kind::Cgroup, Kind::Mount];
+    pub const ALL: [Kind; 8] =
+        [Kind::User, Kind::Pid, Kind::Network, Kind::Ipc, Kind::Uts, Kind::Cgroup, Kind::Time, Kind::Mount];
 
     /// Its clone flag.
     pub fn flag(self) -> CloneFlags {
@@ -55,6 +57,8 @@ impl Kind {
             Kind::Ipc => CloneFlags::CLONE_NEWIPC,
             Kind::Uts => CloneFlags::CLONE_NEWUTS,
             Kind::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+            // nix does not know it.
+            Kind::Time => CloneFlags::from_bits_retain(0x80),
             Kind::Mount => CloneFlags::CLONE_NEWNS,
         }
     }
@@ -68,15 +72,14 @@ impl Kind {
             Kind::Ipc => "ipc",
             Kind::Uts => "uts",
             Kind::Cgroup => "cgroup",
+            Kind::Time => "time",
             Kind::Mount => "mount",
         }
     }
 
     pub(crate) fn parse(word: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|k| k.name() == word).ok_or_else(|| match word {
-            "time" => Error::unsupported("linux.namespaces: a time namespace is not supported yet"),
-            _ => Error::invalid(format!("linux.namespaces: type {word:?} is unknown")),
-        })
+        let found = Self::ALL.into_iter().find(|k| k.name() == word);
+        found.ok_or_else(|| Error::invalid(format!("linux.namespaces: type {word:?} is unknown")))
     }
 }
 
@@ -98,7 +101,10 @@ pub fn plan(list: &[spec::Namespace]) -> Result<Plan> {
             return Err(Error::invalid(format!("linux.namespaces: {:?} is there twice", entry.kind)));
         }
         match &entry.path {
-            Some(path) if !path.as_os_str().is_empty() => plan.join.push((kind, path.clone())),
+            Some(path) if path.is_absolute() => plan.join.push((kind, path.clone())),
+            Some(path) if !path.as_os_str().is_empty() => {
+                return Err(Error::invalid(format!("linux.namespaces: the path {path:?} is not absolute")));
+            }
             _ => plan.new.push(kind),
         }
     }
@@ -128,9 +134,9 @@ impl Plan {
         self.makes(kind) || self.joins(kind)
     }
 
-    /// Flags for the clone.
+    /// Flags for the clone, which cannot make a time namespace with clocks of its own.
     pub fn flags(&self) -> CloneFlags {
-        self.new.iter().map(|k| k.flag()).collect()
+        self.new.iter().filter(|k| **k != Kind::Time).map(|k| k.flag()).collect()
     }
 }
 
@@ -141,18 +147,27 @@ pub struct Entrance {
     fd: OwnedFd,
 }
 
-/// Open the namespaces to join while the host's paths still mean what they say.
+/// Open the namespaces to join while the host's paths still mean what they say, and look at what they are:
+/// nothing is made for one that is not what it is said to be.
 pub fn open_all(plan: &Plan) -> Result<Vec<Entrance>> {
     plan.join
         .iter()
         .map(|(kind, path)| {
-            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-            let fd = open(path, flags, Mode::empty())
-                .context(|| format!("open({path:?}, O_RDONLY)"))
-                .context(|| format!("join the {} namespace", kind.name()))?;
+            let fd = open_one(*kind, path).context(|| format!("join the {} namespace", kind.name()))?;
             Ok(Entrance { kind: *kind, path: path.clone(), fd })
         })
         .collect()
+}
+
+fn open_one(kind: Kind, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let fd = open(path, flags, Mode::empty()).context(|| format!("open({path:?}, O_RDONLY)"))?;
+    let found = coracle_sys::namespace::kind(fd.as_fd()).context(|| format!("{path:?} is no namespace"))?;
+    if found != kind.flag().bits() {
+        let is = Kind::ALL.into_iter().find(|k| k.flag().bits() == found).map_or("unknown", Kind::name);
+        return Err(Error::invalid(format!("{path:?} is a namespace of the type {is}")));
+    }
+    Ok(fd)
 }
 
 impl Entrance {

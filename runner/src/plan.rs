@@ -14,7 +14,7 @@ use crate::rootfs::{self, Source};
 use crate::seccomp::{Choice, Program};
 use crate::spec::{Linux, Spec};
 use crate::volumes::Fill;
-use crate::{devices, idmap};
+use crate::{devices, idmap, timens};
 
 /// What the spec does not say: the runner's own choices.
 #[derive(Clone, Debug)]
@@ -61,6 +61,8 @@ pub struct Plan {
     pub hidden: Hidden,
     /// Kernel parameters.
     pub sysctl: Vec<Sysctl>,
+    /// How far the clocks of a new time namespace are from the host's.
+    pub time_offsets: String,
     /// The host name inside.
     pub hostname: Option<String>,
     /// The domain name inside.
@@ -100,7 +102,8 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
     let around = Around {
         namespaces: &namespaces,
         bundle: &options.bundle,
-        gids: new_user.then_some(&linux.gid_mappings[..]),
+        maps: new_user.then_some((&linux.uid_mappings[..], &linux.gid_mappings[..])),
+        user: namespaces.join.iter().find(|(kind, _)| *kind == Ns::User).map(|(_, path)| path.as_path()),
         cgroup_v1: options.cgroup_v1.as_deref(),
     };
     let mounts = mounts::plan(&spec.mounts, &around)?;
@@ -109,7 +112,7 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
     let root = rootfs::plan(source, readonly, propagation, mounts::propagation(&mounts))?;
     let devices = devices::plan(&spec.mounts, &linux.devices, new_user)?;
     let process = spec.process.as_ref().ok_or_else(|| Error::invalid("process is missing"))?;
-    let mut warnings = Vec::new();
+    let mut warnings = idle(linux, namespaces.is_own(Ns::User));
     Ok(Plan {
         id: options.id.clone(),
         maps,
@@ -119,9 +122,10 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
         devices,
         hidden: mounts::plan_hidden(&linux.masked_paths, &linux.readonly_paths)?,
         sysctl: namespaces::plan_sysctl(&linux.sysctl, &namespaces)?,
+        time_offsets: timens::plan(linux, &namespaces)?,
         hostname: own_name(&spec.hostname, "hostname", &namespaces)?,
         domainname: own_name(&spec.domainname, "domainname", &namespaces)?,
-        process: process::plan(process, options.init.clone(), &mut warnings)?,
+        process: process::plan(process, options.init.clone(), &mut warnings)?.in_linux(linux)?,
         die_with_parent: options.die_with_parent,
         new_keyring: options.new_keyring,
         preserve_fds: options.preserve_fds,
@@ -157,6 +161,9 @@ fn root(spec: &Spec, options: &Options) -> Result<(Source, bool)> {
     if path == Path::new("/") {
         return Err(Error::invalid("root.path is the host's root"));
     }
+    if !path.is_dir() {
+        return Err(Error::invalid(format!("root.path is not a directory: {}", path.display())));
+    }
     Ok((Source::Directory(path), readonly))
 }
 
@@ -174,6 +181,31 @@ fn own_name(name: &Option<String>, field: &str, namespaces: &namespaces::Plan) -
     }
 }
 
+/// What means nothing, and clients leave in all the same.
+fn idle(linux: &Linux, user_namespace: bool) -> Vec<String> {
+    let mappings = |list: &[crate::spec::IdMapping]| !list.is_empty() && !user_namespace;
+    let memory = linux.resources.as_ref().and_then(|r| r.memory.as_ref());
+    [
+        ("uidMappings", mappings(&linux.uid_mappings), "there is no user namespace"),
+        ("gidMappings", mappings(&linux.gid_mappings), "there is no user namespace"),
+        ("resources.memory.kernel", memory.is_some_and(|m| m.kernel.is_some()), "the kernel has it no more"),
+        (
+            "resources.memory.kernelTCP",
+            memory.is_some_and(|m| m.kernel_tcp.is_some()),
+            "memory.limit counts it too",
+        ),
+        (
+            "resources.memory.useHierarchy",
+            memory.is_some_and(|m| m.use_hierarchy == Some(false)),
+            "the kernel always counts the groups below",
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, asked, _)| *asked)
+    .map(|(field, _, why)| format!("linux.{field} is ignored: {why}"))
+    .collect()
+}
+
 fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
     let hooks = spec.hooks.as_ref();
     let any =
@@ -188,9 +220,6 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
         ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|l| !l.is_empty())),
         ("linux.intelRdt", linux.intel_rdt.is_some()),
-        ("linux.memoryPolicy", linux.memory_policy.is_some()),
-        ("linux.personality", linux.personality.is_some()),
-        ("linux.timeOffsets", !linux.time_offsets.is_empty()),
     ] {
         if asked {
             return Err(Error::unsupported(format!("{field} is not supported yet")));

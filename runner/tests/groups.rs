@@ -30,7 +30,7 @@ fn container(id: &str, limits: serde_json::Value) -> Option<(Cgroup, Child, Layo
         resources: Some(&limits),
         lifetime: Lifetime::Detached,
         best_effort: false,
-        user_namespace: true,
+        device_rules: false,
     };
     let cgroup = cgroups::plan(&request, &layout).expect("plan").create().expect("create");
     let mut shell = Command::new("sh");

@@ -8,6 +8,7 @@ pub mod idmap;
 pub mod interrupt;
 pub mod json;
 pub mod mount;
+pub mod namespace;
 pub mod print;
 pub mod process;
 pub mod table;

@@ -192,7 +192,14 @@ pub fn close_all_from(first: u32, but: RawFd) -> Result<()> {
     Ok(())
 }
 
-/// Open descriptors of this process, by number, for kernels without close_range(2).
+/// Those of `count` descriptors from `first` on that are open and that an exec would pass on.
+pub fn inheritable(first: u32, count: u32) -> Vec<RawFd> {
+    // SAFETY: F_GETFD takes no pointer, and a number that is not open is an error.
+    let passes = |fd: &RawFd| unsafe { libc::fcntl(*fd, libc::F_GETFD) } == 0;
+    (first..first.saturating_add(count)).filter_map(|fd| RawFd::try_from(fd).ok()).filter(passes).collect()
+}
+
+/// Whether an exec closes the descriptor of this number.
 pub fn set_close_on_exec(fd: RawFd, on: bool) -> Result<()> {
     // SAFETY: F_SETFD takes an int; a number that is not open is EBADF.
     let r = unsafe { libc::fcntl(fd, libc::F_SETFD, if on { libc::FD_CLOEXEC } else { 0 }) };

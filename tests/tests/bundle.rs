@@ -215,7 +215,7 @@ fn a_config_that_makes_no_sense_is_one_line_that_names_the_field() {
         ("/process/args", json!([]), "process.args"),
         ("/process/user/uid", json!(4294967296u64), "process.user.uid"),
         ("/process/rlimits", json!([{"type": "RLIMIT_MUCH", "soft": 1, "hard": 1}]), "RLIMIT_MUCH"),
-        ("/process/scheduler", json!({"policy": "SCHED_BATCH"}), "process.scheduler"),
+        ("/process/scheduler", json!({"policy": "SCHED_EVER"}), "process.scheduler"),
         ("/linux/namespaces/-", json!({"type": "imaginary"}), "imaginary"),
         ("/linux/namespaces/-", json!({"type": "pid"}), "twice"),
         ("/linux/sysctl", json!({"kernel.core_pattern": "x"}), "kernel.core_pattern"),

@@ -130,7 +130,7 @@ impl Cgroup {
             resources: Some(resources),
             lifetime: plan::Lifetime::ForegroundRun,
             best_effort: false,
-            user_namespace: false,
+            device_rules: false,
         };
         plan::plan(&wanted, layout)?;
         let mut writes: Vec<(&Group, Write)> = Vec::new();

@@ -23,7 +23,6 @@ mod weight;
 use coracle_sys::Result;
 
 use crate::mounts::Hierarchy;
-use crate::namespaces::Kind;
 use crate::spec::Spec;
 
 pub use group::Cgroup;
@@ -55,7 +54,7 @@ pub fn prepare(spec: &Spec, id: &str, lifetime: Lifetime, best_effort: bool) -> 
         resources: linux.and_then(|l| l.resources.as_ref()),
         lifetime,
         best_effort,
-        user_namespace: linux.is_some_and(|l| l.namespaces.iter().any(|n| n.kind == Kind::User.name())),
+        device_rules: nix::unistd::geteuid().is_root(),
     };
     if request.needs_groups() {
         let layout = Layout::probe_for(|c| c == "devices" || !request.is_about_devices_alone())?;

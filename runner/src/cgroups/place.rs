@@ -60,7 +60,7 @@ impl Plan {
                     });
                 }
                 (None, Ok(at)) => wanted.entry(at).or_default().extend(device_writes(&rules)?),
-                (None, Err(why)) => refused.push(("the device rules".into(), why)),
+                (None, Err(why)) => self.without_rules(request, why)?,
             }
         }
         self.drop_or_refuse(refused)?;
@@ -121,10 +121,10 @@ impl Plan {
         let Some(node) = choose(chain, &needed) else {
             return match rules.is_empty() {
                 true => Ok(()),
-                false => self.drop_or_refuse(vec![(
-                    "the device rules".into(),
+                false => self.without_rules(
+                    request,
                     format!("no cgroup can be made below {}: it is not writable", v2.mount.display()),
-                )]),
+                ),
             };
         };
         let below = path.map_or_else(|| own_name(request.id), |(_, path)| path);
@@ -139,6 +139,18 @@ impl Plan {
             ..Group::default()
         });
         Ok(())
+    }
+}
+
+impl Plan {
+    /// Rules that nobody has written down are done without where there can be no group, as inside a
+    /// container that is confined itself.
+    fn without_rules(&mut self, request: &Request<'_>, why: String) -> Result<()> {
+        if request.resources.is_none_or(|r| r.devices.is_empty()) {
+            self.dropped.push(format!("the default device rules: {why}"));
+            return Ok(());
+        }
+        self.drop_or_refuse(vec![("the device rules".into(), why)])
     }
 }
 

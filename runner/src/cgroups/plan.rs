@@ -36,15 +36,16 @@ pub struct Request<'a> {
     pub lifetime: Lifetime,
     /// Limits that this host cannot give are dropped instead of refused.
     pub best_effort: bool,
-    /// The container has a user namespace: the kernel itself keeps device nodes from it.
-    pub user_namespace: bool,
+    /// Who asks may say which devices are opened: without a list, few can be.
+    pub device_rules: bool,
 }
 
 impl Request<'_> {
     /// Whether any group can be needed. Where not, the host need not even be asked.
     pub fn needs_groups(&self) -> bool {
-        let device_rules = self.resources.is_some_and(|r| !r.devices.is_empty()) && !self.user_namespace;
-        !self.is_about_devices_alone() || device_rules
+        let rules = || devfilter::plan(self.resources.map_or(&[][..], |r| &r.devices));
+        // A list that makes no sense is refused when it is decided.
+        !self.is_about_devices_alone() || self.device_rules && rules().map_or(true, |r| !r.is_empty())
     }
 
     /// Whether there is nothing but device rules to be heeded.
@@ -147,8 +148,8 @@ pub fn plan(request: &Request<'_>, layout: &Layout) -> Result<Plan> {
         None => true,
     });
     plan.drop_or_refuse(refused)?;
-    // In a user namespace the kernel itself lets nobody make device nodes, nor us make rules.
-    let rules = match layout.privileged && !request.user_namespace {
+    // The kernel lets no ordinary user make rules.
+    let rules = match layout.privileged && request.device_rules {
         true => devfilter::plan(&resources.devices)?,
         false => Vec::new(),
     };

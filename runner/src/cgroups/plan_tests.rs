@@ -55,7 +55,7 @@ fn ask(layout: &Layout, resources: serde_json::Value, best_effort: bool) -> Resu
         resources: Some(&resources),
         lifetime: Lifetime::ForegroundRun,
         best_effort,
-        user_namespace: false,
+        device_rules: !resources.devices.is_empty(),
     };
     plan(&request, layout)
 }
@@ -98,7 +98,7 @@ fn a_detached_container_is_accounted_from_its_first_moment() {
         resources: None,
         lifetime: Lifetime::Detached,
         best_effort: false,
-        user_namespace: false,
+        device_rules: false,
     };
     let p = plan(&request, &host_v1()).unwrap();
     let names: Vec<_> = p.groups.iter().map(|g| g.controllers.join(",")).collect();
@@ -216,7 +216,7 @@ fn a_path_is_below_the_mount_or_below_our_own_group_and_never_leads_out() {
             resources: Some(&resources),
             lifetime: Lifetime::ForegroundRun,
             best_effort: false,
-            user_namespace: false,
+            device_rules: true,
         };
         assert_eq!(plan(&request, &host_v1()).unwrap().groups[0].dir, Path::new(dir), "{path}");
     }
@@ -227,13 +227,33 @@ fn a_path_is_below_the_mount_or_below_our_own_group_and_never_leads_out() {
 }
 
 #[test]
-fn device_rules_are_for_root_without_a_user_namespace() {
+fn device_rules_are_for_root() {
     let asked = json!({"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"}]});
     let p = ask(&host_v1(), asked.clone(), false).unwrap();
-    assert_eq!(lines(&p), ["devices.deny=a", "devices.allow=c 1:3 rw"]);
+    assert_eq!(lines(&p)[..3], ["devices.deny=a", "devices.allow=c 1:3 rw", "devices.allow=c *:* m"]);
     let root = Layout { privileged: true, ..host_v2() };
-    assert_eq!(ask(&root, asked.clone(), false).unwrap().groups[0].devices.as_ref().unwrap().len(), 2);
+    assert!(ask(&root, asked.clone(), false).unwrap().groups[0].devices.is_some());
     assert_eq!(ask(&host_v2(), asked, false).unwrap(), Plan::default());
+    let everything = json!({"devices": [{"allow": true, "access": "rwm"}]});
+    assert_eq!(ask(&host_v1(), everything, false).unwrap(), Plan::default());
+}
+
+#[test]
+fn without_a_list_of_devices_all_but_the_default_ones_are_denied_where_that_can_be_had() {
+    let request = Request {
+        id: "x",
+        path: None,
+        resources: None,
+        lifetime: Lifetime::ForegroundRun,
+        best_effort: false,
+        device_rules: true,
+    };
+    assert_eq!(lines(&plan(&request, &host_v1()).unwrap())[0], "devices.deny=a");
+    let none = Layout { v1: vec![v1(&["memory"], &[])], ..host_v1() };
+    let p = plan(&request, &none).unwrap();
+    assert!(p.groups.is_empty() && p.dropped[0].contains("device"), "{:?}", p.dropped);
+    let user = Request { device_rules: false, ..request };
+    assert_eq!(plan(&user, &host_v1()).unwrap(), Plan::default());
 }
 
 #[test]

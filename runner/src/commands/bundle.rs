@@ -72,7 +72,9 @@ impl Bundle {
             cgroup_v1: groups.mounted,
             seccomp: None,
         };
-        let plan = plan::plan(&started, &options, &Host::probe()?)?;
+        let mut plan = plan::plan(&started, &options, &Host::probe()?)?;
+        plan.warnings
+            .extend(groups.plan.dropped.iter().map(|what| format!("the container is without {what}")));
         let rootfs = spec.root.as_ref().map(|r| bundle.join(&r.path)).unwrap_or_default();
         let oci = Oci {
             created: time::rfc3339_now(),

@@ -65,11 +65,43 @@ read_json!(Rule {
     access: must "access",
 });
 
-/// Decide the specification's rules.
+/// What a container may use whatever its list says, as under every runtime: any node may be made, the
+/// default devices and terminals opened. Type, major, minor, access.
+const DEFAULTS: [(Type, Option<u32>, Option<u32>, u32); 11] = {
+    const ALL: u32 = READ | WRITE | MAKE;
+    [
+        (Type::Char, None, None, MAKE),
+        (Type::Block, None, None, MAKE),
+        (Type::Char, Some(1), Some(3), ALL),
+        (Type::Char, Some(1), Some(5), ALL),
+        (Type::Char, Some(1), Some(7), ALL),
+        (Type::Char, Some(1), Some(8), ALL),
+        (Type::Char, Some(1), Some(9), ALL),
+        (Type::Char, Some(5), Some(0), ALL),
+        (Type::Char, Some(5), Some(1), ALL),
+        (Type::Char, Some(5), Some(2), ALL),
+        (Type::Char, Some(136), None, ALL),
+    ]
+};
+
+/// Decide the specification's rules, with what every container may use behind them. None at all where
+/// they come to allowing everything.
 pub fn plan(rules: &[DeviceRule]) -> Result<Vec<Rule>> {
     let decide =
         |(n, rule): (usize, &DeviceRule)| decide(rule).context(|| format!("linux.resources.devices[{n}]"));
-    rules.iter().enumerate().map(decide).collect()
+    let mut rules = rules.iter().enumerate().map(decide).collect::<Result<Vec<_>>>()?;
+    let total = rules.iter().rposition(Rule::is_total);
+    if total.is_some_and(|at| rules[at..].iter().all(|rule| rule.allow)) {
+        return Ok(Vec::new());
+    }
+    let since = rules.iter().rposition(|rule| !rule.allow).map_or(0, |at| at + 1);
+    for (kind, major, minor, access) in DEFAULTS {
+        let rule = Rule { allow: true, kind: Some(kind), major, minor, access };
+        if !rules[since..].iter().any(|r| r.same_devices(&rule) && access & !r.access == 0) {
+            rules.push(rule);
+        }
+    }
+    Ok(rules)
 }
 
 fn decide(rule: &DeviceRule) -> Result<Rule> {
@@ -212,9 +244,26 @@ mod tests {
         .unwrap();
         let lines: Vec<String> = v1_lines(&rules).unwrap().iter().map(|(f, l)| format!("{f} {l}")).collect();
         assert_eq!(
-            lines,
-            ["devices.deny a", "devices.allow c 1:3 rw", "devices.allow b *:* m", "devices.deny c 1:3 w"]
+            lines[..5],
+            [
+                "devices.deny a",
+                "devices.allow c 1:3 rw",
+                "devices.allow b *:* m",
+                "devices.deny c 1:3 w",
+                "devices.allow c *:* m"
+            ]
         );
+    }
+
+    #[test]
+    fn the_default_devices_are_allowed_behind_every_list_and_said_once() {
+        let all = plan(&[]).unwrap();
+        assert_eq!(all.len(), DEFAULTS.len());
+        assert!(all.iter().all(|r| r.allow && !r.is_total()));
+        let null = rule(true, "c 1:3 rwm");
+        assert_eq!(plan(&[rule(false, "a *:* rwm"), null.clone()]).unwrap().len(), 1 + DEFAULTS.len());
+        assert_eq!(plan(&[null, rule(false, "a *:* rwm")]).unwrap().len(), 2 + DEFAULTS.len());
+        assert_eq!(plan(&[rule(false, "c 8:0 r"), rule(true, "a *:* rwm")]).unwrap(), []);
     }
 
     #[test]
@@ -222,7 +271,7 @@ mod tests {
         let rules = plan(&[rule(true, "c *:* m"), rule(false, "c 8:* m")]).unwrap();
         let e = v1_lines(&rules).unwrap_err().to_string();
         assert!(e.contains("c 8:* m") && e.contains("v1"), "{e}");
-        let rules = plan(&[rule(true, "a *:* rwm"), rule(false, "c 8:* m")]).unwrap();
+        let rules = plan(&[rule(true, "a *:* rwm"), rule(false, "c 8:* r")]).unwrap();
         assert!(v1_lines(&rules).is_ok());
     }
 

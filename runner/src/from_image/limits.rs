@@ -17,7 +17,7 @@ pub(super) fn resources(
 ) -> Result<Option<LinuxResources>> {
     let resources = LinuxResources {
         // In a user namespace the kernel lets nobody make device nodes.
-        devices: if flags.privileged || user_namespace { Vec::new() } else { device_rules(devices) },
+        devices: if user_namespace { Vec::new() } else { device_rules(flags.privileged, devices) },
         memory: some(memory(flags, swap_counted)?),
         cpu: some(cpu(flags)?),
         pids: flags.pids_limit.filter(|n| *n != 0).map(|n| Pids { limit: Some(n) }),
@@ -83,32 +83,18 @@ fn cpu(flags: &Flags) -> Result<Cpu> {
     })
 }
 
-/// docker's: any node may be made, few may be opened.
-fn device_rules(devices: &[Device]) -> Vec<DeviceRule> {
-    const CHARACTER: [(i64, Option<i64>); 9] = [
-        (1, Some(3)),
-        (1, Some(5)),
-        (1, Some(7)),
-        (1, Some(8)),
-        (1, Some(9)),
-        (5, Some(0)),
-        (5, Some(1)),
-        (5, Some(2)),
-        (136, None),
-    ];
-    let rule = |kind: &str, major, minor, access: &str| DeviceRule {
+/// What every container may use is allowed without being named here.
+fn device_rules(all: bool, devices: &[Device]) -> Vec<DeviceRule> {
+    let access = || Some("rwm".to_owned());
+    let mut rules = vec![DeviceRule { allow: all, access: access(), ..DeviceRule::default() }];
+    let named = devices.iter().filter(|d| d.major.is_some() && !all);
+    rules.extend(named.map(|d| DeviceRule {
         allow: true,
-        kind: Some(kind.to_owned()),
-        major,
-        minor,
-        access: Some(access.to_owned()),
-    };
-    let mut rules =
-        vec![DeviceRule { allow: false, access: Some("rwm".to_owned()), ..DeviceRule::default() }];
-    rules.extend(["c", "b"].map(|kind| rule(kind, None, None, "m")));
-    rules.extend(CHARACTER.map(|(major, minor)| rule("c", Some(major), minor, "rwm")));
-    rules
-        .extend(devices.iter().filter(|d| d.major.is_some()).map(|d| rule(&d.kind, d.major, d.minor, "rwm")));
+        kind: Some(d.kind.clone()),
+        major: d.major,
+        minor: d.minor,
+        access: access(),
+    }));
     rules
 }
 

@@ -1,7 +1,7 @@
 //! The container's side of a start: `Entered -> Confining -> Confined -> exec`, each step consuming the
 //! one before, because their order is security.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use coracle_sys::{Context, Error, Kind, Result, mount as mounts_sys, process as sys};
@@ -15,11 +15,13 @@ use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid
 
 use super::wire::{Channel, Message};
 use super::{Hold, Setup, image, lookup, tty};
+use crate::caps;
 use crate::mounts::Memory;
 use crate::namespaces::{Entrance, Kind as Ns};
 use crate::plan::Plan;
 use crate::process;
 use crate::rootfs::{self, Root, Source};
+use crate::timens;
 
 /// Run the container's side. Comes back only with an error.
 pub(super) fn run(
@@ -43,6 +45,7 @@ struct Entered<'a> {
     channel: &'a Channel,
     /// The layers, where they were mounted from outside.
     stack: Option<OwnedFd>,
+    passed: Vec<RawFd>,
 }
 
 /// In the container's root; nothing of the host can be reached by path any more.
@@ -52,18 +55,23 @@ pub(super) struct Confining<'a> {
     pub(super) channel: &'a Channel,
     pub(super) die_with_parent: bool,
     pub(super) new_keyring: bool,
+    /// Descriptors that the command inherits.
+    pub(super) passed: Vec<RawFd>,
 }
 
 /// With the container's ids and limits; the last rights are given up with the exec.
 pub(super) struct Confined<'a> {
     confining: Confining<'a>,
+    capabilities: caps::Sets,
     init: OwnedFd,
 }
 
 impl<'a> Entered<'a> {
     fn new(plan: &'a Plan, setup: &'a Setup<'a>, joins: &[Entrance], channel: &'a Channel) -> Result<Self> {
-        // No descriptor of the host's survives the exec, and none that the caller leaked to us.
-        sys::close_on_exec_from(3 + plan.preserve_fds)?;
+        // No descriptor of the host's survives the exec, and none that the caller leaked to us. What is
+        // executed on the way to the command inherits none at all.
+        let passed = sys::inheritable(3, plan.preserve_fds);
+        sys::close_on_exec_from(3)?;
         if plan.die_with_parent {
             die_with_parent(channel)?;
         }
@@ -77,8 +85,16 @@ impl<'a> Entered<'a> {
                 _ => return Err(Error::new(Kind::System, "the runner is gone")),
             }
         }
-        // Our own /proc entry is closed to us once we cannot be traced.
-        plan.process.set_score()?;
+        // Our own /proc entry is closed to us once we cannot be traced. In a user namespace of ours we
+        // have no right to it either, and the runner has done it.
+        if plan.maps.is_none()
+            && let Some(warning) = plan.process.set_score("self")?
+        {
+            channel.send(&Message::Warning(warning))?;
+        }
+        if plan.namespaces.makes(Ns::Time) {
+            timens::enter(&plan.time_offsets)?;
+        }
         prctl::set_dumpable(false).context(|| "prctl(PR_SET_DUMPABLE, 0)")?;
         if plan.maps.is_none() {
             setup.enter_cgroups(None)?;
@@ -96,7 +112,7 @@ impl<'a> Entered<'a> {
             }
             None => {}
         }
-        Ok(Self { plan, setup, channel, stack })
+        Ok(Self { plan, setup, channel, stack, passed })
     }
 
     fn root(mut self, sources: Vec<Option<OwnedFd>>) -> Result<Confining<'a>> {
@@ -155,6 +171,7 @@ impl<'a> Entered<'a> {
             channel: self.channel,
             die_with_parent: plan.die_with_parent,
             new_keyring: plan.new_keyring,
+            passed: self.passed,
         })
     }
 
@@ -235,7 +252,13 @@ impl<'a> Confining<'a> {
             }
         }
         let init = image::open(self.setup.init)?;
+        let (capabilities, beyond) = process.capabilities.held()?;
+        if !beyond.is_empty() {
+            let text = format!("ignoring unknown or unavailable capabilities: [{}]", beyond.join(" "));
+            self.channel.send(&Message::Warning(text))?;
+        }
         process.own_streams();
+        process.sched.apply()?;
         let early = process.enter_cwd();
         process.set_limits()?;
         process.capabilities.limit_bounding()?;
@@ -251,7 +274,7 @@ impl<'a> Confining<'a> {
             other => other?,
         }
         self.wait()?;
-        Ok(Confined { confining: self, init })
+        Ok(Confined { confining: self, capabilities, init })
     }
 }
 
@@ -279,12 +302,15 @@ impl Confining<'_> {
 impl Confined<'_> {
     /// The last rights go, and the command comes. The point of no return is execveat.
     pub(super) fn exec(self) -> Result<Error> {
-        let Confining { process, setup, channel, .. } = self.confining;
-        let init = self.init;
+        let Confining { process, setup, channel, passed, .. } = self.confining;
+        let (init, capabilities) = (self.init, self.capabilities);
         let error_fd = channel.as_fd().as_raw_fd();
         let (argv, env) = (process.init_argv(error_fd)?, process.c_env()?);
-        sys::set_close_on_exec(error_fd, false)?;
+        for fd in passed.into_iter().chain([error_fd]) {
+            sys::set_close_on_exec(fd, false)?;
+        }
         reset_signals()?;
+        process.sched.apply_last()?;
         if process.no_new_privileges {
             prctl::set_no_new_privs().context(|| "prctl(PR_SET_NO_NEW_PRIVS, 1)")?;
         }
@@ -292,11 +318,11 @@ impl Confined<'_> {
         // calls that are left after it are few.
         if let Some(seccomp) = setup.seccomp {
             if !process.no_new_privileges {
-                process.capabilities.keep_also(crate::caps::SYS_ADMIN)?;
+                capabilities.keep_also(caps::SYS_ADMIN)?;
             }
             seccomp.install().context(|| "install the filter of system calls")?;
         }
-        process.capabilities.finish()?;
+        capabilities.finish()?;
         let error = sys::exec_fd(init.as_fd(), &argv, &env);
         let what = match error.errno() {
             Some(Errno::E2BIG) => "the command and its environment are longer than the kernel passes on",

@@ -1,7 +1,7 @@
 //! A further process in a container that runs: `exec`. It enters by the container's pidfd, so that
 //! what is entered is what was found, and it can be neither traced nor read before it has.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use coracle_sys::process::{self as process_sys, Cloned};
 use coracle_sys::{Context, Error, Result};
@@ -52,10 +52,13 @@ pub fn join(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>) -> Result<Start
 /// The helper's part: enter, and make the process from inside as a child of the runner's.
 fn enter(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>, channel: &Channel) -> Result<()> {
     prctl::set_dumpable(false).context(|| "prctl(PR_SET_DUMPABLE, 0)")?;
-    process_sys::close_on_exec_from(3 + plan.preserve_fds)?;
+    let passed = process_sys::inheritable(3, plan.preserve_fds);
+    process_sys::close_on_exec_from(3)?;
     // Both need rights over the host, or our own entry in its /proc.
-    plan.process.set_score()?;
+    plan.process.set_score("self")?;
+    plan.process.sched.apply_early()?;
     setup.enter_cgroups(None)?;
+    plan.process.sched.apply_late()?;
     let flags: CloneFlags = target.namespaces.iter().map(|k| k.flag()).collect();
     setns(target.pidfd, flags)
         .context(|| format!("setns(pidfd, {flags:?})"))
@@ -69,7 +72,7 @@ fn enter(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>, channel: &Channel)
     match process_sys::clone(CloneFlags::CLONE_PARENT.bits() as u32 as u64, None)? {
         Cloned::Parent { pid, pidfd } => channel.send(&Message::Pid(pid, pidfd)),
         Cloned::Child => {
-            let error = run(plan, setup, channel).unwrap_or_else(|e| e);
+            let error = run(plan, setup, channel, passed).unwrap_or_else(|e| e);
             let _ = channel.send(&Message::Failed(error));
             process_sys::exit_now(125)
         }
@@ -77,7 +80,7 @@ fn enter(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>, channel: &Channel)
 }
 
 /// The process itself, up to its exec.
-fn run(plan: &Plan, setup: &Setup<'_>, channel: &Channel) -> Result<Error> {
+fn run(plan: &Plan, setup: &Setup<'_>, channel: &Channel, passed: Vec<RawFd>) -> Result<Error> {
     nix::unistd::setsid().context(|| "setsid()")?;
     if let Some(size) = plan.process.terminal {
         tty::enter(open_terminal(channel)?, size)?;
@@ -88,6 +91,7 @@ fn run(plan: &Plan, setup: &Setup<'_>, channel: &Channel) -> Result<Error> {
         channel,
         die_with_parent: plan.die_with_parent,
         new_keyring: false,
+        passed,
     }
     .confine()?
     .exec()

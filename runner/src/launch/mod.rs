@@ -24,6 +24,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 
+use crate::mounts::Mount;
 use crate::namespaces::{self, Entrance, Kind as Ns};
 use crate::plan::Plan;
 use crate::process::{self, exec_error};
@@ -138,12 +139,12 @@ type Sources = Vec<Option<OwnedFd>>;
 
 /// The root of a user namespace is an ordinary user outside, who may not reach what we may.
 fn open_sources(plan: &Plan) -> Result<Sources> {
-    match &plan.maps {
-        Some(maps) if maps.writer == Writer::Privileged => {
-            plan.mounts.iter().map(|mount| mount.open_source()).collect()
-        }
-        _ => Ok(Vec::new()),
-    }
+    let all = plan.maps.as_ref().is_some_and(|maps| maps.writer == Writer::Privileged);
+    let open = |mount: &Mount| match all || mount.is_opened_outside() {
+        true => mount.open_source(),
+        false => Ok(None),
+    };
+    plan.mounts.iter().map(open).collect()
 }
 
 /// A helper enters the namespaces that decide what its children are, and makes the container from
@@ -229,6 +230,7 @@ impl Starting {
             maps.write(nix::unistd::Pid::from_raw(self.pid))
                 .context(|| "map the ids of the user namespace")?;
             setup.enter_cgroups(Some(self.pid))?;
+            self.warnings.extend(plan.process.set_score(&self.pid.to_string())?);
             let stack = match &plan.root.source {
                 Source::Layers(layers) if !layers.userxattr => Some(self.mount_mapped(layers, maps)?),
                 _ => None,
@@ -349,8 +351,8 @@ impl Starting {
                     continue;
                 }
                 Message::Warning(text) => {
-                    // There is one at most, unless something pretends to be the child.
-                    self.warnings.truncate(1);
+                    // There are few, unless something pretends to be the child.
+                    self.warnings.truncate(3);
                     self.warnings.push(text);
                     continue;
                 }

@@ -8,8 +8,9 @@ use coracle_sys::{Context, Result};
 use nix::sys::stat::{Mode, mkdirat};
 use serde::Serialize;
 
+use super::Mount;
+use super::fs::new_file_system;
 use super::options::Options;
-use super::{Mount, new_file_system};
 use crate::rootfs::Root;
 
 /// One cgroup v1 hierarchy to be seen inside.
@@ -31,7 +32,7 @@ impl Mount {
         let mode = [("mode".into(), Some("755".into())), ("size".into(), Some("64k".into()))];
         let holder = Options { data: mode.into(), ..Options::default() };
         let tree = new_file_system("tmpfs", Some("cgroup"), &holder)?;
-        let target = self.target(root, &tree)?;
+        let target = self.target(root, Some(&tree))?;
         sys::attach(tree.as_fd(), target.as_fd())?;
         for hierarchy in hierarchies {
             let name = Path::new(&hierarchy.name);

@@ -3,16 +3,17 @@
 //! visible and no link of an image leads out.
 
 mod cgroup;
+mod fs;
 mod hide;
+mod idmap;
 mod options;
 mod text;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use coracle_sys::mount::{self as sys, Attrs, FsContext, attr};
+use coracle_sys::mount::{self as sys, Attrs, attr};
 use coracle_sys::{Context, Error, Kind, Result};
-use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use serde::Serialize;
@@ -36,6 +37,9 @@ pub struct Mount {
     pub from: Source,
     /// Its flags.
     options: Options,
+    /// The ids that its files are seen with, where not those on disk.
+    #[serde(skip)]
+    ids: Option<idmap::Ids>,
 }
 
 /// What is mounted.
@@ -75,8 +79,10 @@ pub struct Around<'a> {
     pub namespaces: &'a namespaces::Plan,
     /// The bundle, which relative sources start from.
     pub bundle: &'a Path,
-    /// Group ids of the user namespace, when there is a new one.
-    pub gids: Option<&'a [spec::IdMapping]>,
+    /// User and group ids of the user namespace, when there is a new one.
+    pub maps: Option<(&'a [spec::IdMapping], &'a [spec::IdMapping])>,
+    /// The user namespace that is joined.
+    pub user: Option<&'a Path>,
     /// The container's cgroup v1 hierarchies; `None` where the host has cgroup v2 alone.
     pub cgroup_v1: Option<&'a [Hierarchy]>,
 }
@@ -90,9 +96,6 @@ pub fn plan(mounts: &[spec::Mount], around: &Around<'_>) -> Result<Vec<Mount>> {
 }
 
 fn decide(mount: &spec::Mount, around: &Around<'_>) -> Result<Mount> {
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(Error::unsupported("mappings of a mount's own are not supported yet"));
-    }
     if mount.destination.as_os_str().is_empty() {
         return Err(Error::invalid("the destination is empty"));
     }
@@ -116,7 +119,14 @@ fn decide(mount: &spec::Mount, around: &Around<'_>) -> Result<Mount> {
     if at == Path::new("/proc") && !is_proc(&from) {
         return Err(Error::invalid("only a proc file system can be mounted on /proc"));
     }
-    Ok(Mount { at, from, options })
+    let ids = idmap::plan(mount, &options, around)?;
+    if ids.is_some() && !matches!(from, Source::Bind { .. }) {
+        return Err(Error::unsupported("only a bind mount can have its ids mapped"));
+    }
+    if options.copy_up && !matches!(&from, Source::Fs { kind, .. } if kind == "tmpfs") {
+        return Err(Error::invalid("tmpcopyup is for a tmpfs alone"));
+    }
+    Ok(Mount { at, from, options, ids })
 }
 
 /// What stands for proc: itself, or the host's where a new one is forbidden.
@@ -131,7 +141,7 @@ fn is_proc(from: &Source) -> bool {
 
 fn file_system(kind: &str, mount: &spec::Mount, options: &mut Options, around: &Around<'_>) -> Source {
     // In a user namespace the kernel gives these only to the owner of the namespace that they show.
-    let foreign = |ns| around.gids.is_some() && !around.namespaces.is_own(ns);
+    let foreign = |ns| around.maps.is_some() && !around.namespaces.is_own(ns);
     let host = |path: &str| Source::Bind { path: path.into(), recursive: true };
     match kind {
         "sysfs" if foreign(Ns::Network) => {
@@ -166,7 +176,7 @@ fn file_system(kind: &str, mount: &spec::Mount, options: &mut Options, around: &
 }
 
 fn maps_gid(gid: Option<&str>, around: &Around<'_>) -> bool {
-    let (Some(gid), Some(map)) = (gid.and_then(|g| g.parse::<u32>().ok()), around.gids) else {
+    let (Some(gid), Some((_, map))) = (gid.and_then(|g| g.parse::<u32>().ok()), around.maps) else {
         return true;
     };
     map.iter().any(|m| gid >= m.container_id && gid - m.container_id < m.size)
@@ -205,37 +215,44 @@ pub fn propagation(mounts: &[Mount]) -> MsFlags {
         .fold(MsFlags::empty(), |all, flag| all | flag & (MsFlags::MS_SHARED | MsFlags::MS_SLAVE))
 }
 
-/// The kernel gives a user namespace no whole /proc or /sys where the one around it has parts covered.
-fn explain_new(kind: &str, e: Error) -> Error {
-    match (kind, e.errno()) {
-        ("proc" | "sysfs", Some(Errno::EPERM)) => e.wrap(
-            "make it whole (the container around this one hides parts of its own: start that with --security-opt systempaths=unconfined, in podman --security-opt unmask=ALL)",
-        ),
-        _ => e,
-    }
-}
-
 impl Mount {
     /// Open what is bound, with the rights of this process: those of the container's root may not
     /// reach it. Nothing for what is no bind.
     pub fn open_source(&self) -> Result<Option<OwnedFd>> {
         let Source::Bind { path, recursive } = &self.from else { return Ok(None) };
         let open = || -> Result<OwnedFd> {
-            let tree = sys::clone_host_tree(path, *recursive).map_err(|e| match e.kind() {
+            let opened = match self.options.source_nofollow {
+                true => sys::clone_tree(nix::fcntl::AT_FDCWD, path, *recursive),
+                false => sys::clone_host_tree(path, *recursive),
+            };
+            let tree = opened.map_err(|e| match e.kind() {
                 Kind::NotFound => {
                     Error::not_found(format!("bind source path does not exist: {}", path.display()))
                 }
                 _ => e,
             })?;
             self.set_flags(&tree, false)?;
+            if let Some(ids) = &self.ids {
+                ids.apply(&tree)?;
+            }
             Ok(tree)
         };
         open().map(Some).context(|| format!("mount {}", self.at.display()))
     }
 
+    /// Whether only the host's root can open what is bound as it is to be.
+    pub fn is_opened_outside(&self) -> bool {
+        self.ids.is_some()
+    }
+
     /// Build the tree detached, unless it was opened before, and attach it last. Gives the mount back,
     /// open.
     pub fn attach(&self, root: &Root, opened: Option<OwnedFd>) -> Result<OwnedFd> {
+        if let (true, Source::Bind { path, .. }) = (self.options.copy_link, &self.from)
+            && self.copy_link(path, root).context(|| format!("mount {}", self.at.display()))?
+        {
+            return root.open(Path::new("/"));
+        }
         let opened = opened.map_or_else(|| self.open_source(), |tree| Ok(Some(tree)))?;
         self.try_attach(root, opened).context(|| format!("mount {}", self.at.display()))
     }
@@ -250,14 +267,30 @@ impl Mount {
             Source::Bind { .. } | Source::Text(_) => {
                 opened.ok_or_else(|| Error::invalid("the source is not open"))?
             }
+            Source::Fs { kind, source } if fs::is_long(&self.options) => {
+                self.mount_long(kind, source.as_deref(), &self.target(root, None)?)?;
+                let tree = root.open(&self.at)?;
+                self.set_flags(&tree, false)?;
+                return Ok(tree);
+            }
             Source::Fs { kind, source } => {
-                let tree = new_file_system(kind, source.as_deref(), &self.options)?;
+                let tree = fs::new_file_system(kind, source.as_deref(), &self.options)?;
+                if self.options.copy_up {
+                    self.copy_up(&tree, root).context(|| "copy what is there (tmpcopyup)")?;
+                }
                 self.set_propagation(&tree)?;
                 tree
             }
             Source::CgroupV1 { hierarchies, bind } => return self.cgroups_v1(hierarchies, *bind, root),
         };
-        let target = self.target(root, &tree)?;
+        if self.options.target_nofollow {
+            let (parent, name) = root.parent_of(&self.at)?;
+            match sys::attach_at(tree.as_fd(), parent.as_fd(), Path::new(&name)) {
+                Err(e) if e.kind() == Kind::NotFound => {}
+                other => return other.map(|()| tree),
+            }
+        }
+        let target = self.target(root, Some(&tree))?;
         sys::attach(tree.as_fd(), target.as_fd()).map_err(|e| {
             match (is_directory(&tree), is_directory(&target)) {
                 (Ok(true), Ok(false)) => e.wrap("a folder cannot be mounted on what is a file inside"),
@@ -269,7 +302,7 @@ impl Mount {
     }
 
     /// What to mount on: made if it is missing, and what it must be.
-    fn target(&self, root: &Root, tree: &OwnedFd) -> Result<OwnedFd> {
+    fn target(&self, root: &Root, tree: Option<&OwnedFd>) -> Result<OwnedFd> {
         let strict = self.at == Path::new("/proc")
             || self.at == Path::new("/sys")
             || matches!(&self.from, Source::Fs { kind, .. } if kind == "proc" || kind == "sysfs");
@@ -283,7 +316,7 @@ impl Mount {
             }
             Err(e) if e.kind() == Kind::NotFound => {
                 let is_directory = match self.from {
-                    Source::Bind { .. } => is_directory(tree)?,
+                    Source::Bind { .. } => tree.map_or(Ok(true), is_directory)?,
                     Source::Text(_) => false,
                     _ => true,
                 };
@@ -349,89 +382,10 @@ impl Mount {
     }
 }
 
-/// A new instance of a file system, detached.
-fn new_file_system(kind: &str, source: Option<&str>, options: &Options) -> Result<OwnedFd> {
-    let context = FsContext::open(kind)?;
-    if let Some(source) = source {
-        context.string("source", source)?;
-    }
-    for (key, value) in &options.data {
-        match value {
-            Some(value) => context.string(key, value)?,
-            None => context.flag(key)?,
-        }
-    }
-    context.create().and_then(|()| context.mount(options.flags.set)).map_err(|e| explain_new(kind, e))
-}
-
 fn is_directory(file: &OwnedFd) -> Result<bool> {
     let stat = nix::sys::stat::fstat(file).context(|| "fstat(mount source)")?;
     Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mount(kind: &str, destination: &str, options: &[&str]) -> spec::Mount {
-        spec::Mount {
-            destination: destination.into(),
-            kind: Some(kind.into()),
-            source: Some("src".into()),
-            options: options.iter().map(|o| o.to_string()).collect(),
-            ..Default::default()
-        }
-    }
-
-    fn plan_one(m: spec::Mount, user: bool, ns: &[Ns]) -> Result<Mount> {
-        let namespaces = namespaces::Plan { new: ns.to_vec(), join: vec![] };
-        let gids = [spec::IdMapping { container_id: 0, host_id: 1000, size: 1 }];
-        let around = Around {
-            namespaces: &namespaces,
-            bundle: Path::new("/b"),
-            gids: user.then_some(&gids[..]),
-            cgroup_v1: None,
-        };
-        Ok(plan(&[m], &around)?.remove(0))
-    }
-
-    #[test]
-    fn a_relative_bind_source_starts_from_the_bundle() {
-        let m = plan_one(mount("none", "/a/../x", &["rbind", "ro"]), false, &[]).unwrap();
-        assert_eq!(m.at, Path::new("/x"));
-        assert_eq!(m.from, Source::Bind { path: "/b/src".into(), recursive: true });
-    }
-
-    #[test]
-    fn what_the_kernel_would_refuse_in_a_user_namespace_is_bound_from_the_host() {
-        let bound = |kind, at, ns: &[Ns]| {
-            matches!(plan_one(mount(kind, at, &["ro"]), true, ns).unwrap().from, Source::Bind { .. })
-        };
-        assert!(bound("sysfs", "/sys", &[Ns::Mount]) && !bound("sysfs", "/sys", &[Ns::Network]));
-        assert!(bound("proc", "/proc", &[Ns::Mount]) && !bound("proc", "/proc", &[Ns::Pid]));
-        assert!(bound("mqueue", "/dev/mqueue", &[]) && !bound("mqueue", "/dev/mqueue", &[Ns::Ipc]));
-    }
-
-    #[test]
-    fn the_terminals_group_is_asked_for_only_where_it_has_an_id() {
-        let keys = |user| {
-            let m = plan_one(mount("devpts", "/dev/pts", &["newinstance", "gid=5"]), user, &[]);
-            m.unwrap().options.data.len()
-        };
-        assert_eq!((keys(false), keys(true)), (2, 1));
-    }
-
-    #[test]
-    fn hostile_mounts_are_refused() {
-        for m in [
-            mount("tmpfs", "/proc", &[]),
-            mount("bind", "/proc", &["bind"]),
-            mount("tmpfs", "/", &[]),
-            mount("tmpfs", "/a/..", &[]),
-            mount("tmpfs", "", &[]),
-            mount("none", "/a", &["bind", "size=5"]),
-        ] {
-            assert!(plan_one(m.clone(), false, &[]).is_err(), "{m:?}");
-        }
-    }
-}
+mod tests;

@@ -26,6 +26,16 @@ pub(crate) struct Options {
     pub all_flags: Flags,
     /// MS_SHARED and its like, and whether for all below.
     pub propagation: Option<(u64, bool)>,
+    /// `tmpcopyup`: a tmpfs begins with what is at its place.
+    pub copy_up: bool,
+    /// `copy-symlink`: a source that is a link is copied.
+    pub copy_link: bool,
+    /// `src-nofollow`: a source that is a link is bound itself.
+    pub source_nofollow: bool,
+    /// `dest-nofollow`: a link at its place is covered itself.
+    pub target_nofollow: bool,
+    /// `idmap`, or with those below `ridmap`: its files' ids are mapped.
+    pub id_map: Option<bool>,
     /// `remount`: change what is mounted there.
     pub remount: bool,
     /// What the file system itself is told: `key` or `key=value`.
@@ -55,7 +65,11 @@ const WORDS: [(&str, u64, u64); 18] = [
 ];
 
 /// Words for the superblock that are not data of any one file system.
-const SUPERBLOCK: [&str; 4] = ["sync", "dirsync", "lazytime", "mand"];
+const SUPERBLOCK: [&str; 8] =
+    ["sync", "dirsync", "lazytime", "mand", "iversion", "noiversion", "acl", "noacl"];
+
+/// Those of mount(2)'s flags that a file system is told of only where it knows them.
+const IF_KNOWN: [&str; 4] = ["iversion", "noiversion", "acl", "noacl"];
 
 const PROPAGATION: [(&str, u64); 4] = [
     ("private", libc::MS_PRIVATE),
@@ -64,11 +78,24 @@ const PROPAGATION: [(&str, u64); 4] = [
     ("unbindable", libc::MS_UNBINDABLE),
 ];
 
-/// Words that other runtimes know and we do not serve yet: refused by name, not passed on.
-const REFUSED: [&str; 6] = ["tmpcopyup", "copy-symlink", "src-nofollow", "dest-nofollow", "idmap", "ridmap"];
-
 /// Words that name no flag: what is mounted, and what is so anyway.
-const OTHERS: [&str; 7] = ["async", "bind", "defaults", "nolazytime", "nomand", "rbind", "remount"];
+const OTHERS: [&str; 15] = [
+    "async",
+    "bind",
+    "copy-symlink",
+    "defaults",
+    "dest-nofollow",
+    "idmap",
+    "loud",
+    "nolazytime",
+    "nomand",
+    "rbind",
+    "remount",
+    "ridmap",
+    "silent",
+    "src-nofollow",
+    "tmpcopyup",
+];
 
 /// Every word that is understood here.
 pub(crate) fn words() -> Vec<String> {
@@ -95,7 +122,12 @@ impl Options {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
             "remount" => self.remount = true,
-            "defaults" | "async" | "nolazytime" | "nomand" | "" => {}
+            "tmpcopyup" => self.copy_up = true,
+            "copy-symlink" => self.copy_link = true,
+            "src-nofollow" => self.source_nofollow = true,
+            "dest-nofollow" => self.target_nofollow = true,
+            "idmap" | "ridmap" => self.id_map = Some(word == "ridmap"),
+            "defaults" | "async" | "nolazytime" | "nomand" | "silent" | "loud" | "" => {}
             _ => {
                 if let Some((_, set, clear)) = WORDS.iter().find(|w| w.0 == word) {
                     self.flags.add(*set, *clear);
@@ -127,8 +159,10 @@ impl Options {
             Some((key, value)) => (key, Some(value.to_string())),
             None => (word, None),
         };
-        if REFUSED.contains(&key) {
-            return Err(Error::unsupported(format!("the mount option {word:?} is not supported yet")));
+        if matches!(key, "idmap" | "ridmap") {
+            return Err(Error::unsupported(format!(
+                "the mount option {word:?}: say uidMappings and gidMappings"
+            )));
         }
         self.data.push((key.to_string(), value));
         Ok(())
@@ -138,6 +172,11 @@ impl Options {
     pub(crate) fn misplaced_on_bind(&self) -> Option<&str> {
         self.data.iter().map(|d| d.0.as_str()).find(|key| !SUPERBLOCK.contains(key))
     }
+}
+
+/// Whether a file system that does not know the word does as well without.
+pub(super) fn may_be_unknown(word: &str) -> bool {
+    IF_KNOWN.contains(&word)
 }
 
 impl Flags {
@@ -183,6 +222,8 @@ mod tests {
         assert_eq!(o.data[2], ("newinstance".into(), None));
         assert_eq!(o.data[3], ("context".into(), Some("a=b".into())));
         assert_eq!(o.misplaced_on_bind(), Some("mode"));
+        let flags = options("bind,silent,loud,iversion,noiversion,acl,noacl");
+        assert_eq!((flags.misplaced_on_bind(), flags.data.len()), (None, 4));
     }
 
     #[test]
@@ -193,7 +234,10 @@ mod tests {
     }
 
     #[test]
-    fn words_of_other_runtimes_are_refused_by_name() {
-        assert!(parse(&["tmpcopyup".into()]).unwrap_err().to_string().contains("tmpcopyup"));
+    fn words_that_are_no_flags_are_no_data_either() {
+        let o = options("tmpcopyup,copy-symlink,src-nofollow,dest-nofollow,ridmap");
+        assert!(o.copy_up && o.copy_link && o.source_nofollow && o.target_nofollow && o.data.is_empty());
+        assert_eq!(o.id_map, Some(true));
+        assert!(parse(&["idmap=uids=0-1-1".into()]).unwrap_err().to_string().contains("uidMappings"));
     }
 }

@@ -13,8 +13,8 @@ use crate::spec::{LinuxSeccomp, LinuxSeccompArg, LinuxSyscall};
 /// A profile as the runtime specification has it.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Program> {
     let set = |s: &Option<String>| s.as_deref().is_some_and(|s| !s.is_empty());
-    if set(&profile.listener_path) || set(&profile.listener_metadata) {
-        return Err(Error::unsupported("linux.seccomp.listenerPath is not supported yet"));
+    if set(&profile.listener_metadata) && !set(&profile.listener_path) {
+        return Err(Error::invalid("linux.seccomp.listenerMetadata needs listenerPath beside it"));
     }
     let default = action(&profile.default_action, profile.default_errno_ret)?;
     let own = own_machine()?;

@@ -209,7 +209,7 @@ fn a_malformed_profile_is_refused_by_what_is_wrong_in_it() {
         ),
         (default(r#""flags":["F"]"#), "\"F\""),
         (default(r#""flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#), "WAIT_KILLABLE_RECV"),
-        (default(r#""listenerPath":"/x""#), "listenerPath"),
+        (default(r#""listenerMetadata":"x""#), "listenerMetadata"),
         (default(r#""architectures":["X86"]"#), "\"X86\""),
         (default(r#""architectures":["SCMP_ARCH_FROB"]"#), "SCMP_ARCH_FROB"),
     ] {

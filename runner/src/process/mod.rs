@@ -2,6 +2,10 @@
 //! steps from a process with the runner's rights to one with the container's; their order is security
 //! and is kept by [`crate::launch`].
 
+mod limits;
+mod sched;
+mod sys;
+
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
@@ -9,12 +13,12 @@ use std::path::PathBuf;
 
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, chdir, getcwd, setgroups, setresgid, setresuid};
 use serde::Serialize;
 
 use crate::caps;
 use crate::spec;
+use limits::Limit;
 
 /// What runs the command inside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,19 +28,6 @@ pub enum Init {
     Pid1(Vec<String>),
     /// Our init executes the command and is gone.
     ExecOnly,
-}
-
-/// One setrlimit(2).
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Limit {
-    /// RLIMIT_NAME.
-    pub name: String,
-    #[serde(skip)]
-    resource: Resource,
-    /// What counts.
-    pub soft: u64,
-    /// What the soft one may be raised to.
-    pub hard: u64,
 }
 
 /// The process, fully decided.
@@ -64,6 +55,9 @@ pub struct Plan {
     pub no_new_privileges: bool,
     /// /proc/self/oom_score_adj, when it is to change.
     pub oom_score_adj: Option<i32>,
+    /// How the kernel runs it.
+    #[serde(skip)]
+    pub sched: sched::Plan,
     /// A terminal of its own, and its size in rows and columns.
     pub terminal: Option<(u16, u16)>,
     /// What runs the command.
@@ -105,9 +99,10 @@ pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> 
         groups,
         umask: user.umask.unwrap_or(0o022) & 0o777,
         capabilities,
-        limits: process.rlimits.iter().map(limit).collect::<Result<_>>()?,
+        limits: limits::plan(&process.rlimits)?,
         no_new_privileges: process.no_new_privileges,
         oom_score_adj: process.oom_score_adj,
+        sched: sched::plan(process)?,
         terminal: process.terminal.then(|| {
             let size = process.console_size.unwrap_or_default();
             (size.height, size.width)
@@ -118,13 +113,9 @@ pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> 
 
 fn refuse_unsupported(process: &spec::Process) -> Result<()> {
     let set = |s: &Option<String>| s.as_deref().is_some_and(|s| !s.is_empty());
-    for (field, asked) in [
-        ("apparmorProfile", set(&process.apparmor_profile)),
-        ("selinuxLabel", set(&process.selinux_label)),
-        ("ioPriority", process.io_priority.is_some()),
-        ("scheduler", process.scheduler.is_some()),
-        ("execCPUAffinity", process.exec_cpu_affinity.is_some()),
-    ] {
+    for (field, asked) in
+        [("apparmorProfile", set(&process.apparmor_profile)), ("selinuxLabel", set(&process.selinux_label))]
+    {
         if asked {
             return Err(Error::unsupported(format!("process.{field} is not supported yet")));
         }
@@ -132,66 +123,31 @@ fn refuse_unsupported(process: &spec::Process) -> Result<()> {
     Ok(())
 }
 
-fn limit(rlimit: &spec::Rlimit) -> Result<Limit> {
-    let resource = match rlimit.kind.as_str() {
-        "RLIMIT_AS" => Resource::RLIMIT_AS,
-        "RLIMIT_CORE" => Resource::RLIMIT_CORE,
-        "RLIMIT_CPU" => Resource::RLIMIT_CPU,
-        "RLIMIT_DATA" => Resource::RLIMIT_DATA,
-        "RLIMIT_FSIZE" => Resource::RLIMIT_FSIZE,
-        "RLIMIT_LOCKS" => Resource::RLIMIT_LOCKS,
-        "RLIMIT_MEMLOCK" => Resource::RLIMIT_MEMLOCK,
-        "RLIMIT_MSGQUEUE" => Resource::RLIMIT_MSGQUEUE,
-        "RLIMIT_NICE" => Resource::RLIMIT_NICE,
-        "RLIMIT_NOFILE" => Resource::RLIMIT_NOFILE,
-        "RLIMIT_NPROC" => Resource::RLIMIT_NPROC,
-        "RLIMIT_RSS" => Resource::RLIMIT_RSS,
-        "RLIMIT_RTPRIO" => Resource::RLIMIT_RTPRIO,
-        "RLIMIT_RTTIME" => Resource::RLIMIT_RTTIME,
-        "RLIMIT_SIGPENDING" => Resource::RLIMIT_SIGPENDING,
-        "RLIMIT_STACK" => Resource::RLIMIT_STACK,
-        other => return Err(Error::invalid(format!("process.rlimits: {other:?} is unknown"))),
-    };
-    if rlimit.soft > rlimit.hard {
-        return Err(Error::invalid(format!(
-            "process.rlimits: the soft {} {} is above the hard one {}",
-            rlimit.kind, rlimit.soft, rlimit.hard
-        )));
-    }
-    Ok(Limit { name: rlimit.kind.clone(), resource, soft: rlimit.soft, hard: rlimit.hard })
-}
-
 impl Plan {
-    /// Set its badness score for when memory ends.
-    pub fn set_score(&self) -> Result<()> {
-        if let Some(adj) = self.oom_score_adj {
-            let path = "/proc/self/oom_score_adj";
-            let write = |mut f: File| f.write_all(adj.to_string().as_bytes());
-            File::options()
-                .write(true)
-                .open(path)
-                .and_then(write)
-                .context(|| format!("write({path:?}, \"{adj}\")"))
-                .context(|| "set process.oomScoreAdj")?;
+    /// With what `linux` says of the process: a memory policy, an execution domain.
+    pub fn in_linux(mut self, linux: &spec::Linux) -> Result<Self> {
+        self.sched.add(linux)?;
+        Ok(self)
+    }
+
+    /// Set a process's badness score for when memory ends: its pid, or `self`. What the container has to
+    /// do without where that is denied, as to an ordinary user a score below the present one is.
+    pub fn set_score(&self, pid: &str) -> Result<Option<String>> {
+        let Some(adj) = self.oom_score_adj else { return Ok(None) };
+        let path = format!("/proc/{pid}/oom_score_adj");
+        let write = |mut f: File| f.write_all(adj.to_string().as_bytes());
+        let written = File::options().write(true).open(&path).and_then(write);
+        let written = written.context(|| format!("write({path:?}, \"{adj}\")"));
+        match written.context(|| "set process.oomScoreAdj") {
+            Err(e) if e.kind() == Kind::Denied => Ok(Some(format!("the process keeps its score: {e}"))),
+            other => other.map(|()| None),
         }
-        Ok(())
     }
 
     /// Set its resource limits. They are the command's: what the runner has to open or write before it
     /// comes first. While they may still be raised.
     pub fn set_limits(&self) -> Result<()> {
-        for l in &self.limits {
-            setrlimit(l.resource, l.soft, l.hard)
-                .context(|| format!("setrlimit({}, {}, {})", l.name, l.soft, l.hard))
-                .map_err(|e| match e.errno() {
-                    Some(Errno::EPERM) => e.wrap(format!(
-                        "set the limit {}: its hard value is above the runner's own, and raising it needs CAP_SYS_RESOURCE",
-                        l.name
-                    )),
-                    _ => e.wrap(format!("set the limit {}", l.name)),
-                })?;
-        }
-        Ok(())
+        limits::set(&self.limits)
     }
 
     /// Let the user open its own streams again, as `/dev/stderr`: its terminal, and pipes, which are
@@ -373,7 +329,7 @@ mod tests {
             (|p| p.oom_score_adj = Some(2000), "oomScoreAdj"),
             (|p| p.rlimits.push(spec::Rlimit { kind: "RLIMIT_X".into(), soft: 0, hard: 0 }), "RLIMIT_X"),
             (|p| p.rlimits.push(spec::Rlimit { kind: "RLIMIT_CPU".into(), soft: 2, hard: 1 }), "RLIMIT_CPU"),
-            (|p| p.scheduler = Some(Default::default()), "scheduler"),
+            (|p| p.scheduler = Some(Default::default()), "scheduler.policy"),
             (|p| p.apparmor_profile = Some("x".into()), "apparmorProfile"),
         ];
         for (change, field) in cases {

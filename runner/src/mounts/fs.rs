@@ -1,0 +1,119 @@
+//! New file systems: what they are told, and what they begin with.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use coracle_store::driver::vfs;
+use coracle_store::layer::Marks;
+use coracle_sys::mount::{self as sys, Attrs, FsContext, attr};
+use coracle_sys::{Context, Error, Result};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+
+use super::Mount;
+use super::options::{self, Options};
+use crate::rootfs::Root;
+
+/// The longest value that fsconfig(2) takes.
+const LONGEST: usize = 255;
+
+/// A new instance of a file system, detached.
+pub(super) fn new_file_system(kind: &str, source: Option<&str>, options: &Options) -> Result<OwnedFd> {
+    let context = FsContext::open(kind)?;
+    if let Some(source) = source {
+        context.string("source", source)?;
+    }
+    for (key, value) in &options.data {
+        match value {
+            Some(value) => context.string(key, value)?,
+            None => match context.flag(key) {
+                Err(e) if e.errno() == Some(Errno::EINVAL) && options::may_be_unknown(key) => {}
+                other => other?,
+            },
+        }
+    }
+    let later = if options.copy_up { attr::RDONLY } else { 0 };
+    let tree = context.create().and_then(|()| context.mount(options.flags.set & !later));
+    tree.map_err(|e| explain_new(kind, e))
+}
+
+/// The kernel gives a user namespace no whole /proc or /sys where the one around it has parts covered.
+fn explain_new(kind: &str, e: Error) -> Error {
+    match (kind, e.errno()) {
+        ("proc" | "sysfs", Some(Errno::EPERM)) => e.wrap(
+            "make it whole (the container around this one hides parts of its own: start that with --security-opt systempaths=unconfined, in podman --security-opt unmask=ALL)",
+        ),
+        _ => e,
+    }
+}
+
+/// Whether the file system is told what only mount(2) passes on, as an overlay is of many layers.
+pub(super) fn is_long(options: &Options) -> bool {
+    options.data.iter().any(|(_, value)| value.as_ref().is_some_and(|v| v.len() > LONGEST))
+}
+
+impl Mount {
+    /// mount(2) on the place itself, which is ours alone still.
+    pub(super) fn mount_long(&self, kind: &str, source: Option<&str>, at: &OwnedFd) -> Result<()> {
+        // The kernel cuts what is longer.
+        const PAGE: usize = 4096;
+        let mut flags = MsFlags::empty();
+        let mut words = Vec::new();
+        for (key, value) in &self.options.data {
+            match (key.as_str(), value) {
+                ("ro", None) => flags |= MsFlags::MS_RDONLY,
+                ("sync", None) => flags |= MsFlags::MS_SYNCHRONOUS,
+                ("dirsync", None) => flags |= MsFlags::MS_DIRSYNC,
+                (key, None) => words.push(key.to_owned()),
+                (key, Some(value)) => words.push([key, "=", value].concat()),
+            }
+        }
+        let data = words.join(",");
+        if data.len() >= PAGE {
+            return Err(Error::invalid(format!(
+                "the options have {} bytes, of which mount(2) takes {PAGE}",
+                data.len()
+            )));
+        }
+        let place = format!("/proc/self/fd/{}", at.as_raw_fd());
+        mount(source, place.as_str(), Some(kind), flags, Some(data.as_str()))
+            .context(|| format!("mount({kind:?}, {data:?})"))
+    }
+
+    /// `tmpcopyup`: it begins with what the root has at its place, and may be read only from then on.
+    pub(super) fn copy_up(&self, tree: &OwnedFd, root: &Root) -> Result<()> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        // Nothing there is nothing to copy.
+        if let Ok(there) = root.open(&self.at) {
+            let from = openat(&there, ".", flags, Mode::empty())
+                .context(|| format!("openat({:?}, O_DIRECTORY)", self.at))?;
+            vfs::prepare(&[from], tree.as_fd(), Marks::of_this_process())?;
+            let mode = self.options.data.iter().find(|(key, _)| key == "mode");
+            if let Some(mode) = mode.and_then(|(_, value)| u32::from_str_radix(value.as_deref()?, 8).ok()) {
+                let bits = Mode::from_bits_truncate(mode);
+                fchmodat(tree, ".", bits, FchmodatFlags::FollowSymlink)
+                    .context(|| format!("fchmodat(tmpfs, 0{mode:o})"))?;
+            }
+        }
+        let set = self.options.flags.set & attr::RDONLY;
+        sys::set_attrs(tree.as_fd(), Attrs { set, ..Attrs::default() }, false)
+    }
+
+    /// `copy-symlink`: a source that is a link is made anew instead of being mounted.
+    pub(super) fn copy_link(&self, source: &Path, root: &Root) -> Result<bool> {
+        let Ok(to) = nix::fcntl::readlink(source) else { return Ok(false) };
+        let (parent, name) = root.parent_of(&self.at)?;
+        match nix::unistd::symlinkat(to.as_os_str(), &parent, name.as_os_str()) {
+            Err(Errno::EEXIST) => {
+                let there = nix::fcntl::readlinkat(&parent, name.as_os_str());
+                match there == Ok(to) {
+                    true => Ok(true),
+                    false => Err(Error::invalid("something else than that link is there")),
+                }
+            }
+            other => other.map(|()| true).context(|| format!("symlinkat({to:?}, {:?})", self.at)),
+        }
+    }
+}
