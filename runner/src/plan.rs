@@ -6,6 +6,7 @@ use coracle_sys::idmap::Maps;
 use coracle_sys::{Context, Error, Result};
 use serde::Serialize;
 
+use crate::hooks::{self, Hook};
 use crate::host::Host;
 use crate::mounts::{self, Around, Hidden, Hierarchy, Mount};
 use crate::namespaces::{self, Kind as Ns, Sysctl};
@@ -78,6 +79,8 @@ pub struct Plan {
     /// The filter of system calls.
     #[serde(skip)]
     pub seccomp: Option<Program>,
+    /// Programs of the caller's at its turning points.
+    pub hooks: Vec<Hook>,
     /// What was asked for and means nothing here.
     pub warnings: Vec<String>,
 }
@@ -86,7 +89,7 @@ pub struct Plan {
 pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
     let none = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&none);
-    refuse_unsupported(spec, linux)?;
+    refuse_unsupported(linux)?;
     let namespaces = namespaces::plan(&linux.namespaces)?;
     let new_user = namespaces.makes(Ns::User);
     let maps = match new_user {
@@ -116,6 +119,7 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
     Ok(Plan {
         id: options.id.clone(),
         maps,
+        hooks: hooks::plan(spec.hooks.as_ref())?,
         volumes: Vec::new(),
         mounts,
         root,
@@ -206,17 +210,8 @@ fn idle(linux: &Linux, user_namespace: bool) -> Vec<String> {
     .collect()
 }
 
-fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
-    let hooks = spec.hooks.as_ref();
-    let any =
-        |pick: fn(&crate::spec::Hooks) -> &Vec<crate::spec::Hook>| hooks.is_some_and(|h| !pick(h).is_empty());
+fn refuse_unsupported(linux: &Linux) -> Result<()> {
     for (field, asked) in [
-        ("hooks.prestart", any(|h| &h.prestart)),
-        ("hooks.createRuntime", any(|h| &h.create_runtime)),
-        ("hooks.createContainer", any(|h| &h.create_container)),
-        ("hooks.startContainer", any(|h| &h.start_container)),
-        ("hooks.poststart", any(|h| &h.poststart)),
-        ("hooks.poststop", any(|h| &h.poststop)),
         ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|l| !l.is_empty())),
         ("linux.intelRdt", linux.intel_rdt.is_some()),

@@ -4,7 +4,9 @@ use argh::{ArgsInfo, FromArgs};
 use coracle_sys::{Error, Kind, Result};
 
 use super::Global;
+use super::life::poststop;
 use super::oci::{Container, Status};
+use crate::hooks;
 
 /// Remove a container that has ended, or was never started.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -41,5 +43,12 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
     container.state.init.kill()?;
     cgroup.kill_all()?;
     cgroup.remove()?;
-    container.states.remove(&flags.id).map(|()| 0)
+    container.states.remove(&flags.id)?;
+    let oci = container.state.oci.as_ref();
+    let hooks = hooks::plan(oci.and_then(|o| o.spec.hooks.as_ref()))?;
+    if !hooks.is_empty() {
+        let state = container.document(Status::Stopped).to_string();
+        poststop(&hooks, &state, &container.state.bundle);
+    }
+    Ok(0)
 }

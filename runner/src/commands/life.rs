@@ -7,10 +7,12 @@ use std::path::Path;
 
 use coracle_sys::{Error, Result};
 
+use super::oci::document;
 use crate::cgroups::{self, Cgroup, Stats};
 use crate::embedded::init_image;
 use crate::guardian::Guardian;
-use crate::launch::{self, Ahead, Container, Gate, Hold, Setup, Starting};
+use crate::hooks::{self, Scene};
+use crate::launch::{self, Ahead, Container, Gate, Hold, Setup, Starting, Turns};
 use crate::namespaces::Kind as Ns;
 use crate::plan::Plan;
 use crate::relay::Output;
@@ -80,6 +82,9 @@ impl Life<'_> {
             removed.map(|()| (ended, usage))
         });
         self.states.remove(&self.plan.id)?;
+        if ended.is_ok() && self.plan.hooks.iter().any(|h| h.kind == hooks::Kind::Poststop) {
+            poststop(&self.plan.hooks, &self.hooks_state("stopped", 0), self.home);
+        }
         ended
     }
 
@@ -115,7 +120,6 @@ impl Life<'_> {
     ) -> Result<()> {
         let (mut starting, _) = self.spawn(cgroup, gate.map_or(Hold::Go, Hold::Gate))?;
         let prepared = (|| {
-            cgroup.filter_devices(starting.pid())?;
             let init = starting.identity().map_err(|e| Error::new(e.kind(), e.to_string()))?;
             let state = self.state(init, None, cgroup);
             starting.ready()?;
@@ -131,28 +135,81 @@ impl Life<'_> {
         starting.go();
         match gate {
             Some(_) => starting.leave(),
-            None => drop(starting.finish()?),
+            None => {
+                let pid = starting.finish()?.pid();
+                self.hooks_after(hooks::Kind::Poststart, "running", pid)?;
+            }
         }
         Ok(())
     }
 
     /// Its process, on its way.
-    fn spawn(&mut self, cgroup: &Cgroup, hold: Hold<'_>) -> Result<(Starting, Vec<Output>)> {
+    fn spawn(&mut self, cgroup: &mut Cgroup, hold: Hold<'_>) -> Result<(Starting, Vec<Output>)> {
         let enter = |pid: Option<i32>| cgroup.enter_late(pid.unwrap_or(0));
         let network = self.network.take().and_then(Ahead::finish);
         let streams = match self.streams {
             Given::Terminal | Given::Ours => Streams::ours(),
             Given::Pipes { input } => Streams::replace(input)?,
         };
+        let tell = |status: &str, pid: i32| self.hooks_state(status, pid);
+        let turns = Turns {
+            hooks: &self.plan.hooks,
+            rootfs: self.oci.as_ref().map_or(self.home, |o| &o.rootfs),
+            state: &tell,
+        };
+        let turns = (!turns.hooks.is_empty()).then_some(turns);
         let setup = Setup {
             init: init_image(),
+            hooks: turns,
             born_in: cgroup.v2_dir_fd(),
             enter_cgroups: if cgroup.is_entered_late() { Some(&enter) } else { None },
             seccomp: self.plan.seccomp.as_ref(),
             network: network.as_ref().map(AsFd::as_fd),
             hold,
         };
-        Ok((launch::spawn(self.plan, &setup)?, streams.restore()))
+        let (mut starting, outputs) = (launch::spawn(self.plan, &setup)?, streams.restore());
+        let prepared = cgroup.filter_devices(starting.pid()).and_then(|()| match turns {
+            Some(turns) if turns.before_the_root() => starting.built(|pid| {
+                for (kind, status) in
+                    [(hooks::Kind::Prestart, "created"), (hooks::Kind::CreateRuntime, "creating")]
+                {
+                    let state = tell(status, pid);
+                    hooks::run(turns.hooks, kind, Scene { state: &state, cwd: self.home, become_it: None })?;
+                }
+                Ok(())
+            }),
+            _ => Ok(()),
+        });
+        match prepared {
+            Ok(()) => Ok((starting, outputs)),
+            // A child that has failed tells more than what could not be done for it.
+            Err(e) => Err(starting.give_up().unwrap_or(e)),
+        }
+    }
+
+    /// Hooks whose turn is after the command has begun.
+    fn hooks_after(&self, kind: hooks::Kind, status: &str, pid: i32) -> Result<()> {
+        if !self.plan.hooks.iter().any(|h| h.kind == kind) {
+            return Ok(());
+        }
+        let state = self.hooks_state(status, pid);
+        hooks::run(&self.plan.hooks, kind, Scene { state: &state, cwd: self.home, become_it: None })
+    }
+
+    /// The state document that hooks read.
+    fn hooks_state(&self, status: &str, pid: i32) -> String {
+        let none = Identity { pid, start_time: 0 };
+        let state = State {
+            version: state::VERSION,
+            id: self.plan.id.clone(),
+            init: none,
+            runner: None,
+            bundle: self.home.to_path_buf(),
+            namespaces: Vec::new(),
+            cgroups: cgroups::Plan::default(),
+            oci: self.oci.clone(),
+        };
+        document(&state, status, pid).to_string()
     }
 
     fn start(
@@ -164,7 +221,6 @@ impl Life<'_> {
     ) -> Result<(Container, Vec<Output>)> {
         let (mut starting, outputs) = self.spawn(cgroup, Hold::Go)?;
         let prepared = (|| {
-            cgroup.filter_devices(starting.pid())?;
             let runner = Identity::of_this_process()?;
             meanwhile(runner)?;
             let init = starting.identity().map_err(|e| Error::new(e.kind(), e.to_string()))?;
@@ -182,6 +238,7 @@ impl Life<'_> {
         }
         starting.go();
         let container = starting.finish()?;
+        self.hooks_after(hooks::Kind::Poststart, "running", container.pid())?;
         container.warnings().iter().for_each(|warning| coracle_sys::warn!("runner: {warning}"));
         Ok((container, outputs))
     }
@@ -196,6 +253,16 @@ impl Life<'_> {
             namespaces: Ns::ALL.into_iter().filter(|k| self.plan.namespaces.is_own(*k)).collect(),
             cgroups: cgroup.plan().clone(),
             oci: self.oci.clone(),
+        }
+    }
+}
+
+/// Hooks whose turn is when nothing is left. That one fails is told, and keeps none from its turn.
+pub(super) fn poststop(hooks: &[hooks::Hook], state: &str, bundle: &Path) {
+    let scene = Scene { state, cwd: bundle, become_it: None };
+    for ended in hooks::each(hooks, hooks::Kind::Poststop, scene) {
+        if let Err(e) = ended {
+            coracle_sys::warn!("runner: {e}");
         }
     }
 }

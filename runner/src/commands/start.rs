@@ -4,6 +4,7 @@ use coracle_sys::{Error, Kind, Result};
 
 use super::Global;
 use super::oci::{Container, Status};
+use crate::hooks::{self, Scene};
 
 /// Let its command run.
 pub(crate) fn run(global: &Global, id: &str) -> Result<u8> {
@@ -23,5 +24,17 @@ pub(crate) fn run(global: &Global, id: &str) -> Result<u8> {
     if let Some(gate) = container.state.oci.as_ref().and_then(|o| o.gate.as_ref()) {
         let _ = std::fs::remove_file(container.states.dir().join(gate));
     }
-    started.map(|_| 0)
+    started?;
+    let Some(oci) = &container.state.oci else { return Ok(0) };
+    let hooks = hooks::plan(oci.spec.hooks.as_ref())?;
+    if hooks.iter().any(|h| h.kind == hooks::Kind::Poststart) {
+        let state = container.document(Status::Running).to_string();
+        let scene = Scene { state: &state, cwd: &container.state.bundle, become_it: None };
+        if let Err(e) = hooks::run(&hooks, hooks::Kind::Poststart, scene) {
+            container.state.init.kill()?;
+            container.cgroup()?.kill_all()?;
+            return Err(e);
+        }
+    }
+    Ok(0)
 }

@@ -14,8 +14,9 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid};
 
 use super::wire::{Channel, Message};
-use super::{Hold, Setup, image, lookup, tty};
+use super::{Hold, Setup, Turns, image, lookup, tty};
 use crate::caps;
+use crate::hooks;
 use crate::mounts::Memory;
 use crate::namespaces::{Entrance, Kind as Ns};
 use crate::plan::Plan;
@@ -161,6 +162,7 @@ impl<'a> Entered<'a> {
         if let Some(terminal) = terminal {
             tty::enter(terminal, plan.process.terminal.unwrap_or_default())?;
         }
+        self.hooks_before_the_root()?;
         plan.root.enter(&root)?;
         if !matches!(self.setup.hold, Hold::No) {
             self.channel.send(&Message::Ready)?;
@@ -173,6 +175,19 @@ impl<'a> Entered<'a> {
             new_keyring: plan.new_keyring,
             passed: self.passed,
         })
+    }
+
+    /// The runner's hooks are waited for, and then it is this side's turn. Paths lead to the host's still.
+    fn hooks_before_the_root(&self) -> Result<()> {
+        let Some(turns) = self.setup.hooks.filter(Turns::before_the_root) else { return Ok(()) };
+        self.channel.send(&Message::Built)?;
+        match self.channel.receive()? {
+            Message::Pivot => {}
+            _ => return Err(Error::new(Kind::System, "the runner is gone")),
+        }
+        let state = (turns.state)("creating", nix::unistd::getpid().as_raw());
+        let scene = hooks::Scene { state: &state, cwd: turns.rootfs, become_it: None };
+        hooks::run(turns.hooks, hooks::Kind::CreateContainer, scene)
     }
 
     /// Nodes, links, and the container's own terminal on /dev/console.
@@ -308,6 +323,14 @@ impl Confined<'_> {
         let (argv, env) = (process.init_argv(error_fd)?, process.c_env()?);
         for fd in passed.into_iter().chain([error_fd]) {
             sys::set_close_on_exec(fd, false)?;
+        }
+        if let Some(turns) =
+            setup.hooks.filter(|t| t.hooks.iter().any(|h| h.kind == hooks::Kind::StartContainer))
+        {
+            let state = (turns.state)("created", nix::unistd::getpid().as_raw());
+            let rights = || capabilities.finish();
+            let scene = hooks::Scene { state: &state, cwd: Path::new("/"), become_it: Some(&rights) };
+            hooks::run(turns.hooks, hooks::Kind::StartContainer, scene)?;
         }
         reset_signals()?;
         process.sched.apply_last()?;

@@ -24,6 +24,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 
+use crate::hooks::{self, Hook};
 use crate::mounts::Mount;
 use crate::namespaces::{self, Entrance, Kind as Ns};
 use crate::plan::Plan;
@@ -43,6 +44,8 @@ use wire::{Channel, Message};
 pub struct Setup<'a> {
     /// Our init's executable.
     pub init: &'a [u8],
+    /// Programs of the caller's to run on the way.
+    pub hooks: Option<Turns<'a>>,
     /// What the command waits for; everything but the command waits for nothing.
     pub hold: Hold<'a>,
     /// The filter, installed as the last thing before the command is executed.
@@ -54,6 +57,25 @@ pub struct Setup<'a> {
     /// Enters the container's cgroups: this process, or, where the child has no right to, the child
     /// by its pid.
     pub enter_cgroups: Option<&'a dyn Fn(Option<i32>) -> Result<()>>,
+}
+
+/// Hooks, and what they are told.
+#[derive(Clone, Copy)]
+pub struct Turns<'a> {
+    /// All of the container's.
+    pub hooks: &'a [Hook],
+    /// The root file system on the host.
+    pub rootfs: &'a Path,
+    /// The state document, for a status and a pid.
+    pub state: &'a dyn Fn(&str, i32) -> String,
+}
+
+impl Turns<'_> {
+    /// Are there any that have their turn before the root is entered?
+    pub fn before_the_root(&self) -> bool {
+        use hooks::Kind::{CreateContainer, CreateRuntime, Prestart};
+        self.hooks.iter().any(|h| matches!(h.kind, Prestart | CreateRuntime | CreateContainer))
+    }
 }
 
 /// What a command waits for before it is executed.
@@ -258,6 +280,19 @@ impl Starting {
     /// Which process it is.
     pub fn identity(&self) -> std::result::Result<Identity, &Error> {
         self.identity.as_ref().copied()
+    }
+
+    /// Wait until its root is whole, do what is to be done before it enters it, and let it.
+    pub fn built(&mut self, then: impl FnOnce(i32) -> Result<()>) -> Result<()> {
+        match self.listen()? {
+            Message::Built => {}
+            _ => {
+                self.kill();
+                return Err(Error::new(Kind::System, "the container's process is gone"));
+            }
+        }
+        then(self.pid)?;
+        self.channel.send(&Message::Pivot)
     }
 
     /// Wait until it is in the container's root, where the start is held after that.

@@ -30,6 +30,10 @@ pub(super) enum Message {
     Pid(i32, OwnedFd),
     /// Child to parent: the terminal's other side.
     Console(OwnedFd),
+    /// Child to parent: its root is whole, and not entered yet.
+    Built,
+    /// Parent to child: enter the root.
+    Pivot,
     /// Child to parent: it is in the container's root.
     Ready,
     /// Parent to child: the ids are mapped and the cgroups entered; the layers, where they had to be
@@ -89,6 +93,8 @@ impl Channel {
             Message::Ready => plain(b"R"),
             Message::Mapped(Some(fd)) => with_fd(b"M", fd),
             Message::Mapped(None) => plain(b"M"),
+            Message::Built => plain(b"B"),
+            Message::Pivot => plain(b"V"),
             Message::Waiting => plain(b"w"),
             Message::Go => plain(b"G"),
             // Only init says the one, and closing says the other.
@@ -142,6 +148,8 @@ fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Message {
         ([], None) => Message::End,
         (b"R", None) => Message::Ready,
         (b"M", stack) => Message::Mapped(stack),
+        (b"B", None) => Message::Built,
+        (b"V", None) => Message::Pivot,
         (b"w", None) => Message::Waiting,
         (b"G", None) => Message::Go,
         (b"C", Some(fd)) => Message::Console(fd),
