@@ -32,6 +32,17 @@ impl Cgroup {
         self.set_frozen(false).context(|| "resume the container")
     }
 
+    /// Whether it is stopped, or on its way there. What has no freezer never is.
+    pub fn is_frozen(&self) -> Result<bool> {
+        let Some(group) = self.freezer() else { return Ok(false) };
+        let file = if group.unified { "cgroup.freeze" } else { "freezer.state" };
+        match std::fs::read_to_string(group.dir.join(file)) {
+            Ok(state) => Ok(matches!(state.trim(), "1" | "FROZEN" | "FREEZING")),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(false),
+            Err(e) => Err(e).context(|| format!("read({:?})", group.dir.join(file))),
+        }
+    }
+
     fn freezer(&self) -> Option<&Group> {
         self.groups().iter().find(|g| g.unified || g.controllers.iter().any(|c| c == "freezer"))
     }

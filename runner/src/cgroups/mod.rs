@@ -5,6 +5,7 @@
 //!
 //! systemd is not asked for anything, and nothing here needs it.
 
+mod delegate;
 mod group;
 mod kill;
 mod layout;
@@ -16,6 +17,7 @@ mod plan;
 mod stats;
 mod sweep;
 mod sys;
+mod update;
 mod v1;
 mod v2;
 mod weight;
@@ -26,6 +28,7 @@ use crate::mounts::Hierarchy;
 use crate::namespaces::Kind;
 use crate::spec::Spec;
 
+pub use delegate::owner;
 pub use group::Cgroup;
 pub(crate) use layout::is_unified;
 pub use layout::{Layout, Node, V1, V2};
@@ -33,6 +36,7 @@ pub use oom::Oom;
 pub use plan::{Group, Lifetime, Plan, Request, Write, plan};
 pub use stats::Stats;
 pub use sweep::sweep;
+pub use update::merge;
 
 /// What the names of our groups begin with; the container's id follows.
 const PREFIX: &str = "coracle-";

@@ -14,6 +14,7 @@ pub mod run_bundle;
 pub(crate) mod spec;
 pub(crate) mod sweep;
 mod typed;
+mod update;
 
 use std::path::PathBuf;
 
