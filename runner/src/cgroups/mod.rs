@@ -3,7 +3,7 @@
 //! is a [`Cgroup`] from then on. Groups that others made are never changed, except that a v2 group is
 //! told to hand controllers down to ours.
 //!
-//! systemd is not asked for anything, and nothing here needs it.
+//! Only [`systemd`] asks systemd for anything, for those who want its groups; nothing else here needs it.
 
 mod delegate;
 mod group;
@@ -17,6 +17,7 @@ mod plan;
 mod stats;
 mod sweep;
 mod sys;
+pub mod systemd;
 mod update;
 mod v1;
 mod v2;
