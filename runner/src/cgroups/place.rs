@@ -72,9 +72,11 @@ impl Plan {
         }
         self.drop_or_refuse(refused)?;
         if request.lifetime == Lifetime::Detached {
-            let soft = DETACHED_V1.iter().filter_map(|c| find(c).ok());
-            for at in soft.filter(|at| !wanted.contains_key(at)).collect::<BTreeSet<_>>() {
-                self.groups.push(Group { soft: true, ..group(at, Vec::new()) });
+            for at in DETACHED_V1.iter().filter_map(|c| find(c).ok()) {
+                let dir = &layout.v1[at].mount;
+                if !wanted.contains_key(&at) && self.groups.iter().all(|g| g.unified || g.mount != *dir) {
+                    self.groups.push(Group { soft: true, ..group(at, Vec::new()) });
+                }
             }
         }
         self.groups.extend(wanted.into_iter().map(|(at, writes)| group(at, writes)));

@@ -2,8 +2,6 @@
 //! and the groups'.
 #![allow(dead_code)] // the verb itself comes with containers that outlive their runner
 
-use std::io::Read;
-
 use argh::{CommandInfoWithArgs, FlagInfo};
 use coracle_sys::{Context, Error, Result};
 use serde_json::{Map, Value};
@@ -77,14 +75,11 @@ pub(crate) fn change(typed: &Typed) -> Result<LinuxResources> {
     if flags.as_object().is_some_and(|f| !f.is_empty()) {
         return Err(Error::usage("update -r: the file says all, no other limit goes with it"));
     }
-    let mut text = Vec::new();
-    match file {
-        "-" => std::io::stdin().lock().read_to_end(&mut text).context(|| "read(standard input)")?,
-        file => std::fs::File::open(file)
-            .and_then(|mut f| f.read_to_end(&mut text))
-            .context(|| format!("open({file:?})"))?,
+    let text = match file {
+        "-" => std::io::read_to_string(std::io::stdin()).context(|| "read(standard input)")?,
+        file => std::fs::read_to_string(file).context(|| format!("open({file:?})"))?,
     };
-    parse(&text).context(|| format!("read the resources in {file:?}"))
+    parse(text.as_bytes()).context(|| format!("read the resources in {file:?}"))
 }
 
 fn parse(text: &[u8]) -> Result<LinuxResources> {

@@ -5,6 +5,7 @@
 
 mod bus;
 mod unit;
+mod wire;
 
 pub use bus::{Bus, Value};
 pub use unit::{Unit, limits};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use coracle_sys::{Error, Result};
 
-use super::bus::Value;
+use super::wire::Value;
 use crate::cgroups::weight;
 use crate::spec::LinuxResources;
 
