@@ -10,8 +10,8 @@ use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, process};
 
 use crate::commands::{
-    Global, create, delete, doctor, exec, exit_code, features, image_verb, info, kill, list, ps, rm, run,
-    spec, start, state,
+    Global, create, delete, doctor, events, exec, exit_code, features, image_verb, info, kill, list, pause,
+    ps, rm, run, spec, start, state, typed, update,
 };
 use crate::from_image::flags::Flags as RunFlags;
 
@@ -63,13 +63,26 @@ struct Top {
     verb: Option<String>,
 }
 
-/// A verb about one container.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand, name = "ID")]
-struct One {
-    /// the container's id
-    #[argh(positional)]
-    id: String,
+/// Verbs about one container, which have no flags.
+static ONE: [CommandInfoWithArgs; 4] = [
+    typed::table("pause", "Stop all processes of a container.", &[], &["runner pause my-container"]),
+    typed::table(
+        "resume",
+        "Let the processes of a paused container go on.",
+        &[],
+        &["runner resume my-container"],
+    ),
+    typed::table("start", "Let the command of a created container run.", &[], &["runner start my-container"]),
+    typed::table("state", "Print the state document of a container.", &[], &["runner state my-container"]),
+];
+
+/// One of these verbs.
+fn one(verb: usize, words: &[OsString], go: impl FnOnce(&str) -> Result<u8>) -> Result<u8> {
+    let table = &ONE[verb];
+    match typed::Typed::read(table, "ID", words)? {
+        Some(typed) => go(typed.one(table.name, "the container's id")?),
+        None => Ok(0),
+    }
 }
 
 /// Where errors go, and how they look there.
@@ -117,22 +130,25 @@ pub const HANDED_OVER: [&str; image_verb::VERBS.len()] = image_verb::VERBS;
 /// The flags before the verb, and each verb of the runner's own with its flags: what man pages and completions
 /// are made of.
 pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)>) {
-    let about = |what| CommandInfoWithArgs { description: what, ..One::get_args_info() };
     let verbs = vec![
-        ("create", create::Flags::get_args_info()),
-        ("delete", delete::Flags::get_args_info()),
+        ("create", create::TABLE.clone()),
+        ("delete", delete::TABLE.clone()),
         ("doctor", doctor::Flags::get_args_info()),
+        ("events", events::TABLE.clone()),
         ("exec", exec::Flags::get_args_info()),
         ("features", features::TABLE.clone()),
         ("info", info::Flags::get_args_info()),
         ("kill", kill::Flags::get_args_info()),
-        ("list", list::Flags::get_args_info()),
+        ("list", list::TABLE.clone()),
         ("ps", ps::Flags::get_args_info()),
         ("rm", rm::Flags::get_args_info()),
         ("run", RunFlags::get_args_info()),
+        ("pause", ONE[0].clone()),
+        ("resume", ONE[1].clone()),
         ("spec", spec::TABLE.clone()),
-        ("start", about("Let the command of a created container run.")),
-        ("state", about("Print the state document of a container.")),
+        ("start", ONE[2].clone()),
+        ("state", ONE[3].clone()),
+        ("update", update::TABLE.clone()),
     ];
     (Top::get_args_info(), verbs)
 }
@@ -192,11 +208,15 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "rm" => with::<rm::Flags>(verb, words, Tail::None, |f, _| rm::run(global, &f)),
         "kill" => with::<kill::Flags>(verb, words, Tail::None, |f, _| kill::run(global, &f)),
         "info" => with::<info::Flags>(verb, words, Tail::None, |f, _| info::run(global, &f)),
-        "create" => with::<create::Flags>(verb, words, Tail::None, |f, _| create::run(global, f)),
-        "delete" => with::<delete::Flags>(verb, words, Tail::None, |f, _| delete::run(global, &f)),
-        "list" => with::<list::Flags>(verb, words, Tail::None, |f, _| list::run(global, &f)),
-        "start" => with::<One>(verb, words, Tail::None, |f, _| start::run(global, &f.id)),
-        "state" => with::<One>(verb, words, Tail::None, |f, _| state::run(global, &f.id)),
+        "create" => create::run(global, words),
+        "delete" => delete::run(global, words),
+        "events" => events::run(global, words),
+        "update" => update::run(global, words),
+        "list" => list::run(global, words),
+        "pause" => one(0, words, |id| pause::run(global, id, true)),
+        "resume" => one(1, words, |id| pause::run(global, id, false)),
+        "start" => one(2, words, |id| start::run(global, id)),
+        "state" => one(3, words, |id| state::run(global, id)),
         "doctor" => with::<doctor::Flags>(verb, words, Tail::None, |f, _| doctor::run(global, &f)),
         "features" => features::run(words),
         "spec" if spec::is_for_bundle(words) => spec::run(words),

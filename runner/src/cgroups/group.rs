@@ -10,11 +10,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use super::layout::Layout;
-use super::limit;
-use super::plan::{self, Group, Plan, Write};
+use super::plan::{Group, Plan, Write};
 use crate::devfilter;
-use crate::spec::resources::LinuxResources;
 
 /// How long a group may stay busy after its last process is gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,10 +27,18 @@ impl Plan {
     /// Make the groups. On an error none of them is left.
     pub fn create(&self) -> Result<Cgroup> {
         let mut cgroup = Cgroup { plan: self.clone(), unified: None };
-        for n in 0..cgroup.plan.groups.len() {
-            if let Err(e) = cgroup.make(n) {
+        let mut n = 0;
+        while n < cgroup.plan.groups.len() {
+            let made = cgroup.make(n);
+            let refused = |e: &Error| matches!(e.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
+            if cgroup.plan.groups[n].soft && made.as_ref().is_err_and(refused) {
+                cgroup.plan.groups.remove(n);
+                continue;
+            }
+            n += 1;
+            if let Err(e) = made {
                 // Never the group that was there before, and held others' processes.
-                cgroup.plan.groups.truncate(if e.kind() == Kind::Exists { n } else { n + 1 });
+                cgroup.plan.groups.truncate(if e.kind() == Kind::Exists { n - 1 } else { n });
                 let _ = cgroup.remove();
                 return Err(e);
             }
@@ -117,62 +122,6 @@ impl Cgroup {
     /// Put a process into every group; 0 is the calling one.
     pub fn enter(&self, pid: i32) -> Result<()> {
         self.plan.groups.iter().try_for_each(|g| enter(g, pid))
-    }
-
-    /// Change limits while the container runs. A controller that it was started without is an error.
-    pub fn set(&self, resources: &LinuxResources, layout: &Layout) -> Result<()> {
-        if !resources.devices.is_empty() {
-            return Err(Error::unsupported("change the device rules of a running container"));
-        }
-        let wanted = plan::Request {
-            id: "",
-            path: Some("/update"),
-            resources: Some(resources),
-            lifetime: plan::Lifetime::ForegroundRun,
-            best_effort: false,
-            device_rules: false,
-        };
-        plan::plan(&wanted, layout)?;
-        let mut writes: Vec<(&Group, Write)> = Vec::new();
-        for limit in limit::limits(resources, layout)? {
-            let holds = |g: &&Group| {
-                g.controllers.contains(&limit.controller) || (g.unified && limit.controller == "cgroup")
-            };
-            let Some(group) = self.plan.groups.iter().find(holds) else {
-                return Err(Error::unsupported(format!(
-                    "set {}: the container was started without the cgroup controller {}",
-                    limit.file, limit.controller
-                )));
-            };
-            writes.push((group, limit.write()));
-        }
-        self.check_usage(resources)?;
-        swap_first_when_raising(&mut writes);
-        // A shorter period may not fit the old quota: then it is written once more after the new one.
-        let mut again = Vec::new();
-        for (group, write) in &writes {
-            match write_limit(group, write) {
-                Err(e) if e.errno() == Some(Errno::EINVAL) && write.file == "cpu.cfs_period_us" => {
-                    again.push((group, write))
-                }
-                other => other?,
-            }
-        }
-        again.into_iter().try_for_each(|(group, write)| write_limit(group, write))
-    }
-
-    /// `checkBeforeUpdate`: v2 would rather kill than refuse a limit below what is in use.
-    fn check_usage(&self, resources: &LinuxResources) -> Result<()> {
-        let Some(memory) = resources.memory.as_ref().filter(|m| m.check_before_update == Some(true)) else {
-            return Ok(());
-        };
-        match (memory.limit, self.stats().memory) {
-            (Some(limit), Some(used)) if limit > 0 && (limit as u64) < used => Err(Error::new(
-                Kind::Busy,
-                format!("set the memory limit to {limit} bytes: {used} bytes are in use"),
-            )),
-            _ => Ok(()),
-        }
     }
 
     /// Whether there is any group.
@@ -298,12 +247,8 @@ fn enter(group: &Group, pid: i32) -> Result<()> {
     })
 }
 
-fn write_limit(group: &Group, w: &Write) -> Result<()> {
-    write_into(group, w, &mut None)
-}
-
 /// One write. `last` is the file of the one before, still open: device rules are many lines for one.
-fn write_into(group: &Group, w: &Write, last: &mut Option<(String, OwnedFd)>) -> Result<()> {
+pub(super) fn write_into(group: &Group, w: &Write, last: &mut Option<(String, OwnedFd)>) -> Result<()> {
     let (file, value) = match &w.rather {
         Some((file, value)) if group.dir.join(file).exists() => (file, value),
         _ => (&w.file, &w.value),
@@ -333,8 +278,12 @@ fn explain(group: &Group, file: &str, value: &str, e: Error) -> Error {
             "{what}: the kernel has no such limit (--best-effort goes on without)"
         )),
         ("memory.limit_in_bytes" | "memory.memsw.limit_in_bytes", Some(Errno::EBUSY)) => {
-            let used = std::fs::read_to_string(group.dir.join("memory.usage_in_bytes")).unwrap_or_default();
-            e.wrap(format!("{what}: {} bytes are in use and cannot be freed", used.trim()))
+            // In runc's words, which clients look for.
+            let bytes = |file| super::stats::number(&group.dir, file).unwrap_or(0);
+            let (used, peak) = (bytes("memory.usage_in_bytes"), bytes("memory.max_usage_in_bytes"));
+            e.wrap(format!(
+                "unable to set memory limit to {value} (current usage: {used}, peak usage: {peak})"
+            ))
         }
         (
             "cpuset.cpus" | "cpuset.mems",
@@ -348,22 +297,6 @@ fn explain(group: &Group, file: &str, value: &str, e: Error) -> Error {
             e.wrap(format!("{what}: a quota is at least 1000 us, and no more than the group above has"))
         }
         _ => e.wrap(what),
-    }
-}
-
-/// On v1 the limit of memory is never above that of memory and swap: raising starts with the second.
-fn swap_first_when_raising(writes: &mut [(&Group, Write)]) {
-    let find = |writes: &[(&Group, Write)], name: &str| writes.iter().position(|(_, w)| w.file == name);
-    let (Some(limit), Some(swap)) =
-        (find(writes, "memory.limit_in_bytes"), find(writes, "memory.memsw.limit_in_bytes"))
-    else {
-        return;
-    };
-    let dir = &writes[limit].0.dir;
-    let current = super::stats::number(dir, "memory.limit_in_bytes").unwrap_or(0);
-    let new: i64 = writes[swap].1.value.parse().unwrap_or(-1);
-    if new < 0 || current < new as u64 {
-        writes.swap(limit, swap);
     }
 }
 

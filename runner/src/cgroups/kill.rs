@@ -27,18 +27,20 @@ impl Cgroup {
         self.set_frozen(true).context(|| "pause the container")
     }
 
-    /// Are its processes stopped?
-    pub fn is_frozen(&self) -> bool {
-        let Some(group) = self.freezer() else { return false };
-        match group.unified {
-            true => text(&group.dir, "cgroup.events").is_ok_and(|t| t.lines().any(|l| l == "frozen 1")),
-            false => text(&group.dir, "freezer.state").is_ok_and(|t| t.trim() != "THAWED"),
-        }
-    }
-
     /// Let every process go on.
     pub fn thaw(&self) -> Result<()> {
         self.set_frozen(false).context(|| "resume the container")
+    }
+
+    /// Whether it is stopped, or on its way there. What has no freezer never is.
+    pub fn is_frozen(&self) -> Result<bool> {
+        let Some(group) = self.freezer() else { return Ok(false) };
+        let file = if group.unified { "cgroup.freeze" } else { "freezer.state" };
+        match std::fs::read_to_string(group.dir.join(file)) {
+            Ok(state) => Ok(matches!(state.trim(), "1" | "FROZEN" | "FREEZING")),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(false),
+            Err(e) => Err(e).context(|| format!("read({:?})", group.dir.join(file))),
+        }
     }
 
     fn freezer(&self) -> Option<&Group> {

@@ -171,10 +171,14 @@ fn shared(dir: &Path, all: &mut Value) {
         }
     }
     if let Some(text) = read(dir, "memory.stat") {
-        let pairs = text.lines().filter_map(|l| l.split_once(' '));
-        let pairs =
-            pairs.filter_map(|(word, n)| Some((word.to_owned(), Value::from(n.parse::<u64>().ok()?))));
-        set(all, "/memory/raw", Value::Object(pairs.collect()));
+        // One by one: to collect them brings a sort of its own.
+        let mut raw = Map::new();
+        for (word, n) in text.lines().filter_map(|l| l.split_once(' ')) {
+            if let Ok(n) = n.parse::<u64>() {
+                raw.insert(word.to_owned(), n.into());
+            }
+        }
+        set(all, "/memory/raw", raw.into());
         // v1's word for what the table has of v2.
         if let Some(cache @ 1..) = value_of(&text, "cache") {
             set(all, "/memory/cache", cache.into());

@@ -3,8 +3,9 @@
 //! is a [`Cgroup`] from then on. Groups that others made are never changed, except that a v2 group is
 //! told to hand controllers down to ours.
 //!
-//! systemd is not asked for anything, and nothing here needs it.
+//! Only [`systemd`] asks systemd for anything, for those who want its groups; nothing else here needs it.
 
+mod delegate;
 mod group;
 mod kill;
 mod layout;
@@ -16,6 +17,8 @@ mod plan;
 mod stats;
 mod sweep;
 mod sys;
+pub mod systemd;
+mod update;
 mod v1;
 mod v2;
 mod weight;
@@ -25,6 +28,7 @@ use coracle_sys::Result;
 use crate::mounts::Hierarchy;
 use crate::spec::Spec;
 
+pub use delegate::owner;
 pub use group::Cgroup;
 pub(crate) use layout::is_unified;
 pub use layout::{Layout, Node, V1, V2};
@@ -32,6 +36,7 @@ pub use oom::Oom;
 pub use plan::{Group, Lifetime, Plan, Request, Write, plan};
 pub use stats::Stats;
 pub use sweep::sweep;
+pub use update::merge;
 
 /// What the names of our groups begin with; the container's id follows.
 const PREFIX: &str = "coracle-";

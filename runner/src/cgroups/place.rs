@@ -10,6 +10,13 @@ use super::limit::Limit;
 use super::plan::{Group, Lifetime, Plan, Request, Write};
 use crate::devfilter;
 
+/// Controllers whose groups a container gets that others look at, pause and change: what is entered late is not
+/// accounted, and no limit can be set where there is no group. systemd's own hierarchy is for those who look there
+/// for the container that a process belongs to.
+const DETACHED_V1: [&str; 9] =
+    ["memory", "cpuacct", "pids", "freezer", "cpu", "cpuset", "blkio", "hugetlb", "name=systemd"];
+const DETACHED_V2: [&str; 6] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb"];
+
 impl Plan {
     /// Version 1: a group in every hierarchy whose controllers are wanted.
     pub(super) fn separate(
@@ -65,8 +72,11 @@ impl Plan {
         }
         self.drop_or_refuse(refused)?;
         if request.lifetime == Lifetime::Detached {
-            for at in ["memory", "cpuacct", "pids", "freezer"].into_iter().filter_map(|c| find(c).ok()) {
-                wanted.entry(at).or_default();
+            for at in DETACHED_V1.iter().filter_map(|c| find(c).ok()) {
+                let dir = &layout.v1[at].mount;
+                if !wanted.contains_key(&at) && self.groups.iter().all(|g| g.unified || g.mount != *dir) {
+                    self.groups.push(Group { soft: true, ..group(at, Vec::new()) });
+                }
             }
         }
         self.groups.extend(wanted.into_iter().map(|(at, writes)| group(at, writes)));
@@ -100,7 +110,7 @@ impl Plan {
         self.drop_or_refuse(refused)?;
         needed.retain(|c| !missing.contains(c));
         if request.lifetime == Lifetime::Detached {
-            for soft in ["cpu", "memory", "pids"] {
+            for soft in DETACHED_V2 {
                 let mut more = needed.clone();
                 more.insert(soft.into());
                 if choose(chain, &more).is_some() {

@@ -18,8 +18,7 @@ use crate::spec::resources::LinuxResources;
 pub enum Lifetime {
     /// The runner waits for it: only what its limits need is made.
     ForegroundRun,
-    /// It is looked at, paused and killed by others: memory, cpuacct, pids and freezer are made too,
-    /// because what is entered late is not accounted.
+    /// It is looked at, paused, changed and killed by others: every group that this needs is made too.
     Detached,
 }
 
@@ -93,6 +92,9 @@ pub struct Group {
     /// v2: the device filter's rules, where there is to be one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<devfilter::Rule>>,
+    /// Nobody asked for it: where we may not make it, there is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub soft: bool,
     /// The group to make beside it where the kernel takes no device filter of ours.
     #[serde(skip)]
     pub otherwise: Option<Box<Group>>,
@@ -107,6 +109,7 @@ read_json!(Group {
     writes: may "writes",
     devices: may "devices",
     otherwise: may "otherwise",
+    soft: may "soft",
 });
 
 /// One write into a file of a group.

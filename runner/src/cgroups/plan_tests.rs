@@ -102,7 +102,8 @@ fn a_detached_container_is_accounted_from_its_first_moment() {
     };
     let p = plan(&request, &host_v1()).unwrap();
     let names: Vec<_> = p.groups.iter().map(|g| g.controllers.join(",")).collect();
-    assert_eq!(names, ["memory", "cpu,cpuacct", "pids", "freezer"]);
+    assert_eq!(names, ["memory", "cpu,cpuacct", "pids", "freezer", "cpuset", "blkio", "name=systemd"]);
+    assert!(p.groups.iter().all(|g| g.soft));
     let p = plan(&request, &host_v2()).unwrap();
     assert_eq!(p.groups[0].controllers, ["cpu", "memory", "pids"]);
     assert_eq!(p.groups[0].dir, Path::new("/cg/u/coracle-x"));

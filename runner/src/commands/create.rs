@@ -1,56 +1,57 @@
 //! `create --bundle DIR ID`: all of a container but its command, which waits for `start`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use argh::{ArgsInfo, FromArgs};
+use argh::CommandInfoWithArgs;
 use coracle_sys::{Error, Result};
 
+use super::typed::{self, Typed};
 use super::{Global, bundle};
 
-/// Make a container of an OCI bundle; its command waits for `start`.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand, name = "create", example = "runner create --bundle DIR my-container")]
-pub(crate) struct Flags {
-    /// the bundle's folder, this one where none is named
-    #[argh(option, short = 'b')]
-    bundle: Option<PathBuf>,
-    /// the config.json, where it lies elsewhere
-    #[argh(option)]
-    config: Option<PathBuf>,
-    /// a socket that the other side of the terminal is sent to
-    #[argh(option)]
-    console_socket: Option<PathBuf>,
-    /// a file for the first process' pid
-    #[argh(option)]
-    pid_file: Option<PathBuf>,
-    /// a socket that a pidfd of the first process is sent to
-    #[argh(option)]
-    pidfd_socket: Option<PathBuf>,
-    /// stay in the caller's session keyring
-    #[argh(switch)]
-    no_new_keyring: bool,
-    /// how many descriptors from 3 on the command inherits
-    #[argh(option, default = "0")]
-    preserve_fds: u32,
-    /// the container's id
-    #[argh(positional)]
-    id: String,
-}
+/// Its flags.
+pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
+    "create",
+    "Make a container of an OCI bundle; its command waits for start.",
+    &[
+        typed::option("--bundle", Some('b'), "dir", "the bundle's folder, this one where none is named"),
+        typed::option("--config", None, "file", "the config.json, where it lies elsewhere"),
+        typed::option(
+            "--console-socket",
+            None,
+            "path",
+            "a socket that the other side of the terminal is sent to",
+        ),
+        typed::option("--pid-file", None, "file", "a file for the first process' pid"),
+        typed::option(
+            "--pidfd-socket",
+            None,
+            "path",
+            "a socket that a pidfd of the first process is sent to",
+        ),
+        typed::switch("--no-new-keyring", None, "stay in the caller's session keyring"),
+        typed::option("--preserve-fds", None, "n", "how many descriptors from 3 on the command inherits"),
+    ],
+    &["runner create --bundle DIR my-container"],
+);
 
 /// Make it.
-pub(crate) fn run(global: &Global, flags: Flags) -> Result<u8> {
+pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
+    let Some(typed) = Typed::read(&TABLE, "ID", words)? else { return Ok(0) };
+    let id = typed.one("create", "the container's id")?;
+    let path = |flag: &str| typed.get(flag).map(PathBuf::from);
     let own = bundle::Flags {
-        config: flags.config,
+        config: path("--config"),
         root: global.root.clone(),
-        no_new_keyring: flags.no_new_keyring,
-        preserve_fds: flags.preserve_fds,
-        pid_file: flags.pid_file,
-        console_socket: flags.console_socket,
-        pidfd_socket: flags.pidfd_socket,
+        no_new_keyring: typed.get("--no-new-keyring").is_some(),
+        preserve_fds: typed.number("--preserve-fds")?.unwrap_or(0),
+        pid_file: path("--pid-file"),
+        console_socket: path("--console-socket"),
+        pidfd_socket: path("--pidfd-socket"),
     };
-    let dir = flags.bundle.as_deref().unwrap_or(Path::new("."));
-    if flags.bundle.is_none() && own.config.is_none() && !Path::new("config.json").exists() {
+    let dir = path("--bundle");
+    if dir.is_none() && own.config.is_none() && !Path::new("config.json").exists() {
         return Err(Error::usage("JSON specification file config.json not found (create --bundle DIR ID)"));
     }
-    bundle::begin(dir, &flags.id, &own, true).map(|()| 0)
+    bundle::begin(dir.as_deref().unwrap_or(Path::new(".")), id, &own, true).map(|()| 0)
 }

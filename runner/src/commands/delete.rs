@@ -1,41 +1,38 @@
 //! `delete ID`: a container of an OCI client goes.
 
-use argh::{ArgsInfo, FromArgs};
+use std::ffi::OsString;
+
+use argh::CommandInfoWithArgs;
 use coracle_sys::{Error, Kind, Result};
 
 use super::Global;
 use super::life::poststop;
 use super::oci::{Container, Status};
+use super::typed::{self, Typed};
 use crate::hooks;
 
-/// Remove a container that has ended, or was never started.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(
-    subcommand,
-    name = "delete",
-    example = "runner delete my-container\nrunner delete --force my-container"
-)]
-pub(crate) struct Flags {
-    /// kill it first, and do not mind if it is not there
-    #[argh(switch, short = 'f')]
-    force: bool,
-    /// the container's id
-    #[argh(positional)]
-    id: String,
-}
+/// Its flags.
+pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
+    "delete",
+    "Remove a container that has ended, or was never started.",
+    &[typed::switch("--force", Some('f'), "kill it first, and do not mind if it is not there")],
+    &["runner delete my-container", "runner delete --force my-container"],
+);
 
 /// Remove it.
-pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
-    let mut container = match Container::find(global, &flags.id) {
-        Err(e) if flags.force && e.kind() == Kind::NotFound => return Ok(0),
+pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
+    let Some(typed) = Typed::read(&TABLE, "ID", words)? else { return Ok(0) };
+    let (id, force) = (typed.one("delete", "the container's id")?, typed.get("--force").is_some());
+    let mut container = match Container::find(global, id) {
+        Err(e) if force && e.kind() == Kind::NotFound => return Ok(0),
         other => other?,
     };
     let _alone = container.hold()?;
     match container.status()? {
         Status::Stopped | Status::Created => {}
-        _ if flags.force => {}
+        _ if force => {}
         status => {
-            let why = format!("cannot delete container {} that is not stopped: {}", flags.id, status.word());
+            let why = format!("cannot delete container {id} that is not stopped: {}", status.word());
             return Err(Error::new(Kind::Busy, why));
         }
     }
@@ -43,7 +40,7 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
     container.state.init.kill()?;
     cgroup.kill_all()?;
     cgroup.remove()?;
-    container.states.remove(&flags.id)?;
+    container.states.remove(id)?;
     let oci = container.state.oci.as_ref();
     let hooks = hooks::plan(oci.and_then(|o| o.spec.hooks.as_ref()))?;
     if !hooks.is_empty() {

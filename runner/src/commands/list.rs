@@ -1,29 +1,33 @@
 //! `list`: the containers of OCI clients, as runc prints them.
 
-use argh::{ArgsInfo, FromArgs};
+use std::ffi::OsString;
+
+use argh::CommandInfoWithArgs;
 use coracle_sys::{Error, Result, table};
 use serde_json::Value;
 
 use super::Global;
 use super::oci::Container;
+use super::typed::{self, Typed};
 use crate::state::{Face, States};
 
-/// List the containers of OCI clients.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand, name = "list", example = "runner list\nrunner list -f json")]
-pub(crate) struct Flags {
-    /// ids only
-    #[argh(switch, short = 'q')]
-    quiet: bool,
-    /// table or json
-    #[argh(option, short = 'f', default = "String::from(\"table\")")]
-    format: String,
-}
+/// Its flags.
+pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
+    "list",
+    "List the containers of OCI clients.",
+    &[
+        typed::switch("--quiet", Some('q'), "ids only"),
+        typed::option("--format", Some('f'), "form", "table or json"),
+    ],
+    &["runner list", "runner list -f json"],
+);
 
 /// Print them.
-pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
-    if !matches!(flags.format.as_str(), "table" | "json") {
-        return Err(Error::usage(format!("--format {:?}: it is table or json", flags.format)));
+pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
+    let Some(typed) = Typed::read(&TABLE, "", words)? else { return Ok(0) };
+    let format = typed.get("--format").unwrap_or("table");
+    if !matches!(format, "table" | "json") {
+        return Err(Error::usage(format!("--format {format:?}: it is table or json")));
     }
     let states = States::of(Face::Oci, global.root.as_deref())?;
     let mut all: Vec<Value> = Vec::new();
@@ -33,9 +37,9 @@ pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
         all.push(container.document(container.status()?));
     }
     let text = |v: &Value, key: &str| v[key].as_str().map_or_else(|| v[key].to_string(), str::to_owned);
-    if flags.quiet {
+    if typed.get("--quiet").is_some() {
         all.iter().for_each(|c| coracle_sys::say!("{}", text(c, "id")));
-    } else if flags.format == "json" {
+    } else if format == "json" {
         coracle_sys::print::json(&Value::Array(all), false);
     } else {
         let keys = ["id", "pid", "status", "bundle", "created", "owner"];

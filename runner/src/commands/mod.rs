@@ -4,6 +4,7 @@ pub(crate) mod bundle;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod features;
 pub(crate) mod image_verb;
@@ -12,6 +13,7 @@ pub(crate) mod kill;
 mod life;
 pub(crate) mod list;
 mod oci;
+pub(crate) mod pause;
 pub(crate) mod ps;
 pub(crate) mod rm;
 pub(crate) mod run;
@@ -19,7 +21,8 @@ pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod state;
 pub(crate) mod sweep;
-mod typed;
+pub(crate) mod typed;
+pub(crate) mod update;
 
 use std::path::PathBuf;
 

@@ -89,7 +89,7 @@ impl Container {
         if !self.state.init.is_alive() {
             return Ok(Status::Stopped);
         }
-        if self.cgroup()?.is_frozen() {
+        if self.cgroup()?.is_frozen()? {
             return Ok(Status::Paused);
         }
         Ok(if self.behind_its_gate("")?.is_some() { Status::Created } else { Status::Running })

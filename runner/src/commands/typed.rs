@@ -6,7 +6,7 @@ use std::ffi::OsString;
 
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 use coracle_sys::argv::{Tail, normalise};
-use coracle_sys::{Result, print};
+use coracle_sys::{Error, Result, print};
 
 /// What was typed behind a verb.
 #[derive(Debug, Default)]
@@ -81,6 +81,26 @@ impl Typed {
             }
         }
         Ok(Some(typed))
+    }
+
+    /// The one word beside the flags.
+    pub(crate) fn one(&self, verb: &str, what: &str) -> Result<&str> {
+        match &self.words[..] {
+            [one] => Ok(one),
+            other => {
+                let n = other.len();
+                Err(Error::usage(format!(
+                    "{verb} needs exactly 1 argument, {what}; there are {n} (see {verb} --help)"
+                )))
+            }
+        }
+    }
+
+    /// The value of a flag that is a number.
+    pub(crate) fn number(&self, flag: &str) -> Result<Option<u32>> {
+        let read =
+            |text: &str| text.parse().map_err(|_| Error::usage(format!("{flag} {text:?}: it is a number")));
+        self.get(flag).map(read).transpose()
     }
 
     /// The value of a flag, empty for one that takes none.
