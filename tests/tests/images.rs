@@ -220,6 +220,68 @@ fn images_are_filtered_as_docker_does_and_the_newest_stands_first() {
     assert_eq!(layers.text().len(), 12, "{}", layers.text());
 }
 
+/// The image, as it is, but under another manifest and without a name: its layers are compressed.
+fn load_compressed(store: &Store, name: &str) {
+    let tree = Scratch::new("archive");
+    let script = "tar -xf all.tar && rm all.tar && for l in $(grep -o 'Layers.*' manifest.json | grep -o 'blobs[^\"]*'); do \
+        gzip -n $l && mv $l.gz $l; done && sed -i 's/\"RepoTags\":[^]]*]/\"RepoTags\":null/' manifest.json && tar -cf all.tar *";
+    store.rootfs_tool().args(["save", name, "-o"]).arg(tree.join("all.tar")).ok();
+    coracle_tests::Cmd::new("sh").args(["-c", script]).dir(tree.path()).ok();
+    store.rootfs_tool().args(["load", "-q", "-i"]).arg(tree.join("all.tar")).ok().prints("Loaded image ID");
+}
+
+#[test]
+fn an_image_that_has_a_name_under_one_of_its_manifests_is_not_dangling() {
+    let store = with_image("one");
+    load_compressed(&store, "one");
+    let entries = || {
+        let text = std::fs::read_to_string(store.path().join("index.json")).expect("the index");
+        text.matches("\"digest\"").count()
+    };
+    assert_eq!(entries(), 2);
+    let images = |line: &str| store.rootfs_tool().arg("images").words(line).ok().text().to_owned();
+    assert_eq!(images("-q").len(), 12, "it is listed once");
+    assert_eq!(images("-q -f dangling=true"), "");
+    assert_eq!(images("--format {{.Repository}} -f dangling=false"), "localhost/one");
+    store.rootfs_tool().words("prune -f --dry-run").ok().prints("deleted: sha256:").prints("blob: sha256:");
+    let id = store.image_id("one");
+    let pruned = store.rootfs_tool().words("prune -f").ok().prints("deleted: sha256:");
+    assert!(!pruned.text().contains(&id), "{}", pruned.text());
+    assert_eq!(
+        (entries(), store.image_id("one")),
+        (1, id.clone()),
+        "what is left over goes, the image stays"
+    );
+    store.rootfs_tool().arg("verify").ok().prints("localhost/one:latest  good");
+
+    load_compressed(&store, "one");
+    store.rootfs_tool().words("tag one two").ok();
+    let out = store.rootfs_tool().words("rmi two").ok();
+    assert_eq!(out.text(), "Untagged: localhost/two:latest");
+    store.rootfs_tool().words("rmi one").ok().prints(&format!("Deleted: {id}"));
+    assert_eq!((entries(), images("-q")), (0, String::new()), "with its last name all of it is gone");
+}
+
+#[test]
+fn what_gets_a_name_has_no_entry_without_one_any_more() {
+    let store = with_image("one");
+    let recipe = Scratch::new("recipe");
+    recipe.write("rootfs.toml", "[[layer]]\nfile = { \"etc/x\" = \"2\" }\n");
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "one"]).ok();
+    let dangling = || store.rootfs_tool().words("images -q -f dangling=true").ok().text().to_owned();
+    let id = dangling();
+    store.rootfs_tool().args(["tag", &id, "old"]).ok();
+    assert_eq!(dangling(), "");
+    let names = store.rootfs_tool().words("images --format {{.Repository}}").ok();
+    let mut names: Vec<&str> = names.text().lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["localhost/old", "localhost/one"]);
+    // Two images with two names each: an id is told once.
+    store.rootfs_tool().words("tag one aaa").ok();
+    store.rootfs_tool().words("tag old zzz").ok();
+    assert_eq!(store.rootfs_tool().words("images -q").ok().text().lines().count(), 2);
+}
+
 #[test]
 fn a_name_never_stands_for_the_content_of_a_digest_or_an_id() {
     let store = with_image("good");

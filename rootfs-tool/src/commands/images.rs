@@ -10,7 +10,7 @@ use coracle_sys::{Kind, Result};
 use serde_json::{Value, json};
 
 use super::{open, split_name};
-use crate::filter::{Filters, created};
+use crate::filter::{Filters, Named, created};
 use crate::time;
 use coracle_sys::table;
 use coracle_sys::template::Template;
@@ -29,7 +29,7 @@ rootfs-tool images -q --filter reference='shell*'
 rootfs-tool images --format '{{{{.Repository}}}}:{{{{.Tag}}}} {{{{.Size}}}}'"
 )]
 pub(crate) struct Images {
-    /// print ids only
+    /// print ids only, each once
     #[argh(switch, short = 'q')]
     quiet: bool,
     /// whole ids
@@ -77,13 +77,15 @@ impl Images {
                 Err(e) => coracle_sys::warn!("rootfs-tool: {}: {e}", name.unwrap_or_default()),
             }
         }
-        let users = users(&images);
         filters.look_up(&store)?;
-        let named: HashSet<Digest> =
-            images.iter().filter(|i| i.name.is_some()).map(|i| i.descriptor.digest).collect();
+        let named = Named::of(images.iter().map(|i| (&i.descriptor, Some(i))));
+        // An image without a name is listed once, and not at all where it has one under another manifest.
+        let mut nameless = HashSet::new();
+        let mut is_row = |i: &Image| i.name.is_some() || !named.has(i) && nameless.insert(i.id());
+        let listed: Vec<&Image> = images.iter().filter(|i| is_row(i)).collect();
+        let users = users(&listed);
         // The newest first, as docker has them; those of one time by their names.
-        let mut wanted: Vec<&Image> =
-            images.iter().filter(|i| filters.take(i, |manifest| named.contains(manifest))).collect();
+        let mut wanted: Vec<&Image> = listed.into_iter().filter(|i| filters.take(i, &named)).collect();
         wanted.sort_by_cached_key(|i| (Reverse(created(i).and_then(|t| time::parse(&t))), i.name.clone()));
         let rows: Vec<Value> = wanted.into_iter().map(|i| self.row(&store, i, &users)).collect();
         let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
@@ -92,9 +94,9 @@ impl Images {
         } else if let Some(template) = template {
             template.print(&rows)?;
         } else if self.quiet {
-            let mut ids: Vec<String> = rows.iter().map(|r| text(r, "ID")).collect();
-            ids.dedup();
-            ids.iter().for_each(|id| coracle_sys::say!("{id}"));
+            let mut told = HashSet::new();
+            let ids = rows.iter().map(|r| text(r, "ID")).filter(|id| told.insert(id.clone()));
+            ids.for_each(|id| coracle_sys::say!("{id}"));
         } else {
             let columns = [
                 ("REPOSITORY", "Repository"),
@@ -147,8 +149,8 @@ impl Images {
 
 /// How many images have each layer, whose files they share however it is compressed. Names of one manifest are
 /// one image.
-fn users(images: &[Image]) -> HashMap<Digest, usize> {
-    let by_manifest: HashMap<Digest, &Image> = images.iter().map(|i| (i.manifest_digest, i)).collect();
+fn users(images: &[&Image]) -> HashMap<Digest, usize> {
+    let by_manifest: HashMap<Digest, &Image> = images.iter().map(|i| (i.manifest_digest, *i)).collect();
     let mut users = HashMap::new();
     for image in by_manifest.values() {
         let layers: HashSet<&Digest> = image.diff_ids().iter().collect();

@@ -64,7 +64,7 @@ impl Rmi {
         // One id may lie here under several manifests: as it was made, and compressed as it came back.
         let is_same = |d: &&Descriptor| {
             let load = || store.load(None, (*d).clone(), &Platform::host());
-            d.digest == manifest || by_id && load().is_ok_and(|other| other.id() == image.id())
+            d.digest == manifest || load().is_ok_and(|other| other.id() == image.id())
         };
         let entries: Vec<&Descriptor> = main.iter().filter(is_same).collect();
         let names: Vec<String> = entries.iter().filter_map(|d| d.ref_name().map(str::to_owned)).collect();
