@@ -16,7 +16,8 @@ use crate::progress::{COPY, Progress};
 use crate::registry::Repository;
 use crate::streams;
 use crate::transfer::{
-    Folder, Origin, Place, Remote, Squeezed, Stored, choose_entry, load, relay, take, take_all, unpack_into,
+    Folder, Origin, Place, Remote, Sending, Squeezed, Stored, choose_entry, load, relay, take, take_all,
+    unpack_into,
 };
 
 /// Copy an image from one place to another: NAME or store:NAME, docker://REFERENCE (a registry), oci:DIR[:ref],
@@ -33,9 +34,12 @@ pub(crate) struct Copy {
     /// say nothing
     #[argh(switch, short = 'q')]
     quiet: bool,
-    /// every platform that the image is for
+    /// every platform that the image is for; its index and manifests stay as they are
     #[argh(switch, short = 'a')]
     all: bool,
+    /// keep the digest: in a layout docker's manifests become OCI's otherwise, which umoci and skopeo look for
+    #[argh(switch, long = "preserve-digests")]
+    preserve_digests: bool,
     /// the machine, of an image for several: OS/ARCHITECTURE[/VARIANT]
     #[argh(option, arg_name = "PLATFORM")]
     platform: Option<String>,
@@ -116,7 +120,8 @@ impl Copy {
     }
 
     fn to(&self, store: &mut Store, origin: &dyn Origin, to: &Place, platform: &Platform) -> Result<()> {
-        let which = (!self.all).then_some(platform);
+        let platform_or_all = (!self.all).then_some(platform);
+        let how = Sending { platform: platform_or_all, as_it_is: self.preserve_digests, quiet: self.quiet };
         match to {
             Place::Store(name) => {
                 let name = new_name(name)?.local().to_string();
@@ -134,16 +139,16 @@ impl Copy {
             Place::Registry(reference) => {
                 let full = reference.qualified();
                 let repository = Repository::to_push(&full, self.tls_verify)?;
-                relay(origin, &Remote::new(&repository, &full), which, COPY, self.quiet)?;
+                relay(origin, &Remote::new(&repository, &full), COPY, how)?;
             }
             Place::Layout(dir, reference) => {
                 let folder = Folder::new(dir, reference.as_deref());
-                relay(origin, &folder, which, COPY, self.quiet)?;
+                relay(origin, &folder, COPY, how)?;
             }
             Place::OciArchive(path, reference) => streams::write(Some(path), |out| {
                 let writer = Writer::new(out);
                 writer.name(reference.as_deref());
-                relay(origin, &writer, which, COPY, self.quiet)?;
+                relay(origin, &writer, COPY, how)?;
                 writer.finish()
             })?,
             Place::DockerArchive(_, _) if self.all => {

@@ -11,7 +11,7 @@ use coracle_sys::{Error, Result, interrupt};
 use super::missing;
 use crate::progress::PUSH;
 use crate::registry::Repository;
-use crate::transfer::{Remote, Squeezed, Stored, relay};
+use crate::transfer::{Remote, Sending, Squeezed, Stored, relay};
 
 /// Send images to their registries. Layers that are there are not sent again; those that were made here are
 /// compressed first, once.
@@ -100,7 +100,7 @@ impl Push {
         let (name, manifest) = (stored.name.clone(), stored.entry.digest);
         let origin = Squeezed::new(&tx, stored, how)?;
         let target = Remote::new(repository, &full).or_from(elsewhere);
-        let d = relay(&origin, &target, None, PUSH, self.quiet)?;
+        let d = relay(&origin, &target, PUSH, Sending { quiet: self.quiet, ..Sending::default() })?;
         if let Some(name) = name.filter(|n| *n == full.to_string()) {
             tx.note(&name, &manifest, REGISTRY_DIGEST, &d.digest.to_string())?;
         }
