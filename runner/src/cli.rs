@@ -115,7 +115,7 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
 }
 
 fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
-    let cut = normalise(&Top::get_args_info(), argv, Tail::After(1))?;
+    let cut = normalise(&Top::get_args_info(), argv, Tail::Verb)?;
     let asks_help = cut.words.iter().any(|w| w == "--help");
     let Some(top) = (!asks_help).then(|| parse::<Top>("runner", &cut.words)).transpose()?.flatten() else {
         coracle_sys::print::out(format_args!("{HELP}"));
@@ -153,6 +153,10 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
             };
             let words = &cut.tail[1..];
             match noun {
+                // Of containers there is none yet, and an image is not what was asked for.
+                "container" if image_verb::VERBS.contains(&known) => {
+                    Err(Error::usage(format!("container {known} is not there yet (see runner --help)")))
+                }
                 "image" => image_verb::run(&global, known, words),
                 _ => verb(&global, known, words),
             }

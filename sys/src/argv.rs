@@ -16,6 +16,19 @@ pub enum Tail {
     None,
     /// Behind so many positional words: what follows is a command line of its own.
     After(usize),
+    /// Behind a verb, whose words all are, a `--` too.
+    Verb,
+}
+
+impl Tail {
+    /// Does it begin behind so many positional words?
+    fn begins(self, words: usize) -> bool {
+        match self {
+            Self::None => false,
+            Self::After(n) => n == words,
+            Self::Verb => words == 1,
+        }
+    }
 }
 
 /// A command line in argh's form.
@@ -35,9 +48,9 @@ pub fn normalise(table: &CommandInfoWithArgs, argv: &[OsString], tail: Tail) -> 
     let mut words = argv.iter();
     let mut rest = Vec::new();
     while let Some(word) = words.next() {
-        if tail == Tail::After(positional.len()) {
+        if tail.begins(positional.len()) {
             // `run IMAGE -- CMD` and `run IMAGE CMD` are the same.
-            if word != "--" {
+            if word != "--" || tail == Tail::Verb {
                 rest.push(word.clone());
             }
             rest.extend(words.by_ref().cloned());
@@ -45,7 +58,7 @@ pub fn normalise(table: &CommandInfoWithArgs, argv: &[OsString], tail: Tail) -> 
         }
         if word == "--" {
             for word in words.by_ref() {
-                if tail == Tail::After(positional.len()) {
+                if tail.begins(positional.len()) {
                     rest.push(word.clone());
                 } else {
                     positional.push(text(word)?);
@@ -320,6 +333,19 @@ mod tests {
         let normal = run("A --rm B -- --rm", Tail::None).unwrap();
         assert_eq!(normal.words, ["--rm", "--", "A", "B", "--rm"]);
         assert!(normal.tail.is_empty());
+    }
+
+    #[test]
+    fn the_words_of_a_verb_are_its_own() {
+        for (typed, tail) in
+            [("pull -- -x", "-- -x"), ("pull -q -- x", "-q -- x"), ("-- pull -- -x", "-- -x")]
+        {
+            let normal = run(typed, Tail::Verb).unwrap();
+            assert_eq!(
+                (normal.words.join(" "), normal.tail.join(OsStr::new(" "))),
+                ("-- pull".to_owned(), tail.into())
+            );
+        }
     }
 
     #[test]

@@ -333,6 +333,17 @@ fn verbs_go_by_dockers_nouns_and_by_the_runner_too() {
     store.runner().words("image inspect -f {{.Os}} one").ok().prints("linux");
     store.runner().words("system df").ok().prints("WASTED");
     store.runner().words("container ls").ok().prints("CONTAINER ID");
+    store.runner().words("container inspect one").fails(125).complains("container inspect is not there yet");
+    for line in ["pull -- -x", "image rm -- -x", "rmi -- -x"] {
+        let output = store.runner().words(line).run();
+        assert!(output.code() != 0 && !output.stderr.contains("unknown flag"), "{line}: {output:?}");
+        output.complains("-x");
+    }
+    store
+        .rootfs_tool()
+        .words("inspect --type container one")
+        .fails(2)
+        .complains("unknown type \"container\"");
     store.runner().words("image frob").fails(125).complains("unknown command: image frob");
     store.runner().words("image prune -f").ok().prints("Total reclaimed space");
     store.rootfs_tool().words("image rm one").ok().prints("Untagged: localhost/one:latest");

@@ -21,7 +21,7 @@ pub(crate) struct Inspect {
     /// print each image by a Go template
     #[argh(option, short = 'f', arg_name = "TEMPLATE")]
     format: Option<String>,
-    /// what is looked for: image, which is the default; of containers `runner inspect` tells
+    /// what is looked for: image, which is all that there is
     #[argh(option, arg_name = "TYPE")]
     r#type: Option<String>,
     /// print JSON, which is the default
@@ -45,7 +45,7 @@ impl Inspect {
             return Err(Error::usage("--json and --format exclude each other"));
         }
         if let Some(kind) = self.r#type.as_deref().filter(|kind| *kind != "image") {
-            return Err(Error::usage(format!("--type {kind:?}: there is image")));
+            return Err(Error::usage(format!("unknown type {kind:?}: image is all that there is")));
         }
         let template = self.format.as_deref().map(Template::parse).transpose()?;
         let store = open(self.store.as_deref())?;
