@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
-use coracle_sys::argv::{Tail, complaint, normalise, of_noun};
+use coracle_sys::argv::{Tail, complaint, normalise, of_noun, without_verb};
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, process};
 
@@ -149,7 +149,7 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
         (Some(noun @ ("image" | "container" | "system")), typed) => {
             let typed = typed.and_then(|v| v.to_str()).unwrap_or_default();
             let Some(known) = of_noun(noun, typed).filter(|v| !v.is_empty()) else {
-                return Err(Error::usage(format!("unknown command: {noun} {typed} (see runner --help)")));
+                return Err(without_verb(noun, typed));
             };
             let words = &cut.tail[1..];
             match noun {
@@ -176,6 +176,9 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "info" => with::<info::Flags>(verb, words, Tail::None, |f, _| info::run(global, &f)),
         "doctor" => with::<doctor::Flags>(verb, words, Tail::None, |f, _| doctor::run(global, &f)),
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
+        "diff" | "export" | "mount" | "umount" | "prune" => Err(Error::usage(format!(
+            "unknown command: {verb} (of images: runner image {verb}, rootfs-tool {verb})"
+        ))),
         _ => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),
     }
 }
