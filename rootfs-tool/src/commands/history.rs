@@ -21,12 +21,20 @@ pub(crate) struct History {
     /// nothing is cut to the terminal
     #[argh(switch, long = "no-trunc")]
     no_trunc: bool,
-    /// print each step by a Go template, or json for one object a line
+    /// print each step by a Go template, or json for one object a line. Fields: ID Layer CreatedAt CreatedSince
+    /// CreatedBy Comment Size Bytes
     #[argh(option, arg_name = "TEMPLATE")]
     format: Option<String>,
     /// print one JSON array
     #[argh(switch)]
     json: bool,
+    /// sizes and times for people, which is the default; --human=false prints bytes and times as they are
+    #[argh(switch, short = 'H')]
+    #[allow(dead_code)] // it is so anyhow
+    human: bool,
+    /// the word for --human=false
+    #[argh(switch, long = "no-human", hidden_help)]
+    no_human: bool,
     /// the store: RW[:RO...]
     #[argh(option, arg_name = "DIR")]
     store: Option<String>,
@@ -55,11 +63,11 @@ impl History {
             rows.push(json!({
                 "ID": "<missing>",
                 "Layer": layer.map_or_else(|| "<missing>".to_owned(), |(diff_id, _)| id(diff_id)),
-                "CreatedAt": created,
-                "CreatedSince": since,
+                "CreatedAt": created.clone(),
+                "CreatedSince": if self.no_human { created.clone() } else { since },
                 "CreatedBy": step.created_by.clone().unwrap_or_default(),
                 "Comment": step.comment.clone().unwrap_or_default(),
-                "Size": table::size(size),
+                "Size": if self.no_human { size.to_string() } else { table::size(size) },
                 "Bytes": size,
             }));
         }

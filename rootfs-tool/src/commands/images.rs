@@ -13,11 +13,23 @@ use super::{open, split_name};
 use crate::filter::{Filters, Named, created};
 use crate::time;
 use coracle_sys::table;
-use coracle_sys::template::Template;
+use coracle_sys::template::{Template, title};
 
 /// The filters that there are.
 const FILTERS: [&str; 6] =
     ["reference=PATTERN", "dangling=BOOL", "label=KEY[=VALUE]", "before=IMAGE", "since=IMAGE", "until=TIME"];
+
+/// Docker's raw format.
+const RAW: &str = "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\n\
+    virtual_size: {{.Size}}\n";
+
+/// Docker's heads.
+fn head(field: &str) -> String {
+    match field {
+        "ID" => "IMAGE ID".to_owned(),
+        other => title(other),
+    }
+}
 
 /// List the images of the store. SIZE is that of the files, unpacked; OWN is what no other image shares.
 #[derive(FromArgs, ArgsInfo)]
@@ -45,7 +57,9 @@ pub(crate) struct Images {
     /// reference=PATTERN (with * and ?), dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME
     #[argh(option, short = 'f', arg_name = "FILTER")]
     filter: Vec<String>,
-    /// print each image by a Go template, or json for one object a line
+    /// print each image by a Go template, or json for one object a line, or raw. Fields: Name Repository Tag ID Digest
+    /// ManifestDigest CreatedAt CreatedSince Size VirtualSize UniqueSize SharedSize Containers Bytes OwnBytes
+    /// SharedBytes BlobBytes
     #[argh(option, arg_name = "TEMPLATE")]
     format: Option<String>,
     /// print one JSON array
@@ -62,7 +76,11 @@ pub(crate) struct Images {
 impl Images {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
-        let format = self.format.as_deref().filter(|f| *f != "table");
+        let format = match self.format.as_deref() {
+            Some("raw") if self.quiet => Some("image_id: {{.ID}}"),
+            Some("raw") => Some(RAW),
+            other => other.filter(|f| *f != "table"),
+        };
         let template = format.map(Template::parse).transpose()?;
         let mut filters = Filters::read(&self.filter, &FILTERS)?;
         self.pattern.iter().for_each(|p| filters.and_reference(p));
@@ -92,7 +110,7 @@ impl Images {
         if self.json {
             coracle_sys::print::json(&Value::Array(rows), false);
         } else if let Some(template) = template {
-            template.print(&rows)?;
+            template.print_under(&rows, head)?;
         } else if self.quiet {
             let mut told = HashSet::new();
             let ids = rows.iter().map(|r| text(r, "ID")).filter(|id| told.insert(id.clone()));
@@ -129,14 +147,17 @@ impl Images {
         let since = created.as_deref().and_then(time::parse);
         let since = since.map_or_else(|| "N/A".to_owned(), |t| time::ago(t, time::now()));
         json!({
+            "Name": image.name.clone().unwrap_or_default(),
             "Repository": repository,
             "Tag": tag,
             "ID": id,
             "Digest": image.descriptor.registry_digest().map_or_else(|| "<none>".to_owned(), |d| d.to_string()),
             "ManifestDigest": image.manifest_digest.to_string(),
-            "CreatedAt": created.unwrap_or_default(),
+            "CreatedAt": created.as_deref().and_then(time::parse).map(time::spoken).unwrap_or_default(),
             "CreatedSince": since,
             "Size": table::size(size),
+            "VirtualSize": table::size(size),
+            "Containers": "N/A",
             "UniqueSize": table::size(own),
             "SharedSize": table::size(size - own),
             "Bytes": size,
