@@ -134,6 +134,36 @@ fn what_docker_pushed_becomes_a_layout_that_other_tools_read() {
 }
 
 #[test]
+fn an_image_of_a_registry_is_looked_at_without_a_pull_and_by_a_login_that_is_typed() {
+    if !need(Privilege::Peer("docker-registry")) {
+        return;
+    }
+    let registry = Registry::with_password();
+    let store = with_image("app");
+    let name = registry.name("team/app:1");
+    tool(&store).args(["tag", "app", &name]).ok();
+    let creds = format!("{}:{}", LOGIN.0, LOGIN.1);
+    tool(&store).args(["push", &name]).fails(1).complains("log in first: rootfs-tool login ");
+    let pushed = tool(&store).args(["push", "--creds", &creds, &name]).ok().stdout;
+    let other = Store::new("registry");
+    let remote = format!("docker://{name}");
+    let inspect = |words: &[&str]| {
+        let cmd = tool(&other).args(["inspect", "--creds", &creds, &remote]).args(words);
+        cmd.ok().text().to_owned()
+    };
+    assert_eq!(inspect(&["-f", "{{.Digest}}"]), digest_of(&pushed));
+    assert_eq!(inspect(&["-f", "{{.Id}}"]), store.image_id("app"));
+    assert_eq!(inspect(&["-f", "{{.Config.Cmd}}"]), "[/x]");
+    assert!(inspect(&["--raw"]).contains("\"schemaVersion\":2"));
+    assert_eq!(tool(&other).args(["images", "-q"]).ok().text(), "");
+    tool(&other).args(["inspect", &remote]).fails(1).complains("log in first");
+    let layout = format!("oci:{}:a", other.scratch.join("layout").display());
+    tool(&other).args(["copy", "-q", "--src-creds", &creds, "--src-tls-verify=false", &remote, &layout]).ok();
+    tool(&other).args(["copy", "-q", "--dest-creds", &creds, &layout, &format!("{remote}2")]).ok();
+    tool(&other).args(["pull", "-q", "--creds", &creds, "--disable-content-trust", &name]).ok();
+}
+
+#[test]
 fn history_tells_the_files_of_a_layer_however_the_image_came() {
     let Some((_registry, store, name)) = with_registry() else { return };
     tool(&store).args(["push", "-q", &name]).ok();

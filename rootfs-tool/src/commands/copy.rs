@@ -13,7 +13,7 @@ use crate::archive::members::Members;
 use crate::archive::write::Writer;
 use crate::archive::{docker, oci};
 use crate::progress::{COPY, Progress};
-use crate::registry::Repository;
+use crate::registry::{Access, Repository};
 use crate::streams;
 use crate::transfer::{
     Folder, Origin, Place, Remote, Sending, Squeezed, Stored, choose_entry, load, relay, take, take_all,
@@ -49,6 +49,21 @@ pub(crate) struct Copy {
     /// false allows plain HTTP and any certificate
     #[argh(option, long = "tls-verify", arg_name = "BOOL")]
     tls_verify: Option<bool>,
+    /// as --tls-verify, for the source alone
+    #[argh(option, long = "src-tls-verify", arg_name = "BOOL")]
+    src_tls_verify: Option<bool>,
+    /// as --tls-verify, for the destination alone
+    #[argh(option, long = "dest-tls-verify", arg_name = "BOOL")]
+    dest_tls_verify: Option<bool>,
+    /// USER:PASSWORD for the registries, instead of what login has kept; others see it in the list of processes
+    #[argh(option, arg_name = "CREDS")]
+    creds: Option<String>,
+    /// as --creds, for the source alone
+    #[argh(option, long = "src-creds", arg_name = "CREDS")]
+    src_creds: Option<String>,
+    /// as --creds, for the destination alone
+    #[argh(option, long = "dest-creds", arg_name = "CREDS")]
+    dest_creds: Option<String>,
     /// the store: RW[:RO...]
     #[argh(option, arg_name = "DIR")]
     store: Option<String>,
@@ -93,7 +108,8 @@ impl Copy {
                 }
                 Place::Registry(reference) => {
                     let full = reference.qualified();
-                    let repository = Repository::to_pull(&full, self.tls_verify)?;
+                    let repository =
+                        Repository::to_pull(&full, self.access(self.src_tls_verify, &self.src_creds)?)?;
                     self.to(&mut store, &Remote::new(&repository, &full), &to, &platform)
                 }
                 Place::Layout(dir, reference) => {
@@ -119,6 +135,11 @@ impl Copy {
         copy().map_err(|e| e.wrap(format!("copy {} to {}", self.source, self.destination)))
     }
 
+    /// How one side is spoken to: as is said for it, else as for both.
+    fn access(&self, tls_verify: Option<bool>, creds: &Option<String>) -> Result<Access> {
+        Access::new(tls_verify.or(self.tls_verify), creds.as_deref().or(self.creds.as_deref()))
+    }
+
     fn to(&self, store: &mut Store, origin: &dyn Origin, to: &Place, platform: &Platform) -> Result<()> {
         let platform_or_all = (!self.all).then_some(platform);
         let how = Sending { platform: platform_or_all, as_it_is: self.preserve_digests, quiet: self.quiet };
@@ -138,7 +159,8 @@ impl Copy {
             }
             Place::Registry(reference) => {
                 let full = reference.qualified();
-                let repository = Repository::to_push(&full, self.tls_verify)?;
+                let repository =
+                    Repository::to_push(&full, self.access(self.dest_tls_verify, &self.dest_creds)?)?;
                 relay(origin, &Remote::new(&repository, &full), COPY, how)?;
             }
             Place::Layout(dir, reference) => {

@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Map, Value, json};
 
 use super::endpoints::without_scheme;
-use super::{dirs, helper};
+use super::{dirs, keeper};
 
 /// What docker.io is called in these files.
 const DOCKER_KEY: &str = "https://index.docker.io/v1/";
@@ -60,7 +60,7 @@ impl Credentials {
             for key in keys(registry, path) {
                 if let Some(helper) =
                     config.get("credHelpers").and_then(|h| h.get(&key)).and_then(Value::as_str)
-                    && let Some(login) = helper::ask(helper, &key).context(from)?
+                    && let Some(login) = keeper::ask(helper, &key).context(from)?
                 {
                     return Ok(Some(login));
                 }
@@ -72,7 +72,7 @@ impl Credentials {
             }
             if let Some(helper) = config.get("credsStore").and_then(Value::as_str) {
                 let key = if is_docker(registry) { DOCKER_KEY } else { registry };
-                if let Some(login) = helper::ask(helper, key).context(from)? {
+                if let Some(login) = keeper::ask(helper, key).context(from)? {
                     return Ok(Some(login));
                 }
             }
@@ -91,7 +91,7 @@ impl Credentials {
                 Login::Identity(token) => ("<token>", token.as_str()),
             };
             let text = json!({"ServerURL": key, "Username": user, "Secret": secret}).to_string();
-            helper::run(&helper, "store", &text)?;
+            keeper::run(&helper, "store", &text)?;
             return Ok(format!("docker-credential-{helper}"));
         }
         let entry = match login {
@@ -119,9 +119,9 @@ impl Credentials {
         if let Some(key) = key
             && let Some(helper) = helper_of(&config, key)
         {
-            any |= helper::ask(&helper, key)?.is_some();
+            any |= keeper::ask(&helper, key)?.is_some();
             if any {
-                helper::run(&helper, "erase", key)?;
+                keeper::run(&helper, "erase", key)?;
             }
         }
         if let Some(auths) = config.get_mut("auths").and_then(Value::as_object_mut) {

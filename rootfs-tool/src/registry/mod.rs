@@ -8,16 +8,16 @@ mod client;
 mod credentials;
 mod dirs;
 mod endpoints;
-mod helper;
 mod http;
 mod insist;
+mod keeper;
 mod pace;
 mod proxy;
 mod search;
 mod tls;
 mod upload;
 
-pub(crate) use client::{Client, Repository};
+pub(crate) use client::{Access, Client, Repository};
 pub(crate) use credentials::{Credentials, Login};
 pub(crate) use endpoints::host_of;
 pub(crate) use search::{Found, search};
