@@ -323,7 +323,7 @@ pub fn choose<'a>(index: &'a Index, platform: &Platform) -> Result<&'a Descripto
         .map(|p| format!("{}/{}", p.os, p.architecture))
         .collect();
     Err(Error::not_found(format!(
-        "find the image for {}/{}: there is {}",
+        "find the image for {}/{}: there is one for {}",
         platform.os,
         platform.architecture,
         have.join(", ")

@@ -42,7 +42,11 @@ fn a_reproducible_image_was_made_when_it_was_made_here() {
     recipe.write("rootfs.toml", "[[layer]]\nfile = { \"etc/x\" = \"1\" }\n");
     let compose = store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "one"]);
     compose.env("SOURCE_DATE_EPOCH", "1000000000").ok();
-    assert_eq!(images("{{.CreatedAt}}"), "2001-09-09T01:46:40Z", "what an image says itself comes first");
+    assert_eq!(
+        images("{{.CreatedAt}}"),
+        "2001-09-09 01:46:40 +0000 UTC",
+        "what an image says itself comes first"
+    );
 }
 
 #[test]
@@ -165,6 +169,88 @@ fn history_names_what_each_layer_was_made_of() {
     store.rootfs_tool().words("history one").ok().prints("rootfs-tool compose: standard");
     let rows = store.rootfs_tool().words("history --json one").ok().json();
     assert_eq!(rows.as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn the_fields_that_docker_has_are_there_in_its_forms() {
+    let store = Store::new("images");
+    let recipe = Scratch::new("recipe");
+    recipe.write(
+        "rootfs.toml",
+        "[[layer]]\nfile = { \"x\" = \"1\" }\n[[layer]]\nfile = { \"y\" = \"1\" }\n[config]\nvolumes = [\"/data\"]\n\
+         healthcheck = { cmd = [\"true\"], interval = 90 }\n",
+    );
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "one"]).ok();
+    let inspect =
+        |text: &str| store.rootfs_tool().args(["inspect", "-f", text, "one"]).ok().text().to_owned();
+    for (text, out) in [
+        ("<{{.Comment}}{{.Parent}}{{.DockerVersion}}>", "<>"),
+        ("{{eq .VirtualSize .Size}}", "true"),
+        ("{{.Config.Volumes}} {{json .Config.Volumes}}", "map[/data:{}] {\"/data\":{}}"),
+        ("{{.Config.Healthcheck.Interval}}", "1m30s"),
+        ("{{.Config.OnBuild}}", "[]"),
+    ] {
+        assert_eq!(inspect(text), out, "{text}");
+    }
+    assert!(inspect("{{.Metadata.LastTagTime}}").ends_with('Z'));
+    let upper = inspect("{{.GraphDriver.Data.UpperDir}}");
+    assert!(std::path::Path::new(&upper).is_dir(), "{upper} of {}", inspect("{{.GraphDriver.Name}}"));
+    assert!(inspect("json").starts_with("[{"), "an array on one line");
+    let images = |text: &str| store.rootfs_tool().args(["images", "--format", text]).ok().text().to_owned();
+    assert_eq!(
+        images("{{.Name}} {{.Containers}} {{eq .VirtualSize .Size}}"),
+        "localhost/one:latest N/A true"
+    );
+    assert!(images("{{.CreatedAt}}").ends_with(" +0000 UTC"));
+    assert!(images("table {{.ID}}\\t{{.Tag}}").starts_with("IMAGE ID "));
+    assert!(images("raw").starts_with("repository: localhost/one\ntag: latest\nimage_id: "));
+    let tar = store.scratch.join("t.tar");
+    coracle_tests::Cmd::new("tar").arg("-C").arg(recipe.path()).arg("-cf").arg(&tar).arg(".").ok();
+    store.rootfs_tool().args(["import", "-m", "by hand"]).arg(&tar).arg("two").ok();
+    assert_eq!(store.rootfs_tool().words("inspect -f {{.Comment}} two").ok().text(), "by hand");
+    let plain = store.rootfs_tool().words("history --human=false --format {{.Size}} one").ok();
+    assert_eq!(plain.text(), "1\n1");
+    store.rootfs_tool().words("history -H one").ok().prints("1B");
+    store.rootfs_tool().words("rmi --no-prune two").ok().prints("Deleted: ");
+    store.rootfs_tool().words("prune -f --dry-run").ok().prints("blob: sha256:");
+}
+
+#[test]
+fn what_is_typed_wrong_is_told_with_what_is_meant() {
+    let store = with_image("one");
+    let folder = store.scratch.path().display().to_string();
+    for (line, says) in [
+        ("load shell.tar", "load takes no \"shell.tar\" (see load --help): load -i shell.tar"),
+        ("images a b", "images takes no \"b\" (see images --help)"),
+        ("pull docker://a/b", "leave docker:// out: a/b"),
+        ("pull https://a.b/c", "leave https:// out: a.b/c"),
+        ("copy one oic:dir", "did you mean oci:?"),
+        ("copy one bogus:a/b", "unknown transport \"bogus\": there are store:, docker://"),
+        ("copy one docker-daemon:x", "unknown transport \"docker-daemon\""),
+        ("pull --platform bogus a", "unknown operating system or architecture"),
+        ("pull --disable-content-trust=false a", "there is no content trust here"),
+        ("pull --creds me a", "--creds has the form USER:PASSWORD"),
+        ("inspect --raw one", "docker://one"),
+        (&*format!("import {folder} x"), "is a folder: a tar of it can be piped"),
+        ("compose images/shell/rootfs.toml", "compose takes the recipe's folder: images/shell"),
+    ] {
+        let output = store.rootfs_tool().dir(coracle_tests::workspace()).words(line).run();
+        assert_ne!(output.code(), 0, "{line}");
+        output.complains(says);
+    }
+    for verb in ["export one", "save one"] {
+        let line = format!("{} {verb} > /dev/full", coracle_tests::dist().join("rootfs-tool").display());
+        let full = coracle_tests::Cmd::new("sh").args(["-c", &line]).env("CORACLE_STORE", store.path());
+        full.fails(1).complains("write(standard output): No space left");
+    }
+    store.rootfs_tool().words("copy -q one store:oic:dir").ok();
+    store
+        .rootfs_tool()
+        .words("images -q --store /nowhere/x")
+        .ok()
+        .complains("there is no store at /nowhere/x yet");
+    let asked = store.rootfs_tool().arg("prune").stdin("n\n").ok();
+    assert!(asked.stderr.ends_with('\n'), "{asked:?}");
 }
 
 #[test]
@@ -345,6 +431,13 @@ fn verbs_go_by_dockers_nouns_and_by_the_runner_too() {
         .fails(2)
         .complains("unknown type \"container\"");
     store.runner().words("image frob").fails(125).complains("unknown command: image frob");
+    for noun in ["image", "system"] {
+        store.runner().arg(noun).fails(125).complains(&format!("{noun} needs a verb: d"));
+        store.rootfs_tool().arg(noun).fails(2).complains(&format!("{noun} needs a verb: d"));
+    }
+    store.runner().words("mount one").fails(125).complains("runner image mount, rootfs-tool mount");
+    store.runner().words("image export nosuch").fails(1).complains("No such image: nosuch");
+    store.runner().words("delete a/b").fails(2).complains("say which, by a tag or a digest");
     store.runner().words("image prune -f").ok().prints("Total reclaimed space");
     store.rootfs_tool().words("image rm one").ok().prints("Untagged: localhost/one:latest");
     // The store may be named before the verb.

@@ -31,6 +31,11 @@ pub(crate) struct Compose {
 impl Compose {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
+        if self.folder.is_file() {
+            let folder = self.folder.parent().filter(|p| !p.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new(".")).display();
+            return Err(Error::usage(format!("compose takes the recipe's folder: {folder}")));
+        }
         let recipe = Recipe::read(&self.folder)?;
         let folder = self.folder.file_name().map(|n| n.to_string_lossy().into_owned());
         let mut names = self.tag.clone();

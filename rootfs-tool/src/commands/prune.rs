@@ -104,7 +104,7 @@ impl Prune {
         let mut line = String::new();
         std::io::stdin().lock().read_line(&mut line).context(|| "read standard input")?;
         if !std::io::stdin().is_terminal() {
-            coracle_sys::print::err(format_args!(""));
+            coracle_sys::warn!("");
         }
         Ok(matches!(line.trim(), "y" | "Y" | "yes"))
     }

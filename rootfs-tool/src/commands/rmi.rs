@@ -19,6 +19,9 @@ pub(crate) struct Rmi {
     /// also where a container uses the image, it is mounted, or an id has several names
     #[argh(switch, short = 'f')]
     force: bool,
+    /// leave blobs and layers that nothing needs any more to a later prune
+    #[argh(switch, long = "no-prune")]
+    no_prune: bool,
     /// the store: RW[:RO...]
     #[argh(option, arg_name = "DIR")]
     store: Option<String>,
@@ -47,7 +50,7 @@ impl Rmi {
             removed = true;
             Ok(())
         });
-        if removed {
+        if removed && !self.no_prune {
             prune(&store)?;
         }
         done
@@ -102,8 +105,8 @@ impl Rmi {
         let tx = store.begin()?;
         if all {
             for manifest in manifests {
-                for gone in tx.forget(&manifest)? {
-                    coracle_sys::say!("Untagged: {}", harmless(gone.ref_name().unwrap_or("<none>")));
+                for name in tx.forget(&manifest)?.iter().filter_map(|d| d.ref_name()) {
+                    coracle_sys::say!("Untagged: {}", harmless(name));
                 }
             }
             coracle_sys::say!("Deleted: {}", image.id());
