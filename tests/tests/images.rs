@@ -221,6 +221,7 @@ fn what_is_typed_wrong_is_told_with_what_is_meant() {
     let folder = store.scratch.path().display().to_string();
     for (line, says) in [
         ("load shell.tar", "load takes no \"shell.tar\" (see load --help): load -i shell.tar"),
+        ("load -i Cargo.toml", "it is no tar"),
         ("images a b", "images takes no \"b\" (see images --help)"),
         ("pull docker://a/b", "leave docker:// out: a/b"),
         ("pull https://a.b/c", "leave https:// out: a.b/c"),

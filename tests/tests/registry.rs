@@ -114,6 +114,12 @@ fn what_docker_pushed_becomes_a_layout_that_other_tools_read() {
     Cmd::new("skopeo").args(["inspect", &into("web")]).ok().prints("\"Layers\"");
     tool(&store).args(["copy", "-q", "--preserve-digests", &to, &into("same")]).ok();
     assert!(kinds(&layout)[1].contains("docker"), "{:?}", kinds(&layout));
+    if need(Privilege::Peer("umoci")) {
+        Cmd::new("umoci")
+            .args(["stat", "--image", &format!("{}:web", layout.display())])
+            .ok()
+            .prints("LAYER");
+    }
 
     // Into a store, which knows it by the registry's digest.
     let other = Store::new("registry");
