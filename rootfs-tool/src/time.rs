@@ -7,6 +7,11 @@ pub(crate) fn rfc3339(seconds: i64) -> String {
     format!("{y:04}-{m:02}-{d:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
+/// As docker prints a time in a list: `2026-01-02 15:04:05 +0000 UTC`.
+pub(crate) fn spoken(seconds: i64) -> String {
+    rfc3339(seconds).replace('T', " ").replace('Z', " +0000 UTC")
+}
+
 /// The seconds since 1970 of an RFC 3339 time; fractions are cut off.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     let n = |r: std::ops::Range<usize>| text.get(r)?.parse::<i64>().ok();
