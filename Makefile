@@ -71,7 +71,7 @@ target:
 	@command -v cc >/dev/null || { echo 'a C linker is missing: apt-get install gcc libc6-dev' >&2; exit 1; }
 	@test -n '$(call have,$(MUSL))' || { echo '--> add the Rust target $(MUSL)'; rustup target add $(MUSL); } \
 		|| { echo '--> no $(MUSL) to be had: the binaries are linked to glibc, static'; \
-		     test -n '$(call have,$(GNU))' || { echo 'nor is $(GNU)' >&2; exit 1; }; }
+		     test -n '$(call have,$(GNU))' || { echo 'nor is $(GNU): with rustup, `rustup default stable` first, as this user' >&2; exit 1; }; }
 
 .PHONY: components
 components:

@@ -21,7 +21,7 @@ pub(crate) struct Verb {
 /// The transports of `copy`, as shells offer them.
 pub(crate) const TRANSPORTS: &str = "docker:// oci: oci-archive: docker-archive: dir: store:";
 /// What prints the names of the images, behind the program's name.
-pub(crate) const IMAGES: &str = "images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null";
+pub(crate) const IMAGES: &str = "images -f dangling=false --format '{{.Name}}' 2>/dev/null";
 /// What prints the names of the containers.
 pub(crate) const CONTAINERS: &str = "ps -a --format '{{.Names}}' 2>/dev/null";
 

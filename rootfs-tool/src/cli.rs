@@ -30,29 +30,29 @@ struct Top {
 #[argh(subcommand)]
 enum Verb {
     Apply(commands::apply::Apply),
+    Catalog(commands::remote::Catalog),
     Compose(commands::compose::Compose),
-    Images(commands::images::Images),
-    Pull(commands::pull::Pull),
-    Push(commands::push::Push),
-    Inspect(commands::inspect::Inspect),
-    History(commands::history::History),
-    Rmi(commands::rmi::Rmi),
+    Copy(commands::copy::Copy),
+    Delete(commands::remote::Delete),
     Diff(commands::diff::Diff),
     Du(commands::du::Du),
     Export(commands::export::Export),
-    Prune(commands::prune::Prune),
-    Copy(commands::copy::Copy),
+    History(commands::history::History),
+    Images(commands::images::Images),
     Import(commands::import::Import),
+    Inspect(commands::inspect::Inspect),
     Load(commands::load::Load),
-    Mount(commands::mount::Mount),
-    Save(commands::save::Save),
-    Tags(commands::remote::Tags),
-    Search(commands::search::Search),
-    Logout(commands::login::Logout),
     Login(commands::login::Login),
-    Delete(commands::remote::Delete),
-    Catalog(commands::remote::Catalog),
+    Logout(commands::login::Logout),
+    Mount(commands::mount::Mount),
+    Prune(commands::prune::Prune),
+    Pull(commands::pull::Pull),
+    Push(commands::push::Push),
+    Rmi(commands::rmi::Rmi),
+    Save(commands::save::Save),
+    Search(commands::search::Search),
     Tag(commands::tag::Tag),
+    Tags(commands::remote::Tags),
     Umount(commands::mount::Umount),
     Verify(commands::verify::Verify),
 }
@@ -112,6 +112,9 @@ fn run(args: &[OsString]) -> Result<()> {
         None | Some("--help" | "-h" | "help") => return help(words.get(1).copied()),
         Some(verb) => verb,
     };
+    if argv::of_noun(verb, "ls").is_some() || verb == "system" {
+        return Err(argv::without_verb(verb, words.get(1).copied().unwrap_or_default()));
+    }
     let Some(known) = table.commands.iter().find(|c| c.name == verb) else {
         let verbs: Vec<&str> = table.commands.iter().map(|c| c.name).collect();
         let what = if verb.starts_with('-') { "flag" } else { "verb" };
@@ -164,7 +167,12 @@ fn parse(words: &[&str]) -> Result<Option<Verb>> {
             Ok(None)
         }
         Err(exit) => {
-            Err(Error::usage(argv::complaint(words.first().unwrap_or(&"rootfs-tool"), &exit.output)))
+            let complaint = argv::complaint(words.first().unwrap_or(&"rootfs-tool"), &exit.output);
+            let hint = match (words.first(), words.last()) {
+                (Some(&"load"), Some(file)) if complaint.contains("takes no") => format!(": load -i {file}"),
+                _ => String::new(),
+            };
+            Err(Error::usage(complaint + &hint))
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `--filter` of what lists and removes images, in docker's words. Which of them a verb has, it says itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use coracle_store::image::CREATED;
+use coracle_store::image::{CREATED, Descriptor};
 use coracle_store::{Digest, Image, Store};
 use coracle_sys::{Error, Result};
 
@@ -32,6 +32,23 @@ pub(crate) enum Filter {
 pub(crate) fn created(image: &Image) -> Option<String> {
     let own = image.config.created.clone().filter(|t| time::parse(t).is_some_and(|t| t > 0));
     own.or_else(|| image.descriptor.annotations.as_ref()?.get(CREATED).cloned())
+}
+
+/// The images that have a name. One that lies here under several manifests has it when one of those has: compressed,
+/// as it came, and plain, as it was loaded, it is the same image.
+pub(crate) struct Named(HashSet<Digest>);
+
+impl Named {
+    /// Of entries of an index, with the images that they lead to, as far as those can be read.
+    pub(crate) fn of<'a>(all: impl IntoIterator<Item = (&'a Descriptor, Option<&'a Image>)>) -> Self {
+        let named = all.into_iter().filter(|(d, _)| d.ref_name().is_some());
+        Self(named.flat_map(|(d, i)| [Some(d.digest), i.map(Image::id)]).flatten().collect())
+    }
+
+    /// Has the image a name?
+    pub(crate) fn has(&self, image: &Image) -> bool {
+        self.0.contains(&image.descriptor.digest) || self.0.contains(&image.id())
+    }
 }
 
 fn seconds(image: &Image) -> Option<i64> {
@@ -73,8 +90,8 @@ impl Filters {
         Ok(())
     }
 
-    /// Does an image pass? `named` are the manifests that have a name.
-    pub(crate) fn take(&self, image: &Image, named: impl Fn(&Digest) -> bool) -> bool {
+    /// Does an image pass?
+    pub(crate) fn take(&self, image: &Image, named: &Named) -> bool {
         let name = image.name.as_deref().unwrap_or_default();
         let mut references = self.all.iter().filter_map(|f| match f {
             Filter::Reference(pattern) => Some(pattern),
@@ -86,7 +103,7 @@ impl Filters {
             Filter::Until(then) => seconds(image).is_some_and(|t| t < *then),
             Filter::Before(of) => seconds(image) < self.times.get(of).copied(),
             Filter::Since(of) => seconds(image) > self.times.get(of).copied(),
-            Filter::Dangling(is) => named(&image.descriptor.digest) != *is,
+            Filter::Dangling(is) => named.has(image) != *is,
             Filter::Label { key, value, is } => {
                 let labels = image.config.process().labels.unwrap_or_default();
                 let found = labels.get(key).is_some_and(|v| value.as_ref().is_none_or(|w| w == v));

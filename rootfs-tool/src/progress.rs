@@ -45,9 +45,10 @@ impl Progress {
         let bars =
             (!quiet && std::io::stderr().is_terminal() && std::io::stdout().is_terminal()).then(|| {
                 let all = MultiProgress::new();
-                let style =
-                    ProgressStyle::with_template("{prefix}: {msg:20} {bar:30} {bytes:>10}/{total_bytes:10}")
-                        .unwrap_or_else(|_| ProgressStyle::default_bar());
+                let style = ProgressStyle::with_template(
+                    "{prefix}: {msg:20} {bar:30} {decimal_bytes:>10}/{decimal_total_bytes:10}",
+                )
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
                 let bars = layers.iter().zip(&names).map(|(d, name)| {
                     let bar = all.add(ProgressBar::new(d.size).with_style(style.clone()));
                     bar.set_prefix(name.clone());

@@ -1,15 +1,22 @@
 //! Where archives are read from and written to: files, or the standard streams, which are not to be terminals.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use coracle_sys::terminal;
 use coracle_sys::{Context, Error, Result};
+use nix::errno::Errno;
 
 /// A file, or standard input, which is not to be a terminal.
 pub(crate) fn input(path: Option<&Path>) -> Result<File> {
     match path {
+        Some(path) if path.is_dir() => Err(Error::usage(format!(
+            "{path:?} is a folder: a tar of it can be piped, `tar -C {} -c . | rootfs-tool ...`",
+            path.display()
+        ))),
         Some(path) => File::open(path).context(|| format!("open({path:?})")),
         None if std::io::stdin().is_terminal() => {
             Err(Error::usage("an archive is not read from a terminal: name a file, or use a pipe"))
@@ -24,20 +31,45 @@ pub(crate) fn input(path: Option<&Path>) -> Result<File> {
 /// Write to a file, which is whole in the end or not there, or to standard output.
 pub(crate) fn write(
     to: Option<&Path>,
-    fill: impl FnOnce(BufWriter<File>) -> Result<BufWriter<File>>,
+    fill: impl FnOnce(BufWriter<Out>) -> Result<BufWriter<Out>>,
 ) -> Result<()> {
-    let buffered = |file| BufWriter::with_capacity(256 << 10, file);
+    let failed = Rc::new(Cell::new(None));
+    let out = |file| BufWriter::with_capacity(256 << 10, Out { file, failed: failed.clone() });
+    let blame = |e: Error, what: &str| match failed.get() {
+        Some(errno) => Error::syscall(format!("write({what})"), Errno::from_raw(errno)),
+        None => e,
+    };
     let Some(path) = to else {
         if std::io::stdout().is_terminal() {
             return Err(Error::usage("an archive is not written to a terminal: use -o FILE, or a pipe"));
         }
-        let out = terminal::standard_output().try_clone_to_owned().context(|| "dup(1)")?;
-        return fill(buffered(File::from(out))).map(drop);
+        let file = terminal::standard_output().try_clone_to_owned().context(|| "dup(1)")?;
+        return fill(out(File::from(file))).map(drop).map_err(|e| blame(e, "standard output"));
     };
     let (file, replacing) = Replacing::begin(path)?;
-    let out = fill(buffered(file))?;
+    let out = fill(out(file)).map_err(|e| blame(e, &format!("{path:?}")))?;
     let file = out.into_inner().map_err(|e| e.into_error()).context(|| format!("write({path:?})"))?;
-    replacing.keep(&file)
+    replacing.keep(&file.file)
+}
+
+/// What is written to. It notes why it could not be: what is read at that moment is not to blame.
+pub(crate) struct Out {
+    file: File,
+    failed: Rc<Cell<Option<i32>>>,
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes).inspect_err(|e| {
+            if e.kind() != std::io::ErrorKind::Interrupted {
+                self.failed.set(e.raw_os_error());
+            }
+        })
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// A file that is whole, or not there: written beside its place and put there at the end.

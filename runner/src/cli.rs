@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
-use coracle_sys::argv::{Tail, complaint, normalise, of_noun};
+use coracle_sys::argv::{Tail, complaint, normalise, of_noun, without_verb};
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, process};
 
@@ -154,7 +154,7 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
 }
 
 fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
-    let cut = normalise(&Top::get_args_info(), argv, Tail::After(1))?;
+    let cut = normalise(&Top::get_args_info(), argv, Tail::Verb)?;
     let asks_help = cut.words.iter().any(|w| w == "--help");
     let Some(top) = (!asks_help).then(|| parse::<Top>("runner", &cut.words)).transpose()?.flatten() else {
         coracle_sys::print::out(format_args!("{HELP}"));
@@ -188,10 +188,14 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
         (Some(noun @ ("image" | "container" | "system")), typed) => {
             let typed = typed.and_then(|v| v.to_str()).unwrap_or_default();
             let Some(known) = of_noun(noun, typed).filter(|v| !v.is_empty()) else {
-                return Err(Error::usage(format!("unknown command: {noun} {typed} (see runner --help)")));
+                return Err(without_verb(noun, typed));
             };
             let words = &cut.tail[1..];
             match noun {
+                // Of containers there is none yet, and an image is not what was asked for.
+                "container" if image_verb::VERBS.contains(&known) => {
+                    Err(Error::usage(format!("container {known} is not there yet (see runner --help)")))
+                }
                 "image" => image_verb::run(&global, known, words),
                 _ => verb(&global, known, words),
             }
@@ -224,6 +228,9 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
             run::run(global, f.shown_if(verb == "spec"), &tail)
         }),
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
+        "diff" | "export" | "mount" | "umount" | "prune" => Err(Error::usage(format!(
+            "unknown command: {verb} (of images: runner image {verb}, rootfs-tool {verb})"
+        ))),
         _ => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),
     }
 }

@@ -224,6 +224,18 @@ impl std::str::FromStr for Platform {
             ("i386" | "i686" | "x86", v) => ("386", v),
             (a, v) => (a, v),
         };
+        // Those that Go has, and so docker.
+        const MACHINES: [&str; 14] = [
+            "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
+            "ppc64le", "riscv64", "s390x", "wasm",
+        ];
+        const SYSTEMS: [&str; 9] =
+            ["linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "solaris", "wasip1", "android"];
+        if !MACHINES.contains(&architecture) || !SYSTEMS.contains(&os) {
+            return Err(Error::usage(format!(
+                "the platform {typed:?}: unknown operating system or architecture"
+            )));
+        }
         Ok(Self {
             architecture: architecture.to_owned(),
             os: os.to_owned(),

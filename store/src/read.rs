@@ -124,7 +124,9 @@ impl Store {
             // One image may lie here under several manifests: compressed as it came, and as it was made.
             let found = entries().filter(|d| self.has_id(d, hex)).map(|d| (d, self.id_of(d)));
             let found: Vec<(&Descriptor, Digest)> = found.collect();
-            if let Some((d, id)) = found.first() {
+            // The manifest that was meant, else one with a name.
+            let rank = |d: &Descriptor| (!d.digest.hex().starts_with(hex), d.ref_name().is_none());
+            if let Some((d, id)) = found.iter().min_by_key(|(d, _)| rank(d)) {
                 return match found.iter().all(|(_, other)| other == id) {
                     true => Ok((d.ref_name().map(str::to_owned), (*d).clone())),
                     false => {
@@ -321,7 +323,7 @@ pub fn choose<'a>(index: &'a Index, platform: &Platform) -> Result<&'a Descripto
         .map(|p| format!("{}/{}", p.os, p.architecture))
         .collect();
     Err(Error::not_found(format!(
-        "find the image for {}/{}: there is {}",
+        "find the image for {}/{}: there is one for {}",
         platform.os,
         platform.architecture,
         have.join(", ")

@@ -79,6 +79,9 @@ impl FromStr for Reference {
             let shown: String = s.chars().take(300).collect();
             Err(Error::usage(format!("read the image name {shown:?}: {why}")))
         };
+        if let Some((scheme @ ("docker" | "http" | "https"), name)) = s.split_once("://") {
+            return bad(&format!("leave {scheme}:// out: {}", name.chars().take(300).collect::<String>()));
+        }
         let (rest, digest) = match s.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.parse()?)),
             None => (s, None),

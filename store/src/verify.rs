@@ -30,6 +30,8 @@ pub struct Fault {
     pub what: String,
     /// What was done about it, or what is to be done.
     pub then: Option<String>,
+    /// It is put right.
+    pub repaired: bool,
 }
 
 /// Verifies images, each layer once.
@@ -62,19 +64,20 @@ impl<'a> Verifier<'a> {
             of: format!("the blob {}", d.digest),
             what,
             then: then.map(str::to_owned),
+            repaired: false,
         };
         let Some(path) = self.tx.store().blob_path(&d.digest) else {
-            return Ok(vec![blob("it is missing".into(), Some("pull the image again"))]);
+            return Ok(vec![blob("it is missing".into(), Some("pull or load the image again"))]);
         };
         let again = match self.again(&path, d, id, below) {
             Ok(again) => again,
             // A full disk says nothing of the blob.
             Err(e) if e.kind() != Kind::Invalid => return Err(e),
             Err(e) => {
-                let mut then = "verify --repair takes it away, for the next pull to fetch it";
+                let mut then = "verify --repair takes it away, for the next pull or load to bring it";
                 if self.repair && path.starts_with(self.tx.layout().root()) {
                     fs::remove_file(&path).context(|| format!("unlink({path:?})"))?;
-                    then = "taken away: pull the image again";
+                    then = "taken away: pull or load the image again";
                 }
                 return Ok(vec![blob(e.to_string(), Some(then))]);
             }
@@ -98,17 +101,18 @@ impl<'a> Verifier<'a> {
 
     /// Compare what is applied with what was applied just now.
     fn applied(&self, id: &Digest, chain: &Digest, again: (Temp, Applied)) -> Result<Vec<Fault>> {
-        let fault = |what: String, then: &str| Fault {
+        let fault = |what: String, then: &str, repaired: bool| Fault {
             of: format!("the layer {id}"),
             what,
             then: Some(then.to_owned()),
+            repaired,
         };
         let Some(tree) = self.tx.store().layer_path(id, chain) else {
             if self.repair {
                 self.tx.keep_layer(again.0, id, chain, &again.1)?;
-                return Ok(vec![fault("it was not applied".into(), "applied")]);
+                return Ok(vec![fault("it was not applied".into(), "applied", true)]);
             }
-            return Ok(vec![fault("it is not applied".into(), "verify --repair applies it")]);
+            return Ok(vec![fault("it is not applied".into(), "verify --repair applies it", false)]);
         };
         let (is, should) = (file::open_dir(&tree)?, file::open_dir(&again.0.path().join(key::TREE))?);
         let mut what = compare(is.as_fd(), should.as_fd())?;
@@ -121,6 +125,7 @@ impl<'a> Verifier<'a> {
             return Ok(Vec::new());
         }
         let mut then = "verify --repair applies it again".to_owned();
+        let mut repaired = false;
         if self.repair {
             // Whoever is mounted on the tree would lose it.
             let users = self.tx.store().containers()?;
@@ -137,9 +142,10 @@ impl<'a> Verifier<'a> {
                     self.tx.keep_layer(again.0, id, chain, &again.1)?;
                     file::remove_tree(&gone)?;
                     "applied again".clone_into(&mut then);
+                    repaired = true;
                 }
             }
         }
-        Ok(what.into_iter().map(|w| fault(w, &then)).collect())
+        Ok(what.into_iter().map(|w| fault(w, &then, repaired)).collect())
     }
 }

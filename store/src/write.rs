@@ -113,11 +113,13 @@ impl Transaction<'_> {
 
     /// Give a manifest, or an index, this name, taking it from another that has it. `name` is a full
     /// one, such as [`crate::Reference::local`] makes. The old holder of the name is returned; where that was its
-    /// last one it stays in the store without a name, until a prune.
+    /// last one it stays in the store without a name, until a prune; an entry of the new one without a name goes.
     pub fn tag(&self, name: &str, d: &Descriptor) -> Result<Option<Descriptor>> {
         let mut entry = d.clone();
         entry.annotations.get_or_insert_default().insert(REF_NAME.to_owned(), name.to_owned());
         self.change_index(|index| {
+            // What has a name now needs no entry without.
+            index.manifests.retain(|d| d.digest != entry.digest || d.ref_name().is_some());
             let at = index.manifests.iter().position(|d| d.ref_name() == Some(name));
             let old = at.map(|at| index.manifests.remove(at));
             index.manifests.push(entry);

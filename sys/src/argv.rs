@@ -16,6 +16,19 @@ pub enum Tail {
     None,
     /// Behind so many positional words: what follows is a command line of its own.
     After(usize),
+    /// Behind a verb, whose words all are, a `--` too.
+    Verb,
+}
+
+impl Tail {
+    /// Does it begin behind so many positional words?
+    fn begins(self, words: usize) -> bool {
+        match self {
+            Self::None => false,
+            Self::After(n) => n == words,
+            Self::Verb => words == 1,
+        }
+    }
 }
 
 /// A command line in argh's form.
@@ -35,9 +48,9 @@ pub fn normalise(table: &CommandInfoWithArgs, argv: &[OsString], tail: Tail) -> 
     let mut words = argv.iter();
     let mut rest = Vec::new();
     while let Some(word) = words.next() {
-        if tail == Tail::After(positional.len()) {
+        if tail.begins(positional.len()) {
             // `run IMAGE -- CMD` and `run IMAGE CMD` are the same.
-            if word != "--" {
+            if word != "--" || tail == Tail::Verb {
                 rest.push(word.clone());
             }
             rest.extend(words.by_ref().cloned());
@@ -45,7 +58,7 @@ pub fn normalise(table: &CommandInfoWithArgs, argv: &[OsString], tail: Tail) -> 
         }
         if word == "--" {
             for word in words.by_ref() {
-                if tail == Tail::After(positional.len()) {
+                if tail.begins(positional.len()) {
                     rest.push(word.clone());
                 } else {
                     positional.push(text(word)?);
@@ -77,7 +90,11 @@ pub fn complaint(verb: &str, output: &str) -> String {
         Some((first, missing)) if first.starts_with("Required") && !missing.is_empty() => {
             format!("{verb} needs {} (see {verb} --help)", missing.join(" and "))
         }
-        _ => lines.join(" "),
+        Some((first, _)) => match first.strip_prefix("Unrecognized argument: ") {
+            Some(word) => format!("{verb} takes no {word:?} (see {verb} --help)"),
+            None => lines.join(" "),
+        },
+        None => String::new(),
     }
 }
 
@@ -86,9 +103,7 @@ pub fn of_noun<'a>(noun: &str, verb: &'a str) -> Option<&'a str> {
     match (noun, verb) {
         ("image", "ls" | "list") => Some("images"),
         ("image", "rm" | "remove") => Some("rmi"),
-        ("image", "pull" | "push" | "tag" | "inspect" | "history" | "save" | "load" | "import" | "prune") => {
-            Some(verb)
-        }
+        ("image", verb) if verbs_of("image").contains(&verb) => Some(verb),
         ("container", "ls" | "list" | "ps") => Some("ps"),
         ("container", "remove") => Some("rm"),
         ("container", verb) => Some(verb),
@@ -96,6 +111,28 @@ pub fn of_noun<'a>(noun: &str, verb: &'a str) -> Option<&'a str> {
         ("system", "info") => Some("info"),
         _ => None,
     }
+}
+
+/// The verbs that a noun has.
+pub fn verbs_of(noun: &str) -> &'static [&'static str] {
+    match noun {
+        "image" => &[
+            "diff", "export", "history", "import", "inspect", "load", "ls", "mount", "prune", "pull", "push",
+            "rm", "save", "tag", "umount",
+        ],
+        "container" => &["exec", "kill", "ls", "rm", "run"],
+        "system" => &["df", "info"],
+        _ => &[],
+    }
+}
+
+/// What is wrong with a noun whose verb there is not.
+pub fn without_verb(noun: &str, verb: &str) -> Error {
+    let verbs = verbs_of(noun).join(", ");
+    Error::usage(match verb {
+        "" => format!("{noun} needs a verb: {verbs}"),
+        verb => format!("unknown command: {noun} {verb} (there are {verbs})"),
+    })
 }
 
 /// The flags in their order, each with its value. Of a flag that is not a list the last one counts.
@@ -150,7 +187,12 @@ impl Table<'_> {
         };
         match (takes_value(flag), value) {
             (false, None | Some("true")) => given.add(flag, None),
-            (false, Some("false")) => given.remove(flag),
+            (false, Some("false")) => {
+                given.remove(flag);
+                // Of a switch that is on by itself.
+                let off = format!("--no-{name}");
+                self.flags.iter().filter(|f| f.long == off).for_each(|off| given.add(off, None));
+            }
             (false, Some(word)) => match self.mode_of(name) {
                 Some(mode) => given.add(mode, Some(word.to_owned())),
                 None => return Err(Error::usage(format!("--{name} takes true or false, not {word:?}"))),
@@ -237,7 +279,7 @@ fn text(word: &OsStr) -> Result<String> {
 }
 
 /// How many letters must be put in, taken out or replaced to get from `a` to `b`.
-fn distance(a: &str, b: &str) -> usize {
+pub fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {
@@ -320,6 +362,19 @@ mod tests {
         let normal = run("A --rm B -- --rm", Tail::None).unwrap();
         assert_eq!(normal.words, ["--rm", "--", "A", "B", "--rm"]);
         assert!(normal.tail.is_empty());
+    }
+
+    #[test]
+    fn the_words_of_a_verb_are_its_own() {
+        for (typed, tail) in
+            [("pull -- -x", "-- -x"), ("pull -q -- x", "-q -- x"), ("-- pull -- -x", "-- -x")]
+        {
+            let normal = run(typed, Tail::Verb).unwrap();
+            assert_eq!(
+                (normal.words.join(" "), normal.tail.join(OsStr::new(" "))),
+                ("-- pull".to_owned(), tail.into())
+            );
+        }
     }
 
     #[test]

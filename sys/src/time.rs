@@ -14,6 +14,11 @@ pub fn rfc3339_now() -> String {
     format!("{}.{:09}Z", seconds.trim_end_matches('Z'), since.subsec_nanos())
 }
 
+/// As docker prints a time in a list: `2026-01-02 15:04:05 +0000 UTC`.
+pub fn spoken(seconds: i64) -> String {
+    rfc3339(seconds).replace('T', " ").replace('Z', " +0000 UTC")
+}
+
 /// The seconds since 1970 of an RFC 3339 time; fractions are cut off.
 pub fn parse(text: &str) -> Option<i64> {
     let n = |r: std::ops::Range<usize>| text.get(r)?.parse::<i64>().ok();

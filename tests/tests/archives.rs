@@ -71,6 +71,8 @@ fn a_saved_image_is_the_same_when_it_is_loaded() {
         .fails(1)
         .complains("No such image: none");
     assert!(!store.scratch.join("x.tar").exists(), "an archive is whole or not there");
+    let piped = store.rootfs_tool().args(["save", "app", "none"]).fails(1);
+    assert_eq!(piped.stdout, "", "nothing is written before all are found");
     let left = std::fs::read_dir(store.scratch.path()).expect("list").flatten();
     let left: Vec<_> = left.filter(|e| e.file_name().to_string_lossy().starts_with('.')).collect();
     assert!(left.is_empty(), "{left:?}");

@@ -22,6 +22,17 @@ fn in_a_layer(store: &Store, path: &str) -> bool {
 }
 
 #[test]
+fn an_image_gets_every_name_that_it_is_composed_with() {
+    let store = Store::new("compose");
+    let recipe = Scratch::new("recipe");
+    recipe.write("rootfs.toml", "name = \"own\"\n[[layer]]\nfile = { \"x\" = \"1\" }\n");
+    let made = store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "a", "-t", "b:2"]).ok();
+    made.prints("localhost/a:latest  ").prints("localhost/b:2  ");
+    assert_eq!(store.image_id("a"), store.image_id("b:2"));
+    store.rootfs_tool().words("inspect own").fails(1);
+}
+
+#[test]
 fn the_shell_recipe_brings_its_programs_with_what_they_load() {
     let store = Store::new("compose");
     store.compose("shell");

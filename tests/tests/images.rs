@@ -42,7 +42,11 @@ fn a_reproducible_image_was_made_when_it_was_made_here() {
     recipe.write("rootfs.toml", "[[layer]]\nfile = { \"etc/x\" = \"1\" }\n");
     let compose = store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "one"]);
     compose.env("SOURCE_DATE_EPOCH", "1000000000").ok();
-    assert_eq!(images("{{.CreatedAt}}"), "2001-09-09T01:46:40Z", "what an image says itself comes first");
+    assert_eq!(
+        images("{{.CreatedAt}}"),
+        "2001-09-09 01:46:40 +0000 UTC",
+        "what an image says itself comes first"
+    );
 }
 
 #[test]
@@ -168,6 +172,89 @@ fn history_names_what_each_layer_was_made_of() {
 }
 
 #[test]
+fn the_fields_that_docker_has_are_there_in_its_forms() {
+    let store = Store::new("images");
+    let recipe = Scratch::new("recipe");
+    recipe.write(
+        "rootfs.toml",
+        "[[layer]]\nfile = { \"x\" = \"1\" }\n[[layer]]\nfile = { \"y\" = \"1\" }\n[config]\nvolumes = [\"/data\"]\n\
+         healthcheck = { cmd = [\"true\"], interval = 90 }\n",
+    );
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "one"]).ok();
+    let inspect =
+        |text: &str| store.rootfs_tool().args(["inspect", "-f", text, "one"]).ok().text().to_owned();
+    for (text, out) in [
+        ("<{{.Comment}}{{.Parent}}{{.DockerVersion}}>", "<>"),
+        ("{{eq .VirtualSize .Size}}", "true"),
+        ("{{.Config.Volumes}} {{json .Config.Volumes}}", "map[/data:{}] {\"/data\":{}}"),
+        ("{{.Config.Healthcheck.Interval}}", "1m30s"),
+        ("{{.Config.OnBuild}}", "[]"),
+    ] {
+        assert_eq!(inspect(text), out, "{text}");
+    }
+    assert!(inspect("{{.Metadata.LastTagTime}}").ends_with('Z'));
+    let upper = inspect("{{.GraphDriver.Data.UpperDir}}");
+    assert!(std::path::Path::new(&upper).is_dir(), "{upper} of {}", inspect("{{.GraphDriver.Name}}"));
+    assert!(inspect("json").starts_with("[{"), "an array on one line");
+    let images = |text: &str| store.rootfs_tool().args(["images", "--format", text]).ok().text().to_owned();
+    assert_eq!(
+        images("{{.Name}} {{.Containers}} {{eq .VirtualSize .Size}}"),
+        "localhost/one:latest N/A true"
+    );
+    assert!(images("{{.CreatedAt}}").ends_with(" +0000 UTC"));
+    assert!(images("table {{.ID}}\\t{{.Tag}}").starts_with("IMAGE ID "));
+    assert!(images("raw").starts_with("repository: localhost/one\ntag: latest\nimage_id: "));
+    let tar = store.scratch.join("t.tar");
+    coracle_tests::Cmd::new("tar").arg("-C").arg(recipe.path()).arg("-cf").arg(&tar).arg(".").ok();
+    store.rootfs_tool().args(["import", "-m", "by hand"]).arg(&tar).arg("two").ok();
+    assert_eq!(store.rootfs_tool().words("inspect -f {{.Comment}} two").ok().text(), "by hand");
+    let plain = store.rootfs_tool().words("history --human=false --format {{.Size}} one").ok();
+    assert_eq!(plain.text(), "1\n1");
+    store.rootfs_tool().words("history -H one").ok().prints("1B");
+    store.rootfs_tool().words("rmi --no-prune two").ok().prints("Deleted: ");
+    store.rootfs_tool().words("prune -f --dry-run").ok().prints("blob: sha256:");
+}
+
+#[test]
+fn what_is_typed_wrong_is_told_with_what_is_meant() {
+    let store = with_image("one");
+    let folder = store.scratch.path().display().to_string();
+    for (line, says) in [
+        ("load shell.tar", "load takes no \"shell.tar\" (see load --help): load -i shell.tar"),
+        ("load -i Cargo.toml", "it is no tar"),
+        ("images a b", "images takes no \"b\" (see images --help)"),
+        ("pull docker://a/b", "leave docker:// out: a/b"),
+        ("pull https://a.b/c", "leave https:// out: a.b/c"),
+        ("copy one oic:dir", "did you mean oci:?"),
+        ("copy one bogus:a/b", "unknown transport \"bogus\": there are store:, docker://"),
+        ("copy one docker-daemon:x", "unknown transport \"docker-daemon\""),
+        ("pull --platform bogus a", "unknown operating system or architecture"),
+        ("pull --disable-content-trust=false a", "there is no content trust here"),
+        ("pull --creds me a", "--creds has the form USER:PASSWORD"),
+        ("inspect --raw one", "docker://one"),
+        (&*format!("import {folder} x"), "is a folder: a tar of it can be piped"),
+        ("compose images/shell/rootfs.toml", "compose takes the recipe's folder: images/shell"),
+    ] {
+        let output = store.rootfs_tool().dir(coracle_tests::workspace()).words(line).run();
+        assert_ne!(output.code(), 0, "{line}");
+        output.complains(says);
+    }
+    for verb in ["export one", "save one"] {
+        let line = format!("{} {verb} > /dev/full", coracle_tests::dist().join("rootfs-tool").display());
+        let full = coracle_tests::Cmd::new("sh").args(["-c", &line]).env("CORACLE_STORE", store.path());
+        full.fails(1).complains("write(standard output): No space left");
+    }
+    store.rootfs_tool().words("copy -q one store:oic:dir").ok();
+    store
+        .rootfs_tool()
+        .words("images -q --store /nowhere/x")
+        .ok()
+        .complains("there is no store at /nowhere/x yet");
+    let asked = store.rootfs_tool().arg("prune").stdin("n\n").ok();
+    assert!(asked.stderr.ends_with('\n'), "{asked:?}");
+}
+
+#[test]
 fn a_verb_or_flag_that_is_not_known_is_refused() {
     let store = Store::new("images");
     store.rootfs_tool().arg("frobnicate").fails(2).complains("unknown verb: frobnicate");
@@ -218,6 +305,68 @@ fn images_are_filtered_as_docker_does_and_the_newest_stands_first() {
     assert_eq!(images("-f dangling=true"), "");
     let layers = store.rootfs_tool().words("history -q new").ok();
     assert_eq!(layers.text().len(), 12, "{}", layers.text());
+}
+
+/// The image, as it is, but under another manifest and without a name: its layers are compressed.
+fn load_compressed(store: &Store, name: &str) {
+    let tree = Scratch::new("archive");
+    let script = "tar -xf all.tar && rm all.tar && for l in $(grep -o 'Layers.*' manifest.json | grep -o 'blobs[^\"]*'); do \
+        gzip -n $l && mv $l.gz $l; done && sed -i 's/\"RepoTags\":[^]]*]/\"RepoTags\":null/' manifest.json && tar -cf all.tar *";
+    store.rootfs_tool().args(["save", name, "-o"]).arg(tree.join("all.tar")).ok();
+    coracle_tests::Cmd::new("sh").args(["-c", script]).dir(tree.path()).ok();
+    store.rootfs_tool().args(["load", "-q", "-i"]).arg(tree.join("all.tar")).ok().prints("Loaded image ID");
+}
+
+#[test]
+fn an_image_that_has_a_name_under_one_of_its_manifests_is_not_dangling() {
+    let store = with_image("one");
+    load_compressed(&store, "one");
+    let entries = || {
+        let text = std::fs::read_to_string(store.path().join("index.json")).expect("the index");
+        text.matches("\"digest\"").count()
+    };
+    assert_eq!(entries(), 2);
+    let images = |line: &str| store.rootfs_tool().arg("images").words(line).ok().text().to_owned();
+    assert_eq!(images("-q").len(), 12, "it is listed once");
+    assert_eq!(images("-q -f dangling=true"), "");
+    assert_eq!(images("--format {{.Repository}} -f dangling=false"), "localhost/one");
+    store.rootfs_tool().words("prune -f --dry-run").ok().prints("deleted: sha256:").prints("blob: sha256:");
+    let id = store.image_id("one");
+    let pruned = store.rootfs_tool().words("prune -f").ok().prints("deleted: sha256:");
+    assert!(!pruned.text().contains(&id), "{}", pruned.text());
+    assert_eq!(
+        (entries(), store.image_id("one")),
+        (1, id.clone()),
+        "what is left over goes, the image stays"
+    );
+    store.rootfs_tool().arg("verify").ok().prints("localhost/one:latest  good");
+
+    load_compressed(&store, "one");
+    store.rootfs_tool().words("tag one two").ok();
+    let out = store.rootfs_tool().words("rmi two").ok();
+    assert_eq!(out.text(), "Untagged: localhost/two:latest");
+    store.rootfs_tool().words("rmi one").ok().prints(&format!("Deleted: {id}"));
+    assert_eq!((entries(), images("-q")), (0, String::new()), "with its last name all of it is gone");
+}
+
+#[test]
+fn what_gets_a_name_has_no_entry_without_one_any_more() {
+    let store = with_image("one");
+    let recipe = Scratch::new("recipe");
+    recipe.write("rootfs.toml", "[[layer]]\nfile = { \"etc/x\" = \"2\" }\n");
+    store.rootfs_tool().arg("compose").arg(recipe.path()).args(["-t", "one"]).ok();
+    let dangling = || store.rootfs_tool().words("images -q -f dangling=true").ok().text().to_owned();
+    let id = dangling();
+    store.rootfs_tool().args(["tag", &id, "old"]).ok();
+    assert_eq!(dangling(), "");
+    let names = store.rootfs_tool().words("images --format {{.Repository}}").ok();
+    let mut names: Vec<&str> = names.text().lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["localhost/old", "localhost/one"]);
+    // Two images with two names each: an id is told once.
+    store.rootfs_tool().words("tag one aaa").ok();
+    store.rootfs_tool().words("tag old zzz").ok();
+    assert_eq!(store.rootfs_tool().words("images -q").ok().text().lines().count(), 2);
 }
 
 #[test]
@@ -271,7 +420,25 @@ fn verbs_go_by_dockers_nouns_and_by_the_runner_too() {
     store.runner().words("image inspect -f {{.Os}} one").ok().prints("linux");
     store.runner().words("system df").ok().prints("WASTED");
     store.runner().words("container ls").ok().prints("CONTAINER ID");
+    store.runner().words("container inspect one").fails(125).complains("container inspect is not there yet");
+    for line in ["pull -- -x", "image rm -- -x", "rmi -- -x"] {
+        let output = store.runner().words(line).run();
+        assert!(output.code() != 0 && !output.stderr.contains("unknown flag"), "{line}: {output:?}");
+        output.complains("-x");
+    }
+    store
+        .rootfs_tool()
+        .words("inspect --type container one")
+        .fails(2)
+        .complains("unknown type \"container\"");
     store.runner().words("image frob").fails(125).complains("unknown command: image frob");
+    for noun in ["image", "system"] {
+        store.runner().arg(noun).fails(125).complains(&format!("{noun} needs a verb: d"));
+        store.rootfs_tool().arg(noun).fails(2).complains(&format!("{noun} needs a verb: d"));
+    }
+    store.runner().words("mount one").fails(125).complains("runner image mount, rootfs-tool mount");
+    store.runner().words("image export nosuch").fails(1).complains("No such image: nosuch");
+    store.runner().words("delete a/b").fails(2).complains("say which, by a tag or a digest");
     store.runner().words("image prune -f").ok().prints("Total reclaimed space");
     store.rootfs_tool().words("image rm one").ok().prints("Untagged: localhost/one:latest");
     // The store may be named before the verb.

@@ -85,6 +85,111 @@ fn what_is_pushed_is_listed_searched_and_pulled_again_with_the_same_digest() {
     tool(&other).args(["pull", &registry.name("team/none")]).fails(1).complains("manifest");
 }
 
+/// The media types of a layout's entries.
+fn kinds(layout: &std::path::Path) -> Vec<String> {
+    let bytes = fs::read(layout.join("index.json")).expect("the index");
+    let index: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+    let kind = |d: &serde_json::Value| d["mediaType"].as_str().expect("a type").to_owned();
+    index["manifests"].as_array().expect("entries").iter().map(kind).collect()
+}
+
+#[test]
+fn what_docker_pushed_becomes_a_layout_that_other_tools_read() {
+    if !need(Privilege::Peer("skopeo")) {
+        return;
+    }
+    let Some((registry, store, name)) = with_registry() else { return };
+    tool(&store).args(["push", "-q", &name]).ok();
+    let docker = registry.name("team/docker:1");
+    let line = "copy --insecure-policy -q --src-tls-verify=false --dest-tls-verify=false --format v2s2";
+    let (from, to) = (format!("docker://{name}"), format!("docker://{docker}"));
+    let auth = store.scratch.write("auth.json", "{}");
+    Cmd::new("skopeo").env("REGISTRY_AUTH_FILE", &auth).words(line).args([&from, &to]).ok();
+    const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
+
+    // Into a layout, and as it is where its digest is asked for.
+    let layout = store.scratch.join("layout");
+    let into = |name: &str| format!("oci:{}:{name}", layout.display());
+    tool(&store).args(["copy", "-q", &to, &into("web")]).ok();
+    assert_eq!(kinds(&layout), [OCI]);
+    Cmd::new("skopeo").args(["inspect", &into("web")]).ok().prints("\"Layers\"");
+    tool(&store).args(["copy", "-q", "--preserve-digests", &to, &into("same")]).ok();
+    assert!(kinds(&layout)[1].contains("docker"), "{:?}", kinds(&layout));
+    if need(Privilege::Peer("umoci")) {
+        Cmd::new("umoci")
+            .args(["stat", "--image", &format!("{}:web", layout.display())])
+            .ok()
+            .prints("LAYER");
+    }
+
+    // Into a store, which knows it by the registry's digest.
+    let other = Store::new("registry");
+    let digest = digest_of(&tool(&other).args(["pull", &docker]).ok().stdout);
+    assert_eq!(kinds(&other.path()), [OCI]);
+    let field = |text: &str| tool(&other).args(["inspect", "-f", text, &docker]).ok().text().to_owned();
+    let by_digest = format!("{}@{digest}", registry.name("team/docker"));
+    assert_eq!(field("{{join .RepoDigests \",\"}}"), by_digest);
+    assert_eq!(other.image_id(&by_digest), other.image_id(&docker));
+    tool(&other).args(["pull", &docker]).ok().prints("Image is up to date");
+    tool(&other).args(["pull", "-q", &by_digest]).ok();
+    assert_eq!(kinds(&other.path()), [OCI, OCI]);
+    Cmd::new("skopeo").args(["inspect", &format!("oci:{}:{docker}", other.path().display())]).ok();
+    let archive = other.scratch.join("a.tar");
+    tool(&other).args(["save", "--format", "oci-archive", &docker, "-o"]).arg(&archive).ok();
+    Cmd::new("skopeo").args(["inspect", &format!("oci-archive:{}", archive.display())]).ok();
+    tool(&other).arg("verify").ok();
+}
+
+#[test]
+fn an_image_of_a_registry_is_looked_at_without_a_pull_and_by_a_login_that_is_typed() {
+    if !need(Privilege::Peer("docker-registry")) {
+        return;
+    }
+    let registry = Registry::with_password();
+    let store = with_image("app");
+    let name = registry.name("team/app:1");
+    tool(&store).args(["tag", "app", &name]).ok();
+    let creds = format!("{}:{}", LOGIN.0, LOGIN.1);
+    tool(&store).args(["push", &name]).fails(1).complains("log in first: rootfs-tool login ");
+    let pushed = tool(&store).args(["push", "--creds", &creds, &name]).ok().stdout;
+    let other = Store::new("registry");
+    let remote = format!("docker://{name}");
+    let inspect = |words: &[&str]| {
+        let cmd = tool(&other).args(["inspect", "--creds", &creds, &remote]).args(words);
+        cmd.ok().text().to_owned()
+    };
+    assert_eq!(inspect(&["-f", "{{.Digest}}"]), digest_of(&pushed));
+    assert_eq!(inspect(&["-f", "{{.Id}}"]), store.image_id("app"));
+    assert_eq!(inspect(&["-f", "{{.Config.Cmd}}"]), "[/x]");
+    assert!(inspect(&["--raw"]).contains("\"schemaVersion\":2"));
+    assert_eq!(tool(&other).args(["images", "-q"]).ok().text(), "");
+    tool(&other).args(["inspect", &remote]).fails(1).complains("log in first");
+    let layout = format!("oci:{}:a", other.scratch.join("layout").display());
+    tool(&other).args(["copy", "-q", "--src-creds", &creds, "--src-tls-verify=false", &remote, &layout]).ok();
+    tool(&other).args(["copy", "-q", "--dest-creds", &creds, &layout, &format!("{remote}2")]).ok();
+    tool(&other).args(["pull", "-q", "--creds", &creds, "--disable-content-trust", &name]).ok();
+}
+
+#[test]
+fn history_tells_the_files_of_a_layer_however_the_image_came() {
+    let Some((_registry, store, name)) = with_registry() else { return };
+    tool(&store).args(["push", "-q", &name]).ok();
+    let other = Store::new("registry");
+    tool(&other).args(["pull", "-q", &name]).ok();
+    let history = |store: &Store, name: &str| {
+        let format = "{{.ID}} {{.Layer}} {{.Bytes}} {{.CreatedBy}}";
+        tool(store).args(["history", "--format", format, name]).ok().text().to_owned()
+    };
+    let made = history(&store, "app");
+    assert_eq!(history(&other, &name), made, "pulled and compressed as it was made");
+    let ids = tool(&store).args(["inspect", "-f", "{{.Id}} {{json .RootFS.Layers}}", "app"]).ok();
+    let lines: Vec<Vec<&str>> = made.lines().map(|l| l.split(' ').collect()).collect();
+    assert_eq!((lines[0][2], lines[1][0], lines[1][2]), ("3145728", "<missing>", "1"), "{made}");
+    for id in [lines[0][0], lines[0][1], lines[1][1]] {
+        assert!(id.len() == 12 && ids.text().contains(id), "{id} of {}", ids.text());
+    }
+}
+
 #[test]
 fn an_image_that_was_pushed_and_pulled_back_is_one_image_with_two_names() {
     let Some((registry, store, name)) = with_registry() else { return };

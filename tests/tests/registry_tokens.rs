@@ -46,7 +46,7 @@ fn with_a_signed_token_images_are_pushed_mounted_listed_pulled_and_deleted() {
         tool(&store).args(["tag", "app", name]).ok();
     }
     one_line(tool(&store).args(["push", "-q", &name]).fails(1)).complains("401");
-    one_line(login(&store, &registry, "wrong").fails(1)).complains("who are you");
+    one_line(login(&store, &registry, "wrong").fails(1)).complains("the password is wrong");
     one_line(tool(&store).args(["push", "-q", &name]).fails(1)).complains("401");
     login(&store, &registry, LOGIN.1).ok().prints("Login Succeeded");
 

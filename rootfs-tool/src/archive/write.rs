@@ -206,4 +206,8 @@ impl<W: Write> Target for Writer<W> {
         }
         Ok(())
     }
+
+    fn is_layout(&self) -> bool {
+        true
+    }
 }

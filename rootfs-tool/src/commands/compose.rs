@@ -15,9 +15,9 @@ use coracle_sys::time;
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "compose", example = "rootfs-tool compose images/shell -t shell")]
 pub(crate) struct Compose {
-    /// the image's name, instead of the recipe's
+    /// a name of the image, instead of the recipe's
     #[argh(option, short = 't', arg_name = "NAME")]
-    tag: Option<String>,
+    tag: Vec<String>,
     /// print the image's id and nothing else
     #[argh(switch, short = 'q')]
     quiet: bool,
@@ -32,11 +32,20 @@ pub(crate) struct Compose {
 impl Compose {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
+        if self.folder.is_file() {
+            let folder = self.folder.parent().filter(|p| !p.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new(".")).display();
+            return Err(Error::usage(format!("compose takes the recipe's folder: {folder}")));
+        }
         let recipe = Recipe::read(&self.folder)?;
         let folder = self.folder.file_name().map(|n| n.to_string_lossy().into_owned());
-        let name = self.tag.clone().or_else(|| recipe.name.clone()).or(folder);
-        let name = name.ok_or_else(|| Error::usage("name the image: the recipe does not, use -t NAME"))?;
-        let name = super::new_name(&name)?.local().to_string();
+        let mut names = self.tag.clone();
+        if names.is_empty() {
+            let name = recipe.name.clone().or(folder);
+            names.push(name.ok_or_else(|| Error::usage("name the image: the recipe does not, use -t NAME"))?);
+        }
+        let full = |name: &String| Ok(super::new_name(name)?.local().to_string());
+        let names = names.iter().map(full).collect::<Result<Vec<String>>>()?;
         let at = Locations::from_env(self.store.as_deref())?;
         enter_user_namespace(&recipe);
         let mut store = Store::open(&at)?;
@@ -49,13 +58,15 @@ impl Compose {
             coracle_sys::say!("{:>8}  {}{cached}", table::size(step.size), step.what);
             step.notes.iter().for_each(|n| coracle_sys::say!("{:>8}  {n}", ""));
         })?;
-        tx.tag(&name, &dated(&tx, &name, manifest))?;
+        for name in &names {
+            tx.tag(name, &dated(&tx, name, manifest.clone()))?;
+        }
         drop(tx);
-        let image = store.resolve(&name)?;
+        let image = store.resolve(&names[0])?;
         if self.quiet {
             coracle_sys::say!("{}", image.id());
         } else {
-            coracle_sys::say!("{name}  {}", image.id().short());
+            names.iter().for_each(|name| coracle_sys::say!("{name}  {}", image.id().short()));
         }
         Ok(())
     }

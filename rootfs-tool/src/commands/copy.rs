@@ -13,10 +13,11 @@ use crate::archive::members::Members;
 use crate::archive::write::Writer;
 use crate::archive::{docker, oci};
 use crate::progress::{COPY, Progress};
-use crate::registry::Repository;
+use crate::registry::{Access, Repository};
 use crate::streams;
 use crate::transfer::{
-    Folder, Origin, Place, Remote, Squeezed, Stored, choose_entry, load, relay, take, take_all, unpack_into,
+    Folder, Origin, Place, Remote, Sending, Squeezed, Stored, choose_entry, load, relay, take, take_all,
+    unpack_into,
 };
 
 /// Copy an image from one place to another: NAME or store:NAME, docker://REFERENCE (a registry), oci:DIR[:ref],
@@ -33,9 +34,12 @@ pub(crate) struct Copy {
     /// say nothing
     #[argh(switch, short = 'q')]
     quiet: bool,
-    /// every platform that the image is for
+    /// every platform that the image is for; its index and manifests stay as they are
     #[argh(switch, short = 'a')]
     all: bool,
+    /// keep the digest: in a layout docker's manifests become OCI's otherwise, which umoci and skopeo look for
+    #[argh(switch, long = "preserve-digests")]
+    preserve_digests: bool,
     /// the machine, of an image for several: OS/ARCHITECTURE[/VARIANT]
     #[argh(option, arg_name = "PLATFORM")]
     platform: Option<String>,
@@ -45,6 +49,21 @@ pub(crate) struct Copy {
     /// false allows plain HTTP and any certificate
     #[argh(option, long = "tls-verify", arg_name = "BOOL")]
     tls_verify: Option<bool>,
+    /// as --tls-verify, for the source alone
+    #[argh(option, long = "src-tls-verify", arg_name = "BOOL")]
+    src_tls_verify: Option<bool>,
+    /// as --tls-verify, for the destination alone
+    #[argh(option, long = "dest-tls-verify", arg_name = "BOOL")]
+    dest_tls_verify: Option<bool>,
+    /// USER:PASSWORD for the registries, instead of what login has kept; others see it in the list of processes
+    #[argh(option, arg_name = "CREDS")]
+    creds: Option<String>,
+    /// as --creds, for the source alone
+    #[argh(option, long = "src-creds", arg_name = "CREDS")]
+    src_creds: Option<String>,
+    /// as --creds, for the destination alone
+    #[argh(option, long = "dest-creds", arg_name = "CREDS")]
+    dest_creds: Option<String>,
     /// the store: RW[:RO...]
     #[argh(option, arg_name = "DIR")]
     store: Option<String>,
@@ -89,7 +108,8 @@ impl Copy {
                 }
                 Place::Registry(reference) => {
                     let full = reference.qualified();
-                    let repository = Repository::to_pull(&full, self.tls_verify)?;
+                    let repository =
+                        Repository::to_pull(&full, self.access(self.src_tls_verify, &self.src_creds)?)?;
                     self.to(&mut store, &Remote::new(&repository, &full), &to, &platform)
                 }
                 Place::Layout(dir, reference) => {
@@ -115,8 +135,14 @@ impl Copy {
         copy().map_err(|e| e.wrap(format!("copy {} to {}", self.source, self.destination)))
     }
 
+    /// How one side is spoken to: as is said for it, else as for both.
+    fn access(&self, tls_verify: Option<bool>, creds: &Option<String>) -> Result<Access> {
+        Access::new(tls_verify.or(self.tls_verify), creds.as_deref().or(self.creds.as_deref()))
+    }
+
     fn to(&self, store: &mut Store, origin: &dyn Origin, to: &Place, platform: &Platform) -> Result<()> {
-        let which = (!self.all).then_some(platform);
+        let platform_or_all = (!self.all).then_some(platform);
+        let how = Sending { platform: platform_or_all, as_it_is: self.preserve_digests, quiet: self.quiet };
         match to {
             Place::Store(name) => {
                 let name = new_name(name)?.local().to_string();
@@ -133,17 +159,18 @@ impl Copy {
             }
             Place::Registry(reference) => {
                 let full = reference.qualified();
-                let repository = Repository::to_push(&full, self.tls_verify)?;
-                relay(origin, &Remote::new(&repository, &full), which, COPY, self.quiet)?;
+                let repository =
+                    Repository::to_push(&full, self.access(self.dest_tls_verify, &self.dest_creds)?)?;
+                relay(origin, &Remote::new(&repository, &full), COPY, how)?;
             }
             Place::Layout(dir, reference) => {
                 let folder = Folder::new(dir, reference.as_deref());
-                relay(origin, &folder, which, COPY, self.quiet)?;
+                relay(origin, &folder, COPY, how)?;
             }
             Place::OciArchive(path, reference) => streams::write(Some(path), |out| {
                 let writer = Writer::new(out);
                 writer.name(reference.as_deref());
-                relay(origin, &writer, which, COPY, self.quiet)?;
+                relay(origin, &writer, COPY, how)?;
                 writer.finish()
             })?,
             Place::DockerArchive(_, _) if self.all => {

@@ -10,14 +10,26 @@ use coracle_sys::{Kind, Result};
 use serde_json::{Value, json};
 
 use super::{open, split_name};
-use crate::filter::{Filters, created};
+use crate::filter::{Filters, Named, created};
 use coracle_sys::table;
-use coracle_sys::template::Template;
+use coracle_sys::template::{Template, title};
 use coracle_sys::time;
 
 /// The filters that there are.
 const FILTERS: [&str; 6] =
     ["reference=PATTERN", "dangling=BOOL", "label=KEY[=VALUE]", "before=IMAGE", "since=IMAGE", "until=TIME"];
+
+/// Docker's raw format.
+const RAW: &str = "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\n\
+    virtual_size: {{.Size}}\n";
+
+/// Docker's heads.
+fn head(field: &str) -> String {
+    match field {
+        "ID" => "IMAGE ID".to_owned(),
+        other => title(other),
+    }
+}
 
 /// List the images of the store. SIZE is that of the files, unpacked; OWN is what no other image shares.
 #[derive(FromArgs, ArgsInfo)]
@@ -29,7 +41,7 @@ rootfs-tool images -q --filter reference='shell*'
 rootfs-tool images --format '{{{{.Repository}}}}:{{{{.Tag}}}} {{{{.Size}}}}'"
 )]
 pub(crate) struct Images {
-    /// print ids only
+    /// print ids only, each once
     #[argh(switch, short = 'q')]
     quiet: bool,
     /// whole ids
@@ -45,7 +57,9 @@ pub(crate) struct Images {
     /// reference=PATTERN (with * and ?), dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME
     #[argh(option, short = 'f', arg_name = "FILTER")]
     filter: Vec<String>,
-    /// print each image by a Go template, or json for one object a line
+    /// print each image by a Go template, or json for one object a line, or raw. Fields: Name Repository Tag ID Digest
+    /// ManifestDigest CreatedAt CreatedSince Size VirtualSize UniqueSize SharedSize Containers Bytes OwnBytes
+    /// SharedBytes BlobBytes
     #[argh(option, arg_name = "TEMPLATE")]
     format: Option<String>,
     /// print one JSON array
@@ -62,7 +76,11 @@ pub(crate) struct Images {
 impl Images {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
-        let format = self.format.as_deref().filter(|f| *f != "table");
+        let format = match self.format.as_deref() {
+            Some("raw") if self.quiet => Some("image_id: {{.ID}}"),
+            Some("raw") => Some(RAW),
+            other => other.filter(|f| *f != "table"),
+        };
         let template = format.map(Template::parse).transpose()?;
         let mut filters = Filters::read(&self.filter, &FILTERS)?;
         self.pattern.iter().for_each(|p| filters.and_reference(p));
@@ -77,24 +95,26 @@ impl Images {
                 Err(e) => coracle_sys::warn!("rootfs-tool: {}: {e}", name.unwrap_or_default()),
             }
         }
-        let users = users(&images);
         filters.look_up(&store)?;
-        let named: HashSet<Digest> =
-            images.iter().filter(|i| i.name.is_some()).map(|i| i.descriptor.digest).collect();
+        let named = Named::of(images.iter().map(|i| (&i.descriptor, Some(i))));
+        // An image without a name is listed once, and not at all where it has one under another manifest.
+        let mut nameless = HashSet::new();
+        let mut is_row = |i: &Image| i.name.is_some() || !named.has(i) && nameless.insert(i.id());
+        let listed: Vec<&Image> = images.iter().filter(|i| is_row(i)).collect();
+        let users = users(&listed);
         // The newest first, as docker has them; those of one time by their names.
-        let mut wanted: Vec<&Image> =
-            images.iter().filter(|i| filters.take(i, |manifest| named.contains(manifest))).collect();
+        let mut wanted: Vec<&Image> = listed.into_iter().filter(|i| filters.take(i, &named)).collect();
         wanted.sort_by_cached_key(|i| (Reverse(created(i).and_then(|t| time::parse(&t))), i.name.clone()));
         let rows: Vec<Value> = wanted.into_iter().map(|i| self.row(&store, i, &users)).collect();
         let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
         if self.json {
             coracle_sys::print::json(&Value::Array(rows), false);
         } else if let Some(template) = template {
-            template.print(&rows)?;
+            template.print_under(&rows, head)?;
         } else if self.quiet {
-            let mut ids: Vec<String> = rows.iter().map(|r| text(r, "ID")).collect();
-            ids.dedup();
-            ids.iter().for_each(|id| coracle_sys::say!("{id}"));
+            let mut told = HashSet::new();
+            let ids = rows.iter().map(|r| text(r, "ID")).filter(|id| told.insert(id.clone()));
+            ids.for_each(|id| coracle_sys::say!("{id}"));
         } else {
             let columns = [
                 ("REPOSITORY", "Repository"),
@@ -127,14 +147,17 @@ impl Images {
         let since = created.as_deref().and_then(time::parse);
         let since = since.map_or_else(|| "N/A".to_owned(), |t| time::ago(t, time::now()));
         json!({
+            "Name": image.name.clone().unwrap_or_default(),
             "Repository": repository,
             "Tag": tag,
             "ID": id,
             "Digest": image.descriptor.registry_digest().map_or_else(|| "<none>".to_owned(), |d| d.to_string()),
             "ManifestDigest": image.manifest_digest.to_string(),
-            "CreatedAt": created.unwrap_or_default(),
+            "CreatedAt": created.as_deref().and_then(time::parse).map(time::spoken).unwrap_or_default(),
             "CreatedSince": since,
             "Size": table::size(size),
+            "VirtualSize": table::size(size),
+            "Containers": "N/A",
             "UniqueSize": table::size(own),
             "SharedSize": table::size(size - own),
             "Bytes": size,
@@ -147,8 +170,8 @@ impl Images {
 
 /// How many images have each layer, whose files they share however it is compressed. Names of one manifest are
 /// one image.
-fn users(images: &[Image]) -> HashMap<Digest, usize> {
-    let by_manifest: HashMap<Digest, &Image> = images.iter().map(|i| (i.manifest_digest, i)).collect();
+fn users(images: &[&Image]) -> HashMap<Digest, usize> {
+    let by_manifest: HashMap<Digest, &Image> = images.iter().map(|i| (i.manifest_digest, *i)).collect();
     let mut users = HashMap::new();
     for image in by_manifest.values() {
         let layers: HashSet<&Digest> = image.diff_ids().iter().collect();

@@ -92,7 +92,7 @@ impl Login {
                 let hidden = Hidden::begin(terminal::standard_input())?;
                 let password = prompt("Password: ");
                 drop(hidden);
-                coracle_sys::print::err(format_args!(""));
+                coracle_sys::warn!("");
                 password?
             }
             None => {

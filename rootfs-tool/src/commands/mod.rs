@@ -32,7 +32,12 @@ use coracle_sys::{Error, Kind, Result, interrupt};
 
 /// Open the store of `--store`.
 fn open(flag: Option<&str>) -> Result<Store> {
-    Store::open(&Locations::from_env(flag)?)
+    let at = Locations::from_env(flag)?;
+    let named = flag.is_some() || std::env::var_os("CORACLE_STORE").is_some_and(|s| !s.is_empty());
+    if named && !at.main.exists() {
+        coracle_sys::warn!("rootfs-tool: warning: there is no store at {} yet", at.main.display());
+    }
+    Store::open(&at)
 }
 
 /// Find an image.
@@ -77,6 +82,14 @@ fn new_name(typed: &str) -> Result<Reference> {
     match name.digest {
         Some(_) => Err(Error::usage(format!("name the image {typed:?}: a name has no digest"))),
         None => Ok(name),
+    }
+}
+
+/// `--disable-content-trust=false`.
+fn no_content_trust(wanted: bool) -> Result<()> {
+    match wanted {
+        true => Err(Error::usage("--disable-content-trust=false: there is no content trust here")),
+        false => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use coracle_sys::print::harmless;
 use coracle_sys::{Context, Result, table};
 
 use super::enter_user_namespace;
-use crate::filter::Filters;
+use crate::filter::{Filters, Named};
 
 /// The filters that there are.
 const FILTERS: [&str; 4] = ["until=TIME", "label=KEY[=VALUE]", "label!=KEY[=VALUE]", "dangling=BOOL"];
@@ -56,24 +56,26 @@ impl Prune {
         let mut doomed = self.doomed(&store, &filters)?;
         let mut how = Pruning { dry: self.dry_run, partials: true, ..Pruning::default() };
         if self.dry_run {
-            how.without = doomed.iter().map(|(d, _)| d.digest).collect();
+            let all = coracle_store::read::read_index(store.main())?.manifests;
+            let stays = |d: &&Descriptor| !doomed.iter().any(|gone| gone.entry == **d);
+            let staying: HashSet<Digest> = all.iter().filter(stays).map(|d| d.digest).collect();
+            how.without = doomed.iter().map(|d| d.entry.digest).filter(|d| !staying.contains(d)).collect();
         } else if !doomed.is_empty() {
             // What somebody has named or used meanwhile stays.
-            let seen: Vec<Descriptor> = doomed.iter().map(|(d, _)| d.clone()).collect();
+            let seen: Vec<Descriptor> = doomed.iter().map(|d| d.entry.clone()).collect();
             let gone = store.begin()?.forget_entries(&seen)?;
-            doomed.retain(|(d, _)| gone.contains(d));
+            doomed.retain(|d| gone.contains(&d.entry));
         }
         if !doomed.is_empty() {
             coracle_sys::say!("{}", if self.dry_run { "Would delete:" } else { "Deleted Images:" });
         }
+        // All names of an image, and then that it is gone.
+        for name in doomed.iter().filter_map(|d| d.entry.ref_name()) {
+            coracle_sys::say!("untagged: {}", harmless(name));
+        }
         let mut told = HashSet::new();
-        for (d, id) in &doomed {
-            if let Some(name) = d.ref_name() {
-                coracle_sys::say!("untagged: {}", harmless(name));
-            }
-            if told.insert(id) {
-                coracle_sys::say!("deleted: {id}");
-            }
+        for gone in doomed.iter().map(|d| &d.what).filter(|what| told.insert(**what)) {
+            coracle_sys::say!("deleted: {gone}");
         }
         let gone = store.prune_with(&how)?;
         if self.dry_run {
@@ -102,30 +104,40 @@ impl Prune {
         let mut line = String::new();
         std::io::stdin().lock().read_line(&mut line).context(|| "read standard input")?;
         if !std::io::stdin().is_terminal() {
-            coracle_sys::print::err(format_args!(""));
+            coracle_sys::warn!("");
         }
         Ok(matches!(line.trim(), "y" | "Y" | "yes"))
     }
 
-    /// The entries that go, with their images' ids.
-    fn doomed(&self, store: &Store, filters: &Filters) -> Result<Vec<(Descriptor, Digest)>> {
+    /// The entries that go.
+    fn doomed(&self, store: &Store, filters: &Filters) -> Result<Vec<Doomed>> {
         let used: HashSet<Digest> = store.users()?.into_iter().map(|(manifest, _)| manifest).collect();
         let all = coracle_store::read::read_index(store.main())?.manifests;
-        let named: HashSet<Digest> =
-            all.iter().filter(|d| d.ref_name().is_some()).map(|d| d.digest).collect();
+        let load =
+            |d: &Descriptor| store.load(d.ref_name().map(str::to_owned), d.clone(), &Platform::host()).ok();
+        let all: Vec<(Descriptor, Option<Image>)> = all.into_iter().map(|d| (d.clone(), load(&d))).collect();
+        let named = Named::of(all.iter().map(|(d, image)| (d, image.as_ref())));
         let mut out = Vec::new();
-        for d in all {
-            if used.contains(&d.digest) || !self.all && named.contains(&d.digest) {
+        for (entry, image) in &all {
+            if used.contains(&entry.digest) || !self.all && entry.ref_name().is_some() {
                 continue;
             }
-            let image = store.load(d.ref_name().map(str::to_owned), d.clone(), &Platform::host());
+            let has_name = image.as_ref().is_some_and(|i| named.has(i));
+            // Of an image that has a name under another manifest, this one is left over: no filter speaks of it.
+            let left_over = entry.ref_name().is_none() && has_name && !self.all;
             // What cannot be read passes no filter.
-            let takes = |image: &Image| filters.take(image, |manifest| named.contains(manifest));
-            if filters.is_empty() || image.as_ref().is_ok_and(takes) {
-                let id = image.map_or(d.digest, |i| i.id());
-                out.push((d, id));
+            if left_over || filters.is_empty() || image.as_ref().is_some_and(|i| filters.take(i, &named)) {
+                let id = image.as_ref().filter(|_| !left_over).map(Image::id);
+                out.push(Doomed { what: id.unwrap_or(entry.digest), entry: entry.clone() });
             }
         }
         Ok(out)
     }
+}
+
+/// An entry that goes.
+struct Doomed {
+    entry: Descriptor,
+    /// The image's id, or the manifest's digest where the image stays.
+    what: Digest,
 }

@@ -9,7 +9,7 @@ use coracle_sys::{Error, Result, interrupt};
 
 use super::{each, enter_user_namespace, platform, warn};
 use crate::progress::{PULL, Progress};
-use crate::registry::Repository;
+use crate::registry::{Access, Repository};
 use crate::transfer::{self, Loaded};
 
 /// Get images from their registries. What is here already is not fetched again.
@@ -33,6 +33,16 @@ pub(crate) struct Pull {
     /// false allows plain HTTP and any certificate
     #[argh(option, long = "tls-verify", arg_name = "BOOL")]
     tls_verify: Option<bool>,
+    /// USER:PASSWORD for the registry, instead of what login has kept; others see it in the list of processes
+    #[argh(option, arg_name = "CREDS")]
+    creds: Option<String>,
+    /// docker's, and always so: there is no content trust
+    #[argh(switch, long = "disable-content-trust")]
+    #[allow(dead_code)] // it is so anyhow
+    disable_content_trust: bool,
+    /// the word for --disable-content-trust=false
+    #[argh(switch, long = "no-disable-content-trust", hidden_help)]
+    content_trust: bool,
     /// the store: RW[:RO...]
     #[argh(option, arg_name = "DIR")]
     store: Option<String>,
@@ -44,6 +54,7 @@ pub(crate) struct Pull {
 impl Pull {
     /// Run it: every image that can be had is, the others are named at the end.
     pub(crate) fn run(self) -> Result<()> {
+        super::no_content_trust(self.content_trust)?;
         if self.names.is_empty() {
             return Err(Error::usage("pull needs the name of an image"));
         }
@@ -57,6 +68,10 @@ impl Pull {
         each(&references, |(typed, reference)| self.pull(&mut store, typed, reference, &platform))
     }
 
+    fn access(&self) -> Result<Access> {
+        Access::new(self.tls_verify, self.creds.as_deref())
+    }
+
     fn pull(&self, store: &mut Store, typed: &str, reference: &Reference, platform: &Platform) -> Result<()> {
         let pull = |e: Error| e.wrap(format!("pull {typed}"));
         if !self.all_tags {
@@ -65,7 +80,7 @@ impl Pull {
         if reference.tag.is_some() || reference.digest.is_some() {
             return Err(pull(Error::usage("--all-tags wants a name without tag and digest")));
         }
-        let tags = Repository::to_pull(reference, self.tls_verify)?.tags().map_err(pull)?;
+        let tags = Repository::to_pull(reference, self.access()?)?.tags().map_err(pull)?;
         if tags.is_empty() {
             return Err(pull(Error::not_found("the repository has no tags")));
         }
@@ -81,7 +96,7 @@ impl Pull {
         if !self.quiet && reference.tag.is_none() && reference.digest.is_none() {
             coracle_sys::say!("Using default tag: latest");
         }
-        let repository = Repository::to_pull(&full, self.tls_verify)?;
+        let repository = Repository::to_pull(&full, self.access()?)?;
         let origin = transfer::Remote::new(&repository, &full);
         // The digest alone says which it is; the tag beside it is only for people.
         let name = match full.digest {
@@ -101,7 +116,7 @@ impl Pull {
         if self.platform.is_some()
             && let Err(e) = loaded.config.suits(platform)
         {
-            coracle_sys::warn!("rootfs-tool: {} {e}", harmless(&name));
+            coracle_sys::warn!("rootfs-tool: warning: {} {e}", harmless(&name));
         }
         let was_there = if is_here(store, &name, known_as, &loaded)? {
             true

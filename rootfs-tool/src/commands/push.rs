@@ -10,8 +10,8 @@ use coracle_sys::{Error, Result, interrupt};
 
 use super::missing;
 use crate::progress::PUSH;
-use crate::registry::Repository;
-use crate::transfer::{Remote, Squeezed, Stored, relay};
+use crate::registry::{Access, Repository};
+use crate::transfer::{Remote, Sending, Squeezed, Stored, relay};
 
 /// Send images to their registries. Layers that are there are not sent again; those that were made here are
 /// compressed first, once.
@@ -35,6 +35,16 @@ pub(crate) struct Push {
     /// false allows plain HTTP and any certificate
     #[argh(option, long = "tls-verify", arg_name = "BOOL")]
     tls_verify: Option<bool>,
+    /// USER:PASSWORD for the registry, instead of what login has kept; others see it in the list of processes
+    #[argh(option, arg_name = "CREDS")]
+    creds: Option<String>,
+    /// docker's, and always so: there is no content trust
+    #[argh(switch, long = "disable-content-trust")]
+    #[allow(dead_code)] // it is so anyhow
+    disable_content_trust: bool,
+    /// the word for --disable-content-trust=false
+    #[argh(switch, long = "no-disable-content-trust", hidden_help)]
+    content_trust: bool,
     /// the store: RW[:RO...]
     #[argh(option, arg_name = "DIR")]
     store: Option<String>,
@@ -55,6 +65,7 @@ pub(super) fn compression(typed: Option<&str>) -> Result<Compression> {
 impl Push {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
+        super::no_content_trust(self.content_trust)?;
         let how = compression(self.compression.as_deref())?;
         let reference: Reference = self.name.parse()?;
         if reference.digest.is_some() {
@@ -67,12 +78,12 @@ impl Push {
         let mut store = Store::open(&Locations::from_env(self.store.as_deref())?)?;
         // A name without a registry is docker.io's, though the image may have been made here.
         let full = reference.qualified();
-        let repository = Repository::to_push(&full, self.tls_verify)?;
+        let repository = Repository::to_push(&full, Access::new(self.tls_verify, self.creds.as_deref())?)?;
         if !self.quiet {
-            coracle_sys::say!("The push refers to repository [{}]", repository.name);
             if !self.all_tags && reference.tag.is_none() {
                 coracle_sys::say!("Using default tag: latest");
             }
+            coracle_sys::say!("The push refers to repository [{}]", repository.name);
         }
         let tags: Vec<Reference> = match self.all_tags {
             false => vec![reference],
@@ -100,7 +111,7 @@ impl Push {
         let (name, manifest) = (stored.name.clone(), stored.entry.digest);
         let origin = Squeezed::new(&tx, stored, how)?;
         let target = Remote::new(repository, &full).or_from(elsewhere);
-        let d = relay(&origin, &target, None, PUSH, self.quiet)?;
+        let d = relay(&origin, &target, PUSH, Sending { quiet: self.quiet, ..Sending::default() })?;
         if let Some(name) = name.filter(|n| *n == full.to_string()) {
             tx.note(&name, &manifest, REGISTRY_DIGEST, &d.digest.to_string())?;
         }

@@ -19,6 +19,9 @@ pub(crate) struct Rmi {
     /// also where a container uses the image, it is mounted, or an id has several names
     #[argh(switch, short = 'f')]
     force: bool,
+    /// leave blobs and layers that nothing needs any more to a later prune
+    #[argh(switch, long = "no-prune")]
+    no_prune: bool,
     /// the store: RW[:RO...]
     #[argh(option, arg_name = "DIR")]
     store: Option<String>,
@@ -47,7 +50,7 @@ impl Rmi {
             removed = true;
             Ok(())
         });
-        if removed {
+        if removed && !self.no_prune {
             prune(&store)?;
         }
         done
@@ -64,7 +67,7 @@ impl Rmi {
         // One id may lie here under several manifests: as it was made, and compressed as it came back.
         let is_same = |d: &&Descriptor| {
             let load = || store.load(None, (*d).clone(), &Platform::host());
-            d.digest == manifest || by_id && load().is_ok_and(|other| other.id() == image.id())
+            d.digest == manifest || load().is_ok_and(|other| other.id() == image.id())
         };
         let entries: Vec<&Descriptor> = main.iter().filter(is_same).collect();
         let names: Vec<String> = entries.iter().filter_map(|d| d.ref_name().map(str::to_owned)).collect();
@@ -102,8 +105,8 @@ impl Rmi {
         let tx = store.begin()?;
         if all {
             for manifest in manifests {
-                for gone in tx.forget(&manifest)? {
-                    coracle_sys::say!("Untagged: {}", harmless(gone.ref_name().unwrap_or("<none>")));
+                for name in tx.forget(&manifest)?.iter().filter_map(|d| d.ref_name()) {
+                    coracle_sys::say!("Untagged: {}", harmless(name));
                 }
             }
             coracle_sys::say!("Deleted: {}", image.id());

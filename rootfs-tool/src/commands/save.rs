@@ -4,15 +4,15 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use argh::{ArgsInfo, FromArgs};
+use coracle_store::Reference;
 use coracle_store::image::Platform;
-use coracle_store::{Reference, Store};
 use coracle_sys::{Error, Result, interrupt};
 
 use super::{missing, open, platform};
 use crate::archive::write::Writer;
 use crate::progress::SAVE;
 use crate::streams;
-use crate::transfer::{Stored, relay};
+use crate::transfer::{Sending, Stored, load, relay};
 
 /// Write images to an archive, for `load` here and in docker, podman and skopeo.
 #[derive(FromArgs, ArgsInfo)]
@@ -26,7 +26,7 @@ pub(crate) struct Save {
     /// the file, instead of standard output
     #[argh(option, short = 'o', arg_name = "FILE")]
     output: Option<PathBuf>,
-    /// docker-archive (the default), or oci-archive, which keeps layers compressed and all digests
+    /// docker-archive (the default), or oci-archive, which keeps layers as they are, compressed or not
     #[argh(option, arg_name = "FORMAT")]
     format: Option<String>,
     /// the machine, of an image for several: OS/ARCHITECTURE[/VARIANT]
@@ -58,10 +58,20 @@ impl Save {
         let platform = platform(self.platform.as_deref())?;
         let store = open(self.store.as_deref())?;
         interrupt::watch()?;
+        // All are found before a byte is written: half an archive is worse than none.
+        let find = |typed: &str| {
+            let stored = Stored::find(&store, typed).map_err(|e| missing(e, typed))?;
+            if !oci {
+                load(&stored, &platform)?;
+            }
+            Ok(stored)
+        };
+        let all = self.images.iter().map(|t| find(t).map_err(|e: Error| e.wrap(format!("save {t}"))));
+        let all = all.collect::<Result<Vec<_>>>()?;
         streams::write(self.output.as_deref(), |out| {
             let writer = Writer::new(out);
-            for typed in &self.images {
-                one(&writer, &store, typed, oci, &platform).map_err(|e| e.wrap(format!("save {typed}")))?;
+            for (typed, stored) in self.images.iter().zip(&all) {
+                one(&writer, stored, typed, oci, &platform).map_err(|e| e.wrap(format!("save {typed}")))?;
             }
             writer.finish()
         })
@@ -70,12 +80,11 @@ impl Save {
 
 fn one<W: Write>(
     writer: &Writer<W>,
-    store: &Store,
+    stored: &Stored<'_>,
     typed: &str,
     oci: bool,
     platform: &Platform,
 ) -> Result<()> {
-    let stored = Stored::find(store, typed).map_err(|e| missing(e, typed))?;
     // By its id an image is saved without a name.
     let names: Vec<String> = match typed.parse::<Reference>() {
         Ok(r) if r.candidates().iter().any(|c| Some(c.to_string()) == stored.name) => {
@@ -86,7 +95,8 @@ fn one<W: Write>(
     };
     if oci {
         writer.name(names.first().map(String::as_str));
-        return relay(&stored, writer, None, SAVE, true).map(drop);
+        let how = Sending { quiet: true, ..Sending::default() };
+        return relay(stored, writer, SAVE, how).map(drop);
     }
-    writer.put_docker(&stored, platform, &names)
+    writer.put_docker(stored, platform, &names)
 }

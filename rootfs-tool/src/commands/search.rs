@@ -97,6 +97,7 @@ fn row(registry: &str, f: &Found, whole: bool) -> Value {
         "Description": description,
         "StarCount": f.stars.to_string(),
         "IsOfficial": f.official.to_string(),
+        "IsAutomated": "false",
     })
 }
 

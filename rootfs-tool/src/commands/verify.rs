@@ -19,7 +19,8 @@ use super::{enter_user_namespace, missing};
 rootfs-tool verify --repair debian"
 )]
 pub(crate) struct Verify {
-    /// apply again what is applied wrong, and take away blobs that are broken, for the next pull
+    /// apply again what is applied wrong, and take away blobs that are broken, for the next pull or load to bring them;
+    /// it ends with 0 when nothing is left to be done
     #[argh(switch)]
     repair: bool,
     /// print one JSON array
@@ -61,11 +62,16 @@ impl Verify {
                     }
                     Err(e) => {
                         let then = Some("pull or load the image again".to_owned());
-                        faults.push(Fault { of: "the image".into(), what: e.to_string(), then });
+                        faults.push(Fault {
+                            of: "the image".into(),
+                            what: e.to_string(),
+                            then,
+                            repaired: false,
+                        });
                     }
                 }
             }
-            faulty += usize::from(!faults.is_empty());
+            faulty += usize::from(faults.iter().any(|f| !f.repaired));
             match self.json {
                 true => {
                     rows.push(json!({"Image": name, "Faults": faults.iter().map(row).collect::<Vec<_>>()}))
@@ -78,6 +84,7 @@ impl Verify {
         }
         match faulty {
             0 => Ok(()),
+            1 => Err(Error::invalid("verify: one image has faults")),
             n => Err(Error::invalid(format!("verify: {n} images have faults"))),
         }
     }
@@ -101,7 +108,7 @@ fn images(store: &Store, entry: &Descriptor, depth: usize) -> Vec<Result<Image>>
 }
 
 fn row(f: &Fault) -> Value {
-    json!({"Of": f.of, "What": f.what, "Then": f.then})
+    json!({"Of": f.of, "What": f.what, "Then": f.then, "Repaired": f.repaired})
 }
 
 fn tell(name: &str, faults: &[Fault]) {

@@ -15,7 +15,7 @@ use ureq::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, 
 
 use super::auth::Auth;
 use super::blob::Resuming;
-use super::credentials::Credentials;
+use super::credentials::{Credentials, Login};
 use super::endpoints::{Endpoint, Endpoints};
 use super::http::{Answer, Ask, Http, SMALL, join};
 use super::insist::{Failure, insist};
@@ -139,29 +139,59 @@ pub(crate) struct Repository {
     actions: &'static str,
 }
 
+/// How a registry is spoken to, as it was typed.
+#[derive(Clone, Default)]
+pub(crate) struct Access {
+    tls_verify: Option<bool>,
+    login: Option<Login>,
+}
+
+impl Access {
+    /// Of `--tls-verify` and `--creds`.
+    pub(crate) fn new(tls_verify: Option<bool>, creds: Option<&str>) -> Result<Self> {
+        let login = |creds: &str| match creds.split_once(':') {
+            Some((user, password)) if !user.is_empty() && !password.is_empty() => {
+                Ok(Login::Password { user: user.to_owned(), password: password.to_owned() })
+            }
+            _ => Err(Error::usage("--creds has the form USER:PASSWORD")),
+        };
+        Ok(Self { tls_verify, login: creds.map(login).transpose()? })
+    }
+}
+
+impl From<Option<bool>> for Access {
+    fn from(tls_verify: Option<bool>) -> Self {
+        Self { tls_verify, login: None }
+    }
+}
+
 impl Repository {
     /// To read from.
-    pub(crate) fn to_pull(reference: &Reference, tls_verify: Option<bool>) -> Result<Self> {
-        Self::open(reference, tls_verify, "pull", false)
+    pub(crate) fn to_pull(reference: &Reference, access: impl Into<Access>) -> Result<Self> {
+        Self::open(reference, &access.into(), "pull", false)
     }
 
     /// To write to: no mirror is.
-    pub(crate) fn to_push(reference: &Reference, tls_verify: Option<bool>) -> Result<Self> {
-        Self::open(reference, tls_verify, "pull,push", true)
+    pub(crate) fn to_push(reference: &Reference, access: impl Into<Access>) -> Result<Self> {
+        Self::open(reference, &access.into(), "pull,push", true)
     }
 
     /// To delete from.
     pub(crate) fn to_delete(reference: &Reference, tls_verify: Option<bool>) -> Result<Self> {
-        Self::open(reference, tls_verify, "delete,pull", true)
+        Self::open(reference, &tls_verify.into(), "delete,pull", true)
     }
 
-    fn open(reference: &Reference, verify: Option<bool>, actions: &'static str, own: bool) -> Result<Self> {
+    fn open(reference: &Reference, access: &Access, actions: &'static str, own: bool) -> Result<Self> {
         let mut endpoints = Endpoints::read()?.of(reference)?;
         endpoints.retain(|e| !own || !e.mirror);
         let credentials = Credentials::read()?;
         let place = |e: &Endpoint| {
-            let login = credentials.of(&e.host, &e.path)?;
-            Ok(Place { client: Client::of(e, verify, login), path: e.path.clone() })
+            // What is typed is for the registry, not for who mirrors it.
+            let login = match access.login.clone().filter(|_| !e.mirror) {
+                Some(login) => Some(login),
+                None => credentials.of(&e.host, &e.path)?,
+            };
+            Ok(Place { client: Client::of(e, access.tls_verify, login), path: e.path.clone() })
         };
         let full = reference.qualified();
         Ok(Self {

@@ -293,7 +293,7 @@ impl Answer {
             _ => Kind::Invalid,
         };
         let hint = match status {
-            401 => format!(" (rootfs-tool login {} shows who you are)", origin(&self.uri)),
+            401 => format!(" (log in first: rootfs-tool login {})", origin(&self.uri)),
             _ => String::new(),
         };
         Error::new(kind, format!("{}: {status}: {why}{hint}", self.asked))

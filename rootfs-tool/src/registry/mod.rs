@@ -18,7 +18,7 @@ mod search;
 mod tls;
 mod upload;
 
-pub(crate) use client::{Client, Repository};
+pub(crate) use client::{Access, Client, Repository};
 pub(crate) use credentials::{Credentials, Login};
 pub(crate) use endpoints::host_of;
 pub(crate) use search::{Found, search};

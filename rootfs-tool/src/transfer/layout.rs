@@ -135,4 +135,8 @@ impl Target for Folder {
         let text = serde_json::to_vec(&index).map_err(|e| Error::invalid(e.to_string()))?;
         file::write_atomic(&path, &text, 0o644)
     }
+
+    fn is_layout(&self) -> bool {
+        true
+    }
 }

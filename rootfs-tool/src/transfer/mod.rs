@@ -5,6 +5,7 @@ mod layout;
 mod place;
 mod relay;
 mod remote;
+mod retype;
 mod squeeze;
 mod stored;
 mod take;
@@ -23,7 +24,7 @@ use coracle_sys::{Context, Error, Kind, Result, file, json};
 
 pub(crate) use layout::{Folder, choose as choose_entry};
 pub(crate) use place::Place;
-pub(crate) use relay::{Kept, Open, Target, relay};
+pub(crate) use relay::{Kept, Open, Sending, Target, relay};
 pub(crate) use remote::Remote;
 pub(crate) use squeeze::Squeezed;
 pub(crate) use stored::Stored;
@@ -66,6 +67,20 @@ pub(crate) struct Loaded {
     pub(crate) layers: Vec<Wanted>,
     /// What it is known by elsewhere: the index that it was chosen from.
     pub(crate) known_as: Option<Digest>,
+}
+
+impl Loaded {
+    /// In OCI's words, for a layout; the digest that it had is what it is known by elsewhere.
+    pub(crate) fn retype(&mut self) -> Result<()> {
+        if let Some((d, manifest, bytes)) = retype::retyped(&self.descriptor, &self.manifest)? {
+            self.known_as.get_or_insert(self.descriptor.digest);
+            for (wanted, layer) in self.layers.iter_mut().zip(&manifest.layers) {
+                wanted.descriptor = layer.clone();
+            }
+            (self.descriptor, self.manifest, self.bytes) = (d, manifest, bytes);
+        }
+        Ok(())
+    }
 }
 
 /// A small blob, whole and checked.

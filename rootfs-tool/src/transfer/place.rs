@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use coracle_store::Reference;
+use coracle_sys::argv::distance;
 use coracle_sys::{Error, Result};
 
 /// Where an image is, or goes.
@@ -46,13 +47,37 @@ impl std::str::FromStr for Place {
             "docker-archive" => Ok(Self::DockerArchive(file()?, reference)),
             "dir" => Ok(Self::Tree(PathBuf::from(rest))),
             "docker" | "containers-storage" | "docker-daemon" | "ostree" | "sif" | "atomic" => {
-                Err(Error::usage(format!(
-                    "{s:?}: there are store:, docker://, oci:, oci-archive:, docker-archive: and dir:"
-                )))
+                Err(Error::usage(format!("unknown transport {kind:?}: there are {TRANSPORTS}")))
             }
-            _ => Ok(Self::Store(s.to_owned())),
+            // A tag has no slash, and what stands before a slash with a number is a host with its port.
+            _ if rest.contains('/')
+                && !kind.contains('/')
+                && !rest.starts_with(|c: char| c.is_ascii_digit()) =>
+            {
+                Err(Error::usage(format!("unknown transport {kind:?}: there are {TRANSPORTS}")))
+            }
+            _ => match mistyped(kind) {
+                Some(meant) => Err(Error::usage(format!(
+                    "{s:?}: did you mean {meant}:? An image of this name is store:{s}"
+                ))),
+                None => Ok(Self::Store(s.to_owned())),
+            },
         }
     }
+}
+
+const TRANSPORTS: &str = "store:, docker://, oci:, oci-archive:, docker-archive: and dir:";
+
+/// The transport that is meant by a word which is none.
+fn mistyped(word: &str) -> Option<&'static str> {
+    let letters = |w: &str| {
+        let mut letters: Vec<char> = w.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let all = ["store", "oci", "oci-archive", "docker-archive", "dir"];
+    all.into_iter()
+        .find(|known| letters(known) == letters(word) || known.len() > 5 && distance(known, word) <= 2)
 }
 
 #[cfg(test)]
@@ -71,7 +96,9 @@ mod tests {
         assert_eq!(place("docker-archive:f:x:y"), Place::DockerArchive("f".into(), some("x:y")));
         assert_eq!(place("dir:/a:b"), Place::Tree("/a:b".into()));
         assert!(matches!(place("docker://a/b"), Place::Registry(_)));
-        for bad in ["oci:", "docker:x", "containers-storage:x", "docker://A"] {
+        for bad in
+            ["oci:", "docker:x", "containers-storage:x", "docker://A", "oic:d", "bogus:/x", "oci-achive:f"]
+        {
             assert!(bad.parse::<Place>().is_err(), "{bad}");
         }
     }

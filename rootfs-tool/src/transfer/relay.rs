@@ -9,6 +9,7 @@ use coracle_store::ingest::{State, Watch};
 use coracle_sys::interrupt::{self, Stoppable};
 use coracle_sys::{Error, Result};
 
+use super::retype::retyped;
 use super::{Loaded, Origin, check, kind_of, load, parse};
 use crate::progress::{Progress, Words};
 
@@ -32,25 +33,52 @@ pub(crate) trait Target {
 
     /// Keep a manifest or an index, whose parts are there. The last of an image is its `root`.
     fn manifest(&self, d: &Descriptor, bytes: &[u8], root: bool) -> Result<()>;
+
+    /// Is it a layout, in which other tools look for OCI's manifests alone?
+    fn is_layout(&self) -> bool {
+        false
+    }
+}
+
+/// What is sent of an image, and how.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Sending<'a> {
+    /// Of several platforms this one; all that there are where none is named.
+    pub(crate) platform: Option<&'a Platform>,
+    /// No manifest becomes another, not even one of docker's in a layout.
+    pub(crate) as_it_is: bool,
+    /// Nothing is told of how it goes.
+    pub(crate) quiet: bool,
 }
 
 /// Send an image, of one platform or with all that its index has. The root's descriptor comes back.
 pub(crate) fn relay(
     origin: &dyn Origin,
     target: &dyn Target,
-    platform: Option<&Platform>,
     words: Words,
-    quiet: bool,
+    how: Sending<'_>,
 ) -> Result<Descriptor> {
-    let mut relay = Relay { origin, target, words, quiet, seen: HashSet::new() };
-    if let Some(platform) = platform {
-        let Loaded { descriptor, bytes, manifest, .. } = load(origin, platform)?;
+    let mut relay = Relay { origin, target, words, quiet: how.quiet, seen: HashSet::new() };
+    let retype = target.is_layout() && !how.as_it_is;
+    if let Some(platform) = how.platform {
+        let mut loaded = load(origin, platform)?;
+        if retype {
+            loaded.retype()?;
+        }
+        let Loaded { descriptor, bytes, manifest, .. } = loaded;
         relay.parts(&manifest)?;
         target.manifest(&descriptor, &bytes, true)?;
         return Ok(descriptor);
     }
-    let (mut d, bytes) = origin.root()?;
+    let (mut d, mut bytes) = origin.root()?;
     d.media_type = kind_of(&d.media_type, &bytes)?;
+    // An index stays whole, with the digests of all that it points to.
+    if retype
+        && !media_type::is_index(&d.media_type)
+        && let Some(oci) = retyped(&d, &parse(&bytes, "manifest")?)?
+    {
+        (d, bytes) = (oci.0, oci.2);
+    }
     relay.tree(&d, &bytes, true)?;
     Ok(d)
 }

@@ -25,10 +25,11 @@ pub(crate) struct Taken {
 pub(crate) fn take(
     tx: &Transaction<'_>,
     origin: &dyn Origin,
-    read: Loaded,
+    mut read: Loaded,
     name: Option<&str>,
     watch: &dyn Watch,
 ) -> Result<Taken> {
+    read.retype()?;
     let warnings = put(tx, origin, &read, watch)?;
     let mut entry =
         Descriptor::new(&read.descriptor.media_type, read.descriptor.digest, read.descriptor.size);

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::str::FromStr;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::parse::{Node, Pipe, Range, Term};
 use crate::{Error, Result, print};
@@ -20,6 +20,7 @@ pub(super) enum Function {
     Lower,
     Not,
     Or,
+    Pad,
     Print,
     Printf,
     Println,
@@ -49,6 +50,7 @@ impl FromStr for Function {
             "lower" => Self::Lower,
             "not" => Self::Not,
             "or" => Self::Or,
+            "pad" => Self::Pad,
             "print" => Self::Print,
             "printf" => Self::Printf,
             "println" => Self::Println,
@@ -117,6 +119,7 @@ impl Filling<'_> {
                 if pipe.set.is_none() {
                     let text = match &value {
                         Value::Null => nothing(pipe).to_owned(),
+                        Value::Number(n) if is_duration(pipe) => duration(n.as_u64().unwrap_or(0)),
                         other => text(other),
                     };
                     let text = if self.harmless && !prints(pipe) { print::harmless(&text) } else { text };
@@ -323,6 +326,15 @@ fn call(function: Function, values: &[Value]) -> Result<Value> {
             [whole, at] => text(whole).split(&text(at)).collect::<Vec<_>>().into(),
             _ => return Err(wrong()),
         },
+        F::Pad => match values {
+            [whole, Value::Number(before), Value::Number(after)] => {
+                let blanks = |n: &serde_json::Number| " ".repeat(n.as_u64().unwrap_or(0).min(1000) as usize);
+                let text = text(whole);
+                let padded = format!("{}{text}{}", blanks(before), blanks(after));
+                if text.is_empty() { text } else { padded }.into()
+            }
+            _ => return Err(wrong()),
+        },
         F::Truncate => match values {
             [whole, Value::Number(n)] => {
                 text(whole).chars().take(n.as_u64().unwrap_or(0) as usize).collect::<String>().into()
@@ -435,7 +447,9 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(" ")),
         Value::Object(items) => {
-            let items: Vec<String> = items.iter().map(|(k, v)| format!("{k}:{}", text(v))).collect();
+            // Go's sets are maps to nothing.
+            let inner = |v: &Value| if *v == Value::Object(Map::new()) { "{}".to_owned() } else { text(v) };
+            let items: Vec<String> = items.iter().map(|(k, v)| format!("{k}:{}", inner(v))).collect();
             format!("map[{}]", items.join(" "))
         }
         other => other.to_string(),
@@ -451,6 +465,38 @@ fn nothing(pipe: &Pipe) -> &'static str {
         "Cmd" | "Entrypoint" | "Env" | "Mounts" | "OnBuild" | "Shell" | "RepoTags" | "RepoDigests"
         | "Binds" => "[]",
         _ => "<nil>",
+    }
+}
+
+/// Is it one of a health check's times? They are nanoseconds.
+fn is_duration(pipe: &Pipe) -> bool {
+    let [command] = &pipe.commands[..] else { return false };
+    let [Term::Field(_, name)] = &command[..] else { return false };
+    matches!(name.as_str(), "Interval" | "Timeout" | "StartPeriod" | "StartInterval")
+}
+
+/// As Go prints it: `1m30s`, `1.5s`, `250ms`.
+fn duration(nanoseconds: u64) -> String {
+    let (whole, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    let decimal = |n: u64, digits: usize| format!("{n:0digits$}").trim_end_matches('0').to_owned();
+    let point = |whole: u64, rest: u64, digits: usize| match rest {
+        0 => whole.to_string(),
+        rest => format!("{whole}.{}", decimal(rest, digits)),
+    };
+    match nanoseconds {
+        0 => "0s".to_owned(),
+        n if n < 1000 => format!("{n}ns"),
+        n if n < 1_000_000 => format!("{}µs", point(n / 1000, n % 1000, 3)),
+        n if n < 1_000_000_000 => format!("{}ms", point(n / 1_000_000, n % 1_000_000, 6)),
+        _ => {
+            let (hours, minutes) = (whole / 3600, whole / 60 % 60);
+            let seconds = point(whole % 60, rest, 9);
+            match (hours, minutes) {
+                (0, 0) => format!("{seconds}s"),
+                (0, m) => format!("{m}m{seconds}s"),
+                (h, m) => format!("{h}h{m}m{seconds}s"),
+            }
+        }
     }
 }
 

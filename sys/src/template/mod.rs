@@ -1,5 +1,5 @@
 //! `--format`: Go's templates (text/template), as docker's users type them, over JSON: fields, pipes, variables, `if`,
-//! `with`, `range`, Go's functions and docker's (`json`, `join`, `split`, `lower`, `upper`, `title`, `truncate`).
+//! `with`, `range`, Go's functions and docker's (`json`, `join`, `split`, `lower`, `upper`, `title`, `truncate`, `pad`).
 //! `table` before a template makes columns with a head. Templates within templates are refused by name.
 
 mod eval;
@@ -37,10 +37,15 @@ impl Template {
 
     /// Print each value: a line of its own, or a row of the table.
     pub fn print(&self, values: &[Value]) -> Result<()> {
+        self.print_under(values, title)
+    }
+
+    /// [`Template::print`], where a table has other heads than the names of its fields.
+    pub fn print_under(&self, values: &[Value], heads: fn(&str) -> String) -> Result<()> {
         let lines = values.iter().map(|value| self.render(value)).collect::<Result<Vec<_>>>()?;
         if self.table {
             let cells = |line: &str| line.split('\t').map(str::to_owned).collect();
-            let rows = [self.head()?].iter().chain(&lines).map(|line| cells(line)).collect::<Vec<_>>();
+            let rows = [self.head(heads)?].iter().chain(&lines).map(|line| cells(line)).collect::<Vec<_>>();
             table::print(&rows, false);
         } else {
             lines.iter().for_each(|line| crate::say!("{line}"));
@@ -49,8 +54,8 @@ impl Template {
     }
 
     /// The template with the name of each field in its place.
-    fn head(&self) -> Result<String> {
-        eval::fill(&self.tree, &Value::Null, false, Some(title))
+    fn head(&self, heads: fn(&str) -> String) -> Result<String> {
+        eval::fill(&self.tree, &Value::Null, false, Some(heads))
     }
 
     /// Fill it in. A field that the value has not is an error. On a terminal no value is more than text.
@@ -64,7 +69,7 @@ impl Template {
 }
 
 /// `CreatedBy` as `CREATED BY`, and as docker calls what it calls otherwise.
-fn title(name: &str) -> String {
+pub fn title(name: &str) -> String {
     if matches!(name, "RunningFor" | "CreatedSince") {
         return "CREATED".to_owned();
     }
@@ -93,7 +98,8 @@ mod tests {
     #[test]
     fn a_template_is_filled_in_as_go_does() {
         let v = json!({
-            "Id": "sha256:x", "Size": 7, "Tags": ["a:1", "b:2"], "None": [],
+            "Id": "sha256:x", "Size": 7, "Tags": ["a:1", "b:2"], "None": [], "E": "",
+            "V": {"/d": {}}, "Hc": {"Interval": 90_000_000_000u64},
             "Config": {"Cmd": ["sh", "-c"], "User": null, "Labels": {"k": "v", "org.x/y": "z"}, "Env": null}
         });
         for (text, out) in [
@@ -121,6 +127,7 @@ mod tests {
             ("{{printf \"%-4s|%04d|%q\" \"ab\" .Size \"c\"}}", "ab  |0007|\"c\""),
             ("{{.Id | printf \"%s!\" | upper}}", "SHA256:X!"),
             ("{{(index .Tags 0) | printf \"<%s>\"}}", "<a:1>"),
+            ("{{pad .Id 1 2}}{{pad .E 1 2}}|{{.V}} {{.Hc.Interval}}", " sha256:x  |map[/d:{}] 1m30s"),
             ("{{index (split .Id \":\") 1}} {{slice .Id 0 6}} {{truncate .Id 3}}", "x sha256 sha"),
             ("{{println .Size}}{{/* nothing */}}{{title \"ab cd\"}}", "7\nAb Cd"),
             ("a  {{- .Size -}}  b", "a7b"),
@@ -138,7 +145,7 @@ mod tests {
         let table = Template::parse(
             "table {{.ID}}\\t{{.CreatedBy}} ({{json .Names}})\\t{{if .X}}{{upper .X}}{{end}}",
         );
-        assert_eq!(table.unwrap().head().unwrap(), "ID\tCREATED BY (NAMES)\tX");
+        assert_eq!(table.unwrap().head(title).unwrap(), "ID\tCREATED BY (NAMES)\tX");
     }
 
     #[test]
@@ -218,7 +225,7 @@ mod tests {
             if let Ok(template) = Template::parse(&text) {
                 read += 1;
                 let _ = template.render(&v);
-                let _ = template.head();
+                let _ = template.head(title);
             }
         }
         assert!(read > 1000, "{read}");

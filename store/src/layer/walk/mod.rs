@@ -171,7 +171,11 @@ impl<R: Read> Walk<R> {
             }
             let mut header = Header::new_old();
             header.as_mut_bytes().copy_from_slice(&block);
-            let claimed = number(&header.as_old().cksum, "checksum")?;
+            let claimed = number(&header.as_old().cksum, "checksum").map_err(|_| {
+                Error::invalid(
+                    "read the archive: it is no tar, or it is broken: a header's checksum is no number",
+                )
+            })?;
             let sums = |field: &[u8]| {
                 let (mut unsigned, mut signed) = (8 * i64::from(b' '), 8 * i64::from(b' '));
                 for b in field {
