@@ -16,6 +16,7 @@ pub mod host;
 pub mod idmap;
 mod json;
 pub mod launch;
+mod lsm;
 pub mod mounts;
 pub mod namespaces;
 mod passwd;

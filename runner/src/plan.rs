@@ -130,19 +130,37 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
         new_keyring: options.new_keyring,
         preserve_fds: options.preserve_fds,
         namespaces,
-        seccomp: filter(process, linux, options)?,
+        seccomp: filter(process, spec, linux, options)?,
         warnings,
     })
 }
 
 /// The filter: that of the options, else the spec's own.
-fn filter(process: &crate::spec::Process, linux: &Linux, options: &Options) -> Result<Option<Program>> {
+fn filter(
+    process: &crate::spec::Process,
+    spec: &Spec,
+    linux: &Linux,
+    options: &Options,
+) -> Result<Option<Program>> {
     let choice = match (&options.seccomp, &linux.seccomp) {
         (Some(choice), _) => choice.clone(),
         (None, Some(profile)) => Choice::Profile(profile.clone()),
         (None, None) => Choice::Unconfined,
     };
-    choice.compile(process.capabilities.as_ref().map_or(&[], |sets| &sets.bounding))
+    let mut program = choice.compile(process.capabilities.as_ref().map_or(&[], |sets| &sets.bounding))?;
+    if let Some(notify) = program.as_mut().and_then(|program| program.notify.as_mut()) {
+        let state = serde_json::json!({
+            "ociVersion": crate::spec::VERSION,
+            "id": options.id,
+            "status": "creating",
+            "bundle": options.bundle,
+            "annotations": spec.annotations,
+        });
+        let text = state.to_string();
+        // The pid is not known yet: the braces are put around both.
+        notify.state = text[1..text.len() - 1].to_owned();
+    }
+    Ok(program)
 }
 
 /// The root and whether it is read only.

@@ -15,13 +15,13 @@ use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid
 
 use super::wire::{Channel, Message};
 use super::{Setup, image, tty};
-use crate::caps;
 use crate::mounts::Memory;
 use crate::namespaces::{Entrance, Kind as Ns};
 use crate::plan::Plan;
 use crate::process;
 use crate::rootfs::{self, Root, Source};
 use crate::timens;
+use crate::{caps, lsm};
 
 /// Run the container's side. Comes back only with an error.
 pub(super) fn run(
@@ -295,6 +295,9 @@ impl Confined<'_> {
         }
         reset_signals()?;
         process.sched.apply_last()?;
+        if let Some(profile) = &process.apparmor {
+            lsm::confine(profile)?;
+        }
         if process.no_new_privileges {
             prctl::set_no_new_privs().context(|| "prctl(PR_SET_NO_NEW_PRIVS, 1)")?;
         }
@@ -304,7 +307,12 @@ impl Confined<'_> {
             if !process.no_new_privileges {
                 capabilities.keep_also(caps::SYS_ADMIN)?;
             }
-            seccomp.install().context(|| "install the filter of system calls")?;
+            let channel = channel.duplicate()?;
+            let give = move |listener| {
+                let said = channel.send(&Message::Listener(listener)).and_then(|()| channel.receive());
+                matches!(said, Ok(Message::Go))
+            };
+            seccomp.install(give).context(|| "install the filter of system calls")?;
         }
         capabilities.finish()?;
         let error = sys::exec_fd(init.as_fd(), &argv, &env);
