@@ -19,6 +19,7 @@ pub mod launch;
 mod lsm;
 pub mod mounts;
 pub mod namespaces;
+pub mod netdev;
 mod passwd;
 pub mod plan;
 pub mod process;

@@ -14,7 +14,7 @@ use crate::rootfs::{self, Source};
 use crate::seccomp::{Choice, Program};
 use crate::spec::{Linux, Spec};
 use crate::volumes::Fill;
-use crate::{devices, idmap, timens};
+use crate::{devices, idmap, netdev, timens};
 
 /// What the spec does not say: the runner's own choices.
 #[derive(Clone, Debug)]
@@ -61,6 +61,8 @@ pub struct Plan {
     pub hidden: Hidden,
     /// Kernel parameters.
     pub sysctl: Vec<Sysctl>,
+    /// Network devices of the host's that become its own.
+    pub net_devices: Vec<netdev::Device>,
     /// How far the clocks of a new time namespace are from the host's.
     pub time_offsets: String,
     /// The host name inside.
@@ -122,6 +124,7 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
         devices,
         hidden: mounts::plan_hidden(&linux.masked_paths, &linux.readonly_paths)?,
         sysctl: namespaces::plan_sysctl(&linux.sysctl, &namespaces)?,
+        net_devices: netdev::plan(linux, &namespaces)?,
         time_offsets: timens::plan(linux, &namespaces)?,
         hostname: own_name(&spec.hostname, "hostname", &namespaces)?,
         domainname: own_name(&spec.domainname, "domainname", &namespaces)?,
@@ -235,7 +238,6 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
         ("hooks.startContainer", any(|h| &h.start_container)),
         ("hooks.poststart", any(|h| &h.poststart)),
         ("hooks.poststop", any(|h| &h.poststop)),
-        ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|l| !l.is_empty())),
         ("linux.intelRdt", linux.intel_rdt.is_some()),
     ] {

@@ -22,6 +22,7 @@ use nix::sched::CloneFlags;
 
 use crate::mounts::Mount;
 use crate::namespaces::{self, Entrance, Kind as Ns};
+use crate::netdev;
 use crate::plan::Plan;
 use crate::process::{self, exec_error};
 use crate::rootfs::stack::{self, Ids};
@@ -117,6 +118,9 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
     let mut starting = Starting::new(pid, pidfd, ours, &plan.process);
     starting.notify = setup.seccomp.and_then(|program| program.notify.clone());
     starting.map_ids(plan, setup)?;
+    let joined = plan.namespaces.join.iter().find(|(kind, _)| *kind == Ns::Network);
+    let network = joined.map_or_else(|| format!("/proc/{pid}/ns/net").into(), |(_, path)| path.clone());
+    netdev::move_all(&plan.net_devices, &network).inspect_err(|_| starting.kill())?;
     Ok(starting)
 }
 
