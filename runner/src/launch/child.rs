@@ -307,10 +307,14 @@ impl Confined<'_> {
             if !process.no_new_privileges {
                 capabilities.keep_also(caps::SYS_ADMIN)?;
             }
-            let channel = channel.duplicate()?;
+            // The command's limits hold already: no more descriptors than there must be.
+            let channel = seccomp.notify.is_some().then(|| channel.duplicate()).transpose()?;
             let give = move |listener| {
-                let said = channel.send(&Message::Listener(listener)).and_then(|()| channel.receive());
-                matches!(said, Ok(Message::Go))
+                let ask = |channel: Channel| -> Result<Message> {
+                    channel.send(&Message::Listener(listener))?;
+                    channel.receive()
+                };
+                channel.is_some_and(|channel| matches!(ask(channel), Ok(Message::Go)))
             };
             seccomp.install(give).context(|| "install the filter of system calls")?;
         }
