@@ -15,7 +15,7 @@ use crate::rootfs::{self, Source};
 use crate::seccomp::{Choice, Program};
 use crate::spec::{Linux, Spec};
 use crate::volumes::Fill;
-use crate::{devices, idmap, timens};
+use crate::{devices, idmap, netdev, timens};
 
 /// What the spec does not say: the runner's own choices.
 #[derive(Clone, Debug)]
@@ -62,6 +62,8 @@ pub struct Plan {
     pub hidden: Hidden,
     /// Kernel parameters.
     pub sysctl: Vec<Sysctl>,
+    /// Network devices of the host's that become its own.
+    pub net_devices: Vec<netdev::Device>,
     /// How far the clocks of a new time namespace are from the host's.
     pub time_offsets: String,
     /// The host name inside.
@@ -126,6 +128,7 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
         devices,
         hidden: mounts::plan_hidden(&linux.masked_paths, &linux.readonly_paths)?,
         sysctl: namespaces::plan_sysctl(&linux.sysctl, &namespaces)?,
+        net_devices: netdev::plan(linux, &namespaces)?,
         time_offsets: timens::plan(linux, &namespaces)?,
         hostname: own_name(&spec.hostname, "hostname", &namespaces)?,
         domainname: own_name(&spec.domainname, "domainname", &namespaces)?,
@@ -134,19 +137,37 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
         new_keyring: options.new_keyring,
         preserve_fds: options.preserve_fds,
         namespaces,
-        seccomp: filter(process, linux, options)?,
+        seccomp: filter(process, spec, linux, options)?,
         warnings,
     })
 }
 
 /// The filter: that of the options, else the spec's own.
-fn filter(process: &crate::spec::Process, linux: &Linux, options: &Options) -> Result<Option<Program>> {
+fn filter(
+    process: &crate::spec::Process,
+    spec: &Spec,
+    linux: &Linux,
+    options: &Options,
+) -> Result<Option<Program>> {
     let choice = match (&options.seccomp, &linux.seccomp) {
         (Some(choice), _) => choice.clone(),
         (None, Some(profile)) => Choice::Profile(profile.clone()),
         (None, None) => Choice::Unconfined,
     };
-    choice.compile(process.capabilities.as_ref().map_or(&[], |sets| &sets.bounding))
+    let mut program = choice.compile(process.capabilities.as_ref().map_or(&[], |sets| &sets.bounding))?;
+    if let Some(notify) = program.as_mut().and_then(|program| program.notify.as_mut()) {
+        let state = serde_json::json!({
+            "ociVersion": crate::spec::VERSION,
+            "id": options.id,
+            "status": "creating",
+            "bundle": options.bundle,
+            "annotations": spec.annotations,
+        });
+        let text = state.to_string();
+        // The pid is not known yet: the braces are put around both.
+        notify.state = text[1..text.len() - 1].to_owned();
+    }
+    Ok(program)
 }
 
 /// The root and whether it is read only.
@@ -212,7 +233,6 @@ fn idle(linux: &Linux, user_namespace: bool) -> Vec<String> {
 
 fn refuse_unsupported(linux: &Linux) -> Result<()> {
     for (field, asked) in [
-        ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|l| !l.is_empty())),
         ("linux.intelRdt", linux.intel_rdt.is_some()),
     ] {

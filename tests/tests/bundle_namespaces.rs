@@ -78,3 +78,58 @@ fn a_namespace_that_is_another_is_refused_before_anything_is_made() {
     let offsets = [("/linux/timeOffsets", json!({"monotonic": {"secs": 1}}))];
     bundle("true", &offsets).run().fails(125).complains("no time namespace is made");
 }
+
+#[test]
+fn a_network_device_moves_in_with_its_address_and_a_new_name() {
+    if !have() || !need(Privilege::Peer("ip")) {
+        return;
+    }
+    let name = format!("ct{}", std::process::id() % 1_000_000);
+    // In a network namespace of the test's own, so that nothing of the host's is touched.
+    let made = format!(
+        "ip tuntap add dev {name} mode tap && ip addr add 10.9.8.7/24 dev {name} && ip link set {name} up"
+    );
+    for (joined, user) in [(false, false), (true, false), (false, true)] {
+        let script = "ip addr show in0; ip link show | grep -c mtu";
+        let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+        let mut values = vec![("/linux/netDevices", json!({name.as_str(): {"name": "in0"}}))];
+        if user {
+            values.push(("/linux/namespaces/-", json!({"type": "user"})));
+            values.push(("/linux/uidMappings", map.clone()));
+            values.push(("/linux/gidMappings", map));
+        }
+        let mut bundle = bundle(script, &values);
+        let holder = if joined {
+            let holder = self::bundle("echo ready; sleep 1000", &[]);
+            let running = holder.run().spawn();
+            running.wait_for("ready");
+            let path = format!("/proc/{}/ns/net", first_process(&holder));
+            bundle = bundle.set("/linux/namespaces/4/path", json!(path));
+            Some((holder, running))
+        } else {
+            None
+        };
+        bundle.write();
+        let line = format!(
+            "{made} && {} --root {} run --bundle {} {}",
+            coracle_tests::binaries::runner().display(),
+            bundle.path().join("state").display(),
+            bundle.path().display(),
+            bundle.id()
+        );
+        let output = coracle_tests::Cmd::new("unshare").words("-n sh -c").arg(line).run();
+        if output.stderr.contains("tuntap") || output.stderr.contains("ioctl(TUNSETIFF)") {
+            eprintln!("skipped: no network device can be made here");
+            return;
+        }
+        let seen = &output.stdout;
+        assert!(seen.contains("10.9.8.7/24") && seen.contains("UP"), "{joined} {user}: {output}");
+        if let Some((_, running)) = holder {
+            running.signal(nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+    let values = [("/linux/netDevices", json!({"no-such-device": {}}))];
+    bundle("true", &values).run().fails(125).complains("there is no network device no-such-device");
+    let values = [("/linux/netDevices", json!({"x": {"name": "a:b"}}))];
+    bundle("true", &values).run().fails(125).complains("linux.netDevices");
+}

@@ -76,11 +76,11 @@ fn device_rules_hold_in_their_order() {
     if !have(&[]) || (!coracle_tests::privilege::have(Privilege::Controller("devices")) && !v2()) {
         return;
     }
-    let script = "mknod /dev/a c 1 3 && echo a > /dev/a && mknod /dev/b c 1 5 && ! cat /dev/b && ! mknod /dev/c b 8 0 && echo held";
+    let script = "mknod /dev/a c 1 3 && echo a > /dev/a && mknod /dev/b c 10 229 && ! cat /dev/b && mknod /dev/c b 8 0 && ! cat /dev/c && echo held";
     let rules = json!({"devices": [
         {"allow": false, "access": "rwm"},
         {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
-        {"allow": true, "type": "c", "major": 1, "minor": 5, "access": "m"}
+        {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "m"}
     ]});
     let bundle = Bundle::busybox(&["sh", "-c", script]).expect("busybox-static");
     let bundle = bundle

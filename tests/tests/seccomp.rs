@@ -175,7 +175,7 @@ fn a_profile_that_cannot_be_used_is_refused_in_one_line_that_names_what_is_wrong
         // What comes with notifications.
         (r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#.into(), "SCMP_ACT_NOTIFY"),
         (dup(r#""action":"SCMP_ACT_NOTIFY""#), "SCMP_ACT_NOTIFY"),
-        (top(r#""listenerPath":"/run/listener""#), "listenerPath"),
+        (top(r#""listenerMetadata":"x""#), "listenerMetadata"),
         (
             top(r#""flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#),
             "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
@@ -191,9 +191,9 @@ fn a_profile_that_cannot_be_used_is_refused_in_one_line_that_names_what_is_wrong
     missing.complains("missing.json");
     // A config.json says the same.
     if need(Privilege::Containers) {
-        let seccomp = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/listener"});
+        let seccomp = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"});
         let bundle = Bundle::busybox(&["echo", "it ran"]).expect("busybox").set("/linux/seccomp", seccomp);
-        assert!(bundle.run().fails(125).complains("listenerPath").stdout.is_empty());
+        assert!(bundle.run().fails(125).complains("listenerMetadata").stdout.is_empty());
     }
 }
 

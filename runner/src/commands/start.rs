@@ -5,6 +5,7 @@ use coracle_sys::{Error, Kind, Result};
 use super::Global;
 use super::oci::{Container, Status};
 use crate::hooks::{self, Scene};
+use crate::seccomp::Choice;
 
 /// Let its command run.
 pub(crate) fn run(global: &Global, id: &str) -> Result<u8> {
@@ -19,6 +20,11 @@ pub(crate) fn run(global: &Global, id: &str) -> Result<u8> {
             _ => refused("cannot start an already running container"),
         };
     };
+    let profile = container.state.oci.as_ref().and_then(|o| o.spec.linux.as_ref()?.seccomp.clone());
+    if let Some(profile) = profile.filter(|p| p.listener_path.is_some()) {
+        let program = Choice::Profile(profile).compile(&[])?;
+        starting.ask(program.and_then(|p| p.notify));
+    }
     starting.go();
     let started = starting.finish();
     if let Some(gate) = container.state.oci.as_ref().and_then(|o| o.gate.as_ref()) {

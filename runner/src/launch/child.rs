@@ -15,7 +15,6 @@ use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid
 
 use super::wire::{Channel, Message};
 use super::{Hold, Setup, Turns, image, lookup, tty};
-use crate::caps;
 use crate::hooks;
 use crate::mounts::Memory;
 use crate::namespaces::{Entrance, Kind as Ns};
@@ -23,6 +22,7 @@ use crate::plan::Plan;
 use crate::process;
 use crate::rootfs::{self, Root, Source};
 use crate::timens;
+use crate::{caps, lsm};
 
 /// Run the container's side. Comes back only with an error.
 pub(super) fn run(
@@ -334,6 +334,9 @@ impl Confined<'_> {
         }
         reset_signals()?;
         process.sched.apply_last()?;
+        if let Some(profile) = &process.apparmor {
+            lsm::confine(profile)?;
+        }
         if process.no_new_privileges {
             prctl::set_no_new_privs().context(|| "prctl(PR_SET_NO_NEW_PRIVS, 1)")?;
         }
@@ -343,7 +346,16 @@ impl Confined<'_> {
             if !process.no_new_privileges {
                 capabilities.keep_also(caps::SYS_ADMIN)?;
             }
-            seccomp.install().context(|| "install the filter of system calls")?;
+            // The command's limits hold already: no more descriptors than there must be.
+            let channel = seccomp.notify.is_some().then(|| channel.duplicate()).transpose()?;
+            let give = move |listener| {
+                let ask = |channel: Channel| -> Result<Message> {
+                    channel.send(&Message::Listener(listener))?;
+                    channel.receive()
+                };
+                channel.is_some_and(|channel| matches!(ask(channel), Ok(Message::Go)))
+            };
+            seccomp.install(give).context(|| "install the filter of system calls")?;
         }
         capabilities.finish()?;
         let error = sys::exec_fd(init.as_fd(), &argv, &env);

@@ -27,11 +27,12 @@ use nix::sched::CloneFlags;
 use crate::hooks::{self, Hook};
 use crate::mounts::Mount;
 use crate::namespaces::{self, Entrance, Kind as Ns};
+use crate::netdev;
 use crate::plan::Plan;
 use crate::process::{self, exec_error};
 use crate::rootfs::stack::{self, Ids};
 use crate::rootfs::{Layers, Source};
-use crate::seccomp::Program;
+use crate::seccomp::{Notify, Program};
 use crate::state::Identity;
 
 pub use ahead::Ahead;
@@ -111,6 +112,8 @@ pub struct Starting {
     command: String,
     /// Looked up before it hides itself: where /proc shows nobody else's processes, it is too late then.
     identity: Result<Identity>,
+    /// Who is asked about its system calls.
+    notify: Option<Notify>,
 }
 
 /// A container whose command runs.
@@ -152,7 +155,11 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
         }
     };
     let mut starting = Starting::new(pid, pidfd, ours, &plan.process);
+    starting.notify = setup.seccomp.and_then(|program| program.notify.clone());
     starting.map_ids(plan, setup)?;
+    let joined = plan.namespaces.join.iter().find(|(kind, _)| *kind == Ns::Network);
+    let network = joined.map_or_else(|| format!("/proc/{pid}/ns/net").into(), |(_, path)| path.clone());
+    netdev::move_all(&plan.net_devices, &network).inspect_err(|_| starting.kill())?;
     Ok(starting)
 }
 
@@ -231,7 +238,17 @@ impl Starting {
     fn new(pid: i32, pidfd: OwnedFd, channel: Channel, process: &process::Plan) -> Self {
         let (command, identity) = (process.args[0].clone(), Identity::of(pid));
         let by_init = matches!(process.init, process::Init::Pid1(_));
-        Self { pid, by_init, pidfd, channel, console: None, warnings: Vec::new(), command, identity }
+        Self {
+            pid,
+            by_init,
+            pidfd,
+            channel,
+            console: None,
+            warnings: Vec::new(),
+            command,
+            identity,
+            notify: None,
+        }
     }
 
     /// Its pid, in the runner's pid namespace.
@@ -333,7 +350,13 @@ impl Starting {
             warnings: Vec::new(),
             command: command.to_owned(),
             identity: Ok(init),
+            notify: None,
         }))
+    }
+
+    /// Who is asked about system calls, where its filter has it so.
+    pub fn ask(&mut self, notify: Option<Notify>) {
+        self.notify = notify;
     }
 
     /// The other side of its terminal, where it has one and has told so.
@@ -390,6 +413,18 @@ impl Starting {
                     self.warnings.truncate(3);
                     self.warnings.push(text);
                     continue;
+                }
+                Message::Listener(listener) => {
+                    let sent = self.notify.as_ref().map(|notify| notify.send(&listener, self.pid));
+                    match sent
+                        .unwrap_or_else(|| Err(Error::invalid("nobody is to hear the filter's questions")))
+                    {
+                        Ok(()) => {
+                            self.channel.send(&Message::Go)?;
+                            continue;
+                        }
+                        Err(e) => e,
+                    }
                 }
                 Message::Failed(e) => e,
                 Message::ExecFailed(errno) => exec_error(&self.command, errno),

@@ -34,6 +34,8 @@ pub(super) enum Message {
     Built,
     /// Parent to child: enter the root.
     Pivot,
+    /// Child to parent: what the filter's questions are heard by. It waits for [`Message::Go`].
+    Listener(OwnedFd),
     /// Child to parent: it is in the container's root.
     Ready,
     /// Parent to child: the ids are mapped and the cgroups entered; the layers, where they had to be
@@ -68,6 +70,11 @@ impl Channel {
         super::sys::put_in_place(&other.fd, self.fd.as_raw_fd())
     }
 
+    /// The same end once more.
+    pub(super) fn duplicate(&self) -> Result<Self> {
+        Ok(Self { fd: self.fd.try_clone().context(|| "dup(channel)")? })
+    }
+
     /// Its descriptor, to be kept while all others are closed.
     pub(super) fn number(&self) -> std::os::fd::RawFd {
         self.fd.as_raw_fd()
@@ -90,6 +97,7 @@ impl Channel {
                 with_fd(&bytes, fd)
             }
             Message::Console(fd) => with_fd(b"C", fd),
+            Message::Listener(fd) => with_fd(b"L", fd),
             Message::Ready => plain(b"R"),
             Message::Mapped(Some(fd)) => with_fd(b"M", fd),
             Message::Mapped(None) => plain(b"M"),
@@ -152,6 +160,7 @@ fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Message {
         (b"V", None) => Message::Pivot,
         (b"w", None) => Message::Waiting,
         (b"G", None) => Message::Go,
+        (b"L", Some(fd)) => Message::Listener(fd),
         (b"C", Some(fd)) => Message::Console(fd),
         ([b'P', pid @ ..], Some(fd)) => match pid.try_into() {
             Ok(pid) => Message::Pid(i32::from_ne_bytes(pid), fd),

@@ -16,8 +16,7 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, chdir, getcwd, setgroups, setresgid, setresuid};
 use serde::Serialize;
 
-use crate::caps;
-use crate::spec;
+use crate::{caps, host, lsm, spec};
 use limits::Limit;
 
 /// What runs the command inside.
@@ -55,6 +54,8 @@ pub struct Plan {
     pub no_new_privileges: bool,
     /// /proc/self/oom_score_adj, when it is to change.
     pub oom_score_adj: Option<i32>,
+    /// The AppArmor profile that it is confined by.
+    pub apparmor: Option<String>,
     /// How the kernel runs it.
     #[serde(skip)]
     pub sched: sched::Plan,
@@ -66,7 +67,6 @@ pub struct Plan {
 
 /// Decide the process. Warnings are what was asked for and means nothing here.
 pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> Result<Plan> {
-    refuse_unsupported(process)?;
     if process.args.is_empty() {
         return Err(Error::invalid("process.args is empty"));
     }
@@ -102,6 +102,11 @@ pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> 
         limits: limits::plan(&process.rlimits)?,
         no_new_privileges: process.no_new_privileges,
         oom_score_adj: process.oom_score_adj,
+        apparmor: lsm::plan(
+            process.apparmor_profile.as_deref(),
+            process.selinux_label.as_deref(),
+            host::security_modules,
+        )?,
         sched: sched::plan(process)?,
         terminal: process.terminal.then(|| {
             let size = process.console_size.unwrap_or_default();
@@ -109,18 +114,6 @@ pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> 
         }),
         init,
     })
-}
-
-fn refuse_unsupported(process: &spec::Process) -> Result<()> {
-    let set = |s: &Option<String>| s.as_deref().is_some_and(|s| !s.is_empty());
-    for (field, asked) in
-        [("apparmorProfile", set(&process.apparmor_profile)), ("selinuxLabel", set(&process.selinux_label))]
-    {
-        if asked {
-            return Err(Error::unsupported(format!("process.{field} is not supported yet")));
-        }
-    }
-    Ok(())
 }
 
 impl Plan {
@@ -322,7 +315,7 @@ mod tests {
     #[test]
     fn a_process_that_makes_no_sense_is_refused_with_its_field() {
         type Change = fn(&mut spec::Process);
-        let cases: [(Change, &str); 8] = [
+        let cases: [(Change, &str); 7] = [
             (|p| p.args.clear(), "args"),
             (|p| p.cwd = "rel".into(), "cwd"),
             (|p| p.env.push("A=\0".into()), "env"),
@@ -330,7 +323,6 @@ mod tests {
             (|p| p.rlimits.push(spec::Rlimit { kind: "RLIMIT_X".into(), soft: 0, hard: 0 }), "RLIMIT_X"),
             (|p| p.rlimits.push(spec::Rlimit { kind: "RLIMIT_CPU".into(), soft: 2, hard: 1 }), "RLIMIT_CPU"),
             (|p| p.scheduler = Some(Default::default()), "scheduler.policy"),
-            (|p| p.apparmor_profile = Some("x".into()), "apparmorProfile"),
         ];
         for (change, field) in cases {
             let mut p = process();

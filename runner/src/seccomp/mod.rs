@@ -4,10 +4,13 @@
 
 mod docker;
 pub mod names;
+mod notify;
 pub mod profile;
 pub mod program;
 mod spec_rules;
 mod sys;
+
+use std::os::fd::OwnedFd;
 
 use coracle_sys::{Error, Result, json};
 use serde::Serialize;
@@ -17,6 +20,7 @@ use names::Machine;
 use program::{Check, Insn, Op};
 
 pub use docker::load;
+pub use notify::Notify;
 pub use spec_rules::compile;
 pub(crate) use sys::is_flag_supported;
 
@@ -51,6 +55,8 @@ impl json::Read for Choice {
 pub struct Program {
     code: Vec<Insn>,
     flags: u64,
+    /// Who is asked about calls, where the profile has it so.
+    pub notify: Option<Notify>,
 }
 
 impl Choice {
@@ -124,9 +130,12 @@ fn spec_arg(check: &Check) -> LinuxSeccompArg {
 
 impl Program {
     /// Give it to the kernel, for this process and all that it starts. Needs CAP_SYS_ADMIN or
-    /// no_new_privs.
-    pub fn install(&self) -> Result<()> {
-        sys::install(&self.code, self.flags)
+    /// no_new_privs. `give` hands the listener over, where calls are to be asked about.
+    pub fn install(&self, give: impl FnOnce(OwnedFd) -> bool + Send + 'static) -> Result<()> {
+        match self.notify {
+            Some(_) => notify::install(self, give),
+            None => sys::install(&self.code, self.flags).map(drop),
+        }
     }
 
     /// How many instructions it has.
@@ -172,11 +181,11 @@ fn default_program(capabilities: &[String]) -> Result<Program> {
             jf: b[3],
             k: u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
         };
-        return Ok(Program { code: DEFAULT.chunks_exact(8).map(insn).collect(), flags: 0 });
+        return Ok(Program { code: DEFAULT.chunks_exact(8).map(insn).collect(), flags: 0, notify: None });
     }
     let names: Vec<&str> = capabilities.iter().map(String::as_str).collect();
     let code = profile::compile(own_machine()?, &names).map_err(Error::invalid)?;
-    Ok(Program { code, flags: 0 })
+    Ok(Program { code, flags: 0, notify: None })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use coracle_sys::{Context, Error, Result};
 
 use super::names::{self, Machine};
 use super::program::{Abi, Arch, Check, Op, Rule, assemble};
-use super::{Program, own_machine};
+use super::{Notify, Program, own_machine};
 use crate::spec::{LinuxSeccomp, LinuxSeccompArg, LinuxSyscall};
 
 /// A profile as the runtime specification has it.
@@ -16,6 +16,18 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program> {
     if set(&profile.listener_metadata) && !set(&profile.listener_path) {
         return Err(Error::invalid("linux.seccomp.listenerMetadata needs listenerPath beside it"));
     }
+    let notifies = profile.syscalls.iter().any(|s| s.action == NOTIFY);
+    if profile.default_action == NOTIFY {
+        return Err(Error::invalid(format!("linux.seccomp.defaultAction: {NOTIFY} is for single calls")));
+    }
+    if notifies && !set(&profile.listener_path) {
+        return Err(Error::invalid(format!("linux.seccomp: {NOTIFY} needs listenerPath")));
+    }
+    let notify = notifies.then(|| Notify {
+        path: profile.listener_path.clone().unwrap_or_default().into(),
+        metadata: profile.listener_metadata.clone().unwrap_or_default(),
+        state: String::new(),
+    });
     let default = action(&profile.default_action, profile.default_errno_ret)?;
     let own = own_machine()?;
     let mut machines = vec![own];
@@ -56,7 +68,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program> {
         archs.push(Arch { audit: machine.audit(), abi, rules, newest, above });
     }
     let code = assemble(&archs, default, libc::SECCOMP_RET_KILL_PROCESS).map_err(Error::invalid)?;
-    Ok(Program { code, flags: flags(&profile.flags)? })
+    Ok(Program { code, flags: flags(&profile.flags, notifies)?, notify })
 }
 
 /// What a profile says to the callers of one architecture.
@@ -79,6 +91,9 @@ impl<'a> Rules<'a> {
 
     fn add(&mut self, syscall: &'a LinuxSyscall, default: u32) -> Result<()> {
         let of = || format!("read the rule for {}", syscall.names.first().map_or("no call", |n| n));
+        if syscall.names.is_empty() {
+            return Err(Error::invalid("linux.seccomp.syscalls: a rule has no names"));
+        }
         let result = action(&syscall.action, syscall.errno_ret).context(of)?;
         let mut alternatives = alternatives(&syscall.args).context(of)?;
         if self.machine.narrow() {
@@ -180,8 +195,14 @@ fn check(arg: &LinuxSeccompArg) -> Result<Check> {
     Ok(Check { arg: index, op, value })
 }
 
+const NOTIFY: &str = "SCMP_ACT_NOTIFY";
+
 /// The return value of an action, `SECCOMP_RET_*`.
 pub(super) fn action(name: &str, errno: Option<u32>) -> Result<u32> {
+    // Profiles have it as 0 where it means nothing.
+    if errno.is_some_and(|n| n != 0) && !matches!(name, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE") {
+        return Err(Error::invalid(format!("linux.seccomp: errnoRet means nothing for {name:?}")));
+    }
     let errno = errno.unwrap_or(libc::EPERM as u32);
     if errno > 4095 {
         return Err(Error::invalid(format!("linux.seccomp: errnoRet {errno} is above 4095")));
@@ -194,19 +215,19 @@ pub(super) fn action(name: &str, errno: Option<u32>) -> Result<u32> {
         "SCMP_ACT_TRAP" => libc::SECCOMP_RET_TRAP,
         "SCMP_ACT_TRACE" => libc::SECCOMP_RET_TRACE | errno,
         "SCMP_ACT_LOG" => libc::SECCOMP_RET_LOG,
-        "SCMP_ACT_NOTIFY" => {
-            return Err(Error::unsupported("linux.seccomp: SCMP_ACT_NOTIFY is not supported yet"));
-        }
+        NOTIFY => libc::SECCOMP_RET_USER_NOTIF,
         other => return Err(Error::invalid(format!("linux.seccomp: the action {other:?} is unknown"))),
     })
 }
 
-fn flags(names: &[String]) -> Result<u64> {
+fn flags(names: &[String], notifies: bool) -> Result<u64> {
     names.iter().try_fold(0, |all, name| {
         Ok(all
             | match name.as_str() {
                 "SECCOMP_FILTER_FLAG_TSYNC" => libc::SECCOMP_FILTER_FLAG_TSYNC,
                 "SECCOMP_FILTER_FLAG_LOG" => libc::SECCOMP_FILTER_FLAG_LOG,
+                // Linux 5.19; only of a filter with a listener.
+                "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" if notifies => 1 << 5,
                 "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
                 other => {
                     return Err(Error::unsupported(format!(

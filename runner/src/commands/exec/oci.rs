@@ -61,7 +61,8 @@ pub(super) fn run(container: Container, flags: &Flags, command: &[String]) -> Re
     }
     let mut warnings = Vec::new();
     let plan = join::Plan {
-        process: process::plan(&process, Init::ExecOnly, &mut warnings)?,
+        process: process::plan(&process, Init::ExecOnly, &mut warnings)?
+            .in_linux(&spec.linux.clone().unwrap_or_default())?,
         die_with_parent: false,
         preserve_fds: flags.preserve_fds,
     };
@@ -80,6 +81,7 @@ pub(super) fn run(container: Container, flags: &Flags, command: &[String]) -> Re
     };
     let target = join::Target { pidfd: pidfd.as_fd(), namespaces: &state.namespaces };
     let mut running = join::join(&target, &plan, &setup)?.finish()?;
+    running.warnings().iter().for_each(|w| coracle_sys::warn!("runner: {w}"));
     let terminal = running.console();
     if let (Some(console), Some(terminal)) = (&console, &terminal) {
         console.send(terminal.as_fd(), "/dev/ptmx")?;
