@@ -1,25 +1,35 @@
 //! `doctor`: what this host can and cannot give, each line with the remedy.
 
-use argh::{ArgsInfo, FromArgs};
+use std::ffi::OsString;
+
+use argh::CommandInfoWithArgs;
 use coracle_store::Locations;
 use coracle_sys::Result;
 use serde::Serialize;
 
 use super::Global;
+use super::typed::{self, Typed};
 use crate::json;
 use crate::survey::{self, Finding};
 
-/// Say what this host can and cannot give to containers. Exit code 1: none can run.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand, name = "doctor", example = "runner doctor\nrunner doctor --json")]
-pub(crate) struct Flags {
-    /// one JSON object
-    #[argh(switch)]
+/// Its flags.
+pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
+    "doctor",
+    "Say what this host can and cannot give to containers. Exit code 1: none can run.",
+    &[typed::switch("--json", None, "one JSON object")],
+    &["runner doctor", "runner doctor --json"],
+);
+
+/// What was typed.
+#[derive(Debug, Default)]
+struct Flags {
     json: bool,
 }
 
 /// Ask and print.
-pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
+pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
+    let Some(typed) = Typed::read(&TABLE, "", words)? else { return Ok(0) };
+    let flags = &Flags { json: typed.get("--json").is_some() };
     let locations = Locations::from_env(global.store.as_deref())?;
     let findings = survey::all(&locations.main);
     let runs = findings.iter().all(|f| f.ok || !f.required);

@@ -3,26 +3,35 @@
 
 use std::path::Path;
 
-use argh::{ArgsInfo, FromArgs};
+use std::ffi::OsString;
+
+use argh::CommandInfoWithArgs;
 use coracle_store::driver::Driver;
 use coracle_store::{Locations, Store};
 use coracle_sys::{Error, Kind, Result};
 use serde::Serialize;
 
 use super::Global;
+use super::typed::{self, Typed};
 use crate::cgroups::Layout;
 use crate::host::{self, Host};
 use crate::json;
 
-/// Say what this installation is and what it stands on.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand, name = "info", example = "runner info\nrunner info --json")]
-pub(crate) struct Flags {
-    /// one JSON object
-    #[argh(switch)]
+/// Its flags.
+pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
+    "info",
+    "Say what this installation is and what it stands on.",
+    &[
+        typed::switch("--json", None, "one JSON object"),
+        typed::option("--format", Some('f'), "format", "json, as docker has it"),
+    ],
+    &["runner info", "runner info --json"],
+);
+
+/// What was typed.
+#[derive(Debug, Default)]
+struct Flags {
     json: bool,
-    /// json, as docker has it
-    #[argh(option, short = 'f')]
     format: Option<String>,
 }
 
@@ -48,7 +57,10 @@ struct Info {
 }
 
 /// Ask and print.
-pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
+pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
+    let Some(typed) = Typed::read(&TABLE, "", words)? else { return Ok(0) };
+    let flags =
+        &Flags { json: typed.get("--json").is_some(), format: typed.get("--format").map(str::to_owned) };
     let json = match flags.format.as_deref() {
         None => flags.json,
         Some("json" | "{{json .}}") => true,

@@ -2,32 +2,45 @@
 
 use std::os::fd::AsFd;
 
-use argh::{ArgsInfo, FromArgs};
+use std::ffi::OsString;
+
+use argh::CommandInfoWithArgs;
 use coracle_store::{Locations, Store};
 use coracle_sys::{Error, Kind, Result, process};
 
 use super::oci::{Container, Status};
+use super::typed::{self, Typed};
 use super::{Global, no_such_container};
 use crate::from_image::units;
 use crate::state::{Face, State, States};
 
-/// Send a signal to containers: KILL if not said, and TERM to one of an OCI client.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand, name = "kill", example = "runner kill my-container\nrunner kill -s HUP my-container")]
-pub(crate) struct Flags {
-    /// the signal, by name or number
-    #[argh(option, short = 's')]
+/// Its flags.
+pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
+    "kill",
+    "Send a signal to containers: KILL if not said, and TERM to one of an OCI client.",
+    &[
+        typed::option("--signal", Some('s'), "signal", "the signal, by name or number"),
+        typed::switch("--all", Some('a'), "OCI: to all its processes"),
+    ],
+    &["runner kill my-container", "runner kill -s HUP my-container"],
+);
+
+/// What was typed.
+#[derive(Debug, Default)]
+struct Flags {
     signal: Option<String>,
-    /// OCI: to all its processes
-    #[argh(switch, short = 'a')]
     all: bool,
-    /// names, ids or beginnings of ids; a second word that is a signal is one
-    #[argh(positional)]
     containers: Vec<String>,
 }
 
 /// Send it to each.
-pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
+pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
+    let Some(typed) = Typed::read(&TABLE, "CONTAINER... [SIGNAL]", words)? else { return Ok(0) };
+    let flags = &Flags {
+        signal: typed.get("--signal").map(str::to_owned),
+        all: typed.get("--all").is_some(),
+        containers: typed.words,
+    };
     let typed = flags.containers.first().map_or("", String::as_str);
     if let Some(container) = Container::if_meant(global, typed, flags.all)? {
         return kill_oci(&container, flags);

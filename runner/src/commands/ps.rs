@@ -1,38 +1,53 @@
 //! `ps`: our containers.
 
-use argh::{ArgsInfo, FromArgs};
+use std::ffi::OsString;
+
+use argh::CommandInfoWithArgs;
 use coracle_store::{Locations, Store};
 use coracle_sys::template::Template;
 use coracle_sys::{Error, Result, table};
 use serde::Serialize;
 
+use super::typed::{self, Typed};
 use super::{Global, sweep};
 use crate::from_image::short;
 use crate::json;
 use crate::record::{self, Record};
 use crate::state::{Face, States};
 
-/// List containers.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand, name = "ps", example = "runner ps -a\nrunner ps -q")]
-pub(crate) struct Flags {
-    /// those that have ended as well
-    #[argh(switch, short = 'a')]
+/// Its flags.
+pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
+    "ps",
+    "List containers.",
+    &[
+        typed::switch("--all", Some('a'), "those that have ended as well"),
+        typed::switch("--quiet", Some('q'), "ids only"),
+        typed::switch("--no-trunc", None, "whole ids and commands"),
+        typed::switch("--json", None, "one JSON object a line"),
+        typed::list(
+            "--filter",
+            Some('f'),
+            "filter",
+            "only those for which it holds: name=PART (^ and $ stand for its ends), status=running|exited|created, label=NAME[=VALUE]",
+        ),
+        typed::option(
+            "--format",
+            None,
+            "template",
+            "a template for each line, such as '{{.Names}}: {{.Status}}', or json",
+        ),
+    ],
+    &["runner ps -a", "runner ps -q"],
+);
+
+/// What was typed.
+#[derive(Debug, Default)]
+struct Flags {
     all: bool,
-    /// ids only
-    #[argh(switch, short = 'q')]
     quiet: bool,
-    /// whole ids and commands
-    #[argh(switch)]
     no_trunc: bool,
-    /// one JSON object a line
-    #[argh(switch)]
     json: bool,
-    /// only those for which it holds: name=PART (^ and $ stand for its ends), status=running|exited|created, label=NAME[=VALUE]
-    #[argh(option, short = 'f')]
     filter: Vec<String>,
-    /// a template for each line, such as '{{.Names}}: {{.Status}}', or json
-    #[argh(option)]
     format: Option<String>,
 }
 
@@ -61,7 +76,17 @@ fn joined<S: serde::Serializer>(labels: &[(String, String)], to: S) -> std::resu
 }
 
 /// Print them, the newest first.
-pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
+pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
+    let Some(typed) = Typed::read(&TABLE, "", words)? else { return Ok(0) };
+    let said = |flag: &str| typed.get(flag).is_some();
+    let flags = &Flags {
+        all: said("--all"),
+        quiet: said("--quiet"),
+        no_trunc: said("--no-trunc"),
+        json: said("--json"),
+        filter: typed.all("--filter"),
+        format: typed.get("--format").map(str::to_owned),
+    };
     let format = match (flags.json, flags.format.as_deref()) {
         (true, Some(_)) => return Err(Error::usage("--json and --format exclude each other")),
         (true, None) => Some("json"),

@@ -2,33 +2,41 @@
 
 use std::time::{Duration, Instant};
 
-use argh::{ArgsInfo, FromArgs};
+use std::ffi::OsString;
+
+use argh::CommandInfoWithArgs;
 use coracle_store::lock::Lock;
 use coracle_store::{ContainerDir, Locations, Store};
 use coracle_sys::{Error, Kind, Result};
 
+use super::typed::{self, Typed};
 use super::{Global, no_such_container, remove_files, sweep};
 use crate::record::Record;
 use crate::state::{Face, Identity, State, States};
 
-/// Remove containers.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand, name = "rm", example = "runner rm my-container\nrunner rm -f $(runner ps -aq)")]
-pub(crate) struct Flags {
-    /// kill those that run, and do not mind those that are not there
-    #[argh(switch, short = 'f')]
+/// Its flags.
+pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
+    "rm",
+    "Remove containers.",
+    &[
+        typed::switch("--force", Some('f'), "kill those that run, and do not mind those that are not there"),
+        // Volumes without a name live in the container's directory and go with it.
+        typed::switch("--volumes", Some('v'), "their own volumes too, which go in any case"),
+    ],
+    &["runner rm my-container", "runner rm -f $(runner ps -aq)"],
+);
+
+/// What was typed.
+#[derive(Debug, Default)]
+struct Flags {
     force: bool,
-    /// their own volumes too, which go in any case
-    #[argh(switch, short = 'v')]
-    #[allow(dead_code)] // volumes without a name live in the container's directory and go with it
-    volumes: bool,
-    /// names, ids or beginnings of ids
-    #[argh(positional)]
     containers: Vec<String>,
 }
 
 /// Remove each; one that cannot be removed does not keep the others.
-pub(crate) fn run(global: &Global, flags: &Flags) -> Result<u8> {
+pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
+    let Some(typed) = Typed::read(&TABLE, "CONTAINER...", words)? else { return Ok(0) };
+    let flags = &Flags { force: typed.get("--force").is_some(), containers: typed.words };
     if flags.containers.is_empty() {
         return Err(Error::usage("rm needs the name or id of a container"));
     }

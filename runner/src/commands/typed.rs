@@ -60,11 +60,32 @@ pub(crate) const fn option(
     FlagInfo { kind, optionality: Optionality::Optional, long, short, description, hidden: false }
 }
 
+/// A flag with a value that may be said again and again.
+pub(crate) const fn list(
+    long: &'static str,
+    short: Option<char>,
+    value: &'static str,
+    description: &'static str,
+) -> FlagInfo<'static> {
+    FlagInfo { optionality: Optionality::Repeating, ..option(long, short, value, description) }
+}
+
 impl Typed {
     /// Read them. `None`: help was asked for, and is printed. `words` names what may stand beside the flags.
     pub(crate) fn read(table: &CommandInfoWithArgs, words: &str, argv: &[OsString]) -> Result<Option<Self>> {
+        Ok(Self::before(table, words, argv, Tail::None)?.map(|(typed, _)| typed))
+    }
+
+    /// [`Typed::read`] of a verb that a command line follows, which comes back as it is.
+    pub(crate) fn before(
+        table: &CommandInfoWithArgs,
+        words: &str,
+        argv: &[OsString],
+        tail: Tail,
+    ) -> Result<Option<(Self, Vec<OsString>)>> {
         let mut typed = Self::default();
-        let mut rest = normalise(table, argv, Tail::None)?.words.into_iter();
+        let normal = normalise(table, argv, tail)?;
+        let mut rest = normal.words.into_iter();
         while let Some(word) = rest.next() {
             match word.as_str() {
                 "--" => typed.words.extend(rest.by_ref()),
@@ -80,7 +101,12 @@ impl Typed {
                 }
             }
         }
-        Ok(Some(typed))
+        Ok(Some((typed, normal.tail)))
+    }
+
+    /// All values of a flag.
+    pub(crate) fn all(&self, flag: &str) -> Vec<String> {
+        self.flags.iter().filter(|(name, _)| name == flag).map(|(_, value)| value.clone()).collect()
     }
 
     /// The one word beside the flags.

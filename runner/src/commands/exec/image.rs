@@ -26,7 +26,7 @@ use crate::{passwd, state};
 
 /// Run it. The exit code is the command's.
 pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<u8> {
-    let typed = flags.container.as_deref().unwrap_or_default();
+    let typed = flags.container.as_str();
     if command.is_empty() {
         return Err(Error::usage("exec needs a command behind the container"));
     }

@@ -3,78 +3,116 @@
 mod image;
 mod oci;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use argh::{ArgsInfo, FromArgs};
+use argh::CommandInfoWithArgs;
+use coracle_sys::argv::Tail;
 use coracle_sys::{Error, Result};
 
 use super::Global;
+use super::oci::Container;
+use super::typed::{self, Typed};
 
-/// Run a command in a running container.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(
-    subcommand,
-    name = "exec",
-    example = "runner exec -it my-container sh\nrunner exec -u nobody -w /tmp my-container id"
-)]
-pub(crate) struct Flags {
-    /// keep standard input open
-    #[argh(switch, short = 'i')]
+/// Its flags.
+pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
+    "exec",
+    "Run a command in a running container.",
+    &[
+        typed::switch("--interactive", Some('i'), "keep standard input open"),
+        typed::switch("--tty", Some('t'), "give the command a terminal of its own"),
+        typed::list(
+            "--env",
+            Some('e'),
+            "name=value",
+            "set a variable, or pass this one on: NAME=VALUE or NAME",
+        ),
+        typed::option("--user", Some('u'), "user", "user and group, names or numbers: USER[:GROUP]"),
+        typed::option("--workdir", Some('w'), "dir", "working directory inside"),
+        typed::switch("--privileged", None, "all capabilities"),
+        typed::switch("--detach", Some('d'), "leave the command to others once it runs"),
+        typed::option(
+            "--process",
+            Some('p'),
+            "file",
+            "OCI: a file with the whole process, as in config.json",
+        ),
+        typed::option("--pid-file", None, "file", "OCI: a file for the command's pid"),
+        typed::option(
+            "--console-socket",
+            None,
+            "path",
+            "OCI: a socket that the other side of the terminal is sent to",
+        ),
+        typed::option("--pidfd-socket", None, "path", "OCI: a socket that a pidfd of the command is sent to"),
+        typed::option("--cwd", None, "dir", "OCI: working directory inside"),
+        typed::list("--cap", Some('c'), "name", "OCI: add a capability"),
+        typed::list("--additional-gids", Some('g'), "gid", "OCI: add a group"),
+        typed::switch("--no-new-privs", None, "OCI: execve grants no new privileges"),
+        typed::option(
+            "--preserve-fds",
+            None,
+            "n",
+            "OCI: how many descriptors from 3 on the command inherits",
+        ),
+        typed::switch("--ignore-paused", None, "OCI: also where the container is paused"),
+    ],
+    &["runner exec -it my-container sh", "runner exec -u nobody -w /tmp my-container id"],
+);
+
+/// What was typed.
+#[derive(Debug, Default)]
+struct Flags {
     interactive: bool,
-    /// give the command a terminal of its own
-    #[argh(switch, short = 't')]
     tty: bool,
-    /// set a variable, or pass this one on: NAME=VALUE or NAME
-    #[argh(option, short = 'e')]
     env: Vec<String>,
-    /// user and group, names or numbers: USER[:GROUP]
-    #[argh(option, short = 'u')]
     user: Option<String>,
-    /// working directory inside
-    #[argh(option, short = 'w')]
     workdir: Option<String>,
-    /// all capabilities
-    #[argh(switch)]
     privileged: bool,
-    /// leave the command to others once it runs
-    #[argh(switch, short = 'd')]
     detach: bool,
-    /// OCI: a file with the whole process, as in config.json
-    #[argh(option, short = 'p')]
     process: Option<PathBuf>,
-    /// OCI: a file for the command's pid
-    #[argh(option)]
     pid_file: Option<PathBuf>,
-    /// OCI: a socket that the other side of the terminal is sent to
-    #[argh(option)]
     console_socket: Option<PathBuf>,
-    /// OCI: a socket that a pidfd of the command is sent to
-    #[argh(option)]
     pidfd_socket: Option<PathBuf>,
-    /// OCI: working directory inside
-    #[argh(option)]
     cwd: Option<String>,
-    /// OCI: add a capability
-    #[argh(option, short = 'c')]
     cap: Vec<String>,
-    /// OCI: add a group
-    #[argh(option, short = 'g')]
     additional_gids: Vec<u32>,
-    /// OCI: execve grants no new privileges
-    #[argh(switch)]
     no_new_privs: bool,
-    /// OCI: how many descriptors from 3 on the command inherits
-    #[argh(option, default = "0")]
     preserve_fds: u32,
-    /// OCI: also where the container is paused
-    #[argh(switch)]
     ignore_paused: bool,
-    /// name, id or beginning of an id
-    #[argh(positional)]
-    container: Option<String>,
+    container: String,
 }
 
 impl Flags {
+    fn of(typed: &Typed) -> Result<Self> {
+        let said = |flag: &str| typed.get(flag).is_some();
+        let text = |flag: &str| typed.get(flag).map(str::to_owned);
+        let path = |flag: &str| typed.get(flag).map(PathBuf::from);
+        let gid = |text: &String| {
+            text.parse().map_err(|_| Error::usage(format!("--additional-gids {text:?}: it is a number")))
+        };
+        Ok(Self {
+            interactive: said("--interactive"),
+            tty: said("--tty"),
+            env: typed.all("--env"),
+            user: text("--user"),
+            workdir: text("--workdir"),
+            privileged: said("--privileged"),
+            detach: said("--detach"),
+            process: path("--process"),
+            pid_file: path("--pid-file"),
+            console_socket: path("--console-socket"),
+            pidfd_socket: path("--pidfd-socket"),
+            cwd: text("--cwd"),
+            cap: typed.all("--cap"),
+            additional_gids: typed.all("--additional-gids").iter().map(gid).collect::<Result<_>>()?,
+            no_new_privs: said("--no-new-privs"),
+            preserve_fds: typed.number("--preserve-fds")?.unwrap_or(0),
+            ignore_paused: said("--ignore-paused"),
+            container: typed.words.first().cloned().unwrap_or_default(),
+        })
+    }
+
     /// Is something said that only OCI clients say?
     fn is_oci(&self) -> bool {
         self.process.is_some()
@@ -91,10 +129,17 @@ impl Flags {
 }
 
 /// Run it. The exit code is the command's.
-pub(crate) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<u8> {
-    let typed =
-        flags.container.as_deref().ok_or_else(|| Error::usage("exec needs a container and a command"))?;
-    if let Some(container) = super::oci::Container::if_meant(global, typed, flags.is_oci())? {
+pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
+    let typed = Typed::before(&TABLE, "CONTAINER COMMAND...", words, Tail::After(1))?;
+    let Some((typed, tail)) = typed else { return Ok(0) };
+    let flags = &Flags::of(&typed)?;
+    let text =
+        |word: OsString| word.into_string().map_err(|word| Error::usage(format!("{word:?} is not UTF-8")));
+    let command = &tail.into_iter().map(text).collect::<Result<Vec<_>>>()?[..];
+    if flags.container.is_empty() {
+        return Err(Error::usage("exec needs a container and a command"));
+    }
+    if let Some(container) = Container::if_meant(global, &flags.container, flags.is_oci())? {
         return oci::run(container, flags, command);
     }
     if flags.detach {
