@@ -1,0 +1,699 @@
+//! The differences that are expected, by their reasons. About runc 1.1.5 and crun 1.8.1, on a host with
+//! cgroup v1 and v2 side by side.
+//!
+//! The first entry that fits a difference is the one that speaks of it. An entry that no difference fits is
+//! an error: whoever mends something takes its line away.
+
+use self::Peers::{Any, Both, Crun, Runc};
+
+/// The peers that ours differs from.
+#[derive(Clone, Copy)]
+pub(crate) enum Peers {
+    /// runc alone; crun is as ours, or did not run.
+    Runc,
+    /// crun alone.
+    Crun,
+    /// Both, or the one of them that ran.
+    Both,
+    /// It varies.
+    Any,
+}
+
+/// A reason, and the differences that it explains: from whom, in which variations, in which fact.
+pub(crate) struct Reason {
+    pub(crate) why: &'static str,
+    pub(crate) of: &'static [(Peers, &'static str, &'static str)],
+}
+
+/// One line of the table.
+pub(crate) struct Expected {
+    pub(crate) from: Peers,
+    pub(crate) case: &'static str,
+    pub(crate) field: &'static str,
+    pub(crate) why: &'static str,
+    /// It has to be seen when its variations run.
+    pub(crate) always: bool,
+}
+
+/// The whole table.
+pub(crate) fn table() -> Vec<Expected> {
+    let lines = |reasons: &'static [Reason], always: bool| {
+        reasons.iter().flat_map(move |reason| {
+            let why = reason.why;
+            reason.of.iter().map(move |&(from, case, field)| Expected { from, case, field, why, always })
+        })
+    };
+    lines(NOT_YET_A_RACE, false)
+        .chain(lines(APART, false))
+        .chain(lines(NOT_YET, true))
+        .chain(lines(INTENDED, true))
+        .collect()
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Not yet: what the runner has to mend. What is done is taken out of here.
+// ---------------------------------------------------------------------------------------------------------
+
+/// Seen or not, by which of two processes comes first.
+const NOT_YET_A_RACE: &[Reason] = &[
+    Reason {
+        why: "The device filter is attached while the nodes are made: where it is first they are bound from the host.",
+        of: &[
+            (Any, "*", "mount./dev/full*"),
+            (Any, "*", "mount./dev/null*"),
+            (Any, "*", "mount./dev/zero*"),
+            (Any, "*", "mount./dev/random*"),
+            (Any, "*", "mount./dev/urandom*"),
+            (Any, "*", "mount./dev/tty*"),
+            (Any, "devices: *", "mount./dev/fuse*"),
+            (Any, "devices: *", "dev.*"),
+            (Any, "devices: *", "path./dev/*"),
+            (Any, "devices: a device outside of /dev*", "exit"),
+            (Any, "devices: a device in a folder that is missing", "exit"),
+            (Any, "devices: a device whose path climbs", "exit"),
+            (Any, "devices: a device where a file is mounted", "exit"),
+            (Any, "devices: a default device that is another", "exit"),
+            (Any, "devices: a block device", "exit"),
+            (Any, "devices: one path for two devices", "exit"),
+            (Any, "process: a terminal, and nobody to take it", "*"),
+            (Any, "broken: /dev of the root is a link", "mount./tmp/*"),
+            (Any, "paths: a device is *", "*"),
+        ],
+    },
+    Reason {
+        why: "Who joins a pid namespace may be heard before who made it says so: the start is given up.",
+        of: &[
+            (Any, "namespaces: pid is joined by its path", "exit"),
+            (Any, "namespaces: a user namespace is joined*", "exit"),
+        ],
+    },
+];
+
+/// Seen whenever their variations run.
+const NOT_YET: &[Reason] = &[
+    Reason {
+        why: "Rules that deny everything are not followed by those that every container's devices need.",
+        of: &[
+            (Both, "*", "open./dev/*"),
+            (Both, "devices: *", "device.*"),
+            (Both, "mounts: a device is bound", "path./data"),
+            (Both, "paths: *", "path./file"),
+            (Both, "paths: *", "path./fifo"),
+            (Both, "paths: *", "path./folder/../file"),
+            (Both, "paths: a link is masked", "path./link"),
+            (Both, "paths: *", "path./proc/keys"),
+            (Both, "paths: *", "path./proc/timer_list"),
+        ],
+    },
+    Reason {
+        why: "In a user namespace the rules about devices are left out, and the group for them.",
+        of: &[(Runc, "namespaces: *", "cgroup.v2")],
+    },
+    Reason {
+        why: "Without a rule everything is allowed.",
+        of: &[
+            (Runc, "devices: no rule*", "device.*"),
+            (Runc, "devices: no *", "cgroup.v2"),
+            (Runc, "resources: none", "cgroup.v2"),
+        ],
+    },
+    Reason {
+        why: "A start in the foreground makes the groups alone that a limit asks for.",
+        of: &[
+            (Both, "*", "cgroup.*"),
+            (Crun, "resources: *", "cgroup.v2"),
+            (Crun, "resources: a group of its own, seen through a namespace", "limit.v2: *"),
+            (Both, "mounts: the tree of groups*", "mount./sys/fs/cgroup*"),
+            (Both, "mounts: the tree of groups*", "path./sys/fs/cgroup*"),
+            (Runc, "mounts: the tree of groups*", "mount./sys/fs/cgroup: source"),
+            (Both, "resources: a group of its own, seen through a namespace", "mount./groups/*"),
+        ],
+    },
+    Reason {
+        why: "The uid that means none changes nothing: the command runs as root.",
+        of: &[(Runc, "identity: the id that means none", "exit")],
+    },
+    Reason {
+        why: "Words that hold for all mounts below are ignored where nothing is bound.",
+        of: &[
+            (Crun, "options: a tmpfs with rnoexec", "mount./data: options"),
+            (Crun, "options: a tmpfs with rnosuid", "mount./data: options"),
+            (Crun, "options: a tmpfs with rnodev", "mount./data: options"),
+            (Crun, "options: a tmpfs with rro", "mount./data: options"),
+            (Both, "options: a tmpfs with rro", "path./data"),
+        ],
+    },
+    Reason {
+        why: "A remount ignores what it says to the file system.",
+        of: &[
+            (Both, "options: a remount of what was mounted before", "mount./data: super"),
+            (Both, "options: a remount of what was mounted before", "size./data"),
+        ],
+    },
+    Reason {
+        why: "A root that is to be a slave is cut off from the peers of its mount.",
+        of: &[(Runc, "mounts: a slave root of a shared mount", "mount./: propagation")],
+    },
+    Reason {
+        why: "The root cannot be made read only by readonlyPaths: what is mounted over it, nobody enters.",
+        of: &[
+            (Runc, "paths: the root is read only", "path./*"),
+            (Runc, "paths: the root is read only", "mount.*"),
+        ],
+    },
+    Reason {
+        why: "What is read only from the start takes no mount and no device.",
+        of: &[
+            (Both, "options: /dev read only", "exit"),
+            (Both, "mounts: inside a tmpfs that is read only", "exit"),
+        ],
+    },
+    Reason {
+        why: "A list stands for an object, member by member.",
+        of: &[
+            (Runc, "broken: resources that are a list", "exit"),
+            (Runc, "broken: hooks that are a list", "exit"),
+        ],
+    },
+    Reason {
+        why: "The file of weights is looked for in the root group, which has none.",
+        of: &[(Runc, "resources: a weight", "exit"), (Runc, "resources: a weight of 1", "exit")],
+    },
+    Reason {
+        why: "Of a variable that is there twice both stay.",
+        of: &[(Both, "process: a variable twice", "env.A*")],
+    },
+    Reason {
+        why: "Words of mount(8) that change nothing are not taken.",
+        of: &[
+            (Runc, "options: a tmpfs with iversion", "exit"),
+            (Runc, "options: a tmpfs with loud", "exit"),
+            (Runc, "options: a tmpfs with noiversion", "exit"),
+            (Runc, "options: a tmpfs with silent", "exit"),
+            (Runc, "options: a tmpfs with acl", "exit"),
+            (Runc, "options: a tmpfs with noacl", "exit"),
+            (Both, "options: a bind with iversion", "exit"),
+            (Both, "options: a bind with loud", "exit"),
+            (Both, "options: a bind with noiversion", "exit"),
+            (Both, "options: a bind with silent", "exit"),
+            (Both, "options: a bind with acl", "exit"),
+            (Both, "options: a bind with noacl", "exit"),
+        ],
+    },
+    Reason {
+        why: "A link to nowhere is not followed within the root.",
+        of: &[(Runc, "mounts: a destination that is a link to nowhere", "exit")],
+    },
+    Reason {
+        why: "/dev/ptmx is left out where nothing is mounted at /dev/pts.",
+        of: &[(Both, "mounts: without /dev/pts", "dev.ptmx"), (Crun, "mounts: without any", "dev.ptmx")],
+    },
+    Reason {
+        why: "Options of a file system are not taken apart at their commas.",
+        of: &[
+            (Both, "options: a tmpfs with options in one string", "exit"),
+            (Both, "mounts: an overlay", "exit"),
+        ],
+    },
+    Reason {
+        why: "The queues' root is made before the ids are mapped, and belongs to nobody.",
+        of: &[(Both, "namespaces: *", "dev.mqueue")],
+    },
+    Reason {
+        why: "Two fields set the hostname, and the last one holds.",
+        of: &[(Both, "namespaces: a sysctl that sets the hostname", "exit")],
+    },
+    Reason {
+        why: "Groups that lead to the container's are left behind.",
+        of: &[
+            (Both, "resources: a path of several names", "left"),
+            (Both, "resources: a path that is not absolute", "left"),
+        ],
+    },
+    Reason {
+        why: "Not supported yet: a listener of seccomp, and calls that are told to it.",
+        of: &[
+            (Runc, "seccomp: a listener and nothing to tell it", "exit"),
+            (Crun, "seccomp: a call with SCMP_ACT_NOTIFY", "exit"),
+            (Crun, "seccomp: the flag SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", "exit"),
+        ],
+    },
+    Reason {
+        why: "Not supported yet: process.scheduler, ioPriority, execCPUAffinity.",
+        of: &[
+            (Both, "process: scheduler *", "exit"),
+            (Both, "process: ioPriority *", "exit"),
+            (Both, "process: execCPUAffinity, which is not for the first process", "exit"),
+        ],
+    },
+    Reason {
+        why: "Not supported yet: linux.personality.",
+        of: &[
+            (Both, "process: a personality of 32 bits", "exit"),
+            (Both, "process: a personality of this machine", "exit"),
+            (Runc, "process: a personality of none", "exit"),
+        ],
+    },
+    Reason {
+        why: "Not supported yet: timeOffsets, intelRdt, memoryPolicy, netDevices, mountLabel.",
+        of: &[
+            (Both, "namespaces: time offsets without a time namespace", "exit"),
+            (Both, "resources: a closID on a host without resctrl", "exit"),
+            (Both, "resources: a policy of memory", "exit"),
+            (Both, "broken: devices by network that are not there", "exit"),
+            (Crun, "mounts: a label for mounts on a host without SELinux", "exit"),
+        ],
+    },
+    Reason {
+        why: "Not supported yet: mappings of a mount's own, tmpcopyup.",
+        of: &[
+            (Both, "mounts: an idmapped one", "exit"),
+            (Both, "options: a tmpfs with tmpcopyup", "exit"),
+            (Runc, "options: a bind with tmpcopyup", "exit"),
+        ],
+    },
+    Reason {
+        why: "Not supported yet: cgroups made by systemd.",
+        of: &[(Both, "resources: a path as systemd writes it", "exit")],
+    },
+    Reason { why: "Not supported yet: hooks.", of: &[(Any, "hooks: *", "hook*"), (Any, "hooks: *", "exit")] },
+];
+
+// ---------------------------------------------------------------------------------------------------------
+// Intended: by the specification or by the rules of the house, and what the peers do besides.
+// ---------------------------------------------------------------------------------------------------------
+
+/// Seen where create, start and delete are typed apart.
+const APART: &[Reason] = &[Reason {
+    why: "crun's state has members of its own, and the root as the config has it.",
+    of: &[
+        (Crun, "*", "verb: *: state.rootfs"),
+        (Crun, "*", "verb: *: state.owner"),
+        (Crun, "*", "verb: *: state.systemd-scope"),
+    ],
+}];
+
+/// Seen whenever their variations run.
+const INTENDED: &[Reason] = &[
+    Reason { why: "In the foreground a container dies with its runner.", of: &[(Both, "*", "pdeathsig")] },
+    Reason { why: "A keyring's name is the runtime's own.", of: &[(Both, "*", "keyring")] },
+    Reason {
+        why: "What hides a folder holds no inode and allows nothing.",
+        of: &[
+            (Both, "*", "mount./proc/acpi: *"),
+            (Both, "*", "mount./sys/firmware: *"),
+            (Both, "paths: *", "path./proc/acpi"),
+            (Both, "paths: *", "path./sys/firmware"),
+            (Both, "paths: *", "path./folder"),
+            (Both, "paths: *", "root.folder"),
+            (Both, "paths: *", "mount./folder*"),
+            (Both, "paths: a mount is masked", "*data*"),
+            (Both, "paths: a link that leads out is masked", "*/etc*"),
+            (Both, "paths: a link that leads out is masked", "root.etc"),
+            (Runc, "paths: the root is masked", "mount./#2*"),
+        ],
+    },
+    Reason {
+        why: "A read-only path is so with all that is mounted inside, and keeps the words of its mount.",
+        of: &[
+            (Crun, "paths: a path with what is mounted inside is read only", "mount./data#2: options"),
+            (Both, "paths: a path with what is mounted inside is read only", "*/data/in*"),
+        ],
+    },
+    Reason {
+        why: "/dev/core is for those who look for it; what it leads to is masked.",
+        of: &[(Runc, "*", "dev.core")],
+    },
+    Reason {
+        why: "runc makes the whole file system read only, not this mount of it alone.",
+        of: &[(Runc, "*", "mount./sys: super"), (Runc, "mounts: proc *", "*: super")],
+    },
+    Reason {
+        why: "runc gives a tmpfs without a mode the one of the folder beneath.",
+        of: &[
+            (Runc, "options: *", "path./data"),
+            (Runc, "*", "root.data"),
+            (Runc, "options: none for /dev", "root.dev"),
+        ],
+    },
+    Reason {
+        why: "HOME is what passwd says, else the root; what is given is left alone.",
+        of: &[
+            (Both, "mounts: a file over a file of the root", "env.HOME"),
+            (Crun, "identity: *", "env.HOME"),
+            (Runc, "process: HOME is given as nothing", "env.HOME"),
+        ],
+    },
+    Reason {
+        why: "runc 1.1 does not know domainname, and so it refuses nothing about it.",
+        of: &[
+            (Runc, "process: a domainname", "domainname"),
+            (Runc, "process: a domainname without a uts namespace", "exit"),
+        ],
+    },
+    Reason {
+        why: "runc refuses an empty element of PATH and variables that are none; environ takes them.",
+        of: &[
+            (Runc, "process: PATH has an empty element and cwd is the root", "exit"),
+            (Runc, "process: a variable without an equals sign", "exit"),
+            (Runc, "process: a variable without a name", "exit"),
+            (Crun, "process: a variable without an equals sign", "env.ALONE"),
+        ],
+    },
+    Reason {
+        why: "Without PATH the usual places are searched, as execvp does.",
+        of: &[(Both, "process: a name without a slash and no PATH in the environment", "exit")],
+    },
+    Reason {
+        why: "The root may be a link of the host's.",
+        of: &[(Runc, "process: the root by a link", "exit")],
+    },
+    Reason {
+        why: "An id is any number of 32 bits but the last.",
+        of: &[(Runc, "identity: the largest ids", "exit")],
+    },
+    Reason {
+        why: "A label or profile of nothing is none.",
+        of: &[
+            (Crun, "process: an AppArmor profile of nothing", "exit"),
+            (Crun, "process: a SELinux label of nothing", "exit"),
+        ],
+    },
+    Reason {
+        why: "crun 1.8 refuses versions after 1.1.",
+        of: &[
+            (Crun, "process: ociVersion 1.2.0", "exit"),
+            (Crun, "process: ociVersion 1.3.0", "exit"),
+            (Crun, "process: ociVersion 1.99.0", "exit"),
+        ],
+    },
+    Reason {
+        why: "crun does not know these words.",
+        of: &[
+            (Crun, "options: a tmpfs with nosymfollow", "exit"),
+            (Crun, "options: a tmpfs with ratime", "exit"),
+            (Crun, "options: a tmpfs with rdiratime", "exit"),
+            (Crun, "options: a tmpfs with rnoatime", "exit"),
+            (Crun, "options: a tmpfs with rnodiratime", "exit"),
+            (Crun, "options: a tmpfs with rnostrictatime", "exit"),
+            (Crun, "options: a tmpfs with rnosymfollow", "exit"),
+            (Crun, "options: a tmpfs with rstrictatime", "exit"),
+            (Crun, "options: a tmpfs with rsymfollow", "exit"),
+            (Crun, "options: a tmpfs with symfollow", "exit"),
+            (Crun, "options: a bind with rdiratime", "exit"),
+            (Crun, "options: a bind with rnoatime", "exit"),
+            (Crun, "options: a bind with rnodiratime", "exit"),
+            (Crun, "options: a bind with rstrictatime", "exit"),
+            (Both, "options: a bind with ratime", "exit"),
+            (Both, "options: a bind with rnostrictatime", "exit"),
+        ],
+    },
+    Reason {
+        why: "runc refuses the word defaults on a tmpfs.",
+        of: &[(Runc, "options: a tmpfs with defaults", "exit")],
+    },
+    Reason {
+        why: "crun takes these words wrongly, or not at all.",
+        of: &[
+            (Crun, "options: *", "mount./data: options"),
+            (Crun, "options: *", "mount./data/sub: options"),
+            (Crun, "options: *", "*: propagation"),
+            (Crun, "options: opposites, the last of which holds", "path./data"),
+            (Crun, "mounts: the source is mounted *", "mount./data: options"),
+            (Crun, "mounts: a source whose mount is shared, as rslave", "mount./data: propagation"),
+        ],
+    },
+    Reason {
+        why: "A word that nobody knows has no effect on a bind, and is refused.",
+        of: &[(Both, "options: a bind with nonesuch", "exit")],
+    },
+    Reason {
+        why: "What is asked for by name holds, though the source is mounted otherwise.",
+        of: &[
+            (Runc, "mounts: the source is mounted noexec, and exec is asked for", "mount./data: options"),
+            (Runc, "mounts: the source is mounted read only, and rw is asked for", "mount./data: options"),
+        ],
+    },
+    Reason {
+        why: "Nothing comes from the host's mounts unless it is asked for.",
+        of: &[
+            (Runc, "mounts: a source whose mount is shared", "mount./data: propagation"),
+            (Both, "mounts: a source whose mount is shared, as rshared", "mount./data: propagation"),
+        ],
+    },
+    Reason {
+        why: "runc shares the root among the mounts before it is the root, and then no more.",
+        of: &[(Runc, "mounts: a root that is *shared", "*: propagation")],
+    },
+    Reason {
+        why: "An unbindable root can be started from.",
+        of: &[(Runc, "mounts: a root that is unbindable", "exit")],
+    },
+    Reason {
+        why: "crun makes folders that lead to a mount with the mode of a tmpfs.",
+        of: &[
+            (Crun, "mounts: *", "path./a"),
+            (Crun, "mounts: *", "root.a"),
+            (Crun, "mounts: *", "path./data/in"),
+            (Crun, "mounts: *", "root.data"),
+        ],
+    },
+    Reason {
+        why: "What has no source is said to be of none.",
+        of: &[(Both, "broken: a mount without a source", "mount./data: source")],
+    },
+    Reason {
+        why: "A mount of type bind is one.",
+        of: &[(Both, "mounts: of type bind without an option", "exit")],
+    },
+    Reason { why: "A bind has a source.", of: &[(Runc, "broken: a bind without a source", "exit")] },
+    Reason {
+        why: "/proc and the list of mounts are optional.",
+        of: &[
+            (Runc, "mounts: without /proc", "exit"),
+            (Runc, "mounts: without any", "exit"),
+            (Both, "mounts: without a list", "exit"),
+        ],
+    },
+    Reason {
+        why: "A word or type that nobody knows is refused; crun goes on.",
+        of: &[
+            (Crun, "mounts: no type and no option that says bind", "exit"),
+            (Crun, "mounts: a root whose propagation is no word", "exit"),
+            (Crun, "devices: a device of an unknown type", "exit"),
+        ],
+    },
+    Reason {
+        why: "A mount namespace of its own is what a container is.",
+        of: &[
+            (Crun, "namespaces: without a mount namespace", "exit"),
+            (Crun, "namespaces: none at all", "exit"),
+            (Crun, "namespaces: the list is missing", "exit"),
+            (Crun, "paths: a path is * without a mount namespace", "exit"),
+        ],
+    },
+    Reason {
+        why: "A namespace is named once, and by an absolute path.",
+        of: &[
+            (Crun, "namespaces: one twice", "exit"),
+            (Crun, "namespaces: a path that is not absolute", "exit"),
+            (Crun, "namespaces: a path of nothing", "exit"),
+        ],
+    },
+    Reason {
+        why: "The host's sysfs and procfs are bound where a user namespace may mount none of its own.",
+        of: &[
+            (Both, "namespaces: a user namespace and the pids of the runtime", "exit"),
+            (Runc, "namespaces: a user namespace and the network of the runtime", "exit"),
+            (Crun, "namespaces: a user namespace and the network of the runtime", "mount./sys*"),
+        ],
+    },
+    Reason {
+        why: "The terminals' group is asked for only where it has an id.",
+        of: &[(Both, "namespaces: maps of one id", "exit")],
+    },
+    Reason {
+        why: "In a user namespace the host's node is bound, without more rights than it needs.",
+        of: &[
+            (Any, "namespaces: a user namespace and a device of the list", "*/dev/fuse*"),
+            (Crun, "namespaces: a user namespace and a device of the list", "dev.fuse"),
+        ],
+    },
+    Reason {
+        why: "crun cannot bind the tree of groups into a user namespace.",
+        of: &[
+            (Crun, "namespaces: a user namespace and limits", "*/groups/*"),
+            (Crun, "namespaces: a user namespace and limits", "limit.*"),
+        ],
+    },
+    Reason { why: "crun is shown no cgroup v2 here.", of: &[(Crun, "*", "mount.*/unified")] },
+    Reason {
+        why: "A default device may be described anew.",
+        of: &[(Runc, "devices: a default device with another mode", "exit")],
+    },
+    Reason {
+        why: "A device has an absolute path and numbers, a rule letters that are known, or none.",
+        of: &[
+            (Runc, "devices: a device whose path is not absolute", "exit"),
+            (Runc, "devices: a device without a path", "exit"),
+            (Runc, "devices: a rule with an unknown access", "exit"),
+            (Both, "devices: a device without numbers", "exit"),
+            (Both, "devices: a rule without an access", "exit"),
+            (Both, "devices: a rule with an access of nothing", "exit"),
+            (Crun, "devices: a rule with -1 for any number", "exit"),
+        ],
+    },
+    Reason {
+        why: "Paths that are hidden are absolute.",
+        of: &[
+            (Both, "paths: a path that is not absolute is *", "exit"),
+            (Both, "paths: a path of nothing is masked", "exit"),
+        ],
+    },
+    Reason {
+        why: "What is below a file is not there, and needs no mask.",
+        of: &[(Both, "paths: what is below a file is masked", "exit")],
+    },
+    Reason {
+        why: "crun hides a path first, and then it is hidden from being read only.",
+        of: &[(Crun, "paths: a path is masked and read only", "mount./folder*")],
+    },
+    Reason {
+        why: "The proc file system's own options hold for what is mounted from it.",
+        of: &[(Crun, "mounts: proc read only", "mount./proc/*")],
+    },
+    Reason { why: "crun mounts nothing over its root.", of: &[(Crun, "paths: the root is *", "mount.*#2*")] },
+    Reason { why: "crun leaves behind what it had made when it refuses.", of: &[(Crun, "*", "left")] },
+    Reason {
+        why: "A group that was there before stays.",
+        of: &[(Both, "resources: a group that was there before", "left")],
+    },
+    Reason {
+        why: "A flag that libseccomp 2.5 does not take from runc.",
+        of: &[
+            (Runc, "seccomp: the flag SECCOMP_FILTER_FLAG_TSYNC", "exit"),
+            (Runc, "seccomp: the flag SECCOMP_FILTER_FLAG_LOG", "exit"),
+            (Runc, "seccomp: the flag SECCOMP_FILTER_FLAG_SPEC_ALLOW", "exit"),
+        ],
+    },
+    Reason {
+        why: "A rule of seccomp has names, a profile a default; runc takes the old form and none.",
+        of: &[
+            (Runc, "seccomp: a rule whose names are missing", "exit"),
+            (Runc, "seccomp: a rule with the old name", "exit"),
+            (Runc, "seccomp: an empty profile", "exit"),
+            (Runc, "seccomp: without a default", "exit"),
+        ],
+    },
+    Reason {
+        why: "Metadata of a listener need a listener.",
+        of: &[(Both, "seccomp: metadata for a listener and no listener", "exit")],
+    },
+    Reason {
+        why: "crun refuses an errno where the action takes none.",
+        of: &[(Crun, "seccomp: a rule with an errno for an action without", "exit")],
+    },
+    Reason {
+        why: "The peers' versions do not write burst, and runc's does not write idle.",
+        of: &[
+            (Both, "resources: a burst", "limit.cpu: cpu.cfs_burst_us"),
+            (Both, "resources: a burst above the quota", "exit"),
+            (Runc, "resources: idle", "limit.cpu: *"),
+            (Runc, "resources: idle of 2", "exit"),
+        ],
+    },
+    Reason {
+        why: "Shares that the kernel rounds are no error.",
+        of: &[(Runc, "resources: shares of 1", "exit"), (Runc, "resources: shares of a million", "exit")],
+    },
+    Reason {
+        why: "crun refuses numbers that mean no limit, and objects without members.",
+        of: &[
+            (Crun, "resources: memory of 0", "exit"),
+            (Crun, "resources: useHierarchy, said not", "exit"),
+            (Crun, "resources: a quota of -1", "exit"),
+            (Crun, "resources: processes of -1", "exit"),
+            (Crun, "resources: an object of nothing for the network", "exit"),
+        ],
+    },
+    Reason {
+        why: "crun cannot make these paths.",
+        of: &[
+            (Crun, "resources: a path that climbs", "exit"),
+            (Crun, "resources: a path of nothing", "exit"),
+        ],
+    },
+    Reason {
+        why: "A limit that cannot be set is an error; crun goes on.",
+        of: &[(Crun, "resources: swappiness beyond 100", "exit"), (Crun, "resources: rdma", "exit")],
+    },
+    Reason {
+        why: "A config is JSON to the letter: runc takes what follows it, and members in another case.",
+        of: &[
+            (Runc, "broken: something after the end", "exit"),
+            (Runc, "broken: members in another case", "exit"),
+        ],
+    },
+    Reason {
+        why: "A member that is there twice says two things.",
+        of: &[(Both, "broken: a member twice", "exit")],
+    },
+    Reason {
+        why: "A version is there, and is 1.x.",
+        of: &[
+            (Runc, "broken: without /ociVersion", "exit"),
+            (Runc, "broken: a version *", "exit"),
+            (Runc, "broken: version 2", "exit"),
+            (Runc, "broken: version 0.9", "exit"),
+        ],
+    },
+    Reason { why: "runc falls over null.", of: &[(Runc, "broken: null", "exit")] },
+    Reason {
+        why: "A wrong type is refused; crun takes it as if it were not there.",
+        of: &[
+            (Crun, "broken: an argument that is a number", "exit"),
+            (Crun, "broken: an argument with a NUL", "exit"),
+            (Crun, "broken: an environment that is no list", "exit"),
+            (Crun, "broken: a variable that is a number", "exit"),
+            (Crun, "broken: a user that is a number", "exit"),
+            (Crun, "broken: a uid that is a word", "exit"),
+            (Crun, "broken: capabilities that are a list", "exit"),
+            (Crun, "broken: a set of capabilities that is a word", "exit"),
+            (Crun, "broken: terminal is a word", "exit"),
+            (Crun, "broken: noNewPrivileges is a number", "exit"),
+            (Crun, "broken: oomScoreAdj is a word", "exit"),
+            (Crun, "broken: a hostname that is a number", "exit"),
+            (Crun, "broken: options of a mount that are a word", "exit"),
+            (Crun, "broken: readonly is a word", "exit"),
+            (Crun, "broken: a device's number is a word", "exit"),
+            (Crun, "broken: masked paths that are a word", "exit"),
+            (Crun, "broken: a sysctl that is a list", "exit"),
+            (Crun, "broken: a limit of memory that is a word", "exit"),
+            (Crun, "broken: shares that are negative", "exit"),
+            (Crun, "broken: a map that is an object", "exit"),
+            (Crun, "broken: annotations that are a list", "exit"),
+            (Crun, "broken: seccomp that is a word", "exit"),
+        ],
+    },
+    Reason {
+        why: "crun makes a relative cwd absolute.",
+        of: &[(Crun, "broken: cwd is not absolute", "exit")],
+    },
+    Reason {
+        why: "/proc is a procfs, and what it decides cannot be covered.",
+        of: &[
+            (Crun, "broken: a tmpfs at /proc", "exit"),
+            (Crun, "broken: a bind at /proc", "exit"),
+            (Crun, "broken: a bind over /proc/self/attr", "exit"),
+            (Both, "broken: a tmpfs below /proc", "exit"),
+        ],
+    },
+    Reason {
+        why: "crun takes a capability in lower case for the first of them.",
+        of: &[(Crun, "identity: a capability in lower case", "caps.*")],
+    },
+    Reason {
+        why: "runc makes the folder of a link to /dev anew.",
+        of: &[(Runc, "broken: /dev of the root is a link", "root.tmp")],
+    },
+];
