@@ -18,15 +18,15 @@ const NOTIFY: bool = true;
 /// `linux.netDevices`.
 const NET_DEVICES: bool = true;
 /// `linux.intelRdt`: on the whole, its `schemata`, its `enableMonitoring`.
-const INTEL_RDT: bool = true;
+const INTEL_RDT: bool = false;
 /// `linux.memoryPolicy`, by its modes and flags.
 const MEMORY_POLICY: bool = true;
 /// `process.apparmorProfile`.
 const APPARMOR: bool = true;
 /// `process.selinuxLabel`, `linux.mountLabel`.
-const SELINUX: bool = true;
+const SELINUX: bool = false;
 /// `--systemd-cgroup`.
-const SYSTEMD: bool = true;
+const SYSTEMD: bool = false;
 /// Words for mounts that are served beside the table's.
 const MORE_MOUNT_OPTIONS: &str = "acl idmap iversion loud noacl noiversion ridmap silent tmpcopyup";
 
