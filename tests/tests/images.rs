@@ -438,7 +438,7 @@ fn verbs_go_by_dockers_nouns_and_by_the_runner_too() {
     }
     store.runner().words("mount one").fails(125).complains("runner image mount, rootfs-tool mount");
     store.runner().words("image export nosuch").fails(1).complains("No such image: nosuch");
-    store.runner().words("delete a/b").fails(2).complains("say which, by a tag or a digest");
+    store.rootfs_tool().words("delete a/b").fails(2).complains("say which, by a tag or a digest");
     store.runner().words("image prune -f").ok().prints("Total reclaimed space");
     store.rootfs_tool().words("image rm one").ok().prints("Untagged: localhost/one:latest");
     // The store may be named before the verb.
