@@ -27,6 +27,7 @@ Usage: runner [--store DIR] COMMAND ...
   kill ID              send a signal to one                  runner kill -s HUP my-container
   rm ID                remove one, and what it wrote         runner rm -f my-container
   run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
+  create start state kill delete list pause resume update events: an OCI runtime's, for podman, docker, containerd
   spec                 write a config.json for a bundle      runner spec --bundle DIR
   spec IMAGE [CMD...]  print the one that flags amount to    runner spec --memory 1g shell sh
   features             what of the OCI specification is known, for clients

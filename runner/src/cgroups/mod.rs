@@ -2,10 +2,7 @@
 //! decides everything from the resources and the host's [`Layout`]; a [`Plan`] creates its groups and
 //! is a [`Cgroup`] from then on. Groups that others made are never changed, except that a v2 group is
 //! told to hand controllers down to ours.
-//!
-//! Only [`systemd`] asks systemd for anything, for those who want its groups; nothing else here needs it.
 
-mod delegate;
 mod group;
 mod kill;
 mod layout;
@@ -17,7 +14,6 @@ mod plan;
 mod stats;
 mod sweep;
 mod sys;
-pub mod systemd;
 mod update;
 mod v1;
 mod v2;
@@ -28,7 +24,6 @@ use coracle_sys::Result;
 use crate::mounts::Hierarchy;
 use crate::spec::Spec;
 
-pub use delegate::owner;
 pub use group::Cgroup;
 pub(crate) use layout::is_unified;
 pub use layout::{Layout, Node, V1, V2};
