@@ -66,21 +66,40 @@ struct Top {
 
 /// Verbs about one container, which have no flags.
 static ONE: [CommandInfoWithArgs; 4] = [
-    typed::table("pause", "Stop all processes of a container.", &[], &["runner pause my-container"]),
+    typed::table(
+        "pause",
+        "Stop all processes of a container.",
+        typed::ID,
+        &[],
+        &["runner pause my-container"],
+    ),
     typed::table(
         "resume",
         "Let the processes of a paused container go on.",
+        typed::ID,
         &[],
         &["runner resume my-container"],
     ),
-    typed::table("start", "Let the command of a created container run.", &[], &["runner start my-container"]),
-    typed::table("state", "Print the state document of a container.", &[], &["runner state my-container"]),
+    typed::table(
+        "start",
+        "Let the command of a created container run.",
+        typed::ID,
+        &[],
+        &["runner start my-container"],
+    ),
+    typed::table(
+        "state",
+        "Print the state document of a container.",
+        typed::ID,
+        &[],
+        &["runner state my-container"],
+    ),
 ];
 
 /// One of these verbs.
 fn one(verb: usize, words: &[OsString], go: impl FnOnce(&str) -> Result<u8>) -> Result<u8> {
     let table = &ONE[verb];
-    match typed::Typed::read(table, "ID", words)? {
+    match typed::Typed::read(table, words)? {
         Some(typed) => go(typed.one(table.name, "the container's id")?),
         None => Ok(0),
     }

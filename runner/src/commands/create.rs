@@ -13,6 +13,7 @@ use super::{Global, bundle};
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "create",
     "Make a container of an OCI bundle; its command waits for start.",
+    typed::ID,
     &[
         typed::option("--bundle", Some('b'), "dir", "the bundle's folder, this one where none is named"),
         typed::option("--config", None, "file", "the config.json, where it lies elsewhere"),
@@ -37,7 +38,7 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
 
 /// Make it.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, "ID", words)? else { return Ok(0) };
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let id = typed.one("create", "the container's id")?;
     let path = |flag: &str| typed.get(flag).map(PathBuf::from);
     let own = bundle::Flags {

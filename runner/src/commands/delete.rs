@@ -15,13 +15,14 @@ use crate::hooks;
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "delete",
     "Remove a container that has ended, or was never started.",
+    typed::ID,
     &[typed::switch("--force", Some('f'), "kill it first, and do not mind if it is not there")],
     &["runner delete my-container", "runner delete --force my-container"],
 );
 
 /// Remove it.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, "ID", words)? else { return Ok(0) };
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let (id, force) = (typed.one("delete", "the container's id")?, typed.get("--force").is_some());
     let mut container = match Container::find(global, id) {
         Err(e) if force && e.kind() == Kind::NotFound => return Ok(0),

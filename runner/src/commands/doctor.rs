@@ -16,6 +16,7 @@ use crate::survey::{self, Finding};
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "doctor",
     "Say what this host can and cannot give to containers. Exit code 1: none can run.",
+    typed::NONE,
     &[typed::switch("--json", None, "one JSON object")],
     &["runner doctor", "runner doctor --json"],
 );
@@ -28,7 +29,7 @@ struct Flags {
 
 /// Ask and print.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, "", words)? else { return Ok(0) };
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let flags = &Flags { json: typed.get("--json").is_some() };
     let locations = Locations::from_env(global.store.as_deref())?;
     let findings = survey::all(&locations.main);

@@ -19,6 +19,7 @@ use crate::from_image::units;
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "events",
     "Tell what a container uses, and when it runs out of memory, a JSON object a line.",
+    typed::ID,
     &[
         typed::switch("--stats", None, "what it uses, once"),
         typed::option("--interval", None, "time", "how often it is told, 5s if not said"),
@@ -28,7 +29,7 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
 
 /// Print them, to the container's end.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, "ID", words)? else { return Ok(0) };
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let id = typed.one("events", "the container's id")?;
     let container = Container::find(global, id)?;
     if container.status()? == Status::Stopped {

@@ -50,13 +50,14 @@ const MODE_FLAGS: &str = "NUMA_BALANCING RELATIVE_NODES STATIC_NODES";
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "features",
     "Say what this runner knows of the OCI runtime specification, as JSON.",
+    typed::NONE,
     &[],
     &["runner features"],
 );
 
 /// Print the document.
 pub(crate) fn run(words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, "", words)? else { return Ok(0) };
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     if let Some(word) = typed.words.first() {
         return Err(Error::usage(format!("features takes no argument: {word:?}")));
     }

@@ -21,6 +21,7 @@ use crate::json;
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "info",
     "Say what this installation is and what it stands on.",
+    typed::NONE,
     &[
         typed::switch("--json", None, "one JSON object"),
         typed::option("--format", Some('f'), "format", "json, as docker has it"),
@@ -58,7 +59,7 @@ struct Info {
 
 /// Ask and print.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, "", words)? else { return Ok(0) };
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let flags =
         &Flags { json: typed.get("--json").is_some(), format: typed.get("--format").map(str::to_owned) };
     let json = match flags.format.as_deref() {

@@ -18,6 +18,7 @@ use crate::state::{Face, State, States};
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "kill",
     "Send a signal to containers: KILL if not said, and TERM to one of an OCI client.",
+    typed::CONTAINERS_AND_SIGNAL,
     &[
         typed::option("--signal", Some('s'), "signal", "the signal, by name or number"),
         typed::switch("--all", Some('a'), "OCI: to all its processes"),
@@ -35,7 +36,7 @@ struct Flags {
 
 /// Send it to each.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, "CONTAINER... [SIGNAL]", words)? else { return Ok(0) };
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let flags = &Flags {
         signal: typed.get("--signal").map(str::to_owned),
         all: typed.get("--all").is_some(),

@@ -15,6 +15,7 @@ use crate::state::{Face, States};
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "list",
     "List the containers of OCI clients.",
+    typed::NONE,
     &[
         typed::switch("--quiet", Some('q'), "ids only"),
         typed::option("--format", Some('f'), "form", "table or json"),
@@ -24,7 +25,7 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
 
 /// Print them.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, "", words)? else { return Ok(0) };
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let format = typed.get("--format").unwrap_or("table");
     if !matches!(format, "table" | "json") {
         return Err(Error::usage(format!("--format {format:?}: it is table or json")));

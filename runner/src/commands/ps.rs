@@ -19,6 +19,7 @@ use crate::state::{Face, States};
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "ps",
     "List containers.",
+    typed::NONE,
     &[
         typed::switch("--all", Some('a'), "those that have ended as well"),
         typed::switch("--quiet", Some('q'), "ids only"),
@@ -77,7 +78,7 @@ fn joined<S: serde::Serializer>(labels: &[(String, String)], to: S) -> std::resu
 
 /// Print them, the newest first.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, "", words)? else { return Ok(0) };
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let said = |flag: &str| typed.get(flag).is_some();
     let flags = &Flags {
         all: said("--all"),

@@ -18,6 +18,7 @@ use crate::state::{Face, Identity, State, States};
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "rm",
     "Remove containers.",
+    typed::CONTAINERS,
     &[
         typed::switch("--force", Some('f'), "kill those that run, and do not mind those that are not there"),
         // Volumes without a name live in the container's directory and go with it.
@@ -35,7 +36,7 @@ struct Flags {
 
 /// Remove each; one that cannot be removed does not keep the others.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, "CONTAINER...", words)? else { return Ok(0) };
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let flags = &Flags { force: typed.get("--force").is_some(), containers: typed.words };
     if flags.containers.is_empty() {
         return Err(Error::usage("rm needs the name or id of a container"));

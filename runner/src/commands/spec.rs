@@ -18,6 +18,7 @@ const CONFIG: &str = include_str!("spec.json");
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "spec",
     "Write a config.json to begin with. With an image: print the one that the flags of run amount to.",
+    typed::IMAGE,
     &[
         typed::option(
             "--bundle",
@@ -47,7 +48,7 @@ pub(crate) fn is_for_bundle(words: &[OsString]) -> bool {
 
 /// Write it.
 pub(crate) fn run(words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, "[IMAGE [CMD...]]", words)? else { return Ok(0) };
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let dir = Path::new(typed.get("--bundle").unwrap_or_default());
     let name = Path::new(typed.get("--file").unwrap_or("config.json"));
     let path = dir.join(name);

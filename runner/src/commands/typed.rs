@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 
-use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
+use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality, PositionalInfo};
 use coracle_sys::argv::{Tail, normalise};
 use coracle_sys::{Error, Result, print};
 
@@ -16,15 +16,47 @@ pub(crate) struct Typed {
     pub(crate) words: Vec<String>,
 }
 
+/// What may stand beside a verb's flags: nothing,
+pub(crate) const NONE: &[PositionalInfo<'static>] = &[];
+/// a container of an OCI client,
+pub(crate) const ID: &[PositionalInfo<'static>] = &[positional("id", "the container's id")];
+/// a container,
+pub(crate) const CONTAINER: &[PositionalInfo<'static>] = &[NAMED];
+/// several,
+pub(crate) const CONTAINERS: &[PositionalInfo<'static>] = &[NAMES];
+/// several and what is sent to them,
+pub(crate) const CONTAINERS_AND_SIGNAL: &[PositionalInfo<'static>] =
+    &[NAMES, optional(positional("signal", "the signal, as runc has it"))];
+/// an image.
+pub(crate) const IMAGE: &[PositionalInfo<'static>] = &[optional(positional(
+    "image",
+    "the image whose config.json is printed; then flags of run may be given",
+))];
+
+const NAMED: PositionalInfo<'static> = positional("container", "a container, by its name or id");
+const NAMES: PositionalInfo<'static> = PositionalInfo {
+    optionality: Optionality::Repeating,
+    ..positional("containers", "containers, by their names or ids")
+};
+
+const fn positional(name: &'static str, description: &'static str) -> PositionalInfo<'static> {
+    PositionalInfo { name, description, optionality: Optionality::Required, hidden: false }
+}
+
+const fn optional(of: PositionalInfo<'static>) -> PositionalInfo<'static> {
+    PositionalInfo { optionality: Optionality::Optional, ..of }
+}
+
 /// A verb's table.
 pub(crate) const fn table(
     name: &'static str,
     description: &'static str,
+    positionals: &'static [PositionalInfo<'static>],
     flags: &'static [FlagInfo<'static>],
     examples: &'static [&'static str],
 ) -> CommandInfoWithArgs {
     let short = &'\0';
-    let (notes, positionals, error_codes) = (&[], &[], &[]);
+    let (notes, error_codes) = (&[], &[]);
     let commands = Vec::new();
     CommandInfoWithArgs {
         name,
@@ -71,15 +103,14 @@ pub(crate) const fn list(
 }
 
 impl Typed {
-    /// Read them. `None`: help was asked for, and is printed. `words` names what may stand beside the flags.
-    pub(crate) fn read(table: &CommandInfoWithArgs, words: &str, argv: &[OsString]) -> Result<Option<Self>> {
-        Ok(Self::before(table, words, argv, Tail::None)?.map(|(typed, _)| typed))
+    /// Read them. `None`: help was asked for, and is printed.
+    pub(crate) fn read(table: &CommandInfoWithArgs, argv: &[OsString]) -> Result<Option<Self>> {
+        Ok(Self::before(table, argv, Tail::None)?.map(|(typed, _)| typed))
     }
 
     /// [`Typed::read`] of a verb that a command line follows, which comes back as it is.
     pub(crate) fn before(
         table: &CommandInfoWithArgs,
-        words: &str,
         argv: &[OsString],
         tail: Tail,
     ) -> Result<Option<(Self, Vec<OsString>)>> {
@@ -90,7 +121,7 @@ impl Typed {
             match word.as_str() {
                 "--" => typed.words.extend(rest.by_ref()),
                 "--help" => {
-                    help(table, words);
+                    help(table, !matches!(tail, Tail::None));
                     return Ok(None);
                 }
                 _ => {
@@ -135,13 +166,19 @@ impl Typed {
     }
 }
 
-fn help(table: &CommandInfoWithArgs, words: &str) {
-    let gap = if words.is_empty() { "" } else { " " };
-    let name = table.name;
-    print::out(format_args!(
-        "Usage: runner {name} [OPTIONS]{gap}{words}\n\n{}\n\nOptions:\n",
-        table.description
-    ));
+fn help(table: &CommandInfoWithArgs, runs: bool) {
+    print::out(format_args!("Usage: runner {} [OPTIONS]", table.name));
+    for word in table.positionals {
+        let name = word.name.trim_end_matches('s').to_uppercase();
+        let (open, close) = match word.optionality {
+            Optionality::Required => ("", ""),
+            Optionality::Optional => ("[", "]"),
+            Optionality::Repeating | Optionality::Greedy => ("", "..."),
+        };
+        print::out(format_args!(" {open}{name}{close}"));
+    }
+    let command = if runs { " COMMAND..." } else { "" };
+    print::out(format_args!("{command}\n\n{}\n\nOptions:\n", table.description));
     for flag in table.flags {
         let value = match flag.kind {
             FlagInfoKind::Switch => String::new(),
@@ -161,12 +198,13 @@ mod tests {
     const TABLE: CommandInfoWithArgs = table(
         "try",
         "Try.",
+        ID,
         &[option("--file", Some('f'), "file", "a file"), switch("--all", Some('a'), "all")],
         &[],
     );
 
     fn read(line: &str) -> Result<Option<Typed>> {
-        Typed::read(&TABLE, "ID", &line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+        Typed::read(&TABLE, &line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]

@@ -22,6 +22,7 @@ const fn limit(long: &'static str, value: &'static str, description: &'static st
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "update",
     "Change the limits of a running container.",
+    typed::ID,
     &[
         typed::option("--resources", Some('r'), "file", "linux.resources as JSON, - for standard input"),
         limit("--memory", "bytes", "memory, -1 for no limit"),
@@ -74,7 +75,7 @@ const FLAGS: [(&str, &str, &str, Form); 14] = [
 
 /// Change them. What the container has from then on is written down, for the next change.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, "ID", words)? else { return Ok(0) };
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let mut container = Container::find(global, typed.one("update", "the container's id")?)?;
     for flag in ["--l3-cache-schema", "--mem-bw-schema"] {
         if typed.get(flag).is_some() {
@@ -137,7 +138,7 @@ mod tests {
 
     fn asked(line: &str) -> Result<LinuxResources> {
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        change(&Typed::read(&TABLE, "ID", &words)?.expect("no help"))
+        change(&Typed::read(&TABLE, &words)?.expect("no help"))
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::typed::{self, Typed};
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "exec",
     "Run a command in a running container.",
+    typed::CONTAINER,
     &[
         typed::switch("--interactive", Some('i'), "keep standard input open"),
         typed::switch("--tty", Some('t'), "give the command a terminal of its own"),
@@ -130,7 +131,7 @@ impl Flags {
 
 /// Run it. The exit code is the command's.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
-    let typed = Typed::before(&TABLE, "CONTAINER COMMAND...", words, Tail::After(1))?;
+    let typed = Typed::before(&TABLE, words, Tail::After(1))?;
     let Some((typed, tail)) = typed else { return Ok(0) };
     let flags = &Flags::of(&typed)?;
     let text =
