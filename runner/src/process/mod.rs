@@ -90,6 +90,10 @@ pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> 
     let user = &process.user;
     let mut groups = vec![user.gid];
     groups.extend(user.additional_gids.iter().filter(|g| **g != user.gid));
+    // setresuid(2) takes it for "as it is", which is the runner's own.
+    if user.uid == u32::MAX || groups.contains(&u32::MAX) {
+        return Err(Error::invalid("process.user: 4294967295 is no id"));
+    }
     Ok(Plan {
         args: process.args.clone(),
         env: process.env.clone(),
@@ -315,10 +319,12 @@ mod tests {
     #[test]
     fn a_process_that_makes_no_sense_is_refused_with_its_field() {
         type Change = fn(&mut spec::Process);
-        let cases: [(Change, &str); 7] = [
+        let cases: [(Change, &str); 9] = [
             (|p| p.args.clear(), "args"),
             (|p| p.cwd = "rel".into(), "cwd"),
             (|p| p.env.push("A=\0".into()), "env"),
+            (|p| p.user.uid = u32::MAX, "process.user"),
+            (|p| p.user.additional_gids.push(u32::MAX), "process.user"),
             (|p| p.oom_score_adj = Some(2000), "oomScoreAdj"),
             (|p| p.rlimits.push(spec::Rlimit { kind: "RLIMIT_X".into(), soft: 0, hard: 0 }), "RLIMIT_X"),
             (|p| p.rlimits.push(spec::Rlimit { kind: "RLIMIT_CPU".into(), soft: 2, hard: 1 }), "RLIMIT_CPU"),
