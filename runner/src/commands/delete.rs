@@ -10,6 +10,7 @@ use super::life::poststop;
 use super::oci::{Container, Status};
 use super::typed::{self, Typed};
 use crate::hooks;
+use crate::state::{Face, States};
 
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
@@ -25,7 +26,10 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let (id, force) = (typed.one("delete", "the container's id")?, typed.get("--force").is_some());
     let mut container = match Container::find(global, id) {
-        Err(e) if force && e.kind() == Kind::NotFound => return Ok(0),
+        Err(e) if force && e.kind() == Kind::NotFound => {
+            States::of(Face::Oci, global.root.as_deref())?.forget_unmade(id)?;
+            return Ok(0);
+        }
         other => other?,
     };
     let _alone = container.hold()?;

@@ -170,10 +170,8 @@ impl Life<'_> {
         let (mut starting, outputs) = (launch::spawn(self.plan, &setup)?, streams.restore());
         let prepared = cgroup.filter_devices(starting.pid()).and_then(|()| match turns {
             Some(turns) if turns.before_the_root() => starting.built(|pid| {
-                for (kind, status) in
-                    [(hooks::Kind::Prestart, "created"), (hooks::Kind::CreateRuntime, "creating")]
-                {
-                    let state = tell(status, pid);
+                let state = tell("creating", pid);
+                for kind in [hooks::Kind::Prestart, hooks::Kind::CreateRuntime] {
                     hooks::run(turns.hooks, kind, Scene { state: &state, cwd: self.home, become_it: None })?;
                 }
                 Ok(())

@@ -266,6 +266,11 @@ impl States {
         }
     }
 
+    /// Forget an id that was taken by a runner who was killed before there was a container.
+    pub fn forget_unmade(&self, id: &str) -> Result<()> {
+        self.forget_if(id, |state| state.is_err_and(|e| useless(&e))).map(drop)
+    }
+
     /// Forget containers whose runner is gone, each after `clean` has killed and removed
     /// what else they left and said yes. Those without a runner are an OCI client's, and stay until it deletes them.
     pub fn sweep(&self, mut clean: impl FnMut(&State) -> Result<bool>) -> Result<Vec<String>> {
@@ -274,7 +279,7 @@ impl States {
             let state = match self.read(&id) {
                 Ok(state) => state,
                 Err(e) if useless(&e) => {
-                    self.forget_if(&id, |state| state.is_err_and(|e| useless(&e)))?;
+                    self.forget_unmade(&id)?;
                     continue;
                 }
                 Err(_) => continue,

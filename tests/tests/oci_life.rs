@@ -1,0 +1,234 @@
+//! A container's life in an OCI client's hands: create, start, exec, pause, kill, delete, each a call of its own, and
+//! what is left when one of them is killed.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use coracle_tests::bundle::{self, Bundle};
+use coracle_tests::{Cmd, Privilege, binaries, need};
+use serde_json::json;
+
+/// A bundle and what a client does with it.
+struct Client {
+    bundle: Bundle,
+}
+
+impl Client {
+    fn new(script: &str) -> Option<Self> {
+        Self::of(|bundle| bundle, script)
+    }
+
+    fn of(change: impl FnOnce(Bundle) -> Bundle, script: &str) -> Option<Self> {
+        if !need(Privilege::Root) || !bundle::works() {
+            return None;
+        }
+        let bundle = change(Bundle::busybox(&["sh", "-c", script])?);
+        bundle.write();
+        Some(Self { bundle })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.bundle.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.file(name)).unwrap_or_default()
+    }
+
+    /// A verb with its flags, for this container.
+    fn call(&self, words: &str) -> Cmd {
+        Cmd::runner().arg("--root").arg(self.file("state")).words(words).arg(self.bundle.id())
+    }
+
+    /// `create`, whose streams are the container's as long as it lives: so they are files.
+    fn creating(&self, flags: &[&str]) -> Command {
+        let mut command = Command::new(binaries::runner());
+        let stream = |name: &str| File::create(self.file(name)).expect("create a stream");
+        command.arg("--root").arg(self.file("state")).arg("create").args(flags).arg("--bundle");
+        command.arg(self.bundle.path()).arg(self.bundle.id());
+        command.stdin(Stdio::null()).stdout(stream("out")).stderr(stream("err"));
+        command
+    }
+
+    #[track_caller]
+    fn create(&self, flags: &[&str]) {
+        let status = self.creating(flags).status().expect("run create");
+        assert!(status.success(), "{status}: {}", self.read("err"));
+    }
+
+    #[track_caller]
+    fn status(&self) -> String {
+        self.call("state").ok().json()["status"].as_str().expect("a status").to_owned()
+    }
+
+    #[track_caller]
+    fn wait_until(&self, what: &str, is: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !is() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "{what}: {}{}",
+                self.read("out"),
+                self.read("err")
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.call("delete --force").run();
+    }
+}
+
+#[test]
+fn a_container_is_created_started_stopped_and_deleted() {
+    let Some(client) = Client::new("echo begun; exec sleep 1000") else { return };
+    let pid_file = client.file("pid");
+    client.create(&["--pid-file", &pid_file.display().to_string()]);
+    let state = client.call("state").ok().json();
+    assert_eq!(state["status"], "created");
+    assert_eq!(state["bundle"], client.bundle.path().display().to_string());
+    assert_eq!(state["pid"].to_string(), client.read("pid"));
+    assert_eq!(client.read("out"), "", "the command waits");
+    client.call("start").ok();
+    client.wait_until("the command runs", || client.read("out") == "begun\n");
+    assert_eq!(client.status(), "running");
+    client.call("start").fails(125).complains("already running");
+    client.call("delete").fails(125).complains("not stopped");
+    Cmd::runner().arg("--root").arg(client.file("state")).words("list -q").ok().prints(&client.bundle.id());
+    client.call("kill").arg("KILL").ok();
+    client.wait_until("it is stopped", || client.status() == "stopped");
+    client.call("kill").arg("KILL").fails(125).complains("not running");
+    client.call("delete").ok();
+    client.call("state").fails(125).complains("does not exist");
+    client.call("delete").fails(125).complains("does not exist");
+    client.call("delete --force").ok();
+    assert_eq!(fs::read_dir(client.file("state")).expect("states").count(), 0);
+}
+
+#[test]
+fn an_id_is_created_once() {
+    let Some(client) = Client::new("exec sleep 1000") else { return };
+    client.create(&[]);
+    assert_eq!(client.creating(&[]).status().expect("run create").code(), Some(125));
+    assert!(client.read("err").contains("already exists"), "{}", client.read("err"));
+    assert_eq!(client.status(), "created");
+}
+
+#[test]
+fn start_says_why_the_command_cannot_be_executed() {
+    for (args, code, says) in [(json!(["nosuch"]), 127, "nosuch"), (json!(["/etc"]), 126, "/etc")] {
+        let Some(client) = Client::of(|b| b.set("/process/args", args.clone()), "") else { return };
+        let created = client.creating(&[]).status().expect("run create");
+        let told = match created.success() {
+            true => client.call("start").fails(code).stderr,
+            false => client.read("err"),
+        };
+        assert!(told.contains(says) && told.lines().count() == 1, "{args}: {told}");
+    }
+}
+
+#[test]
+fn one_more_process_is_executed_and_its_code_comes_back() {
+    let Some(client) = Client::new("exec sleep 1000") else { return };
+    client.create(&[]);
+    client.call("start").ok();
+    client.call("exec").words("sh -c").arg("echo inside; exit 7").fails(7).prints("inside");
+    client
+        .call("exec --user 5:6 --cwd /tmp --env A=b")
+        .words("sh -c")
+        .arg("id -u; pwd; echo $A")
+        .ok()
+        .prints("5\n/tmp\nb");
+    client.call("exec").arg("nosuch").fails(127).complains("nosuch");
+    client.call("kill").arg("KILL").ok();
+    client.wait_until("it is stopped", || client.status() == "stopped");
+    client.call("exec").arg("true").fails(125).complains("stopped container");
+}
+
+#[test]
+fn a_paused_container_does_nothing_until_it_is_resumed() {
+    let Some(client) = Client::new("while :; do echo x; sleep 0.01; done") else { return };
+    client.create(&[]);
+    client.call("start").ok();
+    client.wait_until("it writes", || !client.read("out").is_empty());
+    client.call("pause").ok();
+    assert_eq!(client.status(), "paused");
+    let (before, pause) = (client.read("out"), Duration::from_millis(100));
+    std::thread::sleep(pause);
+    assert_eq!(client.read("out"), before);
+    client.call("exec").arg("true").fails(125).complains("paused");
+    client.call("resume").ok();
+    client.wait_until("it writes on", || client.read("out").len() > before.len());
+    client.call("resume").fails(125).complains("not paused");
+}
+
+#[test]
+fn hooks_run_in_their_order_with_the_state_they_find() {
+    let hook = |client: &str, name: &str| {
+        let script = format!("read -r state; echo {name} $state >>{client}");
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}])
+    };
+    let Some(client) = Client::of(
+        |bundle| {
+            let log = bundle.path().join("hooks").display().to_string();
+            ["prestart", "createRuntime", "poststart", "poststop"]
+                .into_iter()
+                .fold(bundle, |b, name| b.set(&format!("/hooks/{name}"), hook(&log, name)))
+        },
+        "exec sleep 1000",
+    ) else {
+        return;
+    };
+    let seen = || {
+        let text = client.read("hooks");
+        let word = |line: &str| {
+            let (name, state) = line.split_once(' ').expect("a hook's line");
+            let state: serde_json::Value = serde_json::from_str(state).expect("a state");
+            format!("{name} {}", state["status"].as_str().expect("a status"))
+        };
+        text.lines().map(word).collect::<Vec<_>>()
+    };
+    client.create(&[]);
+    assert_eq!(seen(), ["prestart creating", "createRuntime creating"]);
+    client.call("start").ok();
+    assert_eq!(seen()[2..], ["poststart running"]);
+    client.call("delete --force").ok();
+    assert_eq!(seen()[3..], ["poststop stopped"]);
+}
+
+#[test]
+fn a_hook_that_fails_undoes_the_create() {
+    let fails = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo no luck >&2; exit 3"]}]);
+    let Some(client) = Client::of(|b| b.set("/hooks/createRuntime", fails), "exec sleep 1000") else {
+        return;
+    };
+    assert!(!client.creating(&[]).status().expect("run create").success());
+    assert!(client.read("err").contains("createRuntime"), "{}", client.read("err"));
+    client.call("state").fails(125);
+    assert_eq!(fs::read_dir(client.file("state")).expect("states").count(), 0);
+}
+
+#[test]
+fn a_create_that_is_killed_leaves_a_whole_container_or_none() {
+    let Some(client) = Client::new("exec sleep 1000") else { return };
+    for n in 0..40 {
+        let mut creating = client.creating(&[]).spawn().expect("run create");
+        std::thread::sleep(Duration::from_micros(n * 300));
+        creating.kill().expect("kill -9");
+        creating.wait().expect("wait");
+        let state = client.call("state").run();
+        if state.code() == 0 {
+            assert_eq!(state.json()["status"], "created", "{n}");
+        }
+        client.call("delete --force").ok();
+        client.call("state").fails(125);
+    }
+    client.create(&[]);
+    client.call("start").ok();
+    assert_eq!(client.status(), "running");
+}
