@@ -134,8 +134,8 @@ const NOT_YET: &[Reason] = &[
         of: &[(Both, "resources: a path as systemd writes it", "exit")],
     },
     Reason {
-        why: "The uid that means none changes nothing: the command runs as root.",
-        of: &[(Runc, "identity: the id that means none", "exit")],
+        why: "crun takes the id that means none as its own, and the command runs as root.",
+        of: &[(Crun, "identity: the id that means none", "exit")],
     },
     Reason {
         why: "Words that hold for all mounts below are ignored where nothing is bound.",
@@ -810,15 +810,12 @@ const INTENDED: &[Reason] = &[
     Reason {
         why: "A container is being created until the hooks of create are done, and running after its start.",
         of: &[
+            (Crun, "hooks: *", "hook.prestart*: state.status"),
             (Crun, "hooks: *", "hook.createRuntime*: state.status"),
             (Crun, "hooks: *", "hook.createContainer: state.status"),
             (Crun, "hooks: *", "hook.startContainer: state.status"),
             (Runc, "hooks: *", "hook.poststart: state.status"),
         ],
-    },
-    Reason {
-        why: "A prestart hook, which is older than the state of being created, is told of one that is.",
-        of: &[(Runc, "hooks: *", "hook.prestart*: state.status")],
     },
     Reason {
         why: "crun tells hooks that are in the container neither its pid nor its bundle.",
