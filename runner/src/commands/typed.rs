@@ -132,6 +132,9 @@ impl Typed {
                 }
             }
         }
+        if let ([], Some(word)) = (table.positionals, typed.words.first()) {
+            return Err(Error::usage(format!("{0} takes no {word:?} (see {0} --help)", table.name)));
+        }
         Ok(Some((typed, normal.tail)))
     }
 
@@ -216,6 +219,9 @@ mod tests {
         }
         let typed = read("id -- -f").unwrap().unwrap();
         assert_eq!((typed.get("--file"), typed.words.len()), (None, 2));
+        let alone = table("alone", "Alone.", NONE, &[], &[]);
+        let e = Typed::read(&alone, &["x".into()]).unwrap_err().to_string();
+        assert!(e.contains("alone takes no \"x\""), "{e}");
         assert!(read("--nothing").is_err() && read("-f").is_err() && read("--help").unwrap().is_none());
     }
 }
