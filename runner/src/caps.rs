@@ -31,56 +31,56 @@ pub const SYS_PTRACE: u64 = 1 << 19;
 pub const SYS_ADMIN: u64 = 1 << 21;
 /// CAP_SYS_RESOURCE as a mask.
 pub const SYS_RESOURCE: u64 = 1 << 24;
-/// By number, without the `CAP_` before each.
-const NAMES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
+/// All that Linux has, by number.
+pub(crate) const NAMES: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
 ];
 
 /// Names to masks; unknown names go to `unknown`. Absent sets are empty, as the specification has it.
 pub fn plan(capabilities: Option<&spec::Capabilities>, unknown: &mut Vec<String>) -> Sets {
     let Some(c) = capabilities else { return Sets::default() };
     let mut mask = |names: &[String]| {
-        let number = |name: &String| NAMES.iter().position(|n| name.strip_prefix("CAP_") == Some(*n));
+        let number = |name: &String| NAMES.iter().position(|n| n == name);
         names.iter().fold(0, |mask, name| match number(name) {
             Some(cap) => mask | 1 << cap,
             None => {
@@ -125,7 +125,7 @@ impl Sets {
     fn within(&self, held: u64) -> (Self, Vec<String>) {
         let beyond = (self.effective | self.permitted | self.inheritable) & !held;
         let named = NAMES.iter().enumerate().filter(|(n, _)| beyond & 1 << n != 0);
-        let names = named.map(|(_, name)| ["CAP_", name].concat());
+        let names = named.map(|(_, name)| (*name).to_owned());
         let only = |set: u64| set & held;
         let sets = Self {
             bounding: self.bounding,
@@ -185,10 +185,10 @@ mod tests {
         assert_eq!((sets.permitted, sets.inheritable, sets.ambient), (0, 0, 0));
         assert_eq!(unknown, ["CAP_FUTURE"]);
         assert_eq!(plan(None, &mut unknown), Sets::default());
-        let named = |set| NAMES.iter().position(|n| *n == set).map(|n| 1u64 << n);
+        let named = |set| NAMES.iter().position(|n| n.strip_prefix("CAP_") == Some(set)).map(|n| 1u64 << n);
         for (name, mask) in [("SETUID", SETUID), ("SYS_PTRACE", SYS_PTRACE), ("SYS_RESOURCE", SYS_RESOURCE)] {
             assert_eq!(named(name), Some(mask));
         }
-        assert_eq!(NAMES.iter().position(|n| *n == "CHECKPOINT_RESTORE"), Some(40));
+        assert_eq!(NAMES.iter().position(|n| *n == "CAP_CHECKPOINT_RESTORE"), Some(40));
     }
 }

@@ -7,43 +7,21 @@ use argh::CommandInfoWithArgs;
 use coracle_sys::{Error, Result, print};
 
 use super::typed::{self, Typed};
-use crate::{mounts, namespaces::Kind, seccomp, spec};
+use crate::{caps, mounts, namespaces::Kind, seccomp, spec};
 
-/// Namespaces of time can be made and joined.
-const TIME_NAMESPACE: bool = true;
-/// `mounts[].uidMappings` and `gidMappings`.
-const IDMAPPED_MOUNTS: bool = true;
-/// SCMP_ACT_NOTIFY, the agent behind `listenerPath`, and the flag that goes with both.
-const NOTIFY: bool = true;
-/// `linux.netDevices`.
-const NET_DEVICES: bool = true;
 /// `linux.intelRdt`: on the whole, its `schemata`, its `enableMonitoring`.
 const INTEL_RDT: bool = false;
-/// `linux.memoryPolicy`, by its modes and flags.
-const MEMORY_POLICY: bool = true;
-/// `process.apparmorProfile`.
-const APPARMOR: bool = true;
 /// `process.selinuxLabel`, `linux.mountLabel`.
 const SELINUX: bool = false;
 /// `--systemd-cgroup`.
 const SYSTEMD: bool = false;
-/// Words for mounts that are served beside the table's.
-const MORE_MOUNT_OPTIONS: &str = "acl idmap iversion loud noacl noiversion ridmap silent tmpcopyup";
-
-const CAPABILITIES: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP \
-    LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO \
-    SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE \
-    AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON \
-    BPF CHECKPOINT_RESTORE";
 const HOOKS: &str =
     r#"["prestart","createRuntime","createContainer","startContainer","poststart","poststop"]"#;
-const ACTIONS: &str = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD \
-    LOG TRACE TRAP";
+const ACTIONS: &str = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG TRACE TRAP NOTIFY";
 const OPERATORS: &str = "EQ GE GT LE LT MASKED_EQ NE";
 const ARCHS: &str = "AARCH64 ARM X32 X86 X86_64";
-const FLAGS: &str = "LOG SPEC_ALLOW TSYNC";
-const MODES: &str = "BIND DEFAULT INTERLEAVE LOCAL PREFERRED PREFERRED_MANY \
-    WEIGHTED_INTERLEAVE";
+const FLAGS: &str = "LOG SPEC_ALLOW TSYNC WAIT_KILLABLE_RECV";
+const MODES: &str = "BIND DEFAULT INTERLEAVE LOCAL PREFERRED PREFERRED_MANY WEIGHTED_INTERLEAVE";
 const MODE_FLAGS: &str = "NUMA_BALANCING RELATIVE_NODES STATIC_NODES";
 
 /// Its flags: none.
@@ -57,9 +35,8 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
 
 /// Print the document.
 pub(crate) fn run(words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
-    if let Some(word) = typed.words.first() {
-        return Err(Error::usage(format!("features takes no argument: {word:?}")));
+    if Typed::read(&TABLE, words)?.is_none() {
+        return Ok(0);
     }
     let document = document();
     print::json(
@@ -71,20 +48,7 @@ pub(crate) fn run(words: &[OsString]) -> Result<u8> {
 
 /// features.md and features-linux.md of the specification. As text: building values takes far more code.
 fn document() -> String {
-    let list = |words: &str, more: Option<&str>, prefix: &str| {
-        list(&format!("{words} {}", more.unwrap_or_default()), prefix)
-    };
-    let policy = match MEMORY_POLICY {
-        true => format!(
-            r#""memoryPolicy":{{"modes":{},"flags":{}}},"#,
-            list(MODES, None, "MPOL_"),
-            list(MODE_FLAGS, None, "MPOL_F_")
-        ),
-        false => String::new(),
-    };
-    let flag_of_notify = NOTIFY.then_some("WAIT_KILLABLE_RECV");
-    let flags = FLAGS.split(' ').chain(flag_of_notify).filter(|flag| seccomp::is_flag_supported(flag));
-    let supported: Vec<&str> = flags.collect();
+    let supported: Vec<&str> = FLAGS.split(' ').filter(|flag| seccomp::is_flag_supported(flag)).collect();
     format!(
         r#"{{"ociVersionMin":"1.0.0","ociVersionMax":"{version}","hooks":{HOOKS},"mountOptions":{options},
         "annotations":{{"coracle.runner.version":"{own}"}},"potentiallyUnsafeConfigAnnotations":[],
@@ -92,19 +56,22 @@ fn document() -> String {
         "cgroup":{{"v1":true,"v2":true,"systemd":{SYSTEMD},"systemdUser":{SYSTEMD},"rdma":true}},
         "seccomp":{{"enabled":true,"actions":{actions},"operators":{operators},"archs":{archs},
         "knownFlags":{known},"supportedFlags":{supported}}},
-        "apparmor":{{"enabled":{APPARMOR}}},"selinux":{{"enabled":{SELINUX}}},
-        "intelRdt":{{"enabled":{INTEL_RDT},"schemata":{INTEL_RDT},"monitoring":{INTEL_RDT}}},{policy}
-        "mountExtensions":{{"idmap":{{"enabled":{IDMAPPED_MOUNTS}}}}},"netDevices":{{"enabled":{NET_DEVICES}}}}}}}"#,
+        "apparmor":{{"enabled":true}},"selinux":{{"enabled":{SELINUX}}},
+        "intelRdt":{{"enabled":{INTEL_RDT},"schemata":{INTEL_RDT},"monitoring":{INTEL_RDT}}},
+        "memoryPolicy":{{"modes":{modes},"flags":{mode_flags}}},
+        "mountExtensions":{{"idmap":{{"enabled":true}}}},"netDevices":{{"enabled":true}}}}}}"#,
         version = spec::VERSION,
-        options = list(&mounts::option_words().join(" "), Some(MORE_MOUNT_OPTIONS), ""),
+        options = list(&mounts::option_words().join(" "), ""),
         own = env!("CARGO_PKG_VERSION"),
-        namespaces = list(&Kind::ALL.map(Kind::name).join(" "), TIME_NAMESPACE.then_some("time"), ""),
-        capabilities = list(CAPABILITIES, None, "CAP_"),
-        actions = list(ACTIONS, NOTIFY.then_some("NOTIFY"), "SCMP_ACT_"),
-        operators = list(OPERATORS, None, "SCMP_CMP_"),
-        archs = list(ARCHS, Some(&seccomp::names::ELSEWHERE.join(" ")), "SCMP_ARCH_"),
-        known = list(FLAGS, flag_of_notify, "SECCOMP_FILTER_FLAG_"),
-        supported = list(&supported.join(" "), None, "SECCOMP_FILTER_FLAG_"),
+        namespaces = list(&Kind::ALL.map(Kind::name).join(" "), ""),
+        capabilities = list(&caps::NAMES.join(" "), ""),
+        actions = list(ACTIONS, "SCMP_ACT_"),
+        operators = list(OPERATORS, "SCMP_CMP_"),
+        archs = list(&format!("{ARCHS} {}", seccomp::names::ELSEWHERE.join(" ")), "SCMP_ARCH_"),
+        known = list(FLAGS, "SECCOMP_FILTER_FLAG_"),
+        supported = list(&supported.join(" "), "SECCOMP_FILTER_FLAG_"),
+        modes = list(MODES, "MPOL_"),
+        mode_flags = list(MODE_FLAGS, "MPOL_F_"),
     )
 }
 
@@ -127,7 +94,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::caps;
     use crate::spec::{Capabilities, LinuxSeccomp};
 
     fn words(of: &Value) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use coracle_sys::{Error, Result};
 
+use crate::caps::NAMES;
 use crate::spec::Rlimit;
 
 /// A size in bytes as docker writes it: `512`, `64k`, `32m`, `1.5g`, `1GiB`.
@@ -119,53 +120,8 @@ const DEFAULT: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
-/// All that Linux has, in the order of their numbers.
-const ALL: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
-
 /// What a container may do, as docker reckons it: `--cap-add ALL --cap-drop X` is all but X,
-/// `--cap-drop ALL --cap-add X` is X alone. The second list are those asked for by name or by ALL.
+/// `--cap-drop ALL --cap-add X` is X alone. The second list are those asked for by name or by NAMES.
 /// What is not asked for by name is given as far as the runner has it, by the mask `ours`: inside
 /// another container, or in some virtual machines, that is not everything.
 pub(crate) fn capabilities(
@@ -179,7 +135,7 @@ pub(crate) fn capabilities(
         for word in words.iter().flat_map(|w| w.split(',')) {
             let upper = word.to_ascii_uppercase();
             let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-            if name != "CAP_ALL" && !ALL.contains(&&*name) {
+            if name != "CAP_ALL" && !NAMES.contains(&&*name) {
                 return Err(Error::usage(format!("{flag}: no capability is called {word:?}")));
             }
             names.push(name);
@@ -190,17 +146,17 @@ pub(crate) fn capabilities(
     let (add_all, add) = read(add, "--cap-add")?;
     let (drop_all, drop) = read(drop, "--cap-drop")?;
     let base: &[&str] = match (add_all || privileged, drop_all) {
-        (true, _) => &ALL,
+        (true, _) => &NAMES,
         (false, true) => &[],
         (false, false) => &DEFAULT,
     };
     let dropped = |name: &&str| !drop.iter().any(|d| d == name);
-    let is_ours = |name: &&str| ALL.iter().position(|n| n == name).is_some_and(|bit| ours >> bit & 1 == 1);
+    let is_ours = |name: &&str| NAMES.iter().position(|n| n == name).is_some_and(|bit| ours >> bit & 1 == 1);
     let has =
         |name: &&str| base.contains(name) && dropped(name) && is_ours(name) || add.iter().any(|a| a == name);
     let asked = |name: &&str| has(name) && (add_all || add.iter().any(|a| a == name));
     let list =
-        |keep: &dyn Fn(&&str) -> bool| ALL.iter().copied().filter(|n| keep(n)).map(str::to_owned).collect();
+        |keep: &dyn Fn(&&str) -> bool| NAMES.iter().copied().filter(|n| keep(n)).map(str::to_owned).collect();
     Ok((list(&has), list(&asked)))
 }
 
