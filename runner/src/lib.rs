@@ -29,6 +29,7 @@ mod record;
 mod relay;
 mod report;
 pub mod rootfs;
+mod scm_rights;
 pub mod seccomp;
 pub mod spec;
 pub mod state;

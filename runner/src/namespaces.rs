@@ -126,7 +126,12 @@ impl Plan {
 
     /// Whether it is joined.
     pub fn joins(&self, kind: Kind) -> bool {
-        self.join.iter().any(|(k, _)| *k == kind)
+        self.joined(kind).is_some()
+    }
+
+    /// The path of the one that is joined.
+    pub fn joined(&self, kind: Kind) -> Option<&Path> {
+        self.join.iter().find(|(k, _)| *k == kind).map(|(_, path)| path.as_path())
     }
 
     /// Whether the container is, in this respect, not in the runner's own namespace.

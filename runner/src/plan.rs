@@ -108,7 +108,7 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
         namespaces: &namespaces,
         bundle: &options.bundle,
         maps: new_user.then_some((&linux.uid_mappings[..], &linux.gid_mappings[..])),
-        user: namespaces.join.iter().find(|(kind, _)| *kind == Ns::User).map(|(_, path)| path.as_path()),
+        user: namespaces.joined(Ns::User),
         cgroup_v1: options.cgroup_v1.as_deref(),
     };
     let mounts = mounts::plan(&spec.mounts, &around)?;
@@ -156,16 +156,13 @@ fn filter(
     };
     let mut program = choice.compile(process.capabilities.as_ref().map_or(&[], |sets| &sets.bounding))?;
     if let Some(notify) = program.as_mut().and_then(|program| program.notify.as_mut()) {
-        let state = serde_json::json!({
+        notify.state = serde_json::json!({
             "ociVersion": crate::spec::VERSION,
             "id": options.id,
             "status": "creating",
             "bundle": options.bundle,
             "annotations": spec.annotations,
         });
-        let text = state.to_string();
-        // The pid is not known yet: the braces are put around both.
-        notify.state = text[1..text.len() - 1].to_owned();
     }
     Ok(program)
 }

@@ -1,8 +1,6 @@
 //! `update`: limits of a container that runs. Everything that it has is written anew, in an order that the kernel
 //! takes; what was written before an error is taken back.
 
-use std::os::fd::OwnedFd;
-
 use coracle_sys::{Error, Kind, Result};
 use nix::errno::Errno;
 use serde_json::Value;
@@ -142,8 +140,7 @@ fn take_back(done: Vec<Before<'_>>) {
 }
 
 fn write_limit(group: &Group, w: &Write) -> Result<()> {
-    let mut last: Option<(String, OwnedFd)> = None;
-    write_into(group, w, &mut last)
+    write_into(group, w, &mut None)
 }
 
 /// On v1 the limit of memory is never above that of memory and swap: raising starts with the second.

@@ -118,7 +118,7 @@ pub(crate) fn run<T>(
     attend: impl FnOnce(Container, Vec<Output>) -> Result<T>,
 ) -> Result<(T, Usage)> {
     if flags.console_socket.is_some() {
-        return Err(Error::usage("cannot use console socket if the runner will not detach or allocate tty"));
+        return Err(Console::unwanted());
     }
     let bundle = Bundle::decide(dir, id, flags, Lifetime::ForegroundRun)?;
     bundle.life(None).live(
@@ -134,21 +134,9 @@ pub(crate) fn run<T>(
 pub(crate) fn begin(dir: &Path, id: &str, flags: &Flags, wait: bool) -> Result<()> {
     let bundle = Bundle::decide(dir, id, flags, Lifetime::Detached)?;
     let terminal = bundle.plan.process.terminal.is_some();
-    let console = match (&flags.console_socket, terminal) {
-        (Some(path), true) => Some(Console::connect(path)?),
-        (None, true) => {
-            return Err(Error::usage(
-                "cannot allocate tty if the runner will detach without setting console socket",
-            ));
-        }
-        (Some(_), false) => {
-            return Err(Error::usage(
-                "cannot use console socket if the runner will not detach or allocate tty",
-            ));
-        }
-        (None, false) => None,
-    };
-    let pidfd_socket = flags.pidfd_socket.as_deref().map(Console::connect).transpose()?;
+    let console = Console::asked(flags.console_socket.as_deref(), terminal, true)?;
+    let pidfd_socket = flags.pidfd_socket.as_deref();
+    let pidfd_socket = pidfd_socket.map(|path| Console::connect(path, "--pidfd-socket")).transpose()?;
     let gate = wait.then(|| bundle.states.make_gate(Gate::make)).transpose()?;
     let tell = |starting: &mut Starting, state: &State| -> Result<()> {
         if let (Some(console), Some(terminal)) = (&console, starting.console()) {

@@ -82,7 +82,7 @@ impl Life<'_> {
             removed.map(|()| (ended, usage))
         });
         self.states.remove(&self.plan.id)?;
-        if ended.is_ok() && self.plan.hooks.iter().any(|h| h.kind == hooks::Kind::Poststop) {
+        if ended.is_ok() && hooks::any(&self.plan.hooks, hooks::Kind::Poststop) {
             poststop(&self.plan.hooks, &self.hooks_state("stopped", 0), self.home);
         }
         ended
@@ -187,7 +187,7 @@ impl Life<'_> {
 
     /// Hooks whose turn is after the command has begun.
     fn hooks_after(&self, kind: hooks::Kind, status: &str, pid: i32) -> Result<()> {
-        if !self.plan.hooks.iter().any(|h| h.kind == kind) {
+        if !hooks::any(&self.plan.hooks, kind) {
             return Ok(());
         }
         let state = self.hooks_state(status, pid);
@@ -196,18 +196,7 @@ impl Life<'_> {
 
     /// The state document that hooks read.
     fn hooks_state(&self, status: &str, pid: i32) -> String {
-        let none = Identity { pid, start_time: 0 };
-        let state = State {
-            version: state::VERSION,
-            id: self.plan.id.clone(),
-            init: none,
-            runner: None,
-            bundle: self.home.to_path_buf(),
-            namespaces: Vec::new(),
-            cgroups: cgroups::Plan::default(),
-            oci: self.oci.clone(),
-        };
-        document(&state, status, pid).to_string()
+        document(&self.plan.id, self.home, self.oci.as_ref(), status, pid).to_string()
     }
 
     fn start(

@@ -2,6 +2,7 @@
 //! time and kept nowhere. The words of runc's errors are kept where clients look for them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use coracle_store::lock::Lock;
 use coracle_store::{Locations, Store};
@@ -12,7 +13,7 @@ use super::Global;
 use crate::cgroups::Cgroup;
 use crate::launch::Starting;
 use crate::spec;
-use crate::state::{Face, State, States};
+use crate::state::{Face, Oci, State, States};
 
 /// A container's status, as the specification has it, and `paused`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,20 +109,20 @@ impl Container {
 
     /// The state document of runtime.md, with what runc adds to it.
     pub(crate) fn document(&self, status: Status) -> Value {
-        document(&self.state, status.word(), if status == Status::Stopped { 0 } else { self.state.init.pid })
+        let pid = if status == Status::Stopped { 0 } else { self.state.init.pid };
+        document(&self.state.id, &self.state.bundle, self.state.oci.as_ref(), status.word(), pid)
     }
 }
 
-/// The state document, of a status and a pid.
-pub(crate) fn document(state: &State, status: &str, pid: i32) -> Value {
+/// The state document.
+pub(crate) fn document(id: &str, bundle: &Path, oci: Option<&Oci>, status: &str, pid: i32) -> Value {
     let none = BTreeMap::new();
-    let oci = state.oci.as_ref();
     json!({
         "ociVersion": spec::VERSION,
-        "id": state.id,
+        "id": id,
         "pid": pid,
         "status": status,
-        "bundle": state.bundle,
+        "bundle": bundle,
         "rootfs": oci.map(|o| o.rootfs.clone()).unwrap_or_default(),
         "created": oci.map_or("", |o| o.created.as_str()),
         "owner": oci.map_or_else(String::new, |o| owner(o.owner)),

@@ -33,7 +33,7 @@ pub(crate) fn run(global: &Global, id: &str) -> Result<u8> {
     started?;
     let Some(oci) = &container.state.oci else { return Ok(0) };
     let hooks = hooks::plan(oci.spec.hooks.as_ref())?;
-    if hooks.iter().any(|h| h.kind == hooks::Kind::Poststart) {
+    if hooks::any(&hooks, hooks::Kind::Poststart) {
         let state = container.document(Status::Running).to_string();
         let scene = Scene { state: &state, cwd: &container.state.bundle, become_it: None };
         if let Err(e) = hooks::run(&hooks, hooks::Kind::Poststart, scene) {

@@ -122,6 +122,11 @@ fn decide(kind: Kind, hook: &spec::Hook) -> Result<Hook> {
     hook.program().map(|_| hook)
 }
 
+/// Are there any of one kind?
+pub fn any(hooks: &[Hook], kind: Kind) -> bool {
+    hooks.iter().any(|h| h.kind == kind)
+}
+
 /// Run those of one kind, in their order, up to the first that fails.
 pub fn run(hooks: &[Hook], kind: Kind, scene: Scene<'_>) -> Result<()> {
     each(hooks, kind, scene).find_map(Result::err).map_or(Ok(()), Err)

@@ -324,9 +324,7 @@ impl Confined<'_> {
         for fd in passed.into_iter().chain([error_fd]) {
             sys::set_close_on_exec(fd, false)?;
         }
-        if let Some(turns) =
-            setup.hooks.filter(|t| t.hooks.iter().any(|h| h.kind == hooks::Kind::StartContainer))
-        {
+        if let Some(turns) = setup.hooks.filter(|t| hooks::any(t.hooks, hooks::Kind::StartContainer)) {
             let state = (turns.state)("created", nix::unistd::getpid().as_raw());
             let rights = || capabilities.finish();
             let scene = hooks::Scene { state: &state, cwd: Path::new("/"), become_it: Some(&rights) };

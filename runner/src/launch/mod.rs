@@ -75,7 +75,7 @@ impl Turns<'_> {
     /// Are there any that have their turn before the root is entered?
     pub fn before_the_root(&self) -> bool {
         use hooks::Kind::{CreateContainer, CreateRuntime, Prestart};
-        self.hooks.iter().any(|h| matches!(h.kind, Prestart | CreateRuntime | CreateContainer))
+        [Prestart, CreateRuntime, CreateContainer].into_iter().any(|kind| hooks::any(self.hooks, kind))
     }
 }
 
@@ -157,8 +157,8 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
     let mut starting = Starting::new(pid, pidfd, ours, &plan.process);
     starting.notify = setup.seccomp.and_then(|program| program.notify.clone());
     starting.map_ids(plan, setup)?;
-    let joined = plan.namespaces.join.iter().find(|(kind, _)| *kind == Ns::Network);
-    let network = joined.map_or_else(|| format!("/proc/{pid}/ns/net").into(), |(_, path)| path.clone());
+    let joined = plan.namespaces.joined(Ns::Network);
+    let network = joined.map_or_else(|| format!("/proc/{pid}/ns/net").into(), Path::to_path_buf);
     netdev::move_all(&plan.net_devices, &network).inspect_err(|_| starting.kill())?;
     Ok(starting)
 }
@@ -301,37 +301,28 @@ impl Starting {
 
     /// Wait until its root is whole, do what is to be done before it enters it, and let it.
     pub fn built(&mut self, then: impl FnOnce(i32) -> Result<()>) -> Result<()> {
-        match self.listen()? {
-            Message::Built => {}
-            _ => {
-                self.kill();
-                return Err(Error::new(Kind::System, "the container's process is gone"));
-            }
-        }
+        self.expect(|message| matches!(message, Message::Built))?;
         then(self.pid)?;
         self.channel.send(&Message::Pivot)
     }
 
     /// Wait until it is in the container's root, where the start is held after that.
     pub fn ready(&mut self) -> Result<()> {
-        match self.listen()? {
-            Message::Ready => Ok(()),
-            _ => {
-                self.kill();
-                Err(Error::new(Kind::System, "the container's process is gone"))
-            }
-        }
+        self.expect(|message| matches!(message, Message::Ready))
     }
 
     /// Wait until it has done all that can be done before a start; its command is looked up as well.
     pub fn waiting(&mut self) -> Result<()> {
-        match self.listen()? {
-            Message::Waiting => Ok(()),
-            _ => {
-                self.kill();
-                Err(Error::new(Kind::System, "the container's process is gone"))
-            }
+        self.expect(|message| matches!(message, Message::Waiting))
+    }
+
+    /// Wait for a message. Any other means that the process is not to be reckoned with.
+    fn expect(&mut self, is: impl FnOnce(&Message) -> bool) -> Result<()> {
+        if is(&self.listen()?) {
+            return Ok(());
         }
+        self.kill();
+        Err(Error::new(Kind::System, "the container's process is gone"))
     }
 
     /// A container that waits behind the gate `name` of a directory of states; none where nobody does.

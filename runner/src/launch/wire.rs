@@ -2,15 +2,16 @@
 //! end of the stream is the good news: the command runs. What arrives may come from a process that
 //! the container controls, so nothing in it is trusted to be more than a message.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, send, sendmsg,
-    socketpair,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, send, socketpair,
 };
+
+use crate::scm_rights;
 
 /// One end.
 pub(super) struct Channel {
@@ -82,11 +83,7 @@ impl Channel {
 
     /// Say something.
     pub(super) fn send(&self, message: &Message) -> Result<()> {
-        let with_fd = |tag: &[u8], fd: &OwnedFd| {
-            let fds = [fd.as_raw_fd()];
-            let rights = [ControlMessage::ScmRights(&fds)];
-            sendmsg::<()>(self.fd.as_raw_fd(), &[IoSlice::new(tag)], &rights, MsgFlags::MSG_NOSIGNAL, None)
-        };
+        let with_fd = |tag: &[u8], fd: &OwnedFd| scm_rights::send(&self.fd, tag, fd);
         let plain = |bytes: &[u8]| send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL);
         match message {
             Message::Failed(error) => plain(&encode(error)),

@@ -1,8 +1,7 @@
 //! `SCMP_ACT_NOTIFY`: the kernel asks a process outside what becomes of a call. That process gets a descriptor
 //! to hear it by, over the socket that the profile names, before the command runs.
 
-use std::io::IoSlice;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,9 +9,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use coracle_sys::{Context, Error, Kind, Result};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use serde_json::{Value, json};
 
 use super::{Program, sys};
+use crate::scm_rights;
 
 /// Who is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,29 +21,27 @@ pub struct Notify {
     pub path: PathBuf,
     /// What goes with it, for the one who is asked to know by.
     pub metadata: String,
-    /// The members of the container's state as JSON, without its pid and the braces around it.
-    pub state: String,
+    /// The container's state, without its pid.
+    pub state: Value,
 }
 
 impl Notify {
     /// Hand over the descriptor of a process.
     pub(crate) fn send(&self, listener: &OwnedFd, pid: i32) -> Result<()> {
-        let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let comma = if self.state.is_empty() { "" } else { "," };
-        let text = format!(
-            r#"{{"ociVersion":"{}","fds":["seccompFd"],"pid":{pid},"metadata":{},"state":{{{}{comma}"pid":{pid}}}}}"#,
-            crate::spec::VERSION,
-            quoted(&self.metadata),
-            self.state
-        );
+        let mut state = self.state.clone();
+        state["pid"] = pid.into();
+        let text = json!({
+            "ociVersion": crate::spec::VERSION,
+            "fds": ["seccompFd"],
+            "pid": pid,
+            "metadata": self.metadata,
+            "state": state,
+        });
+        let text = text.to_string();
         let send = || -> Result<()> {
             let socket = UnixStream::connect(&self.path).context(|| format!("connect({:?})", self.path))?;
-            let fds = [listener.as_raw_fd()];
-            let rights = [ControlMessage::ScmRights(&fds)];
-            let bytes = [IoSlice::new(text.as_bytes())];
-            sendmsg::<()>(socket.as_raw_fd(), &bytes, &rights, MsgFlags::MSG_NOSIGNAL, None)
-                .context(|| format!("sendmsg({:?})", self.path))?;
-            Ok(())
+            let sent = scm_rights::send(&socket, text.as_bytes(), listener);
+            sent.map(drop).context(|| format!("sendmsg({:?})", self.path))
         };
         send().context(|| "hand over the listener to linux.seccomp.listenerPath")
     }

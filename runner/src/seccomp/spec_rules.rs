@@ -26,7 +26,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program> {
     let notify = notifies.then(|| Notify {
         path: profile.listener_path.clone().unwrap_or_default().into(),
         metadata: profile.listener_metadata.clone().unwrap_or_default(),
-        state: String::new(),
+        state: serde_json::Value::Null,
     });
     let default = action(&profile.default_action, profile.default_errno_ret)?;
     let own = own_machine()?;

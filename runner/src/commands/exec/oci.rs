@@ -37,21 +37,9 @@ pub(super) fn run(container: Container, flags: &Flags, command: &[String]) -> Re
         None => return Err(Error::unsupported("exec: an older version made this container")),
     };
     let process = process(flags, command, spec)?;
-    let console = match (&flags.console_socket, process.terminal, flags.detach) {
-        (Some(path), true, _) => Some(Console::connect(path)?),
-        (Some(_), false, _) => {
-            return Err(Error::usage(
-                "cannot use console socket if the runner will not detach or allocate tty",
-            ));
-        }
-        (None, true, true) => {
-            return Err(Error::usage(
-                "cannot allocate tty if the runner will detach without setting console socket",
-            ));
-        }
-        _ => None,
-    };
-    let pidfd_socket = flags.pidfd_socket.as_deref().map(Console::connect).transpose()?;
+    let console = Console::asked(flags.console_socket.as_deref(), process.terminal, flags.detach)?;
+    let pidfd_socket = flags.pidfd_socket.as_deref();
+    let pidfd_socket = pidfd_socket.map(|path| Console::connect(path, "--pidfd-socket")).transpose()?;
     let pidfd = pidfd_open(state.init.pid)?;
     if !state.init.is_alive() {
         return refused("cannot exec in a stopped container");
