@@ -65,40 +65,25 @@ struct Top {
 }
 
 /// Verbs about one container, which have no flags.
-static ONE: [CommandInfoWithArgs; 4] = [
-    typed::table(
-        "pause",
-        "Stop all processes of a container.",
-        typed::ID,
-        &[],
-        &["runner pause my-container"],
-    ),
-    typed::table(
-        "resume",
-        "Let the processes of a paused container go on.",
-        typed::ID,
-        &[],
-        &["runner resume my-container"],
-    ),
-    typed::table(
-        "start",
-        "Let the command of a created container run.",
-        typed::ID,
-        &[],
-        &["runner start my-container"],
-    ),
-    typed::table(
-        "state",
-        "Print the state document of a container.",
-        typed::ID,
-        &[],
-        &["runner state my-container"],
-    ),
-];
+static PAUSE: CommandInfoWithArgs =
+    about_one("pause", "Stop all processes of a container.", &["runner pause my-container"]);
+static RESUME: CommandInfoWithArgs =
+    about_one("resume", "Let the processes of a paused container go on.", &["runner resume my-container"]);
+static START: CommandInfoWithArgs =
+    about_one("start", "Let the command of a created container run.", &["runner start my-container"]);
+static STATE: CommandInfoWithArgs =
+    about_one("state", "Print the state document of a container.", &["runner state my-container"]);
+
+const fn about_one(
+    name: &'static str,
+    description: &'static str,
+    examples: &'static [&'static str],
+) -> CommandInfoWithArgs {
+    typed::table(name, description, typed::ID, &[], examples)
+}
 
 /// One of these verbs.
-fn one(verb: usize, words: &[OsString], go: impl FnOnce(&str) -> Result<u8>) -> Result<u8> {
-    let table = &ONE[verb];
+fn one(table: &CommandInfoWithArgs, words: &[OsString], go: impl FnOnce(&str) -> Result<u8>) -> Result<u8> {
     match typed::Typed::read(table, words)? {
         Some(typed) => go(typed.one(table.name, "the container's id")?),
         None => Ok(0),
@@ -163,11 +148,11 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("ps", ps::TABLE.clone()),
         ("rm", rm::TABLE.clone()),
         ("run", RunFlags::get_args_info()),
-        ("pause", ONE[0].clone()),
-        ("resume", ONE[1].clone()),
+        ("pause", PAUSE.clone()),
+        ("resume", RESUME.clone()),
         ("spec", spec::TABLE.clone()),
-        ("start", ONE[2].clone()),
-        ("state", ONE[3].clone()),
+        ("start", START.clone()),
+        ("state", STATE.clone()),
         ("update", update::TABLE.clone()),
     ];
     (Top::get_args_info(), verbs)
@@ -237,10 +222,10 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "events" => events::run(global, words),
         "update" => update::run(global, words),
         "list" => list::run(global, words),
-        "pause" => one(0, words, |id| pause::run(global, id, true)),
-        "resume" => one(1, words, |id| pause::run(global, id, false)),
-        "start" => one(2, words, |id| start::run(global, id)),
-        "state" => one(3, words, |id| state::run(global, id)),
+        "pause" => one(&PAUSE, words, |id| pause::run(global, id, true)),
+        "resume" => one(&RESUME, words, |id| pause::run(global, id, false)),
+        "start" => one(&START, words, |id| start::run(global, id)),
+        "state" => one(&STATE, words, |id| state::run(global, id)),
         "doctor" => doctor::run(global, words),
         "features" => features::run(words),
         "spec" if spec::is_for_bundle(words) => spec::run(words),

@@ -10,8 +10,3 @@ pub(crate) fn value(of: &impl Serialize) -> Result<Value> {
     let text = serde_json::to_vec(of).map_err(|e| Error::invalid(e.to_string()))?;
     serde_json::from_slice(&text).map_err(|e| Error::invalid(e.to_string()))
 }
-
-/// For people to read, members in the order of their names.
-pub(crate) fn pretty(of: &impl Serialize) -> Result<String> {
-    serde_json::to_string_pretty(&value(of)?).map_err(|e| Error::invalid(e.to_string()))
-}

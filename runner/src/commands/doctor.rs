@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use argh::CommandInfoWithArgs;
 use coracle_store::Locations;
-use coracle_sys::Result;
+use coracle_sys::{Result, print};
 use serde::Serialize;
 
 use super::Global;
@@ -21,26 +21,19 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     &["runner doctor", "runner doctor --json"],
 );
 
-/// What was typed.
-#[derive(Debug, Default)]
-struct Flags {
-    json: bool,
-}
-
 /// Ask and print.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
-    let flags = &Flags { json: typed.get("--json").is_some() };
     let locations = Locations::from_env(global.store.as_deref())?;
     let findings = survey::all(&locations.main);
     let runs = findings.iter().all(|f| f.ok || !f.required);
-    if flags.json {
+    if typed.get("--json").is_some() {
         #[derive(Serialize)]
         struct Answer {
             runs: bool,
             findings: Vec<Finding>,
         }
-        coracle_sys::say!("{}", json::pretty(&Answer { runs, findings })?);
+        print::json(&json::value(&Answer { runs, findings })?, true);
     } else {
         for f in &findings {
             let mark = match (f.ok, f.required) {

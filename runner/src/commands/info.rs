@@ -1,14 +1,13 @@
 //! `info`: this installation and what it stands on, for people and scripts. What is missing and how to
 //! get it is `doctor`'s.
 
-use std::path::Path;
-
 use std::ffi::OsString;
+use std::path::Path;
 
 use argh::CommandInfoWithArgs;
 use coracle_store::driver::Driver;
 use coracle_store::{Locations, Store};
-use coracle_sys::{Error, Kind, Result};
+use coracle_sys::{Error, Kind, Result, print};
 use serde::Serialize;
 
 use super::Global;
@@ -28,13 +27,6 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     ],
     &["runner info", "runner info --json"],
 );
-
-/// What was typed.
-#[derive(Debug, Default)]
-struct Flags {
-    json: bool,
-    format: Option<String>,
-}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -60,16 +52,14 @@ struct Info {
 /// Ask and print.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
-    let flags =
-        &Flags { json: typed.get("--json").is_some(), format: typed.get("--format").map(str::to_owned) };
-    let json = match flags.format.as_deref() {
-        None => flags.json,
+    let json = match typed.get("--format") {
+        None => typed.get("--json").is_some(),
         Some("json" | "{{json .}}") => true,
         Some(other) => return Err(Error::usage(format!("--format {other:?}: only json is supported"))),
     };
     let info = ask(global)?;
     if json {
-        coracle_sys::say!("{}", json::pretty(&info)?);
+        print::json(&json::value(&info)?, true);
         return Ok(0);
     }
     let yes = |b| if b { "yes" } else { "no" };

@@ -1,8 +1,7 @@
 //! `kill`: a signal to containers.
 
-use std::os::fd::AsFd;
-
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 
 use argh::CommandInfoWithArgs;
 use coracle_store::{Locations, Store};

@@ -1,8 +1,7 @@
 //! `rm`: a container and all that it wrote.
 
-use std::time::{Duration, Instant};
-
 use std::ffi::OsString;
+use std::time::{Duration, Instant};
 
 use argh::CommandInfoWithArgs;
 use coracle_store::lock::Lock;

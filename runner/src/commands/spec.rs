@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use argh::CommandInfoWithArgs;
+use coracle_sys::argv::{Tail, normalise};
 use coracle_sys::{Context, Error, Kind, Result};
 
 use super::typed::{self, Typed};
@@ -34,16 +35,8 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
 
 /// Whether all words are flags of this file's: those of `run` and an image are not.
 pub(crate) fn is_for_bundle(words: &[OsString]) -> bool {
-    let mut words = words.iter().map(|w| w.to_str().unwrap_or_default());
-    while let Some(word) = words.next() {
-        match word {
-            "-b" | "--bundle" | "-f" | "--file" => drop(words.next()),
-            "--rootless" | "--help" => {}
-            _ if ["-b", "--bundle=", "-f", "--file="].iter().any(|flag| word.starts_with(flag)) => {}
-            _ => return false,
-        }
-    }
-    true
+    // Behind a -- stands what is no flag.
+    normalise(&TABLE, words, Tail::None).is_ok_and(|normal| !normal.words.iter().any(|word| word == "--"))
 }
 
 /// Write it.

@@ -97,7 +97,7 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(At
     };
     if others != Flags::default() {
         return Err(Error::usage(
-            "run --bundle: only --config, --report, --timeout, --preserve-fds and --no-new-keyring go with it, the rest is config.json's to say",
+            "run --bundle: only --config, --detach, --report, --timeout, --pid-file, --console-socket, --pidfd-socket, --preserve-fds and --no-new-keyring go with it, the rest is config.json's to say",
         ));
     }
     let own = super::bundle::Flags {
@@ -244,19 +244,19 @@ fn labels(flags: &Flags) -> Result<BTreeMap<String, String>> {
 /// `--dry-run`.
 fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<()> {
     let mut spec = spec.clone();
-    let text = match flags.dry_run_mode.as_deref() {
+    let shown = match flags.dry_run_mode.as_deref() {
         None | Some("spec") => {
             let bounding =
                 spec.process.as_ref().and_then(|p| p.capabilities.clone()).unwrap_or_default().bounding;
             if let (Some(linux), Some(choice)) = (&mut spec.linux, &options.seccomp) {
                 linux.seccomp = choice.profile(&bounding)?;
             }
-            json::pretty(&spec)
+            json::value(&spec)?
         }
-        Some("plan") => json::pretty(&plan::plan(&spec, options, host)?),
+        Some("plan") => json::value(&plan::plan(&spec, options, host)?)?,
         Some(word) => return Err(Error::usage(format!("--dry-run={word}: it is spec or plan"))),
     };
-    coracle_sys::say!("{}", text?);
+    coracle_sys::print::json(&shown, true);
     Ok(())
 }
 
