@@ -1,12 +1,12 @@
 //! A container's record, `containers/<id>/container.json`: what it is and how it ended. It survives a
 //! reboot; what runs right now is [`crate::state`]'s to tell.
 
-use coracle_sys::read_json;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use coracle_sys::read_json;
 use coracle_sys::{Context, Error, Result, file, json};
 use serde::Serialize;
 

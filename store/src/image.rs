@@ -1,11 +1,11 @@
 //! The JSON of OCI images, with docker's additions to the config. Fields that are not known here
 //! are kept, so that what is read and written again loses nothing. Nothing is fetched or checked.
 
-use coracle_sys::read_json;
 use std::collections::BTreeMap;
 
 use coracle_sys::Error;
 use coracle_sys::print::harmless;
+use coracle_sys::read_json;
 use serde::Serialize;
 use serde_json::{Map, Value};
 

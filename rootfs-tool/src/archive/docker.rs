@@ -1,6 +1,5 @@
 //! docker's archives (`docker save`): `manifest.json` names each image's config and layers.
 
-use coracle_sys::read_json;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Known;
 use std::io::Read;
@@ -10,6 +9,7 @@ use coracle_store::image::{Descriptor, ImageConfig, Manifest, media_type};
 use coracle_store::ingest::Source;
 use coracle_store::layer::Compression;
 use coracle_store::{Digest, Reference};
+use coracle_sys::read_json;
 use coracle_sys::{Context, Error, Result, json};
 use serde::Serialize;
 

@@ -2,7 +2,6 @@
 //! digest of everything that goes into the layer, files by inode, size and change time rather than by
 //! content. A lost or damaged entry costs time and nothing else.
 
-use coracle_sys::read_json;
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use std::path::{Path, PathBuf};
 use coracle_store::image::Descriptor;
 use coracle_store::layer::pack::{Archive, Content};
 use coracle_store::{Digest, Store, Transaction};
+use coracle_sys::read_json;
 use coracle_sys::{Context, Error, Result, file, json};
 use serde::Serialize;
 

@@ -8,7 +8,6 @@ mod client;
 mod credentials;
 mod dirs;
 mod endpoints;
-
 mod http;
 mod insist;
 mod keychain;

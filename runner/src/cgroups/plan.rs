@@ -1,9 +1,9 @@
 //! Which groups a container gets, where, and what is written into them. Pure: the host is a
 //! [`Layout`], and every decision, what is dropped too, is in the [`Plan`].
 
-use coracle_sys::read_json;
 use std::path::{Component, Path, PathBuf};
 
+use coracle_sys::read_json;
 use coracle_sys::{Error, Kind, Result};
 use serde::Serialize;
 
@@ -93,7 +93,7 @@ pub struct Group {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<devfilter::Rule>>,
     /// Nobody asked for it: where we may not make it, there is none.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub soft: bool,
     /// The group to make beside it where the kernel takes no device filter of ours.
     #[serde(skip)]

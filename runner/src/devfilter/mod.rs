@@ -6,9 +6,9 @@
 mod program;
 mod sys;
 
-use coracle_sys::read_json;
 use std::os::fd::BorrowedFd;
 
+use coracle_sys::read_json;
 use coracle_sys::{Context, Error, Result, json};
 use serde::Serialize;
 

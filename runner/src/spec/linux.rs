@@ -1,9 +1,9 @@
 //! `linux`: what no other system has.
 
-use coracle_sys::read_json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use coracle_sys::read_json;
 use serde::Serialize;
 
 use super::LinuxSeccomp;

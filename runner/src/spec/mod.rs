@@ -9,10 +9,10 @@ mod process;
 pub mod resources;
 mod seccomp;
 
-use coracle_sys::read_json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use coracle_sys::read_json;
 use coracle_sys::{Context, Error, Result, json};
 use serde::Serialize;
 

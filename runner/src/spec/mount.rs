@@ -1,8 +1,8 @@
 //! `mounts`: one entry of the list.
 
-use coracle_sys::read_json;
 use std::path::PathBuf;
 
+use coracle_sys::read_json;
 use serde::Serialize;
 
 use super::IdMapping;

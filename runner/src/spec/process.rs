@@ -1,8 +1,8 @@
 //! `process`: who runs, where, with which rights and limits.
 
-use coracle_sys::read_json;
 use std::path::PathBuf;
 
+use coracle_sys::read_json;
 use serde::Serialize;
 
 use super::is_false;

@@ -1,9 +1,9 @@
 //! `linux.resources`: limits and device rules. Pure data: what a host can do of it is decided in
 //! the cgroup plan, and a member left out changes nothing.
 
-use coracle_sys::read_json;
 use std::collections::BTreeMap;
 
+use coracle_sys::read_json;
 use serde::Serialize;
 
 /// Limits of a container's cgroup.

@@ -1,9 +1,9 @@
 //! Processes that cannot be mistaken for later ones with their pid: asked, stopped, killed.
 
-use coracle_sys::read_json;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use coracle_sys::read_json;
 use coracle_sys::{Context, Error, Result, file, process};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

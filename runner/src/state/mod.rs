@@ -6,13 +6,13 @@ mod identity;
 mod oci;
 mod place;
 
-use coracle_sys::read_json;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use coracle_store::lock::Lock;
+use coracle_sys::read_json;
 use coracle_sys::{Context, Error, Kind, Result, file, json};
 use serde::Serialize;
 

@@ -1,8 +1,8 @@
 //! What is kept of a container of an OCI client beside what is kept of all.
 
-use coracle_sys::read_json;
 use std::path::PathBuf;
 
+use coracle_sys::read_json;
 use serde::Serialize;
 
 use crate::spec::Spec;

@@ -1,9 +1,9 @@
 //! The table of owners beside a layer: what the files are in the archive, where the disk could not hold it,
 //! since an ordinary user without subordinate ids has one id and makes no devices.
 
-use coracle_sys::read_json;
 use std::path::Path;
 
+use coracle_sys::read_json;
 use coracle_sys::{Context, Error, Result, file, json};
 use nix::errno::Errno;
 use serde::Serialize;
