@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use crate::loopback::Loopback;
 
 /// A request, without its body.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +67,7 @@ pub struct Liar {
     /// `127.0.0.1:PORT`.
     pub host: String,
     asked: Arc<Mutex<Vec<Asked>>>,
-    ended: Arc<AtomicBool>,
+    _server: Loopback,
 }
 
 /// An image that a registry serves: blobs by digest, and what its manifest is.
@@ -154,37 +155,17 @@ impl Liar {
     }
 
     fn serve(answer: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind a port");
-        let host = listener.local_addr().expect("ask for the port").to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let ended = Arc::new(AtomicBool::new(false));
-        let answer: Arc<Answer> = Arc::new(answer);
-        let (log, end) = (Arc::clone(&asked), Arc::clone(&ended));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                if end.load(Ordering::Relaxed) {
-                    return;
-                }
-                let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
-                std::thread::spawn(move || {
-                    let _ = converse(&stream, &log, &*answer);
-                    let _ = stream.shutdown(Shutdown::Both);
-                });
-            }
+        let log = Arc::clone(&asked);
+        let server = Loopback::serve(move |stream| {
+            let _ = converse(stream, &log, &answer);
         });
-        Self { host, asked, ended }
+        Self { host: server.host.clone(), asked, _server: server }
     }
 
     /// What it was asked so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().expect("the log").clone()
-    }
-}
-
-impl Drop for Liar {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(&self.host);
     }
 }
 

@@ -32,6 +32,7 @@ pub mod filters;
 pub mod layout;
 pub mod leftovers;
 pub mod liar;
+mod loopback;
 pub mod noise;
 pub mod podman;
 pub mod privilege;

@@ -2,16 +2,17 @@
 //! so that a test needs no names.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
+
+use crate::loopback::Loopback;
 
 /// The proxy.
 pub struct Proxy {
     /// `127.0.0.1:PORT`.
     pub host: String,
     asked: Arc<Mutex<Vec<String>>>,
-    ended: Arc<AtomicBool>,
+    _server: Loopback,
 }
 
 impl Proxy {
@@ -27,37 +28,18 @@ impl Proxy {
     }
 
     fn start(answer: impl Fn(&TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind a port");
-        let host = listener.local_addr().expect("ask for the port").to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let ended = Arc::new(AtomicBool::new(false));
-        let (log, end, answer) = (Arc::clone(&asked), Arc::clone(&ended), Arc::new(answer));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                if end.load(Ordering::Relaxed) {
-                    return;
-                }
-                let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
-                std::thread::spawn(move || {
-                    log.lock().expect("the log").push(head(&stream));
-                    let _ = answer(&stream);
-                    let _ = stream.shutdown(Shutdown::Both);
-                });
-            }
+        let log = Arc::clone(&asked);
+        let server = Loopback::serve(move |stream| {
+            log.lock().expect("the log").push(head(stream));
+            let _ = answer(stream);
         });
-        Self { host, asked, ended }
+        Self { host: server.host.clone(), asked, _server: server }
     }
 
     /// The heads of the requests so far, a line of each after the other.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("the log").clone()
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(&self.host);
     }
 }
 

@@ -4,39 +4,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
-use crate::layer::pack::{Archive, Content, FromDir};
-
-/// The layer of what `change` does to a container over `below`; none where no overlay can be mounted. Applied, the
-/// layer shows the same tree again.
-fn changed(below: Tar, change: impl FnOnce(&Path)) -> Option<(Stack, Archive)> {
-    let mut stack = Stack::new(Driver::Overlay);
-    stack.put(&below.end()).unwrap();
-    let (upper, work) = (stack.dir.join("upper"), stack.dir.join("work"));
-    fs::create_dir(&upper).unwrap();
-    fs::create_dir(&work).unwrap();
-    let dirs = stack.store.stack_dirs(&stack.ids).unwrap();
-    let top = Some(overlay::Top { upper: &upper, work: &work });
-    let live = match overlay::mount(&dirs, top, overlay::Options::of_this_process(false)) {
-        Ok(live) => live,
-        Err(e) => {
-            assert!(std::env::var_os("REQUIRE_ALL").is_none(), "{e}");
-            println!("skipped: {e}");
-            return None;
-        }
-    };
-    let root = PathBuf::from(format!("/proc/self/fd/{}/", live.as_raw_fd()));
-    change(&root);
-    let seen = describe(&root);
-    drop(live);
-    let mut archive = Archive::new();
-    let how = FromDir { owner: None, latest: None, xattrs: true };
-    archive.put_upper(&upper, crate::layer::Marks::of_this_process(), how).unwrap();
-    let mut tar = Vec::new();
-    archive.write(&mut tar).unwrap();
-    stack.put(&tar).unwrap();
-    assert_eq!(stack.look(describe).unwrap(), seen);
-    Some((stack, archive))
-}
+use crate::layer::pack::Content;
 
 fn names(archive: &Archive) -> Vec<String> {
     let names = archive.paths().map(|p| p.to_string_lossy().into_owned());
