@@ -3,6 +3,7 @@
 //! `table` before a template makes columns with a head. Templates within templates are refused by name.
 
 mod eval;
+mod function;
 mod lex;
 mod parse;
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::eval::Function;
+use super::function::Function;
 use super::lex::{Piece, Token};
 use crate::{Error, Result};
 
