@@ -46,9 +46,7 @@ pub fn join(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>) -> Result<Start
     };
     drop(theirs);
     let (pid, pidfd) = super::hear_pid(&ours, helper)?;
-    let mut starting = Starting::new(pid, pidfd, ours, &plan.process);
-    starting.notify = setup.seccomp.and_then(|program| program.notify.clone());
-    Ok(starting)
+    Ok(Starting::new(pid, pidfd, ours, &plan.process, setup.seccomp))
 }
 
 /// The helper's part: enter, and make the process from inside as a child of the runner's.

@@ -1,6 +1,6 @@
 //! Starting a container: one clone into all its namespaces, the ids mapped from outside, the child
-//! set up by [`child`], and what it has to say brought back. Waiting is here; forwarding signals and
-//! terminals is not.
+//! set up by [`child`], and what it has to say brought back. Waiting is [`starting`]'s; forwarding signals and
+//! terminals is not here.
 
 mod ahead;
 mod child;
@@ -9,19 +9,18 @@ mod gate;
 mod image;
 pub mod join;
 mod lookup;
+mod starting;
 mod sys;
 mod tty;
 mod wire;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use coracle_sys::idmap::{Maps, Range, Writer};
+use coracle_sys::idmap::Writer;
 use coracle_sys::process::{self as process_sys, Cloned};
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 
 use crate::hooks::{self, Hook};
@@ -29,15 +28,12 @@ use crate::mounts::Mount;
 use crate::namespaces::{self, Entrance, Kind as Ns};
 use crate::netdev;
 use crate::plan::Plan;
-use crate::process::{self, exec_error};
-use crate::rootfs::stack::{self, Ids};
-use crate::rootfs::{Layers, Source};
-use crate::seccomp::{Notify, Program};
-use crate::state::Identity;
+use crate::seccomp::Program;
 
 pub use ahead::Ahead;
 pub use ending::Ending;
 pub use gate::Gate;
+pub use starting::{Container, Starting};
 use wire::{Channel, Message};
 
 /// What a start needs beside the plan: open things, bytes, and what to call at its moment.
@@ -101,30 +97,6 @@ impl Setup<'_> {
     }
 }
 
-/// A container on its way: its process exists, its command does not run yet.
-pub struct Starting {
-    pid: i32,
-    by_init: bool,
-    pidfd: OwnedFd,
-    channel: Channel,
-    console: Option<OwnedFd>,
-    warnings: Vec<String>,
-    command: String,
-    /// Looked up before it hides itself: where /proc shows nobody else's processes, it is too late then.
-    identity: Result<Identity>,
-    /// Who is asked about its system calls.
-    notify: Option<Notify>,
-}
-
-/// A container whose command runs.
-pub struct Container {
-    pid: i32,
-    by_init: bool,
-    pidfd: OwnedFd,
-    console: Option<OwnedFd>,
-    warnings: Vec<String>,
-}
-
 /// Start. The caller must have one thread. On an error the child is gone already.
 pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
     let joins = namespaces::open_all(&plan.namespaces)?;
@@ -154,8 +126,7 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
             }
         }
     };
-    let mut starting = Starting::new(pid, pidfd, ours, &plan.process);
-    starting.notify = setup.seccomp.and_then(|program| program.notify.clone());
+    let mut starting = Starting::new(pid, pidfd, ours, &plan.process, setup.seccomp);
     starting.map_ids(plan, setup)?;
     let joined = plan.namespaces.joined(Ns::Network);
     let network = joined.map_or_else(|| format!("/proc/{pid}/ns/net").into(), Path::to_path_buf);
@@ -232,239 +203,6 @@ fn become_container(
     let error = child::run(plan, setup, joins, sources, channel);
     let _ = channel.send(&Message::Failed(error));
     process_sys::exit_now(125)
-}
-
-impl Starting {
-    fn new(pid: i32, pidfd: OwnedFd, channel: Channel, process: &process::Plan) -> Self {
-        let (command, identity) = (process.args[0].clone(), Identity::of(pid));
-        let by_init = matches!(process.init, process::Init::Pid1(_));
-        Self {
-            pid,
-            by_init,
-            pidfd,
-            channel,
-            console: None,
-            warnings: Vec::new(),
-            command,
-            identity,
-            notify: None,
-        }
-    }
-
-    /// Its pid, in the runner's pid namespace.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// Its pidfd.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
-
-    /// Write the maps of a new user namespace; with the right to it, also mount the layers from
-    /// here: inside, overlay does not see the marks of deleted files.
-    fn map_ids(&mut self, plan: &Plan, setup: &Setup<'_>) -> Result<()> {
-        let Some(maps) = &plan.maps else { return Ok(()) };
-        let mut map = || -> Result<()> {
-            maps.write(nix::unistd::Pid::from_raw(self.pid))
-                .context(|| "map the ids of the user namespace")?;
-            setup.enter_cgroups(Some(self.pid))?;
-            self.warnings.extend(plan.process.set_score(&self.pid.to_string())?);
-            let stack = match &plan.root.source {
-                Source::Layers(layers) if !layers.userxattr => Some(self.mount_mapped(layers, maps)?),
-                _ => None,
-            };
-            self.channel.send(&Message::Mapped(stack))
-        };
-        map().inspect_err(|_| self.kill())
-    }
-
-    fn mount_mapped(&mut self, layers: &Layers, maps: &Maps) -> Result<OwnedFd> {
-        let path = format!("/proc/{}/ns/user", self.pid);
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let namespace = nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty())
-            .context(|| format!("open({path:?}, O_RDONLY)"))?;
-        let outside = |ranges: &[Range]| {
-            let root = ranges.iter().find(|r| r.inside == 0);
-            root.map(|r| r.outside).ok_or_else(|| Error::invalid("the user namespace has no root"))
-        };
-        let ids = Ids { namespace: namespace.as_fd(), uid: outside(&maps.uids)?, gid: outside(&maps.gids)? };
-        let stack = stack::mount(layers, Some(ids))?;
-        self.warnings.extend(stack.warning.map(str::to_owned));
-        Ok(stack.tree)
-    }
-
-    /// Which process it is.
-    pub fn identity(&self) -> std::result::Result<Identity, &Error> {
-        self.identity.as_ref().copied()
-    }
-
-    /// Wait until its root is whole, do what is to be done before it enters it, and let it.
-    pub fn built(&mut self, then: impl FnOnce(i32) -> Result<()>) -> Result<()> {
-        self.expect(|message| matches!(message, Message::Built))?;
-        then(self.pid)?;
-        self.channel.send(&Message::Pivot)
-    }
-
-    /// Wait until it is in the container's root, where the start is held after that.
-    pub fn ready(&mut self) -> Result<()> {
-        self.expect(|message| matches!(message, Message::Ready))
-    }
-
-    /// Wait until it has done all that can be done before a start; its command is looked up as well.
-    pub fn waiting(&mut self) -> Result<()> {
-        self.expect(|message| matches!(message, Message::Waiting))
-    }
-
-    /// Wait for a message. Any other means that the process is not to be reckoned with.
-    fn expect(&mut self, is: impl FnOnce(&Message) -> bool) -> Result<()> {
-        if is(&self.listen()?) {
-            return Ok(());
-        }
-        self.kill();
-        Err(Error::new(Kind::System, "the container's process is gone"))
-    }
-
-    /// A container that waits behind the gate `name` of a directory of states; none where nobody does.
-    pub fn behind(dir: &Path, name: &str, init: Identity, command: &str) -> Result<Option<Self>> {
-        let Some(channel) = gate::knock(dir, name)? else { return Ok(None) };
-        let pidfd = process_sys::pidfd_open(init.pid)?;
-        if !init.is_alive() {
-            return Ok(None);
-        }
-        Ok(Some(Self {
-            pid: init.pid,
-            by_init: false,
-            pidfd,
-            channel,
-            console: None,
-            warnings: Vec::new(),
-            command: command.to_owned(),
-            identity: Ok(init),
-            notify: None,
-        }))
-    }
-
-    /// Who is asked about system calls, where its filter has it so.
-    pub fn ask(&mut self, notify: Option<Notify>) {
-        self.notify = notify;
-    }
-
-    /// The other side of its terminal, where it has one and has told so.
-    pub fn console(&mut self) -> Option<OwnedFd> {
-        self.console.take()
-    }
-
-    /// Let it be as it is, for others to go on with.
-    pub fn leave(self) {}
-
-    /// Let a container that was held go on as soon as it is set up. One that is gone says so at the end.
-    pub fn go(&mut self) {
-        let _ = self.channel.send(&Message::Go);
-    }
-
-    /// End it before its command runs. What went wrong with it before, if anything did.
-    pub fn give_up(self) -> Option<Error> {
-        let _ = process_sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
-        let failed = loop {
-            match self.channel.receive() {
-                Ok(Message::Failed(e)) => break Some(e),
-                Ok(Message::Console(_) | Message::Warning(_)) => {}
-                _ => break None,
-            }
-        };
-        let _ = process_sys::wait(self.pid);
-        failed
-    }
-
-    /// Wait until the command runs. On an error the process is gone.
-    pub fn finish(mut self) -> Result<Container> {
-        match self.listen()? {
-            Message::End => {
-                let Self { pid, by_init, pidfd, console, warnings, .. } = self;
-                Ok(Container { pid, by_init, pidfd, console, warnings })
-            }
-            _ => {
-                self.kill();
-                Err(Error::new(Kind::System, "the container's process is confused"))
-            }
-        }
-    }
-
-    /// The next message that is neither a descriptor nor an error.
-    fn listen(&mut self) -> Result<Message> {
-        loop {
-            let failed = match self.channel.receive()? {
-                Message::Console(fd) => {
-                    self.console = Some(fd);
-                    continue;
-                }
-                Message::Warning(text) => {
-                    // There are few, unless something pretends to be the child.
-                    self.warnings.truncate(3);
-                    self.warnings.push(text);
-                    continue;
-                }
-                Message::Listener(listener) => {
-                    let sent = self.notify.as_ref().map(|notify| notify.send(&listener, self.pid));
-                    match sent
-                        .unwrap_or_else(|| Err(Error::invalid("nobody is to hear the filter's questions")))
-                    {
-                        Ok(()) => {
-                            self.channel.send(&Message::Go)?;
-                            continue;
-                        }
-                        Err(e) => e,
-                    }
-                }
-                Message::Failed(e) => e,
-                Message::ExecFailed(errno) => exec_error(&self.command, errno),
-                other => return Ok(other),
-            };
-            self.kill();
-            return Err(failed);
-        }
-    }
-
-    /// End it, and wait until it is gone. It may be another's child.
-    fn kill(&self) {
-        let _ = process_sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
-        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, PollTimeout::from(10_000_u16));
-        let _ = process_sys::wait(self.pid);
-    }
-}
-
-impl Container {
-    /// Its pid, in the runner's pid namespace.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// Its pidfd, readable when it has ended.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
-
-    /// The terminal's other side, when the command has a terminal.
-    pub fn console(&mut self) -> Option<OwnedFd> {
-        self.console.take()
-    }
-
-    /// What it has to do without, one sentence each.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    /// Send it a signal.
-    pub fn signal(&self, signal: i32) -> Result<()> {
-        process_sys::pidfd_send_signal(self.pidfd.as_fd(), signal)
-    }
-
-    /// Wait until it has ended. To be called once.
-    pub fn wait(&self) -> Result<Ending> {
-        ending::wait(self.pid, self.by_init)
-    }
 }
 
 /// The clone's errnos that mislead.
