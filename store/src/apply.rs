@@ -1,8 +1,9 @@
 //! Applying one layer: its files are written in a directory of `tmp/`, which counts from its rename on.
 
+use std::cell::Cell;
 use std::fs::{self, DirBuilder};
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
@@ -20,11 +21,13 @@ use crate::write::Transaction;
 
 impl Transaction<'_> {
     /// Apply an archive in a directory of `tmp/`, over the trees at `lowers`, bottom first, which are asked
-    /// for when something in the archive leans on them.
+    /// for when something in the archive leans on them. With `guess` a directory on the way is not asked for but
+    /// in the end; while that is set, an error may come of it, and the archive is to be applied again without.
     pub(crate) fn apply(
         &self,
         input: &mut (impl Read + ?Sized),
         limits: Limits,
+        guess: Option<&Cell<bool>>,
         lowers: impl FnOnce() -> Result<Vec<PathBuf>>,
     ) -> Result<(Temp, Applied)> {
         let temp = Temp::dir(self.layout())?;
@@ -43,9 +46,8 @@ impl Transaction<'_> {
             }
             Lowers::from(Vec::new())
         } else {
-            Lowers::later(|| -> Result<Vec<OwnedFd>> {
-                lowers()?.iter().rev().map(|p| file::open_dir(p)).collect()
-            })
+            let wait = || lowers()?.iter().rev().map(|p| file::open_dir(p)).collect();
+            Lowers::later(wait, guess)
         };
         let applied = unpack::unpack(input, file::open_dir(&tree)?, lowers, table, options)?;
         Ok((temp, applied))

@@ -34,8 +34,9 @@ impl Transaction<'_> {
         let temp = Temp::file(self.layout())?;
         let out = temp.create()?;
         let begin = Begin { input: Box::new(input), have: 0, claimed: None, expect: None };
-        let apply =
-            |archive: &mut dyn Read| self.apply(archive, self.limits, || self.store().stack_paths(below));
+        let apply = |archive: &mut dyn Read| {
+            self.apply(archive, self.limits, None, || self.store().stack_paths(below))
+        };
         let Reached { blob: (digest, size), diff_id, compression, end: (dir, applied) } =
             begin.run(End { out: Some(&out), watch: &|_| true, apply: &apply })?;
         // The blob is synced with the layer.
@@ -58,7 +59,7 @@ impl Transaction<'_> {
         let open = || File::open(temp.path()).context(|| format!("open({:?})", temp.path()));
         let mut applied = None;
         if !self.is_applied(&diff_id, below) {
-            applied = Some(self.apply(&mut open()?, self.limits, || self.store().stack_paths(below))?);
+            applied = Some(self.apply(&mut open()?, self.limits, None, || self.store().stack_paths(below))?);
         }
         if !self.has_blob(&descriptor) {
             let file = open()?;

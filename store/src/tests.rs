@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::{Condvar, Mutex};
 
 use coracle_sys::file::{remove_tree, unique_name};
 
@@ -228,4 +229,91 @@ fn a_layer_that_leans_and_stands_twice_in_an_image_comes_once_and_is_applied_twi
     assert_eq!(s.store.stack_paths(&ids).unwrap().last().map(|p| p.join("tmp/x").exists()), Some(true));
     assert_eq!(fs::read_dir(s.dir.join("s/cache/partial")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(s.dir.join("s/blobs/sha256")).unwrap().count(), 2);
+}
+
+/// Gives the first blob only once the others were read to their ends.
+struct FirstLast {
+    blobs: Memory,
+    ends: Mutex<usize>,
+    ended: Condvar,
+}
+
+struct Counted<'a>(Box<dyn std::io::Read + Send + 'a>, &'a FirstLast);
+
+impl std::io::Read for Counted<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.0.read(buf)?;
+        if n == 0 {
+            *self.1.ends.lock().unwrap() += 1;
+            self.1.ended.notify_all();
+        }
+        Ok(n)
+    }
+}
+
+impl Source for FirstLast {
+    fn open(&self, d: &Descriptor, from: u64) -> coracle_sys::Result<Box<dyn std::io::Read + Send + '_>> {
+        let blob = self.blobs.open(d, from)?;
+        if d.digest == self.blobs.0[0].0 {
+            let others = self.blobs.0.len() - 1;
+            drop(self.ended.wait_while(self.ends.lock().unwrap(), |ends| *ends < others).unwrap());
+            return Ok(blob);
+        }
+        Ok(Box::new(Counted(blob, self)))
+    }
+}
+
+#[test]
+fn a_layer_that_leans_does_not_wait_for_what_is_below_and_is_right_all_the_same() {
+    let mut s = Scratch::new();
+    let tar = |put: &dyn Fn(&mut Archive)| {
+        let mut archive = Archive::new();
+        put(&mut archive);
+        let mut bytes = Vec::new();
+        archive.write(&mut bytes).unwrap();
+        (Digest::of(&bytes), bytes)
+    };
+    let text = |a: &mut Archive, path: &str| {
+        a.put(path, Meta::new(0o644), Content::Bytes(path.into())).unwrap();
+    };
+    let base = tar(&|a| {
+        a.put("tmp", Meta::new(0o1777), Content::Dir).unwrap();
+        a.put("usr", Meta::new(0o711), Content::Dir).unwrap();
+        a.put("usr/lib", Meta::new(0o700), Content::Dir).unwrap();
+        a.put("lib", Meta::new(0o777), Content::Symlink("usr/lib".into())).unwrap();
+        text(a, "usr/lib/old");
+    });
+    let right = tar(&|a| {
+        text(a, "tmp/x");
+        text(a, "usr/share/y");
+    });
+    // Below, this is a link: what was guessed of it is wrong.
+    let wrong = tar(&|a| {
+        text(a, "lib/z");
+        a.put("tmp/hard", Meta::new(0o644), Content::HardLink("lib/z".into())).unwrap();
+    });
+    let wanted: Vec<Wanted> = [&base, &right, &wrong]
+        .map(|(digest, bytes)| Wanted {
+            descriptor: Descriptor::new(media_type::LAYER, *digest, bytes.len() as u64),
+            diff_id: *digest,
+        })
+        .into();
+    let ids: Vec<Digest> = wanted.iter().map(|w| w.diff_id).collect();
+    let blobs = Memory(vec![base, right, wrong]);
+    let source = FirstLast { blobs, ends: Mutex::new(0), ended: Condvar::new() };
+    let tx = s.store.begin().unwrap();
+    tx.ingest(&[], &wanted, &source, &Quiet).unwrap();
+    drop(tx);
+    let trees = s.store.stack_paths(&ids).unwrap();
+    let mode = |n: usize, path: &str| trees[n].join(path).metadata().map(|m| m.mode() & 0o7777).ok();
+    assert_eq!(
+        (mode(1, "tmp"), mode(1, "usr"), mode(1, "usr/share")),
+        (Some(0o1777), Some(0o711), Some(0o755))
+    );
+    assert_eq!((mode(2, "lib"), mode(2, "usr/lib"), mode(2, "usr/lib/z")), (None, Some(0o700), Some(0o644)));
+    assert_eq!(fs::metadata(trees[2].join("tmp/hard")).unwrap().nlink(), 2);
+    assert_eq!(
+        fs::read_dir(s.dir.join("s/tmp")).unwrap().filter(|e| e.as_ref().unwrap().path().is_dir()).count(),
+        0
+    );
 }

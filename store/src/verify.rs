@@ -91,7 +91,7 @@ impl<'a> Verifier<'a> {
         let claimed = Compression::of_media_type(&d.media_type)?;
         let begin = Begin { input: Box::new(file), have: 0, claimed: Some(claimed), expect: Some(d) };
         let lowers = || self.tx.store().stack_paths(below);
-        let apply = |archive: &mut dyn Read| self.tx.apply(archive, self.tx.limits, lowers);
+        let apply = |archive: &mut dyn Read| self.tx.apply(archive, self.tx.limits, None, lowers);
         let Reached { diff_id, end, .. } = begin.run(End { out: None, watch: &|_| true, apply: &apply })?;
         match diff_id == *id {
             true => Ok(end),

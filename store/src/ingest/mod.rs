@@ -6,6 +6,7 @@ mod pipe;
 mod slots;
 pub(crate) mod stream;
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -283,8 +284,33 @@ impl Task<'_> {
         }
     }
 
-    /// One layer through the threads.
+    /// One layer through the threads. While those below are on their way, what it leans on there is guessed; where
+    /// that fails, it goes once more, when they are there.
     fn through(&self, n: usize, tree: Option<PathBuf>, origin: Origin) -> Result<Made> {
+        let open = Cell::new(false);
+        let guess = (n > 0 && !self.slots.are_there(n)).then_some(&open);
+        if let Some(made) = self.pass(n, tree.clone(), origin.clone(), guess)? {
+            return Ok(made);
+        }
+        let again = match origin {
+            Origin::File(..) => origin,
+            Origin::Source { .. } => {
+                let partial = self.tx.layout().partial(&self.layers[n].descriptor.digest);
+                Origin::Source { have: partial.metadata().map_or(0, |m| m.len()) }
+            }
+        };
+        let made = self.pass(n, tree, again, None)?;
+        made.ok_or_else(|| Error::invalid("apply the layer: it was to be applied once more"))
+    }
+
+    /// One pass of a layer; none when a guess was wrong or an error came while one was open.
+    fn pass(
+        &self,
+        n: usize,
+        tree: Option<PathBuf>,
+        origin: Origin,
+        guess: Option<&Cell<bool>>,
+    ) -> Result<Option<Made>> {
         let Wanted { descriptor: d, diff_id } = &self.layers[n];
         let claimed = Compression::of_media_type(&d.media_type)?;
         let partial = self.tx.layout().partial(&d.digest);
@@ -320,17 +346,21 @@ impl Task<'_> {
         let limits = Limits { size: self.tx.limits.size_of(d.size), ..self.tx.limits };
         let apply = |archive: &mut dyn Read| match &tree {
             // The files are there; the archive is read for its digest alone.
-            Some(_) => io::copy(archive, &mut io::sink()).map(|_| None).context(|| "read the layer"),
-            None => self.tx.apply(archive, limits, || self.lowers(n)).map(Some),
+            Some(_) => io::copy(archive, &mut io::sink()).map(|_| Some(None)).context(|| "read the layer"),
+            None => match self.tx.apply(archive, limits, guess, || self.lowers(n)) {
+                Err(_) if guess.is_some_and(Cell::get) => Ok(None),
+                other => other.map(|layer| Some(Some(layer))),
+            },
         };
         let begin = Begin { input, have, claimed: Some(claimed), expect: Some(d) };
         let Reached { diff_id: is, end, .. } =
             begin.run(End { out: out.as_ref(), watch: &watch, apply: &apply })?;
+        let Some(layer) = end else { return Ok(None) };
         if is != *diff_id {
             return Err(Error::invalid(format!("its content is {is}, and the config says {diff_id}")));
         }
         let blob = fetched.then_some(partial);
-        Ok(Made { tree: tree.unwrap_or_default(), blob, layer: end })
+        Ok(Some(Made { tree: tree.unwrap_or_default(), blob, layer }))
     }
 
     /// The trees below a layer, bottom first, once they are there.
@@ -378,6 +408,7 @@ impl Task<'_> {
 }
 
 /// Where a layer's blob comes from.
+#[derive(Clone)]
 enum Origin {
     /// A file, and whether it is to be kept in the store that is written.
     File(PathBuf, bool),

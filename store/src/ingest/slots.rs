@@ -66,6 +66,11 @@ impl Slots {
         self.lock().error.is_some()
     }
 
+    /// Are the first `n` there?
+    pub(super) fn are_there(&self, n: usize) -> bool {
+        self.lock().made[..n].iter().all(Option::is_some)
+    }
+
     /// Wait for a layer.
     fn wait_for<T>(&self, n: usize, answer: impl Fn(&Made) -> T) -> Result<T> {
         let mut inner = self.lock();

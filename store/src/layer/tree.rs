@@ -3,6 +3,7 @@
 //! archive reaches anything outside, whatever races. Where a component is missing, the layers below
 //! are asked what stands there. No file's content is touched here.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -43,8 +44,18 @@ pub enum Missing {
 pub struct Implied {
     /// The directory's path.
     pub path: Vec<Vec<u8>>,
-    /// What stands below, when a directory does.
-    pub like: Option<(FileStat, Rc<OwnedFd>)>,
+    /// What stands below.
+    pub like: Like,
+}
+
+/// What a directory that was made on the way looks like.
+pub enum Like {
+    /// As the one below: its status, and the directory that has it.
+    Below(FileStat, Rc<OwnedFd>),
+    /// As none: there is none below.
+    Plain,
+    /// As the one below, if there is one: it was not waited for.
+    Guessed,
 }
 
 /// The trees below a layer, top first; empty with a driver that copies.
@@ -52,7 +63,13 @@ pub enum Lowers<'a> {
     /// At hand.
     Here(Vec<OwnedFd>),
     /// To be asked for, and waited for: most layers lean on nothing.
-    Later(Option<Wait<'a>>),
+    Later {
+        /// Waits for them.
+        wait: Option<Wait<'a>>,
+        /// Where a directory on the way is not waited for: it is taken to be no link below. Set while that is
+        /// not known to be right.
+        guess: Option<&'a Cell<bool>>,
+    },
 }
 
 /// Waits for the trees below.
@@ -66,17 +83,25 @@ impl From<Vec<OwnedFd>> for Lowers<'_> {
 
 impl<'a> Lowers<'a> {
     /// What `wait` answers, when it is needed.
-    pub fn later(wait: impl FnOnce() -> Result<Vec<OwnedFd>> + 'a) -> Self {
-        Self::Later(Some(Box::new(wait)))
+    pub fn later(wait: impl FnOnce() -> Result<Vec<OwnedFd>> + 'a, guess: Option<&'a Cell<bool>>) -> Self {
+        Self::Later { wait: Some(Box::new(wait)), guess }
+    }
+
+    /// The flag of a guess, while an answer may still be one.
+    fn guess(&self) -> Option<&'a Cell<bool>> {
+        match self {
+            Self::Here(_) => None,
+            Self::Later { guess, .. } => *guess,
+        }
     }
 
     fn get(&mut self) -> Result<&[OwnedFd]> {
-        if let Self::Later(wait) = self {
+        if let Self::Later { wait, .. } = self {
             *self = Self::Here(wait.take().map_or_else(|| Ok(Vec::new()), |wait| wait())?);
         }
         match self {
             Self::Here(lowers) => Ok(lowers),
-            Self::Later(_) => Ok(&[]),
+            Self::Later { .. } => Ok(&[]),
         }
     }
 }
@@ -90,6 +115,10 @@ pub struct Tree<'a> {
     pub leans: bool,
     /// The directories that were made on the way since this was last taken.
     pub implied: Vec<Implied>,
+    /// The paths that were taken to be no links below.
+    guessed: Vec<Vec<Vec<u8>>>,
+    /// Set while a guess is open.
+    open: Option<&'a Cell<bool>>,
     depth: usize,
     /// The way to the directory that was found last, the root first. The next one is often near it.
     known: Vec<Place>,
@@ -100,10 +129,12 @@ impl<'a> Tree<'a> {
     pub fn new(root: OwnedFd, lowers: Lowers<'a>, marks: Marks, depth: usize) -> Self {
         Self {
             root: Rc::new(root),
+            open: lowers.guess(),
             lowers,
             marks,
             leans: false,
             implied: Vec::new(),
+            guessed: Vec::new(),
             depth,
             known: Vec::new(),
         }
@@ -201,18 +232,28 @@ impl<'a> Tree<'a> {
     fn step_below(&mut self, here: &Place, name: &[u8], missing: Missing, hidden: bool) -> Result<Step> {
         let os = OsStr::from_bytes(name);
         let path = [&here.path[..], &[name.to_vec()]].concat();
-        let below = if hidden { None } else { self.below(&path)? };
-        let like = match below {
-            Some((st, dir)) if is(&st, SFlag::S_IFLNK) => {
-                let target = readlinkat(&*dir, os).context(|| format!("readlinkat({os:?})"))?;
-                return Ok(Step::Link(target.as_bytes().to_vec()));
+        let like = if hidden {
+            Like::Plain
+        } else if missing == Missing::Make
+            && !self.hides(&path)?
+            && let Some(open) = self.lowers.guess()
+        {
+            open.set(true);
+            self.guessed.push(path.clone());
+            Like::Guessed
+        } else {
+            match self.below(&path)? {
+                Some((st, dir)) if is(&st, SFlag::S_IFLNK) => {
+                    let target = readlinkat(&*dir, os).context(|| format!("readlinkat({os:?})"))?;
+                    return Ok(Step::Link(target.as_bytes().to_vec()));
+                }
+                Some((st, dir)) if is(&st, SFlag::S_IFDIR) => Like::Below(st, dir),
+                _ => Like::Plain,
             }
-            Some((st, dir)) if is(&st, SFlag::S_IFDIR) => Some((st, dir)),
-            _ => None,
         };
         let make = match missing {
             Missing::Make => true,
-            Missing::Follow => like.is_some(),
+            Missing::Follow => matches!(like, Like::Below(..)),
             Missing::Leave => false,
         };
         if !make {
@@ -236,6 +277,25 @@ impl<'a> Tree<'a> {
         }
         let marks = self.marks;
         Ok(seen(self.lowers.get()?, marks, path)?.map(|(_, st, dir)| (st, dir)))
+    }
+
+    /// Look at what was guessed: the paths, and what a directory there is like.
+    pub fn settle(&mut self) -> Result<Vec<Implied>> {
+        let mut settled = Vec::new();
+        for path in std::mem::take(&mut self.guessed) {
+            let like = match seen(self.lowers.get()?, self.marks, &path)? {
+                Some((_, st, _)) if is(&st, SFlag::S_IFLNK) => {
+                    return Err(Error::invalid(format!("{:?} is a link below", path.join(&b'/'))));
+                }
+                Some((_, st, dir)) if is(&st, SFlag::S_IFDIR) => Like::Below(st, dir),
+                _ => Like::Plain,
+            };
+            settled.push(Implied { path, like });
+        }
+        if let Some(open) = self.open {
+            open.set(false);
+        }
+        Ok(settled)
     }
 
     /// Does this layer hide what is below at a path, by an opaque directory on the way?

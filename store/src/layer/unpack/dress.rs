@@ -120,7 +120,7 @@ impl Layer<'_> {
         }
         let xattrs = wanted_xattrs(&entry.xattrs).collect();
         let (uid, gid) = (entry.uid, entry.gid);
-        self.wait(path, DirMeta { mode: entry.mode, uid, gid, mtime: entry.mtime, xattrs })
+        self.wait(path, DirMeta { mode: entry.mode, uid, gid, mtime: entry.mtime, xattrs, guessed: false })
     }
 
     /// Give a directory its attributes. `way` holds the directories on the way to it that are open, the root

@@ -17,13 +17,13 @@ use coracle_sys::file;
 use coracle_sys::{Context, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, fstatat, makedev, mkdirat, mknodat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, makedev, mkdirat, mknodat};
 use nix::unistd::symlinkat;
 
 use super::attributes::{copied_xattrs, shown, unshown};
 use super::owners::Owner;
 pub use super::tree::Lowers;
-use super::tree::{Missing, Place, Tree, is, open_dir, split};
+use super::tree::{Implied, Like, Missing, Place, Tree, is, open_dir, split};
 use super::walk::{Entry, Kind, Walk};
 use super::whiteout::{self, Meaning};
 use super::{Limits, Marks, Owners};
@@ -94,8 +94,7 @@ pub fn unpack(
     };
     // A root that the archive does not name is plain, and the same every time.
     if !options.plain {
-        let plain = DirMeta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0), xattrs: Vec::new() };
-        layer.dirs.insert(Vec::new(), plain);
+        layer.dirs.insert(Vec::new(), DirMeta::PLAIN);
     }
     while let Some(entry) = walk.next_entry()? {
         layer
@@ -122,6 +121,36 @@ struct DirMeta {
     gid: u64,
     mtime: (i64, u32),
     xattrs: Vec<(CString, Vec<u8>)>,
+    /// These are not yet known.
+    guessed: bool,
+}
+
+impl DirMeta {
+    /// Of a directory of which nothing is said.
+    const PLAIN: Self =
+        Self { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0), xattrs: Vec::new(), guessed: false };
+
+    /// Of one that stands there.
+    fn of(st: &FileStat, dir: BorrowedFd<'_>, name: &OsStr) -> Result<Self> {
+        Ok(Self {
+            mode: st.st_mode & 0o7777,
+            uid: st.st_uid.into(),
+            gid: st.st_gid.into(),
+            mtime: (st.st_mtime, st.st_mtime_nsec as u32),
+            xattrs: copied_xattrs(dir, name)?,
+            guessed: false,
+        })
+    }
+
+    /// Of one that was made on the way.
+    fn like(implied: &Implied) -> Result<Self> {
+        let name = implied.path.last().map_or(OsStr::new("."), |n| OsStr::from_bytes(n));
+        match &implied.like {
+            Like::Below(st, dir) => Self::of(st, dir.as_fd(), name),
+            Like::Plain => Ok(Self::PLAIN),
+            Like::Guessed => Ok(Self { guessed: true, ..Self::PLAIN }),
+        }
+    }
 }
 
 struct Layer<'a> {
@@ -207,13 +236,7 @@ impl Layer<'_> {
             return Ok(());
         }
         let st = nix::sys::stat::fstat(&*place.dir).context(|| "fstat()")?;
-        let meta = DirMeta {
-            mode: st.st_mode & 0o7777,
-            uid: st.st_uid.into(),
-            gid: st.st_gid.into(),
-            mtime: (st.st_mtime, st.st_mtime_nsec as u32),
-            xattrs: copied_xattrs(place.dir.as_fd(), OsStr::new("."))?,
-        };
+        let meta = DirMeta::of(&st, place.dir.as_fd(), OsStr::new("."))?;
         self.dirs.insert(place.path.clone(), meta);
         Ok(())
     }
@@ -221,19 +244,7 @@ impl Layer<'_> {
     /// Directories that were made on the way look as they do below, else plain.
     fn take_implied(&mut self) -> Result<()> {
         for implied in std::mem::take(&mut self.tree.implied) {
-            let meta = match &implied.like {
-                Some((st, dir)) => {
-                    let name = implied.path.last().map_or(OsStr::new("."), |n| OsStr::from_bytes(n));
-                    DirMeta {
-                        mode: st.st_mode & 0o7777,
-                        uid: st.st_uid.into(),
-                        gid: st.st_gid.into(),
-                        mtime: (st.st_mtime, st.st_mtime_nsec as u32),
-                        xattrs: copied_xattrs(dir.as_fd(), name)?,
-                    }
-                }
-                None => DirMeta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0), xattrs: Vec::new() },
-            };
+            let meta = DirMeta::like(&implied)?;
             if self.options.plain {
                 self.own.insert(implied.path.clone());
             }
@@ -356,6 +367,12 @@ impl Layer<'_> {
     fn finish(mut self) -> Result<Applied> {
         if self.opaque_root {
             self.hide_all_below()?;
+        }
+        for implied in self.tree.settle()? {
+            if self.dirs.get(&implied.path).is_some_and(|meta| meta.guessed) {
+                let meta = DirMeta::like(&implied)?;
+                self.wait(implied.path, meta)?;
+            }
         }
         // Neighbours in this order share most of the way.
         let mut way = vec![self.tree.root().dir];
