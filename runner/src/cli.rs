@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 use coracle_sys::argv::{Tail, complaint, normalise, of_noun, without_verb};
 use coracle_sys::print::harmless;
-use coracle_sys::{Error, Result, process};
+use coracle_sys::{Error, Result, process, time};
+use serde_json::json;
 
 use crate::commands::{
     Global, create, delete, doctor, events, exec, exit_code, features, image_verb, info, kill, list, pause,
@@ -35,7 +36,7 @@ Usage: runner [--store DIR] COMMAND ...
   doctor               what this host can and cannot give, with the remedies
 
 Images, by rootfs-tool: images pull push search rmi tag inspect history save load import copy login logout compose
-Before the command: --store DIR (CORACLE_STORE), --root DIR (OCI states), --log FILE, --log-format text|json,
+Before the command: --store DIR (CORACLE_STORE), --root DIR (OCI states), --log FILE, --log-format text|json, --debug,
 --version, --help. `runner COMMAND --help` tells more.
 ";
 
@@ -55,6 +56,9 @@ struct Top {
     /// how errors look: text or json
     #[argh(option)]
     log_format: Option<String>,
+    /// tell more of what is done: a line at the verb's begin and end
+    #[argh(switch)]
+    debug: bool,
     /// print the version
     #[argh(switch, short = 'v')]
     version: bool,
@@ -95,22 +99,36 @@ fn one(table: &CommandInfoWithArgs, words: &[OsString], go: impl FnOnce(&str) ->
 struct Log {
     file: Option<PathBuf>,
     json: bool,
+    debug: bool,
 }
 
 impl Log {
+    /// Whoever reads the file instead of the screen reads an error on both.
     fn error(&self, e: &Error) {
+        let text = e.to_string();
+        self.write("error", &text);
+        if self.file.is_some() {
+            coracle_sys::warn!("runner: {}", harmless(&text));
+        }
+    }
+
+    fn debug(&self, text: &str) {
+        if self.debug {
+            self.write("debug", text);
+        }
+    }
+
+    fn write(&self, level: &str, text: &str) {
         use std::io::Write;
         let line = if self.json {
-            serde_json::json!({ "level": "error", "msg": e.to_string() }).to_string()
+            json!({ "level": level, "msg": text, "time": time::rfc3339_now() }).to_string()
         } else {
-            format!("runner: {}", harmless(&e.to_string()))
+            format!("runner: {}", harmless(text))
         };
         match &self.file {
-            // What a client reads from the file, a person reads on the screen.
             Some(path) => {
                 let file = std::fs::File::options().append(true).create(true).open(path);
                 let _ = file.and_then(|mut f| writeln!(f, "{line}"));
-                coracle_sys::warn!("runner: {}", harmless(&e.to_string()));
             }
             None => coracle_sys::warn!("{line}"),
         }
@@ -123,10 +141,12 @@ pub fn main() -> u8 {
     let mut log = Log::default();
     let done = process::expect_children_and_limits().and_then(|()| dispatch(&argv, &mut log));
     let printed = coracle_sys::print::finish();
-    done.and_then(|code| printed.map(|()| code)).unwrap_or_else(|e| {
+    let code = done.and_then(|code| printed.map(|()| code)).unwrap_or_else(|e| {
         log.error(&e);
         exit_code(&e)
-    })
+    });
+    log.debug(&format!("exit code {code}"));
+    code
 }
 
 /// The verbs that rootfs-tool does.
@@ -171,6 +191,8 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
         Some(other) => return Err(Error::usage(format!("--log-format {other:?}: it is text or json"))),
     };
     log.file = top.log.clone();
+    log.debug = top.debug;
+    log.debug(&format!("arguments {argv:?}"));
     if top.version {
         coracle_sys::say!("runner version {}", env!("CARGO_PKG_VERSION"));
         return Ok(0);

@@ -53,12 +53,13 @@ const DEFAULT: [(&str, u64, u64); 6] = [
     ("/dev/tty", 5, 0),
 ];
 
-const LINKS: [(&str, &str); 5] = [
+const LINKS: [(&str, &str); 6] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
     ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
 ];
 
 /// The default devices, then those of the spec; one of the spec replaces the default of its path.
@@ -82,19 +83,19 @@ pub fn plan(mounts: &[spec::Mount], wanted: &[spec::Device], new_user_namespace:
             gid: 0,
         })
         .collect();
-    for device in wanted {
+    for (n, device) in wanted.iter().enumerate() {
         let device = decide(device)?;
+        let other = wanted[..n].iter().find(|w| w.path == device.path).map(decide).transpose()?;
+        if other.is_some_and(|other| !other.is_same_node(&device)) {
+            let path = &device.path;
+            return Err(Error::invalid(format!("linux.devices: {path:?} is to be two devices")));
+        }
         match nodes.iter_mut().find(|d| d.path == device.path) {
             Some(same) => *same = device,
             None => nodes.push(device),
         }
     }
-    let devpts = mounts.iter().any(|m| m.destination == Path::new("/dev/pts"));
-    let mut links = LINKS.to_vec();
-    if devpts {
-        links.push(("ptmx", "pts/ptmx"));
-    }
-    Ok(Plan { nodes, links, bind: new_user_namespace })
+    Ok(Plan { nodes, links: LINKS.to_vec(), bind: new_user_namespace })
 }
 
 fn decide(device: &spec::Device) -> Result<Device> {
@@ -151,6 +152,10 @@ impl Plan {
 }
 
 impl Device {
+    fn is_same_node(&self, other: &Self) -> bool {
+        (self.kind, self.major, self.minor) == (other.kind, other.major, other.minor)
+    }
+
     fn make(&self, parent: BorrowedFd<'_>, name: &Path, bind: &mut bool) -> Result<()> {
         if !*bind || self.kind == 'p' {
             match self.mknod(parent, name) {
@@ -229,7 +234,7 @@ mod tests {
         let p = plan(&[], &[null, device("p", "/dev/fifo", None, None)], false).unwrap();
         assert_eq!(p.nodes.len(), 7);
         assert_eq!(p.nodes[0].mode, 0o600);
-        assert!(!p.bind && !p.links.iter().any(|l| l.0 == "ptmx"));
+        assert!(!p.bind);
     }
 
     #[test]
@@ -243,5 +248,9 @@ mod tests {
         ] {
             assert!(plan(&[], std::slice::from_ref(&bad), false).is_err(), "{bad:?}");
         }
+        let two = [device("c", "/dev/a", Some(1), Some(3)), device("c", "/dev/a", Some(1), Some(5))];
+        assert!(plan(&[], &two, false).unwrap_err().to_string().contains("two devices"));
+        let one = [two[0].clone(), two[0].clone()];
+        assert_eq!(plan(&[], &one, false).unwrap().nodes.len(), 7);
     }
 }

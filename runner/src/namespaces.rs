@@ -199,6 +199,11 @@ pub fn plan_sysctl(wanted: &BTreeMap<String, String>, namespaces: &Plan) -> Resu
         .map(|(name, value)| {
             let path = sysctl_path(name)
                 .ok_or_else(|| Error::invalid(format!("linux.sysctl: {name:?} is not a name")))?;
+            if path == Path::new("kernel/hostname") {
+                return Err(Error::invalid(format!(
+                    "linux.sysctl: {name} is not allowed as it conflicts with the field hostname"
+                )));
+            }
             match sysctl_namespace(&path) {
                 Some(kind) if namespaces.is_own(kind) => Ok((path, value.clone())),
                 Some(kind) => Err(Error::new(

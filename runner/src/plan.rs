@@ -112,8 +112,11 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
         cgroup_v1: options.cgroup_v1.as_deref(),
     };
     let mounts = mounts::plan(&spec.mounts, &around)?;
-    let (source, readonly) = root(spec, options)?;
+    let (source, mut readonly) = root(spec, options)?;
     let propagation = linux.rootfs_propagation.as_deref();
+    let mut hidden = mounts::plan_hidden(&linux.masked_paths, &linux.readonly_paths)?;
+    // Nobody enters what would be mounted over the root.
+    readonly |= hidden.readonly.extract_if(.., |path| path == Path::new("/")).count() > 0;
     let root = rootfs::plan(source, readonly, propagation, mounts::propagation(&mounts))?;
     let devices = devices::plan(&spec.mounts, &linux.devices, new_user)?;
     let process = spec.process.as_ref().ok_or_else(|| Error::invalid("process is missing"))?;
@@ -126,7 +129,7 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
         mounts,
         root,
         devices,
-        hidden: mounts::plan_hidden(&linux.masked_paths, &linux.readonly_paths)?,
+        hidden,
         sysctl: namespaces::plan_sysctl(&linux.sysctl, &namespaces)?,
         net_devices: netdev::plan(linux, &namespaces)?,
         time_offsets: timens::plan(linux, &namespaces)?,

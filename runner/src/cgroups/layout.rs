@@ -79,7 +79,10 @@ impl Layout {
             h.writable = may_write(&h.own);
             let optional =
                 V1_OPTIONAL.iter().filter(|f| h.controllers.iter().any(|c| f.starts_with(&format!("{c}."))));
-            h.files = optional.filter(|f| h.own.join(f).exists()).map(|f| f.to_string()).collect();
+            // The topmost group has no weight, and shows by another file whether those below have one.
+            let shown = |f: &str| f.replace("bfq.weight", "bfq.io_service_bytes");
+            let exists = |f: &str| h.own.join(f).exists() || h.own.join(shown(f)).exists();
+            h.files = optional.filter(|f| exists(f)).map(|f| f.to_string()).collect();
         }
         let unified = layout.version() == "2";
         for node in layout.v2.iter_mut().flat_map(|v2| &mut v2.chain) {

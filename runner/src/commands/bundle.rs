@@ -29,6 +29,8 @@ pub(crate) struct Flags {
     pub(crate) no_new_keyring: bool,
     /// Descriptors from 3 on that the command inherits.
     pub(crate) preserve_fds: u32,
+    /// Its state stays when it has ended.
+    pub(crate) keep: bool,
     /// Where the first process' pid is written.
     pub(crate) pid_file: Option<PathBuf>,
     /// Where the other side of the terminal is sent.
@@ -87,7 +89,7 @@ impl Bundle {
         Ok(Self { plan, groups: groups.plan, states, dir, oci })
     }
 
-    fn life(&self, gate: Option<&Gate>) -> Life<'_> {
+    fn life(&self, gate: Option<&Gate>, keep: bool) -> Life<'_> {
         Life {
             plan: &self.plan,
             groups: &self.groups,
@@ -96,6 +98,7 @@ impl Bundle {
             streams: Given::Ours,
             network: None,
             guarded: false,
+            keep,
             oci: Some(Oci { gate: gate.map(|g| g.name().to_owned()), ..self.oci.clone() }),
         }
     }
@@ -121,7 +124,7 @@ pub(crate) fn run<T>(
         return Err(Console::unwanted());
     }
     let bundle = Bundle::decide(dir, id, flags, Lifetime::ForegroundRun)?;
-    bundle.life(None).live(
+    bundle.life(None, flags.keep).live(
         |_| Ok(()),
         |container, outputs| {
             flags.pid_file.iter().try_for_each(|path| write_pid(path, container.pid()))?;
@@ -147,7 +150,7 @@ pub(crate) fn begin(dir: &Path, id: &str, flags: &Flags, wait: bool) -> Result<(
         }
         flags.pid_file.iter().try_for_each(|path| write_pid(path, state.init.pid))
     };
-    let left = bundle.life(gate.as_ref()).leave(gate.as_ref(), tell);
+    let left = bundle.life(gate.as_ref(), true).leave(gate.as_ref(), tell);
     if let (Err(_), Some(gate)) = (&left, &gate) {
         let _ = std::fs::remove_file(bundle.states.dir().join(gate.name()));
     }

@@ -35,6 +35,8 @@ pub(crate) struct Life<'a> {
     pub(crate) network: Option<Ahead>,
     /// It must not outlive us, whatever its command does to the parent-death signal.
     pub(crate) guarded: bool,
+    /// Its state stays when it has ended.
+    pub(crate) keep: bool,
     /// What is kept for an OCI client.
     pub(crate) oci: Option<Oci>,
 }
@@ -81,9 +83,8 @@ impl Life<'_> {
             let ended = ended?;
             removed.map(|()| (ended, usage))
         });
-        self.states.remove(&self.plan.id)?;
-        if ended.is_ok() && hooks::any(&self.plan.hooks, hooks::Kind::Poststop) {
-            poststop(&self.plan.hooks, &self.hooks_state("stopped", 0), self.home);
+        if ended.is_err() || !self.keep {
+            self.undone()?;
         }
         ended
     }
@@ -106,9 +107,18 @@ impl Life<'_> {
             left
         });
         if left.is_err() {
-            self.states.remove(&self.plan.id)?;
+            self.undone()?;
         }
         left
+    }
+
+    /// Nothing of it is left but its state, which goes now.
+    fn undone(&self) -> Result<()> {
+        self.states.remove(&self.plan.id)?;
+        if hooks::any(&self.plan.hooks, hooks::Kind::Poststop) {
+            poststop(&self.plan.hooks, &self.hooks_state("stopped", 0), self.home);
+        }
+        Ok(())
     }
 
     fn start_and_leave(

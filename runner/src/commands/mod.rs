@@ -14,6 +14,7 @@ mod life;
 pub(crate) mod list;
 mod oci;
 pub(crate) mod pause;
+mod processes;
 pub(crate) mod ps;
 pub(crate) mod rm;
 pub(crate) mod run;

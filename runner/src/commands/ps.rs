@@ -1,15 +1,16 @@
-//! `ps`: our containers.
+//! `ps`: our containers. Of one, `ps ID`, the processes: see [`super::processes`].
 
 use std::ffi::OsString;
 
 use argh::CommandInfoWithArgs;
 use coracle_store::{Locations, Store};
+use coracle_sys::argv::Tail;
 use coracle_sys::template::Template;
 use coracle_sys::{Error, Result, table};
 use serde::Serialize;
 
 use super::typed::{self, Typed};
-use super::{Global, sweep};
+use super::{Global, processes, sweep};
 use crate::from_image::short;
 use crate::json;
 use crate::record::{self, Record};
@@ -18,8 +19,8 @@ use crate::state::{Face, States};
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "ps",
-    "List containers.",
-    typed::NONE,
+    "List containers; of one of an OCI client its processes, by ps(1) with its own flags behind the id.",
+    typed::PROCESSES,
     &[
         typed::switch("--all", Some('a'), "those that have ended as well"),
         typed::switch("--quiet", Some('q'), "ids only"),
@@ -35,10 +36,10 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
             "--format",
             None,
             "template",
-            "a template for each line, such as '{{.Names}}: {{.Status}}', or json",
+            "a template for each line, such as '{{.Names}}: {{.Status}}', or json; of processes json or table",
         ),
     ],
-    &["runner ps -a", "runner ps -q"],
+    &["runner ps -a", "runner ps -q", "runner ps my-container -o pid,args"],
 );
 
 /// What was typed.
@@ -78,7 +79,10 @@ fn joined<S: serde::Serializer>(labels: &[(String, String)], to: S) -> std::resu
 
 /// Print them, the newest first.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
+    let Some((typed, tail)) = Typed::before(&TABLE, words, Tail::After(1))? else { return Ok(0) };
+    if !typed.words.is_empty() {
+        return processes::run(global, typed, &tail);
+    }
     let said = |flag: &str| typed.get(flag).is_some();
     let flags = &Flags {
         all: said("--all"),

@@ -22,6 +22,14 @@ pub(crate) const NONE: &[PositionalInfo<'static>] = &[];
 pub(crate) const ID: &[PositionalInfo<'static>] = &[positional("id", "the container's id")];
 /// a container,
 pub(crate) const CONTAINER: &[PositionalInfo<'static>] = &[NAMED];
+/// one, and what follows it for ps(1),
+pub(crate) const PROCESSES: &[PositionalInfo<'static>] = &[
+    optional(positional("id", "a container of an OCI client")),
+    PositionalInfo {
+        optionality: Optionality::Repeating,
+        ..positional("words", "what ps(1) is asked for, -ef if nothing is said")
+    },
+];
 /// several,
 pub(crate) const CONTAINERS: &[PositionalInfo<'static>] = &[NAMES];
 /// several and what is sent to them,
@@ -121,7 +129,7 @@ impl Typed {
             match word.as_str() {
                 "--" => typed.words.extend(rest.by_ref()),
                 "--help" => {
-                    help(table, !matches!(tail, Tail::None));
+                    help(table, matches!(tail, Tail::After(n) if n >= table.positionals.len()));
                     return Ok(None);
                 }
                 _ => {
@@ -141,6 +149,11 @@ impl Typed {
     /// All values of a flag.
     pub(crate) fn all(&self, flag: &str) -> Vec<String> {
         self.flags.iter().filter(|(name, _)| name == flag).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// A flag that is none of these.
+    pub(crate) fn other_than(&self, known: &[&str]) -> Option<&str> {
+        self.flags.iter().map(|(name, _)| name.as_str()).find(|name| !known.contains(name))
     }
 
     /// The one word beside the flags.

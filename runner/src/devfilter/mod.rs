@@ -95,7 +95,11 @@ pub fn plan(rules: &[DeviceRule]) -> Result<Vec<Rule>> {
         return Ok(Vec::new());
     }
     let since = rules.iter().rposition(|rule| !rule.allow).map_or(0, |at| at + 1);
-    for (kind, major, minor, access) in DEFAULTS {
+    // Where everything is allowed but what is denied by name, any node may be made but those.
+    let but_named = total.is_some_and(|at| rules[at].allow);
+    for (kind, major, minor, access) in
+        DEFAULTS.into_iter().filter(|(_, major, ..)| major.is_some() || !but_named)
+    {
         let rule = Rule { allow: true, kind: Some(kind), major, minor, access };
         if !rules[since..].iter().any(|r| r.same_devices(&rule) && access & !r.access == 0) {
             rules.push(rule);
@@ -264,6 +268,8 @@ mod tests {
         assert_eq!(plan(&[rule(false, "a *:* rwm"), null.clone()]).unwrap().len(), 1 + DEFAULTS.len());
         assert_eq!(plan(&[null, rule(false, "a *:* rwm")]).unwrap().len(), 2 + DEFAULTS.len());
         assert_eq!(plan(&[rule(false, "c 8:0 r"), rule(true, "a *:* rwm")]).unwrap(), []);
+        let but_one = plan(&[rule(true, "a *:* rwm"), rule(false, "c 1:1 rwm")]).unwrap();
+        assert_eq!(but_one.len(), 2 + DEFAULTS.len() - 2);
     }
 
     #[test]

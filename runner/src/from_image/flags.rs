@@ -210,6 +210,12 @@ pub(crate) struct Flags {
     /// OCI: leave the container to others once its command runs
     #[argh(switch, short = 'd')]
     pub(crate) detach: bool,
+    /// OCI: leave the state behind when the container has ended, for delete
+    #[argh(switch)]
+    pub(crate) keep: bool,
+    /// OCI: for clients on a ramdisk, where the root is left by pivot_root all the same
+    #[argh(switch)]
+    pub(crate) no_pivot: bool,
     /// OCI: a file for the first process' pid
     #[argh(option)]
     pub(crate) pid_file: Option<PathBuf>,

@@ -140,7 +140,7 @@ impl<'a> Entered<'a> {
         };
         let root = plan.root.attach(stack)?;
         plan.volumes.iter().try_for_each(|volume| volume.make(&root))?;
-        let mut dev = None;
+        let (mut dev, mut unsealed) = (None, Vec::new());
         let mut memory = Memory::default();
         let mut sources = sources.into_iter();
         for mount in &plan.mounts {
@@ -149,6 +149,9 @@ impl<'a> Entered<'a> {
                 opened => opened,
             };
             let tree = mount.attach(&root, opened)?;
+            if mount.sealed_late {
+                unsealed.push((mount, tree.try_clone().context(|| "dup(mount)")?));
+            }
             if mount.at == Path::new("/dev") {
                 dev = Some(tree);
             }
@@ -157,6 +160,7 @@ impl<'a> Entered<'a> {
         let terminal = self.make_dev(&root, dev)?;
         self.write_sysctl()?;
         self.make_cwd(&root)?;
+        unsealed.iter().try_for_each(|(mount, tree)| mount.seal(tree))?;
         plan.hidden.apply(&root)?;
         setsid().context(|| "setsid()")?;
         if let Some(terminal) = terminal {
@@ -327,7 +331,7 @@ impl Confined<'_> {
         if let Some(turns) = setup.hooks.filter(|t| hooks::any(t.hooks, hooks::Kind::StartContainer)) {
             let state = (turns.state)("created", nix::unistd::getpid().as_raw());
             let rights = || capabilities.finish();
-            let scene = hooks::Scene { state: &state, cwd: Path::new("/"), become_it: Some(&rights) };
+            let scene = hooks::Scene { state: &state, cwd: &process.cwd, become_it: Some(&rights) };
             hooks::run(turns.hooks, hooks::Kind::StartContainer, scene)?;
         }
         reset_signals()?;

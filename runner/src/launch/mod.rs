@@ -183,10 +183,16 @@ fn spawn_inside(
 
 /// What a helper has made, or why not. The helper is gone after this.
 fn hear_pid(channel: &Channel, helper: i32) -> Result<(i32, OwnedFd)> {
-    let said = channel.receive();
     process_sys::wait(helper)?;
-    match said? {
+    // What it has made speaks on the same channel, and may have been quicker.
+    let made = channel.pick(|message| match message {
         Message::Pid(pid, pidfd) => Ok((pid, pidfd)),
+        other => Err(other),
+    })?;
+    if let Some(made) = made {
+        return Ok(made);
+    }
+    match channel.receive()? {
         Message::Failed(e) => Err(e),
         _ => Err(Error::new(Kind::System, "the process that joins the namespaces is gone")),
     }

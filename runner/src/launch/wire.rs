@@ -2,6 +2,8 @@
 //! end of the stream is the good news: the command runs. What arrives may come from a process that
 //! the container controls, so nothing in it is trusted to be more than a message.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -16,6 +18,8 @@ use crate::scm_rights;
 /// One end.
 pub(super) struct Channel {
     fd: OwnedFd,
+    /// What was heard before its turn.
+    early: RefCell<VecDeque<Message>>,
 }
 
 /// What is said.
@@ -57,13 +61,13 @@ const LONGEST: usize = 4096;
 pub(super) fn pair() -> Result<(Channel, Channel)> {
     let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)")?;
-    Ok((Channel { fd: a }, Channel { fd: b }))
+    Ok((Channel::of(a), Channel::of(b)))
 }
 
 impl Channel {
     /// Over a socket that keeps the bounds of messages.
     pub(super) fn of(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self { fd, early: RefCell::default() }
     }
 
     /// Go on over another one, under the number of this.
@@ -73,7 +77,7 @@ impl Channel {
 
     /// The same end once more.
     pub(super) fn duplicate(&self) -> Result<Self> {
-        Ok(Self { fd: self.fd.try_clone().context(|| "dup(channel)")? })
+        self.fd.try_clone().map(Self::of).context(|| "dup(channel)")
     }
 
     /// Its descriptor, to be kept while all others are closed.
@@ -111,11 +115,36 @@ impl Channel {
 
     /// Wait for the other end to say something.
     pub(super) fn receive(&self) -> Result<Message> {
+        if let Some(message) = self.early.borrow_mut().pop_front() {
+            return Ok(message);
+        }
+        self.hear(MsgFlags::empty())
+    }
+
+    /// Of what was said already the one message that is wanted; the others keep their turns.
+    pub(super) fn pick<T>(
+        &self,
+        wanted: impl Fn(Message) -> std::result::Result<T, Message>,
+    ) -> Result<Option<T>> {
+        loop {
+            match self.hear(MsgFlags::MSG_DONTWAIT) {
+                Err(e) if e.errno() == Some(Errno::EAGAIN) => return Ok(None),
+                Err(e) => return Err(e),
+                Ok(Message::End) => return Ok(None),
+                Ok(message) => match wanted(message) {
+                    Ok(found) => return Ok(Some(found)),
+                    Err(other) => self.early.borrow_mut().push_back(other),
+                },
+            }
+        }
+    }
+
+    fn hear(&self, wait: MsgFlags) -> Result<Message> {
         let mut bytes = vec![0u8; LONGEST];
         let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
         let (length, fd) = loop {
             let mut parts = [IoSliceMut::new(&mut bytes)];
-            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC | wait;
             match recvmsg::<()>(self.fd.as_raw_fd(), &mut parts, Some(&mut space), flags) {
                 Err(Errno::EINTR) => {}
                 Err(Errno::ECONNRESET) => return Ok(Message::End),
@@ -240,6 +269,22 @@ mod tests {
         let file = std::fs::File::open("/dev/null").unwrap();
         a.send(&Message::Pid(70_000, file.into())).unwrap();
         assert!(matches!(b.receive().unwrap(), Message::Pid(70_000, _)));
+    }
+
+    #[test]
+    fn who_picks_one_message_leaves_the_others_their_turns() {
+        let (a, b) = pair().unwrap();
+        let pid = |m| match m {
+            Message::Pid(pid, _) => Ok(pid),
+            other => Err(other),
+        };
+        assert!(matches!(b.pick(pid), Ok(None)));
+        a.send(&Message::Ready).unwrap();
+        a.send(&Message::Pid(7, std::fs::File::open("/dev/null").unwrap().into())).unwrap();
+        a.send(&Message::Waiting).unwrap();
+        assert_eq!(b.pick(pid).unwrap(), Some(7));
+        assert!(matches!(b.receive().unwrap(), Message::Ready));
+        assert!(matches!(b.receive().unwrap(), Message::Waiting));
     }
 
     #[test]

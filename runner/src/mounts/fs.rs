@@ -5,12 +5,13 @@ use std::path::Path;
 
 use coracle_store::driver::vfs;
 use coracle_store::layer::Marks;
-use coracle_sys::mount::{self as sys, Attrs, FsContext, attr};
+use coracle_sys::mount::FsContext;
 use coracle_sys::{Context, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::Mount;
 use super::options::{self, Options};
@@ -34,8 +35,7 @@ pub(super) fn new_file_system(kind: &str, source: Option<&str>, options: &Option
             },
         }
     }
-    let later = if options.copy_up { attr::RDONLY } else { 0 };
-    let tree = context.create().and_then(|()| context.mount(options.flags.set & !later));
+    let tree = context.create().and_then(|()| context.mount(options.flags.set));
     tree.map_err(|e| explain_new(kind, e))
 }
 
@@ -54,35 +54,61 @@ pub(super) fn is_long(options: &Options) -> bool {
     options.data.iter().any(|(_, value)| value.as_ref().is_some_and(|v| v.len() > LONGEST))
 }
 
+/// What mount(2) is told: flags, and the words of the file system.
+fn for_mount(options: &Options) -> Result<(MsFlags, String)> {
+    // The kernel cuts what is longer.
+    const PAGE: usize = 4096;
+    let mut flags = MsFlags::empty();
+    let mut words = Vec::new();
+    for (key, value) in &options.data {
+        match (key.as_str(), value) {
+            ("ro", None) => flags |= MsFlags::MS_RDONLY,
+            ("sync", None) => flags |= MsFlags::MS_SYNCHRONOUS,
+            ("dirsync", None) => flags |= MsFlags::MS_DIRSYNC,
+            (key, None) => words.push(key.to_owned()),
+            (key, Some(value)) => words.push([key, "=", value].concat()),
+        }
+    }
+    let data = words.join(",");
+    if data.len() >= PAGE {
+        let n = data.len();
+        return Err(Error::invalid(format!("the options have {n} bytes, of which mount(2) takes {PAGE}")));
+    }
+    Ok((flags, data))
+}
+
+fn place(at: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", at.as_raw_fd())
+}
+
+/// A remount that tells the file system something. The mount keeps its own flags.
+pub(super) fn tell(there: &OwnedFd, options: &Options) -> Result<()> {
+    let (flags, data) = for_mount(options)?;
+    let has = fstatvfs(there).context(|| "fstatvfs(mount)")?.flags();
+    let kept = [
+        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+    ];
+    let kept = kept.into_iter().filter(|(has_it, _)| has.contains(*has_it)).map(|(_, flag)| flag);
+    let flags = kept.fold(flags | MsFlags::MS_REMOUNT, |all, flag| all | flag);
+    let none: Option<&str> = None;
+    mount(none, place(there).as_str(), none, flags, Some(data.as_str()))
+        .context(|| format!("mount(MS_REMOUNT, {data:?})"))
+}
+
 impl Mount {
     /// mount(2) on the place itself, which is ours alone still.
     pub(super) fn mount_long(&self, kind: &str, source: Option<&str>, at: &OwnedFd) -> Result<()> {
-        // The kernel cuts what is longer.
-        const PAGE: usize = 4096;
-        let mut flags = MsFlags::empty();
-        let mut words = Vec::new();
-        for (key, value) in &self.options.data {
-            match (key.as_str(), value) {
-                ("ro", None) => flags |= MsFlags::MS_RDONLY,
-                ("sync", None) => flags |= MsFlags::MS_SYNCHRONOUS,
-                ("dirsync", None) => flags |= MsFlags::MS_DIRSYNC,
-                (key, None) => words.push(key.to_owned()),
-                (key, Some(value)) => words.push([key, "=", value].concat()),
-            }
-        }
-        let data = words.join(",");
-        if data.len() >= PAGE {
-            return Err(Error::invalid(format!(
-                "the options have {} bytes, of which mount(2) takes {PAGE}",
-                data.len()
-            )));
-        }
-        let place = format!("/proc/self/fd/{}", at.as_raw_fd());
-        mount(source, place.as_str(), Some(kind), flags, Some(data.as_str()))
+        let (flags, data) = for_mount(&self.options)?;
+        mount(source, place(at).as_str(), Some(kind), flags, Some(data.as_str()))
             .context(|| format!("mount({kind:?}, {data:?})"))
     }
 
-    /// `tmpcopyup`: it begins with what the root has at its place, and may be read only from then on.
+    /// `tmpcopyup`: it begins with what the root has at its place.
     pub(super) fn copy_up(&self, tree: &OwnedFd, root: &Root) -> Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         // Nothing there is nothing to copy.
@@ -97,8 +123,7 @@ impl Mount {
                     .context(|| format!("fchmodat(tmpfs, 0{mode:o})"))?;
             }
         }
-        let set = self.options.flags.set & attr::RDONLY;
-        sys::set_attrs(tree.as_fd(), Attrs { set, ..Attrs::default() }, false)
+        Ok(())
     }
 
     /// `copy-symlink`: a source that is a link is made anew instead of being mounted.

@@ -37,6 +37,8 @@ pub struct Mount {
     pub from: Source,
     /// Its flags.
     options: Options,
+    /// It becomes read only when all that is in it is there.
+    pub sealed_late: bool,
     /// The ids that its files are seen with, where not those on disk.
     #[serde(skip)]
     ids: Option<idmap::Ids>,
@@ -126,7 +128,13 @@ fn decide(mount: &spec::Mount, around: &Around<'_>) -> Result<Mount> {
     if options.copy_up && !matches!(&from, Source::Fs { kind, .. } if kind == "tmpfs") {
         return Err(Error::invalid("tmpcopyup is for a tmpfs alone"));
     }
-    Ok(Mount { at, from, options, ids })
+    let mut sealed_late = false;
+    if let Source::Fs { kind, .. } = &from {
+        // Nothing is mounted below yet: what holds for all below holds for it.
+        options.flags.join(std::mem::take(&mut options.all_flags));
+        sealed_late = (kind == "tmpfs" || at == Path::new("/dev")) && options.flags.take(attr::RDONLY);
+    }
+    Ok(Mount { at, from, options, sealed_late, ids })
 }
 
 /// What stands for proc: itself, or the host's where a new one is forbidden.
@@ -261,6 +269,9 @@ impl Mount {
         let tree = match &self.from {
             Source::Remount => {
                 let there = root.open(&self.at)?;
+                if !self.options.data.is_empty() {
+                    fs::tell(&there, &self.options)?;
+                }
                 self.set_flags(&there, true)?;
                 return Ok(there);
             }
@@ -350,6 +361,12 @@ impl Mount {
             return Err(Error::invalid("nothing can be mounted inside /proc"));
         }
         Ok(())
+    }
+
+    /// From here on it is read only.
+    pub fn seal(&self, tree: &OwnedFd) -> Result<()> {
+        sys::set_attrs(tree.as_fd(), Attrs { set: attr::RDONLY, ..Attrs::default() }, false)
+            .context(|| format!("make {} read only", self.at.display()))
     }
 
     fn set_flags(&self, tree: &OwnedFd, remount: bool) -> Result<()> {

@@ -154,7 +154,12 @@ impl Options {
         true
     }
 
-    fn take_data(&mut self, word: &str) -> Result<()> {
+    /// What is not known here is for the file system, which parts it at its commas as mount(2) does.
+    fn take_data(&mut self, words: &str) -> Result<()> {
+        pieces(words).filter(|word| !word.is_empty()).try_for_each(|word| self.take_piece(word))
+    }
+
+    fn take_piece(&mut self, word: &str) -> Result<()> {
         let (key, value) = match word.split_once('=') {
             Some((key, value)) => (key, Some(value.to_string())),
             None => (word, None),
@@ -174,6 +179,16 @@ impl Options {
     }
 }
 
+/// The parts between commas, but those that a backslash stands before, as in a path of an overlay's.
+fn pieces(words: &str) -> impl Iterator<Item = &str> {
+    let mut escaped = false;
+    words.split(move |c| {
+        let ends = c == ',' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    })
+}
+
 /// Whether a file system that does not know the word does as well without.
 pub(super) fn may_be_unknown(word: &str) -> bool {
     IF_KNOWN.contains(&word)
@@ -183,6 +198,19 @@ impl Flags {
     fn add(&mut self, set: u64, clear: u64) {
         self.set = self.set & !clear | set;
         self.clear = self.clear & !set | clear;
+    }
+
+    /// With others, which win.
+    pub(crate) fn join(&mut self, others: Self) {
+        self.add(0, others.clear);
+        self.add(others.set, 0);
+    }
+
+    /// Take a flag out of those that are set. Was it?
+    pub(crate) fn take(&mut self, flag: u64) -> bool {
+        let was = self.set & flag != 0;
+        self.set &= !flag;
+        was
     }
 
     /// Whether there is nothing to change.
@@ -224,6 +252,14 @@ mod tests {
         assert_eq!(o.misplaced_on_bind(), Some("mode"));
         let flags = options("bind,silent,loud,iversion,noiversion,acl,noacl");
         assert_eq!((flags.misplaced_on_bind(), flags.data.len()), (None, 4));
+    }
+
+    #[test]
+    fn a_word_with_commas_in_it_is_several_for_the_file_system() {
+        let o = parse(&["mode=755,,size=64k".into(), "lowerdir=/a\\,b:/c,volatile".into()]).unwrap();
+        let keys: Vec<&str> = o.data.iter().map(|d| d.0.as_str()).collect();
+        assert_eq!(keys, ["mode", "size", "lowerdir", "volatile"]);
+        assert_eq!(o.data[2].1.as_deref(), Some("/a\\,b:/c"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) struct Memory {
 impl Mount {
     /// A file with this text at `at`.
     pub(crate) fn text(at: PathBuf, text: String) -> Self {
-        Self { at, from: Source::Text(text), options: Options::default(), ids: None }
+        Self { at, from: Source::Text(text), options: Options::default(), sealed_late: false, ids: None }
     }
 
     /// Make the file, if that is what is mounted, and open it as a tree. The umask is 0.

@@ -6,14 +6,17 @@ mod limits;
 mod sched;
 mod sys;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
+use coracle_sys::idmap::is_initial_namespace;
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
-use nix::unistd::{Gid, Uid, chdir, getcwd, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, chdir, getcwd, geteuid, setgroups, setresgid, setresuid};
 use serde::Serialize;
 
 use crate::{caps, host, lsm, spec};
@@ -96,7 +99,7 @@ pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> 
     }
     Ok(Plan {
         args: process.args.clone(),
-        env: process.env.clone(),
+        env: once(&process.env),
         cwd: process.cwd.clone(),
         uid: user.uid,
         gid: user.gid,
@@ -127,8 +130,8 @@ impl Plan {
         Ok(self)
     }
 
-    /// Set a process's badness score for when memory ends: its pid, or `self`. What the container has to
-    /// do without where that is denied, as to an ordinary user a score below the present one is.
+    /// Set a process's badness score for when memory ends: its pid, or `self`. An ordinary user's container does
+    /// without where that is denied, as a score below the present one is.
     pub fn set_score(&self, pid: &str) -> Result<Option<String>> {
         let Some(adj) = self.oom_score_adj else { return Ok(None) };
         let path = format!("/proc/{pid}/oom_score_adj");
@@ -136,7 +139,10 @@ impl Plan {
         let written = File::options().write(true).open(&path).and_then(write);
         let written = written.context(|| format!("write({path:?}, \"{adj}\")"));
         match written.context(|| "set process.oomScoreAdj") {
-            Err(e) if e.kind() == Kind::Denied => Ok(Some(format!("the process keeps its score: {e}"))),
+            Err(e) if e.kind() == Kind::Denied => match is_initial_namespace() && geteuid().is_root() {
+                true => Err(e.wrap("lower the score (it needs CAP_SYS_RESOURCE)")),
+                false => Ok(Some(format!("the process keeps its score: {e}"))),
+            },
             other => other.map(|()| None),
         }
     }
@@ -232,6 +238,23 @@ impl Plan {
     }
 }
 
+/// Of a variable that is there twice the last value, in the first place.
+fn once(env: &[String]) -> Vec<String> {
+    let mut places = BTreeMap::new();
+    let mut out: Vec<String> = Vec::with_capacity(env.len());
+    for text in env {
+        let name = text.split_once('=').map_or(&**text, |(name, _)| name);
+        match places.entry(name) {
+            Entry::Occupied(at) => text.clone_into(&mut out[*at.get()]),
+            Entry::Vacant(free) => {
+                free.insert(out.len());
+                out.push(text.clone());
+            }
+        }
+    }
+    out
+}
+
 fn unmapped(e: Error, what: &str, id: u32) -> Error {
     match e.errno() {
         Some(Errno::EINVAL) => {
@@ -296,6 +319,13 @@ mod tests {
 
     fn planned(p: &spec::Process) -> Result<Plan> {
         plan(p, Init::ExecOnly, &mut Vec::new())
+    }
+
+    #[test]
+    fn of_a_variable_that_is_there_twice_the_last_value_counts() {
+        let mut p = process();
+        p.env = ["A=1", "B=2", "A=3=4", "C", "C"].map(str::to_owned).to_vec();
+        assert_eq!(planned(&p).unwrap().env, ["A=3=4", "B=2", "C"]);
     }
 
     #[test]

@@ -129,11 +129,15 @@ impl Plan {
             }
         };
         // pivot_root refuses a root whose own mount, or the one below, is shared.
-        let private = sys::Attrs { propagation: libc::MS_PRIVATE, ..sys::Attrs::default() };
+        let apart = match self.propagation.is_some_and(|p| p.contains(MsFlags::MS_SLAVE)) {
+            true => libc::MS_SLAVE,
+            false => libc::MS_PRIVATE,
+        };
+        let apart = sys::Attrs { propagation: apart, ..sys::Attrs::default() };
         if self.host.is_empty() {
             mount(none, "/", none, MsFlags::MS_PRIVATE, none).context(|| "mount(\"/\", MS_PRIVATE)")?;
         }
-        sys::set_attrs(tree.as_fd(), private, true)?;
+        sys::set_attrs(tree.as_fd(), apart, true)?;
         let target = open(at, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
             .context(|| format!("open({at:?}, O_PATH)"))?;
         sys::attach(tree.as_fd(), target.as_fd()).context(|| "attach the root file system")?;

@@ -57,13 +57,6 @@ pub(crate) fn table() -> Vec<Expected> {
 /// Seen or not, by which of two processes comes first or how the container is started.
 const NOT_YET_A_RACE: &[Reason] = &[
     Reason {
-        why: "Who joins a pid namespace may be heard before who made it says so: the start is given up.",
-        of: &[
-            (Any, "namespaces: pid is joined by its path", "exit"),
-            (Any, "namespaces: a user namespace is joined*", "exit"),
-        ],
-    },
-    Reason {
         why: "Capabilities are set after create has ended, so that start says what create should have said.",
         of: &[(Both, "identity: effective without permitted", "exit")],
     },
@@ -75,52 +68,6 @@ const NOT_YET_A_RACE: &[Reason] = &[
 
 /// Seen whenever their variations run.
 const NOT_YET: &[Reason] = &[
-    Reason {
-        why: "A start that fails in its hooks runs no poststop hooks, though what was made is destroyed.",
-        of: &[
-            (Runc, "hooks: prestart fails", "hook*"),
-            (Runc, "hooks: createRuntime fails", "hook*"),
-            (Runc, "hooks: createContainer fails", "hook*"),
-            (Both, "hooks: startContainer fails", "hooks"),
-            (Both, "hooks: startContainer fails", "hook.poststop"),
-            (Both, "hooks: poststart fails", "hooks"),
-            (Both, "hooks: poststart fails", "hook.poststop"),
-            (Runc, "hooks: the command is not found", "hook*"),
-        ],
-    },
-    Reason {
-        why: "The hooks of startContainer stand in the root and not in the command's folder.",
-        of: &[(Both, "hooks: the command has a folder of its own", "hook.startContainer: cwd")],
-    },
-    Reason {
-        why: "A score that is refused is a warning: the process keeps the one it has.",
-        of: &[
-            (Both, "process: oomScoreAdj -500", "exit"),
-            (Both, "process: oomScoreAdj -1000 as a user", "exit"),
-        ],
-    },
-    Reason {
-        why: "Every node may be made, by a rule that comes after those of the config.",
-        of: &[(Both, "devices: allowed, and one denied after", "device.c:1:1")],
-    },
-    Reason {
-        why: "A start in the foreground makes the groups alone that a limit asks for.",
-        of: &[
-            (Both, "*", "cgroup.*"),
-            (Runc, "devices: everything is allowed*", "cgroup.v2"),
-            (Both, "mounts: the tree of groups*", "mount./sys/fs/cgroup*"),
-            (Both, "mounts: the tree of groups*", "path./sys/fs/cgroup*"),
-            (Runc, "mounts: the tree of groups*", "mount./sys/fs/cgroup: source"),
-            (Both, "resources: a group of its own, seen through a namespace", "mount./groups/*"),
-        ],
-    },
-    Reason {
-        why: "Of two devices with one path the last one holds; the specification has it that the second is an error.",
-        of: &[
-            (Both, "devices: one path for two devices", "dev.fuse"),
-            (Both, "devices: one path for two devices", "path./dev/fuse"),
-        ],
-    },
     Reason {
         why: "Not supported yet: linux.intelRdt.",
         of: &[(Both, "resources: a closID on a host without resctrl", "exit")],
@@ -134,74 +81,12 @@ const NOT_YET: &[Reason] = &[
         of: &[(Both, "resources: a path as systemd writes it", "exit")],
     },
     Reason {
-        why: "crun takes the id that means none as its own, and the command runs as root.",
-        of: &[(Crun, "identity: the id that means none", "exit")],
-    },
-    Reason {
-        why: "Words that hold for all mounts below are ignored where nothing is bound.",
-        of: &[
-            (Crun, "options: a tmpfs with rnoexec", "mount./data: options"),
-            (Crun, "options: a tmpfs with rnosuid", "mount./data: options"),
-            (Crun, "options: a tmpfs with rnodev", "mount./data: options"),
-            (Crun, "options: a tmpfs with rro", "mount./data: options"),
-            (Both, "options: a tmpfs with rro", "path./data"),
-        ],
-    },
-    Reason {
-        why: "A remount ignores what it says to the file system.",
-        of: &[
-            (Both, "options: a remount of what was mounted before", "mount./data: super"),
-            (Both, "options: a remount of what was mounted before", "size./data"),
-        ],
-    },
-    Reason {
-        why: "A root that is to be a slave is cut off from the peers of its mount.",
-        of: &[(Runc, "mounts: a slave root of a shared mount", "mount./: propagation")],
-    },
-    Reason {
-        why: "The root cannot be made read only by readonlyPaths: what is mounted over it, nobody enters.",
-        of: &[
-            (Runc, "paths: the root is read only", "path./*"),
-            (Runc, "paths: the root is read only", "mount.*"),
-        ],
-    },
-    Reason {
-        why: "What is read only from the start takes no mount and no device.",
-        of: &[
-            (Both, "options: /dev read only", "exit"),
-            (Both, "mounts: inside a tmpfs that is read only", "exit"),
-        ],
-    },
-    Reason {
-        why: "The file of weights is looked for in the root group, which has none.",
-        of: &[(Runc, "resources: a weight", "exit"), (Runc, "resources: a weight of 1", "exit")],
-    },
-    Reason {
-        why: "Of a variable that is there twice both stay.",
-        of: &[(Both, "process: a variable twice", "env.A*")],
-    },
-    Reason {
         why: "A link to nowhere is not followed within the root.",
         of: &[(Runc, "mounts: a destination that is a link to nowhere", "exit")],
     },
     Reason {
-        why: "/dev/ptmx is left out where nothing is mounted at /dev/pts.",
-        of: &[(Both, "mounts: without /dev/pts", "dev.ptmx"), (Crun, "mounts: without any", "dev.ptmx")],
-    },
-    Reason {
-        why: "Options of a file system are not taken apart at their commas.",
-        of: &[
-            (Both, "options: a tmpfs with options in one string", "exit"),
-            (Both, "mounts: an overlay", "exit"),
-        ],
-    },
-    Reason {
         why: "The queues' root is made before the ids are mapped, and belongs to nobody.",
         of: &[(Both, "namespaces: *", "dev.mqueue"), (Both, "hooks: in a user namespace", "dev.mqueue")],
-    },
-    Reason {
-        why: "Two fields set the hostname, and the last one holds.",
-        of: &[(Both, "namespaces: a sysctl that sets the hostname", "exit")],
     },
     Reason {
         why: "Groups that lead to the container's are left behind.",
@@ -277,6 +162,67 @@ const APART: &[Reason] = &[
 
 /// Seen whenever their variations run.
 const INTENDED: &[Reason] = &[
+    Reason {
+        why: "A start in the foreground makes the groups alone that a limit asks for.",
+        of: &[
+            (Both, "*", "cgroup.*"),
+            (Runc, "devices: everything is allowed*", "cgroup.v2"),
+            (Both, "mounts: the tree of groups*", "mount./sys/fs/cgroup*"),
+            (Both, "mounts: the tree of groups*", "path./sys/fs/cgroup*"),
+            (Runc, "mounts: the tree of groups*", "mount./sys/fs/cgroup: source"),
+            (Both, "resources: a group of its own, seen through a namespace", "mount./groups/*"),
+        ],
+    },
+    Reason {
+        why: "crun takes the id that means none as its own, and the command runs as root.",
+        of: &[(Crun, "identity: the id that means none", "exit")],
+    },
+    Reason {
+        why: "crun runs no poststop hooks when create fails.",
+        of: &[
+            (Crun, "hooks: prestart fails", "hook*"),
+            (Crun, "hooks: createRuntime fails", "hook*"),
+            (Crun, "hooks: createContainer fails", "hook*"),
+            (Crun, "hooks: the command is not found", "hook*"),
+        ],
+    },
+    Reason {
+        why: "runc mounts the whole tree over itself to make it read only, which nobody enters.",
+        of: &[(Runc, "paths: the root is read only", "mount./*")],
+    },
+    Reason {
+        why: "Two devices of one path are an error, as the specification has it.",
+        of: &[(Both, "devices: one path for two devices", "exit")],
+    },
+    Reason {
+        why: "crun leaves the root as it is when it is among the read-only paths.",
+        of: &[
+            (Crun, "paths: the root is read only", "mount./: options"),
+            (Crun, "paths: the root is read only", "path./*"),
+        ],
+    },
+    Reason {
+        why: "crun cuts a root that is to be a slave off from the peers of its mount.",
+        of: &[(Crun, "mounts: a slave root of a shared mount", "mount./: propagation")],
+    },
+    Reason {
+        why: "crun does not know the file of weights of the bfq scheduler.",
+        of: &[(Crun, "resources: a weight", "exit"), (Crun, "resources: a weight of 1", "exit")],
+    },
+    Reason {
+        why: "runc ignores words that hold for all mounts below where nothing is bound.",
+        of: &[
+            (Runc, "options: a tmpfs with rnoatime", "mount./data: options"),
+            (Runc, "options: a tmpfs with rnodev", "mount./data: options"),
+            (Runc, "options: a tmpfs with rnodiratime", "mount./data: options"),
+            (Runc, "options: a tmpfs with rnoexec", "mount./data: options"),
+            (Runc, "options: a tmpfs with rnosuid", "mount./data: options"),
+            (Runc, "options: a tmpfs with rnosymfollow", "mount./data: options"),
+            (Runc, "options: a tmpfs with rro", "mount./data: options"),
+            (Runc, "options: a tmpfs with rstrictatime", "mount./data: options"),
+            (Runc, "options: a tmpfs with rro", "path./data"),
+        ],
+    },
     Reason { why: "In the foreground a container dies with its runner.", of: &[(Both, "*", "pdeathsig")] },
     Reason { why: "A keyring's name is the runtime's own.", of: &[(Both, "*", "keyring")] },
     Reason {

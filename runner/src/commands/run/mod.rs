@@ -85,6 +85,8 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(At
         config: None,
         image: None,
         detach: false,
+        keep: false,
+        no_pivot: false,
         pid_file: None,
         console_socket: None,
         pidfd_socket: None,
@@ -97,7 +99,7 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(At
     };
     if others != Flags::default() {
         return Err(Error::usage(
-            "run --bundle: only --config, --detach, --report, --timeout, --pid-file, --console-socket, --pidfd-socket, --preserve-fds and --no-new-keyring go with it, the rest is config.json's to say",
+            "run --bundle: only --config, --detach, --keep, --report, --timeout, --pid-file, --console-socket, --pidfd-socket, --preserve-fds, --no-new-keyring and --no-pivot go with it, the rest is config.json's to say",
         ));
     }
     let own = super::bundle::Flags {
@@ -105,6 +107,7 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(At
         root: global.root.clone(),
         no_new_keyring: flags.no_new_keyring,
         preserve_fds: flags.preserve_fds,
+        keep: flags.keep,
         pid_file: flags.pid_file.clone(),
         console_socket: flags.console_socket.clone(),
         pidfd_socket: flags.pidfd_socket.clone(),
@@ -176,6 +179,7 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
             streams,
             network,
             guarded: true,
+            keep: false,
             oci: None,
         };
         let write = |runner| {

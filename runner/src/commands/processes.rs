@@ -1,0 +1,88 @@
+//! `ps ID`: the processes of an OCI client's container, as runc tells them: what ps(1) of the host says of them, or their
+//! pids alone.
+
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+
+use coracle_sys::{Error, Kind, Result, print};
+use serde_json::json;
+
+use super::Global;
+use super::oci::Container;
+use super::typed::Typed;
+
+/// What ps(1) is asked for where nothing is said.
+const ASKED: &str = "-ef";
+
+/// Print them.
+pub(super) fn run(global: &Global, typed: Typed, asked: &[OsString]) -> Result<u8> {
+    let id = typed.one("ps", "the container's id")?;
+    if let Some(flag) = typed.other_than(&["--format"]) {
+        return Err(Error::usage(format!("ps ID takes no {flag}: its flags are --format table|json")));
+    }
+    let format = typed.get("--format").unwrap_or("table");
+    if !matches!(format, "table" | "json") {
+        return Err(Error::usage(format!("--format {format:?}: of processes it is table or json")));
+    }
+    let container = Container::find(global, id)?;
+    let mut pids = container.cgroup()?.processes()?;
+    if pids.is_empty() && container.state.init.is_alive() {
+        pids.push(container.state.init.pid);
+    }
+    pids.sort_unstable();
+    if format == "json" {
+        print::json(&json!(pids), false);
+        return Ok(0);
+    }
+    print::out(format_args!("{}", of(&said(asked)?, &pids)?));
+    Ok(0)
+}
+
+/// What ps(1) says of all processes.
+fn said(asked: &[OsString]) -> Result<String> {
+    let mut ps = Command::new("ps");
+    match asked {
+        [] => ps.arg(ASKED),
+        asked => ps.args(asked),
+    };
+    let output = ps.stderr(Stdio::inherit()).output().map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::not_found("execute ps: it is not in PATH (ps --format json lists the pids without)")
+        }
+        _ => Error::new(Kind::System, format!("execute ps: {e}")),
+    })?;
+    if !output.status.success() {
+        return Err(Error::new(Kind::System, format!("ps: {}", output.status)));
+    }
+    String::from_utf8(output.stdout).map_err(|_| Error::invalid("read what ps says: it is not UTF-8"))
+}
+
+/// Its head, and the lines of these processes.
+fn of(text: &str, pids: &[i32]) -> Result<String> {
+    let mut lines = text.lines();
+    let head = lines.next().unwrap_or_default();
+    let column = head.split_whitespace().position(|name| name == "PID");
+    let column = column.ok_or_else(|| Error::usage("read what ps says: there is no column PID in it"))?;
+    let mut out = format!("{head}\n");
+    for line in lines {
+        let pid = line.split_whitespace().nth(column).unwrap_or_default();
+        if pids.contains(&pid.parse().map_err(|_| Error::invalid(format!("read {line:?} of ps: no pid")))?) {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_ps_says_the_lines_of_the_pids_stay() {
+        let text = "USER   PID CMD\nroot     1 init 7\nroot    77 sh\n";
+        assert_eq!(of(text, &[7, 77]).unwrap(), "USER   PID CMD\nroot    77 sh\n");
+        assert_eq!(of(text, &[]).unwrap(), "USER   PID CMD\n");
+        assert!(of("USER CMD\nroot sh\n", &[1]).is_err() && of("PID\nx\n", &[1]).is_err());
+    }
+}
