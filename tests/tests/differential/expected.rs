@@ -88,13 +88,6 @@ const NOT_YET: &[Reason] = &[
         why: "The queues' root is made before the ids are mapped, and belongs to nobody.",
         of: &[(Both, "namespaces: *", "dev.mqueue"), (Both, "hooks: in a user namespace", "dev.mqueue")],
     },
-    Reason {
-        why: "Groups that lead to the container's are left behind.",
-        of: &[
-            (Both, "resources: a path of several names", "left"),
-            (Both, "resources: a path that is not absolute", "left"),
-        ],
-    },
 ];
 
 // ---------------------------------------------------------------------------------------------------------
@@ -189,6 +182,13 @@ const INTENDED: &[Reason] = &[
     Reason {
         why: "runc mounts the whole tree over itself to make it read only, which nobody enters.",
         of: &[(Runc, "paths: the root is read only", "mount./*")],
+    },
+    Reason {
+        why: "Groups on the way to the container's are left, as its client may hold them; only where it had one.",
+        of: &[
+            (Both, "resources: a path of several names", "left"),
+            (Both, "resources: a path that is not absolute", "left"),
+        ],
     },
     Reason {
         why: "Two devices of one path are an error, as the specification has it.",
