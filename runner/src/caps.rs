@@ -116,6 +116,12 @@ impl Sets {
         Ok(())
     }
 
+    /// One that is to be effective and is not permitted, which the kernel refuses.
+    pub fn beyond_permitted(&self) -> Option<&'static str> {
+        let beyond = self.effective & !self.permitted;
+        NAMES.iter().enumerate().find(|(n, _)| beyond & 1 << n != 0).map(|(_, name)| *name)
+    }
+
     /// The sets without what this process does not have itself, and the names of that.
     pub fn held(&self) -> Result<(Self, Vec<String>)> {
         let (_, held, _) = sys::capget()?;

@@ -82,6 +82,9 @@ impl<'a> Entered<'a> {
                 Message::Mapped(mounted) => {
                     stack = mounted;
                     become_root_inside()?;
+                    if plan.namespaces.makes(Ns::Ipc) {
+                        unshare(CloneFlags::CLONE_NEWIPC).context(|| "unshare(CLONE_NEWIPC)")?;
+                    }
                 }
                 _ => return Err(Error::new(Kind::System, "the runner is gone")),
             }

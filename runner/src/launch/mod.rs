@@ -110,6 +110,10 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
     if setup.network.is_some() {
         flags.remove(CloneFlags::CLONE_NEWNET);
     }
+    if plan.maps.is_some() {
+        // The root of its message queues belongs to whoever makes it, who has an id only later.
+        flags.remove(CloneFlags::CLONE_NEWIPC);
+    }
     let flags = flags.bits() as u32 as u64;
     let through_helper = joins.iter().any(|e| matches!(e.kind(), Ns::User | Ns::Pid));
     let (pid, pidfd) = if through_helper {

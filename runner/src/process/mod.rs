@@ -90,6 +90,11 @@ pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> 
     let mut unknown = Vec::new();
     let capabilities = caps::plan(process.capabilities.as_ref(), &mut unknown);
     warnings.extend(unknown.iter().map(|name| format!("the capability {name:?} is unknown and not granted")));
+    if let Some(name) = capabilities.beyond_permitted() {
+        return Err(Error::invalid(format!(
+            "process.capabilities: {name} is to be effective, and is not among the permitted ones"
+        )));
+    }
     let user = &process.user;
     let mut groups = vec![user.gid];
     groups.extend(user.additional_gids.iter().filter(|g| **g != user.gid));
@@ -349,7 +354,7 @@ mod tests {
     #[test]
     fn a_process_that_makes_no_sense_is_refused_with_its_field() {
         type Change = fn(&mut spec::Process);
-        let cases: [(Change, &str); 9] = [
+        let cases: [(Change, &str); 10] = [
             (|p| p.args.clear(), "args"),
             (|p| p.cwd = "rel".into(), "cwd"),
             (|p| p.env.push("A=\0".into()), "env"),
@@ -358,6 +363,13 @@ mod tests {
             (|p| p.oom_score_adj = Some(2000), "oomScoreAdj"),
             (|p| p.rlimits.push(spec::Rlimit { kind: "RLIMIT_X".into(), soft: 0, hard: 0 }), "RLIMIT_X"),
             (|p| p.rlimits.push(spec::Rlimit { kind: "RLIMIT_CPU".into(), soft: 2, hard: 1 }), "RLIMIT_CPU"),
+            (
+                |p| {
+                    let effective = vec!["CAP_KILL".into()];
+                    p.capabilities = Some(spec::Capabilities { effective, ..Default::default() });
+                },
+                "CAP_KILL",
+            ),
             (|p| p.scheduler = Some(Default::default()), "scheduler.policy"),
         ];
         for (change, field) in cases {
