@@ -2,13 +2,13 @@
 //! floor (the kernel calls and nothing else), bubblewrap, crun, runc, podman and docker. Then starts a second,
 //! and what an idle container costs. Root; what is not installed is left out.
 
-use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use coracle_tests::bench::{Contender, family, kilobytes, print, race, sustained};
+use coracle_tests::bench::{Contender, bundle_for, family, kilobytes, print, race, sustained};
 use coracle_tests::binaries::runner;
+use coracle_tests::legacy::LegacyNamespace;
 use coracle_tests::{Scratch, Store, eventually, peer, rootfs, workspace};
 
 const TRUE: &str = "int main(void) { return 0; }";
@@ -100,12 +100,12 @@ fn contenders(
         let words = words.split(' ').map(str::to_owned).collect::<Vec<_>>();
         field.push(Contender::new("bwrap", [text(bwrap)].into_iter().chain(words)));
     }
-    let bundle = text(bundle_for(plain, "runner", command));
+    let bundle = text(bundle_for(plain, "runner", &[command]));
     let words = ["--root", &text(store.state()), "run", "--bundle", &bundle, "{id}"].map(str::to_owned);
     field.push(Contender::new("runner bundle", [text(runner())].into_iter().chain(words)));
     for name in ["crun", "runc"] {
         let Some(program) = peer(name) else { continue };
-        let bundle = text(bundle_for(plain, name, command));
+        let bundle = text(bundle_for(plain, name, &[command]));
         let words = ["run", "--bundle", &bundle, "{id}"].map(str::to_owned);
         let contender = Contender::new(name, [text(program)].into_iter().chain(words));
         field.push(match name {
@@ -134,15 +134,6 @@ fn contenders(
     field
 }
 
-/// A bundle of docker's defaults with this command.
-fn bundle_for(plain: &Scratch, name: &str, command: &str) -> std::path::PathBuf {
-    let dir = plain.mkdir(format!("{name}{}", command.replace('/', "-")));
-    let mut config = coracle_tests::bundle::base(&[command]);
-    config["root"]["path"] = plain.join("rootfs").to_string_lossy().into();
-    std::fs::write(dir.join("config.json"), config.to_string()).expect("write config.json");
-    dir
-}
-
 /// What a running container costs beside its payload.
 fn idle(contender: &Contender) {
     let Ok(mut child) = contender.start() else { return };
@@ -166,41 +157,4 @@ fn idle(contender: &Contender) {
         );
     }
     let _ = child.wait();
-}
-
-/// A mount namespace where cgroup v2 is not to be seen and /dev/null is its own: crun refuses a hybrid tree,
-/// and has been seen to change the mode of the null device.
-struct LegacyNamespace {
-    holder: Child,
-}
-
-impl LegacyNamespace {
-    fn new() -> Self {
-        let set_up = "mount --make-rprivate /; umount /sys/fs/cgroup/unified 2>/dev/null; \
-                      mount -t tmpfs none /mnt && mknod -m 666 /mnt/null c 1 3 && \
-                      mount --bind /mnt/null /dev/null; exec sleep 100000";
-        let holder = Command::new("unshare")
-            .args(["-m", "sh", "-c", set_up])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start unshare");
-        let pid = holder.id();
-        eventually("the namespace is set up", || {
-            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "sleep")
-        });
-        Self { holder }
-    }
-
-    fn file(&self) -> File {
-        File::open(format!("/proc/{}/ns/mnt", self.holder.id())).expect("open the namespace")
-    }
-}
-
-impl Drop for LegacyNamespace {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
 }

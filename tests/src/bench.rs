@@ -8,12 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::sys;
+use crate::{Scratch, sys};
 
 /// One program in a race.
 pub struct Contender {
     name: &'static str,
-    words: Vec<OsString>,
+    /// Command lines, one after the other.
+    steps: Vec<Vec<OsString>>,
     env: Vec<(String, OsString)>,
     every: u32,
     namespace: Option<std::fs::File>,
@@ -21,10 +22,16 @@ pub struct Contender {
 }
 
 impl Contender {
-    /// A command line under a name. `{id}` in a word becomes another number each time.
+    /// A command line under a name. `{id}` in a word becomes another name each time.
     pub fn new<S: Into<OsString>>(name: &'static str, words: impl IntoIterator<Item = S>) -> Self {
-        let words = words.into_iter().map(Into::into).collect();
-        Self { name, words, env: Vec::new(), every: 1, namespace: None, times: Vec::new() }
+        let steps = vec![words.into_iter().map(Into::into).collect()];
+        Self { name, steps, env: Vec::new(), every: 1, namespace: None, times: Vec::new() }
+    }
+
+    /// A further command line, of the same id.
+    pub fn then<S: Into<OsString>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.steps.push(words.into_iter().map(Into::into).collect());
+        self
     }
 
     /// Its name.
@@ -50,11 +57,14 @@ impl Contender {
         self
     }
 
-    fn command(&self) -> Command {
+    fn next_id() -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = format!("bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut words = self.words.iter().map(|w| match w.to_str() {
-            Some(text) => text.replace("{id}", &id).into(),
+        format!("bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn command(&self, step: &[OsString], id: &str) -> Command {
+        let mut words = step.iter().map(|w| match w.to_str() {
+            Some(text) => text.replace("{id}", id).into(),
             None => w.clone(),
         });
         let mut command = Command::new(words.next().expect("a program"));
@@ -64,21 +74,27 @@ impl Contender {
         command
     }
 
-    /// Run it once, to its end.
+    /// Run it once, to its end. What a step leaves running has no part in its error stream.
     pub fn once(&self) -> Result<Duration, String> {
+        let id = Self::next_id();
         let begin = Instant::now();
-        let child = self.command().spawn().map_err(|e| format!("start {}: {e}", self.name))?;
-        let out = child.wait_with_output().map_err(|e| e.to_string())?;
-        let took = begin.elapsed();
-        match out.status.success() {
-            true => Ok(took),
-            false => Err(String::from_utf8_lossy(&out.stderr).trim().to_owned()),
+        for step in &self.steps {
+            let mut command = self.command(step, &id);
+            if self.steps.len() > 1 {
+                command.stderr(Stdio::null());
+            }
+            let child = command.spawn().map_err(|e| format!("start {}: {e}", self.name))?;
+            let out = child.wait_with_output().map_err(|e| e.to_string())?;
+            if !out.status.success() {
+                return Err(format!("{}: {}", out.status, String::from_utf8_lossy(&out.stderr).trim()));
+            }
         }
+        Ok(begin.elapsed())
     }
 
     /// Start it and leave it running.
     pub fn start(&self) -> std::io::Result<Child> {
-        self.command().stderr(Stdio::null()).spawn()
+        self.command(&self.steps[0], &Self::next_id()).stderr(Stdio::null()).spawn()
     }
 
     /// The median of its times.
@@ -203,4 +219,13 @@ pub fn tell_fleet(what: &str, begun: Instant, runners: impl Iterator<Item = u32>
         )
         .as_bytes(),
     );
+}
+
+/// A bundle of docker's defaults with this command, in a folder of its own beside the `rootfs` that all share.
+pub fn bundle_for(plain: &Scratch, name: &str, command: &[&str]) -> std::path::PathBuf {
+    let dir = plain.mkdir(format!("{name}{}", command[0].replace('/', "-")));
+    let mut config = crate::bundle::base(command);
+    config["root"]["path"] = plain.join("rootfs").to_string_lossy().into();
+    std::fs::write(dir.join("config.json"), config.to_string()).expect("write config.json");
+    dir
 }

@@ -31,6 +31,7 @@ pub mod dockerd;
 pub mod filters;
 pub mod layout;
 pub mod leftovers;
+pub mod legacy;
 pub mod liar;
 mod loopback;
 pub mod noise;
