@@ -14,7 +14,7 @@ const PAUSE: &str = "#include <unistd.h>\nint main(void) { for (;;) pause(); }";
 
 /// Kilobytes that a limit is looked for between, and how near.
 const MOST: u64 = 16 << 10;
-const STEP: u64 = 16;
+const STEP: u64 = 4;
 
 fn main() {
     if !privilege::have(Privilege::Root) {

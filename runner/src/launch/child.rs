@@ -14,10 +14,10 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid};
 
 use super::wire::{Channel, Message};
-use super::{Hold, Setup, Turns, image, lookup, tty};
+use super::{Hold, Opened, Setup, Turns, image, lookup, tty};
 use crate::hooks;
 use crate::mounts::Memory;
-use crate::namespaces::{Entrance, Kind as Ns};
+use crate::namespaces::Kind as Ns;
 use crate::plan::Plan;
 use crate::process;
 use crate::rootfs::{self, Root, Source};
@@ -25,16 +25,10 @@ use crate::timens;
 use crate::{caps, lsm};
 
 /// Run the container's side. Comes back only with an error.
-pub(super) fn run(
-    plan: &Plan,
-    setup: &Setup<'_>,
-    joins: &[Entrance],
-    sources: Vec<Option<OwnedFd>>,
-    channel: &Channel,
-) -> Error {
+pub(super) fn run(plan: &Plan, setup: &Setup<'_>, opened: Opened, channel: &Channel) -> Error {
     let go = || -> Result<Error> {
-        let entered = Entered::new(plan, setup, joins, channel)?;
-        entered.root(sources)?.confine()?.exec()
+        let entered = Entered::new(plan, setup, opened, channel)?;
+        entered.root()?.confine()?.exec()
     };
     go().unwrap_or_else(|e| e)
 }
@@ -47,6 +41,7 @@ struct Entered<'a> {
     /// The layers, where they were mounted from outside.
     stack: Option<OwnedFd>,
     passed: Vec<RawFd>,
+    opened: Opened,
 }
 
 /// In the container's root; nothing of the host can be reached by path any more.
@@ -58,6 +53,10 @@ pub(super) struct Confining<'a> {
     pub(super) new_keyring: bool,
     /// Descriptors that the command inherits.
     pub(super) passed: Vec<RawFd>,
+    /// Our init's executable, where it was made before.
+    pub(super) init: Option<OwnedFd>,
+    /// The bounding set is the container's already.
+    pub(super) bounded: bool,
 }
 
 /// With the container's ids and limits; the last rights are given up with the exec.
@@ -68,7 +67,7 @@ pub(super) struct Confined<'a> {
 }
 
 impl<'a> Entered<'a> {
-    fn new(plan: &'a Plan, setup: &'a Setup<'a>, joins: &[Entrance], channel: &'a Channel) -> Result<Self> {
+    fn new(plan: &'a Plan, setup: &'a Setup<'a>, opened: Opened, channel: &'a Channel) -> Result<Self> {
         // No descriptor of the host's survives the exec, and none that the caller leaked to us. What is
         // executed on the way to the command inherits none at all.
         let passed = sys::inheritable(3, plan.preserve_fds);
@@ -100,13 +99,18 @@ impl<'a> Entered<'a> {
             timens::enter(&plan.time_offsets)?;
         }
         prctl::set_dumpable(false).context(|| "prctl(PR_SET_DUMPABLE, 0)")?;
+        // The kernel makes new credentials for each, and is slow to let go of the old: they are not to count as
+        // memory of the container's. Hooks in its namespaces have all rights still.
+        if setup.hooks.is_none() {
+            plan.process.capabilities.limit_bounding()?;
+        }
         if plan.maps.is_none() {
             setup.enter_cgroups(None)?;
         }
         if setup.has_cgroups() && plan.namespaces.makes(Ns::Cgroup) {
             unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "unshare(CLONE_NEWCGROUP)")?;
         }
-        for entrance in joins.iter().filter(|e| !matches!(e.kind(), Ns::User | Ns::Pid)) {
+        for entrance in opened.joins.iter().filter(|e| !matches!(e.kind(), Ns::User | Ns::Pid)) {
             entrance.enter()?;
         }
         match setup.network {
@@ -116,10 +120,10 @@ impl<'a> Entered<'a> {
             }
             None => {}
         }
-        Ok(Self { plan, setup, channel, stack, passed })
+        Ok(Self { plan, setup, channel, stack, passed, opened })
     }
 
-    fn root(mut self, sources: Vec<Option<OwnedFd>>) -> Result<Confining<'a>> {
+    fn root(mut self) -> Result<Confining<'a>> {
         let plan = self.plan;
         if let Some(name) = &plan.hostname {
             sethostname(name).context(|| format!("sethostname({name:?})")).map_err(|e| match e.kind() {
@@ -145,7 +149,7 @@ impl<'a> Entered<'a> {
         plan.volumes.iter().try_for_each(|volume| volume.make(&root))?;
         let (mut dev, mut unsealed) = (None, Vec::new());
         let mut memory = Memory::default();
-        let mut sources = sources.into_iter();
+        let mut sources = std::mem::take(&mut self.opened.sources).into_iter();
         for mount in &plan.mounts {
             let opened = match sources.next().flatten() {
                 None => mount.open_text(&mut memory, &root)?,
@@ -181,6 +185,8 @@ impl<'a> Entered<'a> {
             die_with_parent: plan.die_with_parent,
             new_keyring: plan.new_keyring,
             passed: self.passed,
+            init: self.opened.init,
+            bounded: self.setup.hooks.is_none(),
         })
     }
 
@@ -264,7 +270,7 @@ impl<'a> Entered<'a> {
 
 impl<'a> Confining<'a> {
     /// From the runner's rights to the container's.
-    pub(super) fn confine(self) -> Result<Confined<'a>> {
+    pub(super) fn confine(mut self) -> Result<Confined<'a>> {
         let process = self.process;
         if self.new_keyring {
             match sys::join_new_session_keyring(c"coracle") {
@@ -273,7 +279,7 @@ impl<'a> Confining<'a> {
                 other => other?,
             }
         }
-        let init = image::open(self.setup.init)?;
+        let init = self.init.take().map_or_else(|| image::open(self.setup.init), Ok)?;
         let (capabilities, beyond) = process.capabilities.held()?;
         if !beyond.is_empty() {
             let text = format!("ignoring unknown or unavailable capabilities: [{}]", beyond.join(" "));
@@ -283,7 +289,9 @@ impl<'a> Confining<'a> {
         process.sched.apply()?;
         let early = process.enter_cwd();
         process.set_limits()?;
-        process.capabilities.limit_bounding()?;
+        if !self.bounded {
+            process.capabilities.limit_bounding()?;
+        }
         process.become_user()?;
         umask(Mode::from_bits_truncate(process.umask));
         // The change of user has cleared it.

@@ -15,12 +15,20 @@ use nix::unistd::write;
 /// The image in a file that can be executed and not written. Needs the right to mount only where a
 /// memfd cannot be executed.
 pub(super) fn open(init: &[u8]) -> Result<OwnedFd> {
+    match in_memory(init)? {
+        Some(fd) => Ok(fd),
+        None => open_on_mount(init).context(|| "make init's executable"),
+    }
+}
+
+/// The same where it takes no right; none where a memfd cannot be executed.
+pub(super) fn in_memory(init: &[u8]) -> Result<Option<OwnedFd>> {
     const EXEC: MFdFlags = MFdFlags::from_bits_retain(libc::MFD_EXEC);
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let made = match memfd_create(c"init", flags | EXEC) {
         // Linux before 6.3 does not know the flag, and needs none.
         Err(Errno::EINVAL) => memfd_create(c"init", flags),
-        Err(Errno::EACCES) => return open_on_mount(init).context(|| "make init's executable"),
+        Err(Errno::EACCES) => return Ok(None),
         other => other,
     };
     let fd = made.context(|| "memfd_create(\"init\", MFD_EXEC)").context(|| "make init's executable")?;
@@ -28,7 +36,7 @@ pub(super) fn open(init: &[u8]) -> Result<OwnedFd> {
     let seals =
         SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
     fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).context(|| "fcntl(memfd, F_ADD_SEALS)")?;
-    Ok(fd)
+    Ok(Some(fd))
 }
 
 fn open_on_mount(init: &[u8]) -> Result<OwnedFd> {

@@ -92,6 +92,8 @@ fn run(plan: &Plan, setup: &Setup<'_>, channel: &Channel, passed: Vec<RawFd>) ->
         die_with_parent: plan.die_with_parent,
         new_keyring: false,
         passed,
+        init: None,
+        bounded: false,
     }
     .confine()?
     .exec()

@@ -99,8 +99,11 @@ impl Setup<'_> {
 
 /// Start. The caller must have one thread. On an error the child is gone already.
 pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
-    let joins = namespaces::open_all(&plan.namespaces)?;
-    let sources = open_sources(plan)?;
+    let opened = Opened {
+        joins: namespaces::open_all(&plan.namespaces)?,
+        sources: open_sources(plan)?,
+        init: image::in_memory(setup.init)?,
+    };
     let (ours, theirs) = wire::pair()?;
     let mut flags = plan.namespaces.flags();
     if setup.has_cgroups() {
@@ -115,14 +118,14 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
         flags.remove(CloneFlags::CLONE_NEWIPC);
     }
     let flags = flags.bits() as u32 as u64;
-    let through_helper = joins.iter().any(|e| matches!(e.kind(), Ns::User | Ns::Pid));
+    let through_helper = opened.joins.iter().any(|e| matches!(e.kind(), Ns::User | Ns::Pid));
     let (pid, pidfd) = if through_helper {
-        spawn_inside(plan, setup, &joins, sources, flags, (&ours, theirs))?
+        spawn_inside(plan, setup, opened, flags, (&ours, theirs))?
     } else {
         match process_sys::clone(flags, setup.born_in).map_err(explain_clone)? {
             Cloned::Child => {
                 drop(ours);
-                become_container(plan, setup, &joins, sources, &theirs)
+                become_container(plan, setup, opened, &theirs)
             }
             Cloned::Parent { pid, pidfd } => {
                 drop(theirs);
@@ -138,11 +141,18 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
     Ok(starting)
 }
 
-/// What the mounts bind, where it was opened beforehand: one for each mount, or none at all.
-type Sources = Vec<Option<OwnedFd>>;
+/// What is opened before the container's process is made.
+struct Opened {
+    /// The namespaces to join.
+    joins: Vec<Entrance>,
+    /// What the mounts bind: one for each mount, or none at all.
+    sources: Vec<Option<OwnedFd>>,
+    /// Our init's executable, which is no part of the container's memory then.
+    init: Option<OwnedFd>,
+}
 
 /// The root of a user namespace is an ordinary user outside, who may not reach what we may.
-fn open_sources(plan: &Plan) -> Result<Sources> {
+fn open_sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
     let all = plan.maps.as_ref().is_some_and(|maps| maps.writer == Writer::Privileged);
     let open = |mount: &Mount| match all || mount.is_opened_outside() {
         true => mount.open_source(),
@@ -156,8 +166,7 @@ fn open_sources(plan: &Plan) -> Result<Sources> {
 fn spawn_inside(
     plan: &Plan,
     setup: &Setup<'_>,
-    joins: &[Entrance],
-    sources: Sources,
+    opened: Opened,
     flags: u64,
     (ours, theirs): (&Channel, Channel),
 ) -> Result<(i32, OwnedFd)> {
@@ -166,12 +175,12 @@ fn spawn_inside(
         Cloned::Child => {
             let inside = || -> Result<()> {
                 nix::sys::prctl::set_dumpable(false).context(|| "prctl(PR_SET_DUMPABLE, 0)")?;
-                for entrance in joins.iter().filter(|e| matches!(e.kind(), Ns::User | Ns::Pid)) {
+                for entrance in opened.joins.iter().filter(|e| matches!(e.kind(), Ns::User | Ns::Pid)) {
                     entrance.enter()?;
                 }
                 let flags = flags | CloneFlags::CLONE_PARENT.bits() as u32 as u64;
                 match process_sys::clone(flags, setup.born_in).map_err(explain_clone)? {
-                    Cloned::Child => become_container(plan, setup, joins, sources, &theirs),
+                    Cloned::Child => become_container(plan, setup, opened, &theirs),
                     Cloned::Parent { pid, pidfd } => theirs.send(&Message::Pid(pid, pidfd)),
                 }
             };
@@ -203,14 +212,8 @@ fn hear_pid(channel: &Channel, helper: i32) -> Result<(i32, OwnedFd)> {
 }
 
 /// The child's whole life up to its exec.
-fn become_container(
-    plan: &Plan,
-    setup: &Setup<'_>,
-    joins: &[Entrance],
-    sources: Sources,
-    channel: &Channel,
-) -> ! {
-    let error = child::run(plan, setup, joins, sources, channel);
+fn become_container(plan: &Plan, setup: &Setup<'_>, opened: Opened, channel: &Channel) -> ! {
+    let error = child::run(plan, setup, opened, channel);
     let _ = channel.send(&Message::Failed(error));
     process_sys::exit_now(125)
 }
