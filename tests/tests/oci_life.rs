@@ -223,7 +223,9 @@ fn a_create_that_is_killed_leaves_a_whole_container_or_none() {
         creating.wait().expect("wait");
         let state = client.call("state").run();
         if state.code() == 0 {
-            assert_eq!(state.json()["status"], "created", "{n}");
+            // Between the state and the go-ahead its process ends with whoever made it.
+            let status = state.json()["status"].clone();
+            assert!(status == "created" || status == "stopped", "{n}: {status}");
         }
         client.call("delete --force").ok();
         client.call("state").fails(125);
