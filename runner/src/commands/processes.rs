@@ -29,7 +29,6 @@ pub(super) fn run(global: &Global, typed: Typed, asked: &[OsString]) -> Result<u
     if pids.is_empty() && container.state.init.is_alive() {
         pids.push(container.state.init.pid);
     }
-    pids.sort_unstable();
     if format == "json" {
         print::json(&json!(pids), false);
         return Ok(0);

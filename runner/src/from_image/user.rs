@@ -10,7 +10,7 @@ pub(crate) struct Who {
     pub(crate) uid: u32,
     /// Group id.
     pub(crate) gid: u32,
-    /// Further groups.
+    /// All groups, the first one first.
     pub(crate) groups: Vec<u32>,
     /// The home directory, where the user has an entry.
     pub(crate) home: Option<String>,
@@ -63,7 +63,8 @@ pub(crate) fn resolve(user: &str, add: &[String], passwd: &str, group: &str) -> 
     for name in add {
         who.groups.push(group_id(name, group)?);
     }
-    let mut seen = vec![who.gid];
+    who.groups.insert(0, who.gid);
+    let mut seen = Vec::new();
     who.groups.retain(|gid| {
         !seen.contains(gid) && {
             seen.push(*gid);
@@ -142,14 +143,14 @@ mod tests {
     #[test]
     fn users_and_groups_are_found_by_name_and_by_number() {
         for (user, add, expected) in [
-            ("", vec![], who(0, 0, &[10], Some("/root"))),
-            ("ann", vec![], who(1001, 100, &[10, 29], Some("/home/ann"))),
-            ("1001", vec![], who(1001, 100, &[10, 29], Some("/home/ann"))),
-            ("ann:audio", vec![], who(1001, 29, &[], Some("/home/ann"))),
-            ("5:6", vec!["wheel", "6", "10"], who(5, 6, &[10], None)),
-            ("1000", vec![], who(1000, 0, &[], None)),
-            ("odd", vec![], who(7, 7, &[], None)),
-            ("4294967294", vec![], who(4294967294, 0, &[], None)),
+            ("", vec![], who(0, 0, &[0, 10], Some("/root"))),
+            ("ann", vec![], who(1001, 100, &[100, 10, 29], Some("/home/ann"))),
+            ("1001", vec![], who(1001, 100, &[100, 10, 29], Some("/home/ann"))),
+            ("ann:audio", vec![], who(1001, 29, &[29], Some("/home/ann"))),
+            ("5:6", vec!["wheel", "6", "10"], who(5, 6, &[6, 10], None)),
+            ("1000", vec![], who(1000, 0, &[0], None)),
+            ("odd", vec![], who(7, 7, &[7], None)),
+            ("4294967294", vec![], who(4294967294, 0, &[0], None)),
         ] {
             assert_eq!(of(user, &add).unwrap(), expected, "{user}");
         }

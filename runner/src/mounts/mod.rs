@@ -158,7 +158,7 @@ fn file_system(kind: &str, mount: &spec::Mount, options: &mut Options, around: &
         }
         "proc" if foreign(Ns::Pid) => return host("/proc"),
         "mqueue" if foreign(Ns::Ipc) => return host("/dev/mqueue"),
-        "cgroup" | "cgroup2" if foreign(Ns::Cgroup) => {
+        "cgroup" | "cgroup2" if foreign(Ns::Cgroup) && around.cgroup_v1.is_none() => {
             // All of the host's groups are in view then: none of them is to be written.
             options.all_flags = options.flags;
             options.all_flags.set |= attr::RDONLY;

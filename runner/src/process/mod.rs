@@ -7,7 +7,6 @@ mod sched;
 mod sys;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
@@ -45,7 +44,7 @@ pub struct Plan {
     pub uid: u32,
     /// Group id, inside.
     pub gid: u32,
-    /// Supplementary groups, the primary one among them.
+    /// Supplementary groups.
     pub groups: Vec<u32>,
     /// File mode creation mask.
     pub umask: u32,
@@ -96,10 +95,8 @@ pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> 
         )));
     }
     let user = &process.user;
-    let mut groups = vec![user.gid];
-    groups.extend(user.additional_gids.iter().filter(|g| **g != user.gid));
     // setresuid(2) takes it for "as it is", which is the runner's own.
-    if user.uid == u32::MAX || groups.contains(&u32::MAX) {
+    if [user.uid, user.gid].contains(&u32::MAX) || user.additional_gids.contains(&u32::MAX) {
         return Err(Error::invalid("process.user: 4294967295 is no id"));
     }
     Ok(Plan {
@@ -108,7 +105,7 @@ pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> 
         cwd: process.cwd.clone(),
         uid: user.uid,
         gid: user.gid,
-        groups,
+        groups: user.additional_gids.clone(),
         umask: user.umask.unwrap_or(0o022) & 0o777,
         capabilities,
         limits: limits::plan(&process.rlimits)?,
@@ -180,8 +177,8 @@ impl Plan {
         let groups: Vec<Gid> = self.groups.iter().map(|g| Gid::from_raw(*g)).collect();
         match setgroups(&groups) {
             Ok(()) => {}
-            // A user namespace with one id denies setgroups; the one group is set already then.
-            Err(Errno::EPERM) if self.groups.len() == 1 => {}
+            // A user namespace with one id denies setgroups; there is no group to take then.
+            Err(Errno::EPERM) if self.groups.iter().all(|gid| *gid == self.gid) => {}
             Err(e) => {
                 return Err(e)
                     .context(|| format!("setgroups({:?})", self.groups))
@@ -245,19 +242,9 @@ impl Plan {
 
 /// Of a variable that is there twice the last value, in the first place.
 fn once(env: &[String]) -> Vec<String> {
-    let mut places = BTreeMap::new();
-    let mut out: Vec<String> = Vec::with_capacity(env.len());
-    for text in env {
-        let name = text.split_once('=').map_or(&**text, |(name, _)| name);
-        match places.entry(name) {
-            Entry::Occupied(at) => text.clone_into(&mut out[*at.get()]),
-            Entry::Vacant(free) => {
-                free.insert(out.len());
-                out.push(text.clone());
-            }
-        }
-    }
-    out
+    let name = |text: &str| text.split_once('=').map_or(text, |(name, _)| name).to_owned();
+    let mut last: BTreeMap<String, String> = env.iter().map(|text| (name(text), text.clone())).collect();
+    env.iter().filter_map(|text| last.remove(&name(text))).collect()
 }
 
 fn unmapped(e: Error, what: &str, id: u32) -> Error {
@@ -276,13 +263,13 @@ fn c_strings(list: &[String]) -> Result<Vec<CString>> {
 }
 
 /// The home directory that the container's /etc/passwd gives a user, else `/`. The file is the
-/// image's: it may be anything, so only a plain file of bounded size is read, and words are words.
+/// image's: it may be anything, so only a plain file of bounded size is read, and words are words. A link leads
+/// to the container's own.
 fn home_of(uid: u32) -> Vec<u8> {
     use std::io::Read;
     use std::os::unix::fs::OpenOptionsExt;
     const LONGEST: u64 = 1 << 20;
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let opened = File::options().read(true).custom_flags(flags).open("/etc/passwd");
+    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/etc/passwd");
     let mut text = Vec::new();
     if let Ok(file) = opened
         && file.metadata().is_ok_and(|m| m.is_file())
@@ -331,13 +318,6 @@ mod tests {
         let mut p = process();
         p.env = ["A=1", "B=2", "A=3=4", "C", "C"].map(str::to_owned).to_vec();
         assert_eq!(planned(&p).unwrap().env, ["A=3=4", "B=2", "C"]);
-    }
-
-    #[test]
-    fn the_primary_group_is_always_among_the_groups() {
-        let mut p = process();
-        p.user = spec::User { gid: 7, additional_gids: vec![8, 7], ..Default::default() };
-        assert_eq!(planned(&p).unwrap().groups, [7, 8]);
     }
 
     #[test]
