@@ -41,7 +41,7 @@ use crate::terminal::Raw;
 pub(crate) fn run(global: &Global, mut flags: Flags, typed: &[String]) -> Result<u8> {
     let mut sink = flags.report.as_deref().map(Sink::open).transpose()?;
     let began = Instant::now();
-    let result = if flags.bundle.is_some() || flags.config.is_some() {
+    let result = if is_of_a_bundle(global, &flags, typed) {
         bundle(global, &flags, typed)
     } else {
         image(global, &mut flags, typed)
@@ -72,6 +72,19 @@ pub(crate) fn run(global: &Global, mut flags: Flags, typed: &[String]) -> Result
         sink.write(&report)?;
     }
     Ok(report.code)
+}
+
+/// It names a bundle; or one is in this folder, and it is typed as OCI clients do, who name no command.
+fn is_of_a_bundle(global: &Global, flags: &Flags, typed: &[String]) -> bool {
+    let clients = global.root.is_some()
+        || flags.keep
+        || flags.no_pivot
+        || flags.no_new_keyring
+        || flags.preserve_fds > 0
+        || [&flags.pid_file, &flags.console_socket, &flags.pidfd_socket].iter().any(|f| f.is_some());
+    flags.bundle.is_some()
+        || flags.config.is_some()
+        || clients && !flags.rootfs && typed.is_empty() && Path::new("config.json").exists()
 }
 
 /// `run --bundle DIR ID`.
