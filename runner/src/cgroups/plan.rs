@@ -113,7 +113,7 @@ read_json!(Group {
 });
 
 /// One write into a file of a group.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Write {
     /// The file's name.
     pub file: String,

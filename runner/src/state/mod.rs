@@ -26,7 +26,7 @@ pub use oci::Oci;
 pub const VERSION: u32 = 1;
 
 /// One running container.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
     /// The format.
