@@ -87,7 +87,7 @@ impl Cgroup {
                 return Err(e);
             }
         }
-        Ok(())
+        self.plan.owner.map_or(Ok(()), |uid| self.give_to(uid))
     }
 
     fn make(&mut self, n: usize) -> Result<()> {

@@ -3,6 +3,7 @@
 //! is a [`Cgroup`] from then on. Groups that others made are never changed, except that a v2 group is
 //! told to hand controllers down to ours.
 
+mod delegate;
 mod group;
 mod kill;
 mod layout;
@@ -48,9 +49,10 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    fn of(plan: Plan, layout: &Layout) -> Self {
+    fn of(plan: Plan, spec: &Spec, layout: &Layout) -> Self {
         let mounted = (layout.version() != "2").then(|| plan.hierarchies());
-        Self { plan, mounted }
+        let owner = delegate::owner(spec).filter(|uid| layout.privileged && *uid != 0);
+        Self { plan: Plan { owner, ..plan }, mounted }
     }
 }
 
@@ -99,7 +101,7 @@ pub fn prepare(
         let mut layout = Layout::probe()?;
         let (unit, below) = systemd::prepare(spec, id, &mut layout)?;
         let request = Request { path: below.to_str(), ..request };
-        return Ok(Prepared::of(Plan { unit: Some(unit), ..plan(&request, &layout)? }, &layout));
+        return Ok(Prepared::of(Plan { unit: Some(unit), ..plan(&request, &layout)? }, spec, &layout));
     }
     if manager == Manager::Disabled {
         let none = Request { lifetime: Lifetime::ForegroundRun, path: None, ..request };
@@ -108,7 +110,7 @@ pub fn prepare(
         }
     } else if request.needs_groups() {
         let layout = Layout::probe_for(|c| c == "devices" || !request.is_about_devices_alone())?;
-        return Ok(Prepared::of(plan(&request, &layout)?, &layout));
+        return Ok(Prepared::of(plan(&request, &layout)?, spec, &layout));
     }
     let mounts = spec.mounts.iter().any(|m| m.kind.as_deref().is_some_and(|k| k.starts_with("cgroup")));
     let separate = mounts && !is_unified();

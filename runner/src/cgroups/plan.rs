@@ -69,6 +69,9 @@ pub struct Plan {
     /// The unit that the groups are of, where systemd makes them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<Unit>,
+    /// The user of the host to whom the group of v2 is given, where the container may make groups below it.
+    #[serde(skip)]
+    pub owner: Option<u32>,
 }
 
 read_json!(Plan {
