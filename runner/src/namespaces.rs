@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Result, json};
+use coracle_sys::{Context, Error, Result, json, order};
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
@@ -114,8 +114,8 @@ pub fn plan(list: &[spec::Namespace]) -> Result<Plan> {
             "linux.namespaces: a container needs a new mount namespace of its own",
         ));
     }
-    plan.new.sort_unstable();
-    plan.join.sort_unstable();
+    order::sort(&mut plan.new);
+    order::sort(&mut plan.join);
     Ok(plan)
 }
 

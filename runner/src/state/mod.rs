@@ -238,7 +238,7 @@ impl States {
             .filter_map(|e| e.ok()?.file_name().to_str()?.strip_suffix(".json").map(str::to_owned))
             .filter(|id| check_id(id).is_ok())
             .collect();
-        ids.sort_unstable();
+        coracle_sys::order::sort(&mut ids);
         Ok(ids)
     }
 

@@ -243,7 +243,7 @@ fn labels(flags: &Flags) -> Result<BTreeMap<String, String>> {
             name => Ok((name.to_owned(), value.to_owned())),
         }
     };
-    flags.label.iter().map(read).collect()
+    coracle_sys::order::map(flags.label.iter().map(read))
 }
 
 /// `--dry-run`.
