@@ -128,7 +128,7 @@ mod seeds {
     pub(super) fn json() -> Vec<Vec<u8>> {
         let d = || Descriptor::new(media_type::LAYER_GZIP, Digest::of(b"x"), 7);
         let manifest = Manifest::new(d(), vec![d(), d()]);
-        let index = Index { manifests: vec![d()], ..Index::default() };
+        let index = Index { manifests: vec![d()], ..Index::empty() };
         let config = r#"{"architecture":"amd64","os":"linux","config":{"Env":["A=b"],"Cmd":null,"Healthcheck":
             {"Test":["NONE"],"Interval":5},"ExposedPorts":{"80/tcp":{}}},"rootfs":{"type":"layers","diff_ids":null},
             "history":[{"created_by":"x","empty_layer":true}]}"#;

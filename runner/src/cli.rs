@@ -10,6 +10,7 @@ use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, process, time};
 use serde_json::json;
 
+use crate::cgroups::Manager;
 use crate::commands::{
     Global, create, delete, doctor, events, exec, exit_code, features, image_verb, info, kill, list, pause,
     ps, rm, run, spec, start, state, typed, update,
@@ -37,7 +38,7 @@ Usage: runner [--store DIR] COMMAND ...
 
 Images, by rootfs-tool: images pull push search rmi tag inspect history save load import copy login logout compose
 Before the command: --store DIR (CORACLE_STORE), --root DIR (OCI states), --log FILE, --log-format text|json, --debug,
---version, --help. `runner COMMAND --help` tells more.
+--systemd-cgroup, --cgroup-manager cgroupfs|systemd|disabled, --version, --help. `runner COMMAND --help` tells more.
 ";
 
 /// Run commands in containers, without a daemon. Containers are made of images and of OCI bundles.
@@ -50,6 +51,12 @@ struct Top {
     /// directory of OCI states
     #[argh(option)]
     root: Option<PathBuf>,
+    /// have systemd make the groups, where linux.cgroupsPath says slice:prefix:name
+    #[argh(switch)]
+    systemd_cgroup: bool,
+    /// who makes the groups: cgroupfs, systemd or disabled
+    #[argh(option)]
+    cgroup_manager: Option<String>,
     /// append errors to this file as well
     #[argh(option)]
     log: Option<PathBuf>,
@@ -197,7 +204,11 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
         coracle_sys::say!("runner version {}", env!("CARGO_PKG_VERSION"));
         return Ok(0);
     }
-    let global = Global { store: top.store, root: top.root };
+    let groups = match top.cgroup_manager.as_deref().map(Manager::parse).transpose()? {
+        _ if top.systemd_cgroup => Manager::Systemd,
+        said => said.unwrap_or_default(),
+    };
+    let global = Global { store: top.store, root: top.root, groups };
     match (top.verb.as_deref(), cut.tail.first()) {
         (None, _) => {
             coracle_sys::print::err(format_args!("{HELP}"));

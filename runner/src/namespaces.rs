@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Result, json};
+use coracle_sys::{Context, Error, Result, json, order};
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
@@ -15,10 +15,11 @@ use crate::spec;
 
 /// A kind of namespace. The order is the order of entering: user first, for the rights it gives;
 /// mount last, because paths change with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Ids and capabilities.
+    #[default]
     User,
     /// Process ids.
     Pid,
@@ -37,9 +38,9 @@ pub enum Kind {
 }
 
 impl json::Read for Kind {
-    fn read(value: json::Value) -> std::result::Result<Self, json::Wrong> {
-        let word = String::read(value)?;
-        Self::parse(&word).map_err(|e| json::Wrong::new(e.to_string()))
+    fn read(&mut self, value: json::Value) -> std::result::Result<(), json::Wrong> {
+        *self = Self::parse(&json::text(value)?).map_err(|e| json::Wrong::new(e.to_string()))?;
+        Ok(())
     }
 }
 
@@ -113,8 +114,8 @@ pub fn plan(list: &[spec::Namespace]) -> Result<Plan> {
             "linux.namespaces: a container needs a new mount namespace of its own",
         ));
     }
-    plan.new.sort_unstable();
-    plan.join.sort_unstable();
+    order::sort(&mut plan.new);
+    order::sort(&mut plan.join);
     Ok(plan)
 }
 

@@ -81,14 +81,16 @@ fn limits_change_in_both_directions_while_it_runs() {
         if swap {
             asked["memory"]["swap"] = json!(mib << 20);
         }
-        cgroup.set(&resources(asked), &layout).expect("set");
+        cgroup.set(&LinuxResources::default(), &resources(asked), &layout).expect("set");
         assert_eq!(cgroup.stats().memory_limit, Some(mib << 20));
     }
-    let e =
-        cgroup.set(&resources(json!({"rdma": {"mlx": {"hcaHandles": 2}}})), &layout).unwrap_err().to_string();
+    let e = cgroup
+        .set(&LinuxResources::default(), &resources(json!({"rdma": {"mlx": {"hcaHandles": 2}}})), &layout)
+        .unwrap_err()
+        .to_string();
     assert!(e.contains("controller rdma"), "{e}");
     let below = json!({"memory": {"limit": 4096, "checkBeforeUpdate": true}});
-    let e = cgroup.set(&resources(below), &layout).unwrap_err().to_string();
+    let e = cgroup.set(&LinuxResources::default(), &resources(below), &layout).unwrap_err().to_string();
     assert!(e.contains("bytes are in use"), "{e}");
     let stats = cgroup.stats();
     assert!(stats.pids == Some(2) && stats.memory_peak.is_some() && stats.cpu_us.is_some(), "{stats:?}");
@@ -163,7 +165,9 @@ fn quota_period_and_burst_change_in_whatever_order_the_kernel_takes() {
         json!({"quota": -1, "burst": 0, "cpus": "0"}),
     ];
     for cpu in steps {
-        cgroup.set(&resources(json!({"cpu": cpu})), &layout).unwrap_or_else(|e| panic!("{cpu}: {e}"));
+        cgroup
+            .set(&LinuxResources::default(), &resources(json!({"cpu": cpu})), &layout)
+            .unwrap_or_else(|e| panic!("{cpu}: {e}"));
     }
     cgroup.kill_all().expect("kill");
     child.wait().expect("wait");
@@ -176,11 +180,14 @@ fn what_cannot_be_changed_leaves_everything_as_it_was() {
     let Some((cgroup, mut child, layout)) = container("back", had.clone()) else { return };
     let change = resources(json!({"memory": {"limit": 128 << 20}, "cpu": {"cpus": "4095"}}));
     let merged = cgroups::merge(&resources(had), &change).expect("merge");
-    let e = cgroup.set(&merged, &layout).unwrap_err().to_string();
+    let e = cgroup.set(&LinuxResources::default(), &merged, &layout).unwrap_err().to_string();
     assert!(e.contains("cpuset.cpus"), "{e}");
     assert_eq!(cgroup.stats().memory_limit, Some(64 << 20));
     if layout.version() != "2" {
-        let e = cgroup.set(&resources(json!({"memory": {"limit": 4096}})), &layout).unwrap_err().to_string();
+        let e = cgroup
+            .set(&LinuxResources::default(), &resources(json!({"memory": {"limit": 4096}})), &layout)
+            .unwrap_err()
+            .to_string();
         assert!(e.contains("unable to set memory limit to 4096 (current usage: "), "{e}");
         assert!(e.contains(", peak usage: "), "{e}");
     }

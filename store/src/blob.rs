@@ -38,7 +38,7 @@ impl Store {
     }
 
     /// A JSON blob, checked and parsed.
-    pub fn json<T: json::Read>(&self, d: &Descriptor) -> Result<T> {
+    pub fn json<T: json::Read + Default>(&self, d: &Descriptor) -> Result<T> {
         let bytes = self.bytes(d)?;
         json::from_slice(&bytes).map_err(|e| e.wrap(format!("parse the blob {}", d.digest)))
     }

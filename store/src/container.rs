@@ -180,6 +180,6 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<String>> {
             }
         }
     }
-    names.sort_unstable();
+    coracle_sys::order::sort(&mut names);
     Ok(names)
 }

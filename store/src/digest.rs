@@ -8,8 +8,8 @@ use coracle_sys::{Error, Result, json};
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-/// The SHA-256 digest of some content.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The SHA-256 digest of some content. The default one is nobody's: a place for another to be read into.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
@@ -96,8 +96,9 @@ impl Serialize for Digest {
 }
 
 impl json::Read for Digest {
-    fn read(value: json::Value) -> std::result::Result<Self, json::Wrong> {
-        String::read(value)?.parse().map_err(|e: Error| json::Wrong::new(e.to_string()))
+    fn read(&mut self, value: json::Value) -> std::result::Result<(), json::Wrong> {
+        *self = json::text(value)?.parse().map_err(|e: Error| json::Wrong::new(e.to_string()))?;
+        Ok(())
     }
 }
 

@@ -58,7 +58,7 @@ pub const CREATED: &str = "org.opencontainers.image.created";
 pub const REGISTRY_DIGEST: &str = "coracle.registry.digest";
 
 /// A pointer to a blob.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// What the blob is.
@@ -246,7 +246,7 @@ impl std::str::FromStr for Platform {
 }
 
 /// An image index, such as `index.json`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
     /// Always 2.
@@ -267,15 +267,16 @@ read_json!(Index {
     manifests: may "manifests",
 } ..extra);
 
-impl Default for Index {
-    fn default() -> Self {
+impl Index {
+    /// One that names no image yet.
+    pub fn empty() -> Self {
         let media_type = Some(media_type::INDEX.to_owned());
         Self { schema_version: 2, media_type, manifests: Vec::new(), extra: Map::new() }
     }
 }
 
 /// An image manifest: one config, and the layers from the bottom up.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     /// Always 2.

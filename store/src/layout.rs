@@ -131,7 +131,7 @@ impl Layout {
         private(&self.root.join("layers").join(driver.name()))?;
         self.make_mount_points()?;
         if !self.index().exists() {
-            let text = serde_json::to_vec(&Index::default()).unwrap_or_default();
+            let text = serde_json::to_vec(&Index::empty()).unwrap_or_default();
             file::write_atomic(&self.index(), &text, 0o644)?;
         }
         file::write_atomic(&self.root.join("oci-layout"), LAYOUT, 0o644)?;

@@ -336,7 +336,7 @@ pub fn read_index(layout: &Layout) -> Result<Index> {
     let bytes = match file::read_plain(&path) {
         // A store that is whole has one: that all images are gone is nothing to act on.
         Err(e) if e.errno() == Some(Errno::ENOENT) && layout.driver().is_none() => {
-            return Ok(Index::default());
+            return Ok(Index::empty());
         }
         other => other?,
     };
@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn no_mutation_of_an_index_makes_the_parser_fail_otherwise_than_by_an_error() {
-        let mut index = Index::default();
+        let mut index = Index::empty();
         let mut d = Descriptor::new(media_type::MANIFEST, Digest::of(b"x"), 7);
         d.annotations = Some([(crate::image::REF_NAME.to_owned(), "localhost/a:latest".to_owned())].into());
         d.platform = Some(Platform::host());

@@ -213,7 +213,7 @@ pub fn xattr_names_at(dir: BorrowedFd<'_>, file: &OsStr) -> std::result::Result<
     };
     let mut names: Vec<CString> =
         all.split(|b| *b == 0).filter(|n| !n.is_empty()).filter_map(|n| CString::new(n).ok()).collect();
-    names.sort_unstable();
+    crate::order::sort(&mut names);
     Ok(names)
 }
 

@@ -50,57 +50,56 @@ impl Wrong {
     }
 }
 
-/// What can be read from JSON.
-pub trait Read: Sized {
-    /// Take it out of a value.
-    fn read(value: Value) -> Result<Self, Wrong>;
+/// What can be read from JSON, into the place where it is to be: a struct is filled member by member, by one function for all
+/// of them.
+pub trait Read {
+    /// Take it out of a value. What is there after an error is of no use.
+    fn read(&mut self, value: Value) -> Result<(), Wrong>;
 }
 
 /// Read a text.
-pub fn from_slice<T: Read>(text: &[u8]) -> Result<T> {
+pub fn from_slice<T: Read + Default>(text: &[u8]) -> Result<T> {
     let value: Value = serde_json::from_slice(text).map_err(|e| Error::invalid(e.to_string()))?;
     from_value(value)
 }
 
 /// Read a value.
-pub fn from_value<T: Read>(value: Value) -> Result<T> {
-    T::read(value).map_err(Wrong::error)
+pub fn from_value<T: Read + Default>(value: Value) -> Result<T> {
+    let mut read = T::default();
+    read.read(value).map_err(Wrong::error)?;
+    Ok(read)
 }
 
-/// The members of an object, to be taken out one by one.
-pub struct Members(Map<String, Value>);
+/// A member of an object, and where it goes.
+pub struct Member<'a> {
+    name: &'static str,
+    needed: bool,
+    into: &'a mut dyn Read,
+}
 
-impl Members {
-    /// Of an object.
-    pub fn of(value: Value) -> Result<Self, Wrong> {
-        match value {
-            Value::Object(members) => Ok(Self(members)),
-            other => Err(Wrong::expected("an object", &other)),
-        }
-    }
-
-    fn take(&mut self, name: &str) -> Option<Value> {
-        self.0.remove(name).filter(|value| !value.is_null())
-    }
-
-    /// One that may be absent.
-    pub fn may<T: Read + Default>(&mut self, name: &str) -> Result<T, Wrong> {
-        match self.take(name) {
-            Some(value) => T::read(value).map_err(|e| e.within(name)),
-            None => Ok(T::default()),
-        }
+impl<'a> Member<'a> {
+    /// One that may be absent; then what is there stays.
+    pub fn may(name: &'static str, into: &'a mut dyn Read) -> Self {
+        Self { name, needed: false, into }
     }
 
     /// One that must be there.
-    pub fn must<T: Read>(&mut self, name: &str) -> Result<T, Wrong> {
-        let value = self.take(name).ok_or_else(|| Wrong::new(format!("missing field `{name}`")))?;
-        T::read(value).map_err(|e| e.within(name))
+    pub fn must(name: &'static str, into: &'a mut dyn Read) -> Self {
+        Self { name, needed: true, into }
     }
+}
 
-    /// Those that nobody took.
-    pub fn rest(self) -> Map<String, Value> {
-        self.0
+/// Take members out of an object. Those that nobody took come back.
+pub fn members(value: Value, table: &mut [Member<'_>]) -> Result<Map<String, Value>, Wrong> {
+    let Value::Object(mut members) = value else { return Err(Wrong::expected("an object", &value)) };
+    for Member { name, needed, into } in table {
+        match members.remove(*name).filter(|value| !value.is_null()) {
+            Some(value) => into.read(value).map_err(|e| e.within(name))?,
+            None if *needed => return Err(Wrong::new(format!("missing field `{name}`"))),
+            None => {}
+        }
     }
+    Ok(members)
 }
 
 /// How a struct takes its members: `field: may "name"` where it may be absent, `must` where not; `..rest` keeps what is
@@ -109,12 +108,16 @@ impl Members {
 macro_rules! read_json {
     ($type:ty { $($field:ident: $how:ident $name:literal),* $(,)? } $(..$rest:ident)?) => {
         impl $crate::json::Read for $type {
-            fn read(value: $crate::json::Value) -> ::std::result::Result<Self, $crate::json::Wrong> {
-                let mut members = $crate::json::Members::of(value)?;
-                Ok(Self {
-                    $($field: members.$how($name)?,)*
-                    $($rest: members.rest(),)?
-                })
+            fn read(
+                &mut self,
+                value: $crate::json::Value,
+            ) -> ::std::result::Result<(), $crate::json::Wrong> {
+                let _rest = $crate::json::members(
+                    value,
+                    &mut [$($crate::json::Member::$how($name, &mut self.$field)),*],
+                )?;
+                $(self.$rest = _rest;)?
+                Ok(())
             }
         }
     };
@@ -123,11 +126,12 @@ macro_rules! read_json {
 macro_rules! read_number {
     ($($type:ty: $as:ident),*) => {$(
         impl Read for $type {
-            fn read(value: Value) -> Result<Self, Wrong> {
+            fn read(&mut self, value: Value) -> Result<(), Wrong> {
                 let number = value.$as().and_then(|n| n.try_into().ok());
-                number.ok_or_else(|| {
+                *self = number.ok_or_else(|| {
                     Wrong::expected(&format!("a number from {} to {}", <$type>::MIN, <$type>::MAX), &value)
-                })
+                })?;
+                Ok(())
             }
         }
     )*};
@@ -135,43 +139,53 @@ macro_rules! read_number {
 read_number!(u16: as_u64, u32: as_u64, u64: as_u64, i32: as_i64, i64: as_i64);
 
 impl Read for bool {
-    fn read(value: Value) -> Result<Self, Wrong> {
-        value.as_bool().ok_or_else(|| Wrong::expected("true or false", &value))
+    fn read(&mut self, value: Value) -> Result<(), Wrong> {
+        *self = value.as_bool().ok_or_else(|| Wrong::expected("true or false", &value))?;
+        Ok(())
     }
 }
 
 impl Read for String {
-    fn read(value: Value) -> Result<Self, Wrong> {
-        match value {
-            Value::String(text) => Ok(text),
-            other => Err(Wrong::expected("a string", &other)),
-        }
+    fn read(&mut self, value: Value) -> Result<(), Wrong> {
+        *self = text(value)?;
+        Ok(())
+    }
+}
+
+/// A value that is a string.
+pub fn text(value: Value) -> Result<String, Wrong> {
+    match value {
+        Value::String(text) => Ok(text),
+        other => Err(Wrong::expected("a string", &other)),
     }
 }
 
 impl Read for PathBuf {
-    fn read(value: Value) -> Result<Self, Wrong> {
-        String::read(value).map(Self::from)
+    fn read(&mut self, value: Value) -> Result<(), Wrong> {
+        *self = text(value)?.into();
+        Ok(())
     }
 }
 
 impl Read for Value {
-    fn read(value: Value) -> Result<Self, Wrong> {
-        Ok(value)
+    fn read(&mut self, value: Value) -> Result<(), Wrong> {
+        *self = value;
+        Ok(())
     }
 }
 
-impl<T: Read> Read for Option<T> {
-    fn read(value: Value) -> Result<Self, Wrong> {
-        if value.is_null() { Ok(None) } else { T::read(value).map(Some) }
+impl<T: Read + Default> Read for Option<T> {
+    fn read(&mut self, value: Value) -> Result<(), Wrong> {
+        *self = None;
+        if value.is_null() { Ok(()) } else { self.insert(T::default()).read(value) }
     }
 }
 
 impl<A: Read, B: Read> Read for (A, B) {
-    fn read(value: Value) -> Result<Self, Wrong> {
+    fn read(&mut self, value: Value) -> Result<(), Wrong> {
         match value {
             Value::Array(items) => match <[Value; 2]>::try_from(items) {
-                Ok([a, b]) => Ok((A::read(a)?, B::read(b)?)),
+                Ok([a, b]) => self.0.read(a).and_then(|()| self.1.read(b)),
                 Err(items) => Err(Wrong::new(format!("expected a pair, found a list of {}", items.len()))),
             },
             other => Err(Wrong::expected("a pair", &other)),
@@ -180,33 +194,35 @@ impl<A: Read, B: Read> Read for (A, B) {
 }
 
 impl<T: Read> Read for Box<T> {
-    fn read(value: Value) -> Result<Self, Wrong> {
-        T::read(value).map(Box::new)
+    fn read(&mut self, value: Value) -> Result<(), Wrong> {
+        (**self).read(value)
     }
 }
 
-impl<T: Read> Read for Vec<T> {
-    fn read(value: Value) -> Result<Self, Wrong> {
+impl<T: Read + Default> Read for Vec<T> {
+    fn read(&mut self, value: Value) -> Result<(), Wrong> {
         let items = match value {
             Value::Array(items) => items,
             other => return Err(Wrong::expected("a list", &other)),
         };
-        let mut out = Self::with_capacity(items.len());
-        for (n, item) in items.into_iter().enumerate() {
-            out.push(T::read(item).map_err(|e| e.within(&format!("[{n}]")))?);
+        self.clear();
+        self.resize_with(items.len(), T::default);
+        for (n, (item, into)) in items.into_iter().zip(self).enumerate() {
+            into.read(item).map_err(|e| e.within(&format!("[{n}]")))?;
         }
-        Ok(out)
+        Ok(())
     }
 }
 
-impl<T: Read> Read for BTreeMap<String, T> {
-    fn read(value: Value) -> Result<Self, Wrong> {
-        let mut out = Self::new();
-        for (name, value) in Members::of(value)?.rest() {
-            let value = T::read(value).map_err(|e| e.within(&name))?;
-            out.insert(name, value);
+impl<T: Read + Default> Read for BTreeMap<String, T> {
+    fn read(&mut self, value: Value) -> Result<(), Wrong> {
+        self.clear();
+        for (name, value) in members(value, &mut [])? {
+            let mut item = T::default();
+            item.read(value).map_err(|e| e.within(&name))?;
+            self.insert(name, item);
         }
-        Ok(out)
+        Ok(())
     }
 }
 

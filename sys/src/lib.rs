@@ -9,6 +9,7 @@ pub mod interrupt;
 pub mod json;
 pub mod mount;
 pub mod namespace;
+pub mod order;
 pub mod print;
 pub mod process;
 pub mod table;

@@ -10,6 +10,21 @@ use coracle_tests::bundle::{self, Bundle};
 use coracle_tests::{Cmd, Privilege, binaries, need};
 use serde_json::json;
 
+#[test]
+fn without_systemd_its_groups_are_refused_in_one_line_and_nothing_is_left() {
+    let Some(client) = Client::new("true") else { return };
+    if std::path::Path::new("/run/systemd/system").exists() {
+        return;
+    }
+    for flag in ["--systemd-cgroup", "--cgroup-manager systemd"] {
+        let verb = format!("{flag} create --bundle {}", client.bundle.path().display());
+        let out = client.call(&verb).fails(125);
+        assert_eq!(out.stderr.lines().count(), 1, "{out}");
+        out.complains("--systemd-cgroup: systemd does not run here: there is no /run/systemd/system");
+        client.call("state").fails(125);
+    }
+}
+
 /// A bundle and what a client does with it.
 struct Client {
     bundle: Bundle,

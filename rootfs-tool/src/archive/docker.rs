@@ -17,7 +17,7 @@ use super::members::Members;
 use crate::transfer::{MAX_LAYERS, Origin, too_many};
 
 /// An image, as `manifest.json` has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Entry {
     /// The member with the config.

@@ -35,7 +35,7 @@ impl<W: Write> Writer<W> {
         let inner = Inner {
             tar: tar::Builder::new(out),
             there: HashSet::new(),
-            index: Index::default(),
+            index: Index::empty(),
             docker: Vec::new(),
             name: None,
             begun: false,

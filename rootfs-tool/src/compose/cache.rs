@@ -14,7 +14,7 @@ use coracle_sys::{Context, Error, Result, file, json};
 use serde::Serialize;
 
 /// What came of an input.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Made {
     /// The blob.
     pub(crate) descriptor: Descriptor,

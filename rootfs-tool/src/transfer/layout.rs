@@ -120,7 +120,7 @@ impl Target for Folder {
         let path = self.dir.join("index.json");
         let mut index: Index = match file::read_plain(&path) {
             Ok(bytes) => parse(&bytes, "index").context(|| format!("read {path:?}"))?,
-            Err(e) if e.errno() == Some(Errno::ENOENT) => Index::default(),
+            Err(e) if e.errno() == Some(Errno::ENOENT) => Index::empty(),
             Err(e) => return Err(e),
         };
         let mut entry = Descriptor::new(&d.media_type, d.digest, d.size);

@@ -204,6 +204,6 @@ pub(crate) fn image(
     Ok(Loaded { descriptor, bytes, manifest, config, config_bytes, layers, known_as })
 }
 
-pub(crate) fn parse<T: json::Read>(bytes: &[u8], what: &str) -> Result<T> {
+pub(crate) fn parse<T: json::Read + Default>(bytes: &[u8], what: &str) -> Result<T> {
     json::from_slice(bytes).context(|| format!("read the {what}"))
 }

@@ -11,6 +11,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::plan::{Group, Plan, Write};
+use super::systemd::Unit;
 use crate::devfilter;
 
 /// How long a group may stay busy after its last process is gone.
@@ -21,27 +22,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Cgroup {
     plan: Plan,
     unified: Option<OwnedFd>,
+    /// Whether there is anything of it that is to be taken away.
+    made: bool,
 }
 
 impl Plan {
-    /// Make the groups. On an error none of them is left.
+    /// Make the groups, where they are not systemd's to make. On an error none of them is left.
     pub fn create(&self) -> Result<Cgroup> {
-        let mut cgroup = Cgroup { plan: self.clone(), unified: None };
-        let mut n = 0;
-        while n < cgroup.plan.groups.len() {
-            let made = cgroup.make(n);
-            let refused = |e: &Error| matches!(e.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
-            if cgroup.plan.groups[n].soft && made.as_ref().is_err_and(refused) {
-                cgroup.plan.groups.remove(n);
-                continue;
-            }
-            n += 1;
-            if let Err(e) = made {
-                // Never the group that was there before, and held others' processes.
-                cgroup.plan.groups.truncate(if e.kind() == Kind::Exists { n - 1 } else { n });
-                let _ = cgroup.remove();
-                return Err(e);
-            }
+        let mut cgroup = Cgroup { plan: self.clone(), unified: None, made: self.unit.is_none() };
+        if cgroup.made {
+            cgroup.make_all().inspect_err(|_| drop(cgroup.remove()))?;
         }
         Ok(cgroup)
     }
@@ -54,7 +44,7 @@ impl Cgroup {
             Some(Err(e)) if e.kind() == Kind::NotFound => None,
             other => other.transpose()?,
         };
-        Ok(Self { plan, unified })
+        Ok(Self { plan, unified, made: true })
     }
 
     /// The plan, with what was dropped while it was carried out.
@@ -66,9 +56,44 @@ impl Cgroup {
         &self.plan.groups
     }
 
+    /// Whether the groups are made around the first process, once that is there: systemd makes no unit without one.
+    pub fn is_adopted(&self) -> bool {
+        self.plan.unit.is_some()
+    }
+
+    /// Have systemd make its unit around a process, which has done nothing of its own yet, and what groups and limits
+    /// systemd does not know of.
+    pub fn adopt(&mut self, pid: i32) -> Result<()> {
+        let Some(unit) = &self.plan.unit else { return Ok(()) };
+        unit.start(pid)?;
+        self.made = true;
+        self.make_all()?;
+        self.enter(pid)
+    }
+
+    fn make_all(&mut self) -> Result<()> {
+        let mut n = 0;
+        while n < self.plan.groups.len() {
+            let made = self.make(n);
+            let refused = |e: &Error| matches!(e.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
+            if self.plan.groups[n].soft && made.as_ref().is_err_and(refused) {
+                self.plan.groups.remove(n);
+                continue;
+            }
+            n += 1;
+            if let Err(e) = made {
+                // Never the group that was there before, and held others' processes.
+                self.plan.groups.truncate(if e.kind() == Kind::Exists { n - 1 } else { n });
+                return Err(e);
+            }
+        }
+        self.plan.owner.map_or(Ok(()), |uid| self.give_to(uid))
+    }
+
     fn make(&mut self, n: usize) -> Result<()> {
         let group = self.plan.groups[n].clone();
-        make_directories(&group).context(|| format!("make the cgroup {}", group.dir.display()))?;
+        make_directories(&group, self.is_adopted())
+            .context(|| format!("make the cgroup {}", group.dir.display()))?;
         if group.controllers.iter().any(|c| c == "cpuset") && !group.unified {
             inherit_cpuset(&group)?;
         }
@@ -111,7 +136,7 @@ impl Cgroup {
 
     /// Whether groups have to be entered by a process that runs already: on v1.
     pub fn is_entered_late(&self) -> bool {
-        self.plan.groups.iter().any(|g| !g.unified)
+        !self.is_adopted() && self.plan.groups.iter().any(|g| !g.unified)
     }
 
     /// Put a process that was born in the v2 group into the others; 0 is the calling one.
@@ -132,8 +157,11 @@ impl Cgroup {
     /// Remove the groups of a container that has ended, and what may be left in them. As a rule nothing is:
     /// the first process of a pid namespace takes all others along.
     pub fn end(&self) -> Result<()> {
+        if !self.made {
+            return Ok(());
+        }
         let gone = |g: &Group| matches!(rmdir(&g.dir), Ok(()) | Err(Errno::ENOENT));
-        if self.plan.groups.iter().all(gone) {
+        if !self.is_adopted() && self.plan.groups.iter().all(gone) {
             return Ok(());
         }
         self.kill_all()?;
@@ -143,6 +171,10 @@ impl Cgroup {
     /// Remove the groups, with those that the container made below. They must have no processes; one
     /// that is on its way out is waited for.
     pub fn remove(&self) -> Result<()> {
+        // The unit goes with its last process too, also where systemd cannot be spoken to.
+        if let Some(Err(e)) = self.plan.unit.as_ref().map(Unit::stop) {
+            coracle_sys::warn!("runner: {e}");
+        }
         let end = Instant::now() + PATIENCE;
         self.plan.groups.iter().try_for_each(|g| remove_tree(&g.dir, end))
     }
@@ -171,9 +203,9 @@ pub(super) fn remove_tree(dir: &Path, end: Instant) -> Result<()> {
     }
 }
 
-/// Every directory from the base to the group; on v2 each hands the controllers down. One that is
-/// ours but has processes is another container's.
-fn make_directories(group: &Group) -> Result<()> {
+/// Every directory from the base to the group; on v2 each hands the controllers down. One that is there and has
+/// processes is another container's, but where it is `adopted`.
+fn make_directories(group: &Group, adopted: bool) -> Result<()> {
     let below = group.dir.strip_prefix(&group.base).unwrap_or(&group.dir);
     let mut dir = group.base.clone();
     for part in below.components() {
@@ -187,7 +219,7 @@ fn make_directories(group: &Group) -> Result<()> {
                     inherit_cpuset(&Group { dir: dir.clone(), ..Group::default() })?;
                 }
             }
-            Err(Errno::EEXIST) if dir != group.dir => {}
+            Err(Errno::EEXIST) if adopted || dir != group.dir => {}
             Err(Errno::EEXIST) => {
                 let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
                 if !procs.is_empty() {

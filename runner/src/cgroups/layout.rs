@@ -128,6 +128,23 @@ impl Layout {
         layout
     }
 
+    /// As a process sees it whose own group is `place` in every hierarchy.
+    pub(super) fn move_to(&mut self, place: &Path) {
+        for h in &mut self.v1 {
+            h.own = h.mount.join(place);
+            h.writable = may_write(&h.own);
+        }
+        let unified = self.version() == "2";
+        if let Some(v2) = &mut self.v2 {
+            let mut node = Node { dir: v2.mount.join(place), ..Node::default() };
+            match unified {
+                true => node.probe(),
+                false => node.writable = node.may_be_entered_from(),
+            }
+            v2.chain = vec![node];
+        }
+    }
+
     /// The v1 hierarchy of a controller.
     pub fn v1_of(&self, controller: &str) -> Option<&V1> {
         self.v1.iter().find(|h| h.controllers.iter().any(|c| c == controller))

@@ -3,6 +3,7 @@
 //! is a [`Cgroup`] from then on. Groups that others made are never changed, except that a v2 group is
 //! told to hand controllers down to ours.
 
+mod delegate;
 mod group;
 mod kill;
 mod layout;
@@ -14,12 +15,13 @@ mod plan;
 mod stats;
 mod sweep;
 mod sys;
+mod systemd;
 mod update;
 mod v1;
 mod v2;
 mod weight;
 
-use coracle_sys::Result;
+use coracle_sys::{Error, Result};
 
 use crate::mounts::Hierarchy;
 use crate::spec::Spec;
@@ -31,6 +33,7 @@ pub use oom::Oom;
 pub use plan::{Group, Lifetime, Plan, Request, Write, plan};
 pub use stats::Stats;
 pub use sweep::sweep;
+pub use systemd::Unit;
 pub use update::merge;
 
 /// What the names of our groups begin with; the container's id follows.
@@ -45,8 +48,46 @@ pub struct Prepared {
     pub mounted: Option<Vec<Hierarchy>>,
 }
 
+impl Prepared {
+    fn of(plan: Plan, spec: &Spec, layout: &Layout) -> Self {
+        let mounted = (layout.version() != "2").then(|| plan.hierarchies());
+        let owner = delegate::owner(spec).filter(|uid| layout.privileged && *uid != 0);
+        Self { plan: Plan { owner, ..plan }, mounted }
+    }
+}
+
+/// Who makes groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manager {
+    /// We do, in the file system.
+    #[default]
+    Cgroupfs,
+    /// systemd, by its bus.
+    Systemd,
+    /// Nobody: the container stays in the runner's.
+    Disabled,
+}
+
+impl Manager {
+    /// As crun calls them.
+    pub fn parse(word: &str) -> Result<Self> {
+        match word {
+            "cgroupfs" => Ok(Self::Cgroupfs),
+            "systemd" => Ok(Self::Systemd),
+            "disabled" => Ok(Self::Disabled),
+            _ => Err(Error::usage(format!("--cgroup-manager {word:?}: it is cgroupfs, systemd or disabled"))),
+        }
+    }
+}
+
 /// The plan of a spec's groups. The host is asked only as far as it matters for this container.
-pub fn prepare(spec: &Spec, id: &str, lifetime: Lifetime, best_effort: bool) -> Result<Prepared> {
+pub fn prepare(
+    spec: &Spec,
+    id: &str,
+    manager: Manager,
+    lifetime: Lifetime,
+    best_effort: bool,
+) -> Result<Prepared> {
     let linux = spec.linux.as_ref();
     let request = Request {
         id,
@@ -56,11 +97,20 @@ pub fn prepare(spec: &Spec, id: &str, lifetime: Lifetime, best_effort: bool) -> 
         best_effort,
         device_rules: nix::unistd::geteuid().is_root(),
     };
-    if request.needs_groups() {
+    if manager == Manager::Systemd {
+        let mut layout = Layout::probe()?;
+        let (unit, below) = systemd::prepare(spec, id, &mut layout)?;
+        let request = Request { path: below.to_str(), ..request };
+        return Ok(Prepared::of(Plan { unit: Some(unit), ..plan(&request, &layout)? }, spec, &layout));
+    }
+    if manager == Manager::Disabled {
+        let none = Request { lifetime: Lifetime::ForegroundRun, path: None, ..request };
+        if !none.is_about_devices_alone() {
+            return Err(Error::unsupported("--cgroup-manager disabled: there are no limits without groups"));
+        }
+    } else if request.needs_groups() {
         let layout = Layout::probe_for(|c| c == "devices" || !request.is_about_devices_alone())?;
-        let plan = plan(&request, &layout)?;
-        let mounted = (layout.version() != "2").then(|| plan.hierarchies());
-        return Ok(Prepared { plan, mounted });
+        return Ok(Prepared::of(plan(&request, &layout)?, spec, &layout));
     }
     let mounts = spec.mounts.iter().any(|m| m.kind.as_deref().is_some_and(|k| k.starts_with("cgroup")));
     let separate = mounts && !is_unified();

@@ -96,11 +96,11 @@ impl Plan {
         let chain =
             if absolute { v2.chain.last().map(std::slice::from_ref).unwrap_or_default() } else { &v2.chain };
         let controller = |l: &Limit| (l.controller != "cgroup").then(|| l.controller.clone());
-        let mut needed: BTreeSet<String> = limits.iter().filter_map(controller).collect();
+        let mut needed = set(limits.iter().filter_map(controller));
         let mut refused = Vec::new();
-        let mut missing: BTreeSet<String> =
-            needed.iter().filter(|c| choose(chain, &[(*c).clone()].into()).is_none()).cloned().collect();
-        let together: BTreeSet<String> = needed.difference(&missing).cloned().collect();
+        let alone = |c: &&String| choose(chain, &set([(*c).clone()].into_iter())).is_none();
+        let mut missing = set(needed.iter().filter(alone).cloned());
+        let together = set(needed.difference(&missing).cloned());
         if choose(chain, &together).is_none() && !together.is_empty() {
             missing = needed.clone();
         }
@@ -169,7 +169,7 @@ impl Layout {
     pub fn usable(&self, controller: &str) -> Result<PathBuf, String> {
         if let (Some(v2), "2") = (&self.v2, self.version()) {
             // Every group of v2 can be frozen.
-            let needed = (controller != "freezer").then(|| controller.to_owned()).into_iter().collect();
+            let needed = set((controller != "freezer").then(|| controller.to_owned()).into_iter());
             let node = choose(&v2.chain, &needed);
             return node.map(|n| n.dir.clone()).ok_or_else(|| not_delegated(controller, v2));
         }
@@ -215,6 +215,13 @@ fn choose<'a>(chain: &'a [Node], needed: &BTreeSet<String>) -> Option<&'a Node> 
             && needed.iter().all(|c| node.controllers.contains(c));
         node.writable && (gives || can)
     })
+}
+
+/// Collected, it would be sorted first, by 5 kB of code.
+fn set(controllers: impl Iterator<Item = String>) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    all.extend(controllers);
+    all
 }
 
 fn no_controller(controller: &str) -> String {

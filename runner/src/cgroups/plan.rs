@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::layout::Layout;
 use super::limit::limits;
+use super::systemd::Unit;
 use crate::devfilter;
 use crate::mounts::Hierarchy;
 use crate::spec::resources::LinuxResources;
@@ -65,12 +66,19 @@ pub struct Plan {
     pub best_effort: bool,
     /// Limits that were asked for and are not given, in words.
     pub dropped: Vec<String>,
+    /// The unit that the groups are of, where systemd makes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
+    /// The user of the host to whom the group of v2 is given, where the container may make groups below it.
+    #[serde(skip)]
+    pub owner: Option<u32>,
 }
 
 read_json!(Plan {
     groups: must "groups",
     best_effort: must "best_effort",
     dropped: must "dropped",
+    unit: may "unit",
 });
 
 /// A group to make.
@@ -113,7 +121,7 @@ read_json!(Group {
 });
 
 /// One write into a file of a group.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Write {
     /// The file's name.
     pub file: String,
@@ -196,7 +204,7 @@ impl Plan {
 fn clean(path: &str) -> Result<(bool, PathBuf)> {
     if path.matches(':').count() == 2 && !path.contains('/') {
         return Err(Error::unsupported(format!(
-            "linux.cgroupsPath: {path:?} is a name for systemd to make; groups are made directly here (have the client use cgroupfs)"
+            "linux.cgroupsPath: {path:?} is a name for systemd to make, and groups are made directly here (say --systemd-cgroup, or have the client use cgroupfs)"
         )));
     }
     let mut clean = PathBuf::new();

@@ -1,6 +1,8 @@
 //! `update`: limits of a container that runs. Everything that it has is written anew, in an order that the kernel
 //! takes; what was written before an error is taken back.
 
+use std::borrow::Cow;
+
 use coracle_sys::{Error, Kind, Result};
 use nix::errno::Errno;
 use serde_json::Value;
@@ -45,9 +47,9 @@ fn lay_over(under: &mut Value, over: Value) {
 }
 
 impl Cgroup {
-    /// Give a running container all of these limits. A controller that it was started without is an error. What it
+    /// Give a running container all of these limits, where it had others. A controller that it was started without is an error. What it
     /// has of devices stays.
-    pub fn set(&self, resources: &LinuxResources, layout: &Layout) -> Result<()> {
+    pub fn set(&self, had: &LinuxResources, resources: &LinuxResources, layout: &Layout) -> Result<()> {
         let resources = &LinuxResources { devices: Vec::new(), ..resources.clone() };
         let wanted = plan::Request {
             id: "",
@@ -57,7 +59,7 @@ impl Cgroup {
             best_effort: false,
             device_rules: false,
         };
-        plan::plan(&wanted, layout)?;
+        plan::plan(&wanted, &self.place(layout))?;
         let mut writes: Vec<(&Group, Write)> = Vec::new();
         let idle = resources.cpu.as_ref().is_some_and(|c| c.idle == Some(1));
         for limit in limit::limits(resources, layout)? {
@@ -81,8 +83,29 @@ impl Cgroup {
         }
         self.check_usage(resources)?;
         swap_first_when_raising(&mut writes);
+        // systemd first, which rounds what it writes. It would write what it was told once more when it reads its units.
+        let tell = |resources: &LinuxResources| match &self.plan().unit {
+            Some(unit) => unit.set(resources, layout.version() == "2"),
+            None => Ok(()),
+        };
+        tell(resources)?;
         let mut done = Vec::new();
-        carry_out(&writes, &mut done).inspect_err(|_| take_back(done))
+        carry_out(&writes, &mut done).inspect_err(|_| {
+            take_back(done);
+            if let Err(e) = tell(had) {
+                coracle_sys::warn!("runner: {e}");
+            }
+        })
+    }
+
+    /// The layout as it is around the groups, where they are systemd's and so in no place of ours.
+    fn place<'a>(&self, layout: &'a Layout) -> Cow<'a, Layout> {
+        let mut layout = Cow::Borrowed(layout);
+        let above = self.groups().first().and_then(|g| g.dir.parent()?.strip_prefix(&g.mount).ok());
+        if let (true, Some(above)) = (self.is_adopted(), above) {
+            layout.to_mut().move_to(above);
+        }
+        layout
     }
 
     /// `checkBeforeUpdate`: v2 would rather kill than refuse a limit below what is in use.

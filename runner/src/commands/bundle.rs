@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use coracle_sys::{Context, Error, Result, time};
 
 use super::life::{Given, Life, Usage};
-use crate::cgroups::{self, Lifetime};
+use crate::cgroups::{self, Lifetime, Manager};
 use crate::console::Console;
 use crate::host::Host;
 use crate::launch::{Container, Gate, Starting};
@@ -27,6 +27,8 @@ pub(crate) struct Flags {
     pub(crate) root: Option<PathBuf>,
     /// Share the runner's session keyring.
     pub(crate) no_new_keyring: bool,
+    /// Who makes its groups.
+    pub(crate) groups: Manager,
     /// Descriptors from 3 on that the command inherits.
     pub(crate) preserve_fds: u32,
     /// Its state stays when it has ended.
@@ -62,7 +64,7 @@ impl Bundle {
         if let (1.., Some(process)) = (listening, &mut started.process) {
             process.env.push(format!("LISTEN_FDS={listening}"));
         }
-        let groups = cgroups::prepare(&started, id, lifetime, false)?;
+        let groups = cgroups::prepare(&started, id, flags.groups, lifetime, false)?;
         let options = Options {
             id: id.to_string(),
             bundle: bundle.clone(),

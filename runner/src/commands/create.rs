@@ -49,6 +49,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let own = bundle::Flags {
         config: path("--config"),
         root: global.root.clone(),
+        groups: global.groups,
         no_new_keyring: typed.get("--no-new-keyring").is_some(),
         preserve_fds: typed.number("--preserve-fds")?.unwrap_or(0),
         keep: true,

@@ -13,8 +13,6 @@ use crate::{caps, mounts, namespaces::Kind, seccomp, spec};
 const INTEL_RDT: bool = false;
 /// `process.selinuxLabel`, `linux.mountLabel`.
 const SELINUX: bool = false;
-/// `--systemd-cgroup`.
-const SYSTEMD: bool = false;
 const HOOKS: &str =
     r#"["prestart","createRuntime","createContainer","startContainer","poststart","poststop"]"#;
 const ACTIONS: &str = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG TRACE TRAP NOTIFY";
@@ -53,7 +51,7 @@ fn document() -> String {
         r#"{{"ociVersionMin":"1.0.0","ociVersionMax":"{version}","hooks":{HOOKS},"mountOptions":{options},
         "annotations":{{"coracle.runner.version":"{own}"}},"potentiallyUnsafeConfigAnnotations":[],
         "linux":{{"namespaces":{namespaces},"capabilities":{capabilities},
-        "cgroup":{{"v1":true,"v2":true,"systemd":{SYSTEMD},"systemdUser":{SYSTEMD},"rdma":true}},
+        "cgroup":{{"v1":true,"v2":true,"systemd":true,"systemdUser":true,"rdma":true}},
         "seccomp":{{"enabled":true,"actions":{actions},"operators":{operators},"archs":{archs},
         "knownFlags":{known},"supportedFlags":{supported}}},
         "apparmor":{{"enabled":true}},"selinux":{{"enabled":{SELINUX}}},

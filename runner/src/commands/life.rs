@@ -173,12 +173,18 @@ impl Life<'_> {
             hooks: turns,
             born_in: cgroup.v2_dir_fd(),
             enter_cgroups: if cgroup.is_entered_late() { Some(&enter) } else { None },
+            adopted: cgroup.is_adopted(),
             seccomp: self.plan.seccomp.as_ref(),
             network: network.as_ref().map(AsFd::as_fd),
             hold,
         };
         let (mut starting, outputs) = (launch::spawn(self.plan, &setup)?, streams.restore());
-        let prepared = cgroup.filter_devices(starting.pid()).and_then(|()| match turns {
+        let adopted = match cgroup.is_adopted() {
+            true => cgroup.adopt(starting.pid()).and_then(|()| starting.adopted()),
+            false => Ok(()),
+        };
+        let filtered = adopted.and_then(|()| cgroup.filter_devices(starting.pid()));
+        let prepared = filtered.and_then(|()| match turns {
             Some(turns) if turns.before_the_root() => starting.built(|pid| {
                 let state = tell("creating", pid);
                 for kind in [hooks::Kind::Prestart, hooks::Kind::CreateRuntime] {

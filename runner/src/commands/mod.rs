@@ -37,6 +37,8 @@ pub(crate) struct Global {
     pub(crate) store: Option<String>,
     /// An OCI client's directory of states.
     pub(crate) root: Option<PathBuf>,
+    /// Who makes a container's groups.
+    pub(crate) groups: crate::cgroups::Manager,
 }
 
 /// The exit code of the runner's own errors.

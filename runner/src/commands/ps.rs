@@ -105,7 +105,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     lines
         .retain(|l| flags.all || l.state == "running" || keep.iter().any(|f| matches!(f, Filter::Status(_))));
     lines.retain(|l| keep.iter().all(|f| f.holds(l)));
-    lines.sort_unstable_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
+    coracle_sys::order::sort_by(&mut lines, |a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
     for line in &mut lines {
         if !flags.no_trunc {
             line.id = short(&line.id).to_owned();

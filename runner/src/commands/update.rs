@@ -91,9 +91,10 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let oci = container.state.oci.as_mut();
     let linux = oci.ok_or_else(|| Error::unsupported("update: an older version made this container"))?;
     let had = &mut linux.spec.linux.get_or_insert_default().resources;
-    let merged = cgroups::merge(had.as_ref().unwrap_or(&LinuxResources::default()), &change)?;
-    cgroup.set(&merged, &Layout::probe()?)?;
-    *had = Some(merged);
+    let had = had.get_or_insert_default();
+    let merged = cgroups::merge(had, &change)?;
+    cgroup.set(had, &merged, &Layout::probe()?)?;
+    *had = merged;
     container.states.rewrite(&container.state)?;
     Ok(0)
 }

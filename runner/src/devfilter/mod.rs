@@ -24,26 +24,28 @@ pub const READ: u32 = 2;
 pub const WRITE: u32 = 4;
 
 /// Block or character.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum Type {
     /// A block device.
+    #[default]
     Block,
     /// A character device.
     Char,
 }
 
 impl json::Read for Type {
-    fn read(value: json::Value) -> std::result::Result<Self, json::Wrong> {
-        match value.as_str() {
-            Some("Block") => Ok(Self::Block),
-            Some("Char") => Ok(Self::Char),
-            _ => Err(json::Wrong::new("expected Block or Char")),
-        }
+    fn read(&mut self, value: json::Value) -> std::result::Result<(), json::Wrong> {
+        *self = match value.as_str() {
+            Some("Block") => Self::Block,
+            Some("Char") => Self::Char,
+            _ => return Err(json::Wrong::new("expected Block or Char")),
+        };
+        Ok(())
     }
 }
 
 /// One rule, decided: what is `None` matches all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// Whether it allows.
     pub allow: bool,

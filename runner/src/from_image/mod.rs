@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use coracle_store::image::ProcessConfig;
+use coracle_sys::order;
 use coracle_sys::{Error, Kind, Result};
 
 use crate::spec::{Capabilities, IdMapping, Linux, Mount, Namespace, Process, Root, Spec, User, VERSION};
@@ -91,9 +92,10 @@ pub(crate) fn spec(config: &ProcessConfig, flags: &Flags, typed: &[String], foun
     // A mount of the user's replaces ours at the same place, and lower ones come first.
     mounts.retain(|m| !found.mounts.iter().any(|asked| asked.destination == m.destination));
     // Of two of the same depth the first stays the first.
-    let mut asked: Vec<_> = found.mounts.iter().enumerate().collect();
-    asked.sort_unstable_by_key(|(n, m)| (m.destination.components().count(), *n));
-    mounts.extend(asked.into_iter().map(|(_, m)| m.clone()));
+    let mut asked: Vec<_> = found.mounts.iter().collect();
+    let depth = |m: &Mount| m.destination.components().count();
+    order::sort_by(&mut asked, |a, b| depth(a).cmp(&depth(b)));
+    mounts.extend(asked.into_iter().cloned());
     if let Some(name) = &flags.hostname {
         check_host_name(name)?;
     }
@@ -325,7 +327,7 @@ fn pairs(texts: &[String], flag: &str) -> Result<BTreeMap<String, String>> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(Error::usage(format!("{flag} {text:?}: it is NAME=VALUE"))),
     };
-    texts.iter().map(read).collect()
+    order::map(texts.iter().map(read))
 }
 
 fn maps(mappings: &[IdMapping], id: u32) -> bool {

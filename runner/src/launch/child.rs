@@ -107,6 +107,9 @@ impl<'a> Entered<'a> {
         if plan.maps.is_none() {
             setup.enter_cgroups(None)?;
         }
+        if setup.adopted && !matches!(channel.receive()?, Message::Mapped(None)) {
+            return Err(Error::new(Kind::System, "the runner is gone"));
+        }
         if setup.has_cgroups() && plan.namespaces.makes(Ns::Cgroup) {
             unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "unshare(CLONE_NEWCGROUP)")?;
         }

@@ -54,6 +54,8 @@ pub struct Setup<'a> {
     /// Enters the container's cgroups: this process, or, where the child has no right to, the child
     /// by its pid.
     pub enter_cgroups: Option<&'a dyn Fn(Option<i32>) -> Result<()>>,
+    /// It is put into them by [`Starting::adopted`]'s caller.
+    pub adopted: bool,
 }
 
 /// Hooks, and what they are told.
@@ -89,7 +91,7 @@ pub enum Hold<'a> {
 
 impl Setup<'_> {
     fn has_cgroups(&self) -> bool {
-        self.born_in.is_some() || self.enter_cgroups.is_some()
+        self.adopted || self.born_in.is_some() || self.enter_cgroups.is_some()
     }
 
     fn enter_cgroups(&self, pid: Option<i32>) -> Result<()> {

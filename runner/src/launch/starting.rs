@@ -109,6 +109,11 @@ impl Starting {
         Ok(stack.tree)
     }
 
+    /// It has been put into its cgroups, which it waits for.
+    pub fn adopted(&self) -> Result<()> {
+        self.channel.send(&Message::Mapped(None))
+    }
+
     /// Which process it is.
     pub fn identity(&self) -> std::result::Result<Identity, &Error> {
         self.identity.as_ref().copied()

@@ -243,7 +243,8 @@ impl Plan {
 /// Of a variable that is there twice the last value, in the first place.
 fn once(env: &[String]) -> Vec<String> {
     let name = |text: &str| text.split_once('=').map_or(text, |(name, _)| name).to_owned();
-    let mut last: BTreeMap<String, String> = env.iter().map(|text| (name(text), text.clone())).collect();
+    let mut last = BTreeMap::new();
+    last.extend(env.iter().map(|text| (name(text), text.clone())));
     env.iter().filter_map(|text| last.remove(&name(text))).collect()
 }
 

@@ -7,6 +7,7 @@ use coracle_sys::{Error, Result, json};
 use super::own_machine;
 use crate::spec::{LinuxSeccomp, LinuxSyscall};
 
+#[derive(Default)]
 struct Profile {
     default_action: String,
     default_errno_ret: Option<u32>,
@@ -31,6 +32,7 @@ read_json!(Profile {
     syscalls: may "syscalls",
 });
 
+#[derive(Default)]
 struct ArchMap {
     architecture: String,
     sub_architectures: Option<Vec<String>>,
@@ -41,6 +43,7 @@ read_json!(ArchMap {
     sub_architectures: may "subArchitectures",
 });
 
+#[derive(Default)]
 struct Conditional {
     /// The older form: one name.
     name: Option<String>,

@@ -41,12 +41,17 @@ pub enum Choice {
 }
 
 impl json::Read for Choice {
-    fn read(value: json::Value) -> std::result::Result<Self, json::Wrong> {
-        match value.as_str() {
-            Some("default") => Ok(Self::Default),
-            Some("unconfined") => Ok(Self::Unconfined),
-            _ => json::Members::of(value)?.must("profile").map(Self::Profile),
-        }
+    fn read(&mut self, value: json::Value) -> std::result::Result<(), json::Wrong> {
+        *self = match value.as_str() {
+            Some("default") => Self::Default,
+            Some("unconfined") => Self::Unconfined,
+            _ => {
+                let mut profile = LinuxSeccomp::default();
+                json::members(value, &mut [json::Member::must("profile", &mut profile)])?;
+                Self::Profile(profile)
+            }
+        };
+        Ok(())
     }
 }
 

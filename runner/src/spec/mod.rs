@@ -51,7 +51,7 @@ pub struct Spec {
     /// Programs run at the container's turning points.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
-    /// Free words about the container. They never decide anything.
+    /// Free words about the container. They decide nothing, but for the properties of a unit of systemd's.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// What is Linux's own.

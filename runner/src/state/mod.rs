@@ -26,7 +26,7 @@ pub use oci::Oci;
 pub const VERSION: u32 = 1;
 
 /// One running container.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
     /// The format.
@@ -238,7 +238,7 @@ impl States {
             .filter_map(|e| e.ok()?.file_name().to_str()?.strip_suffix(".json").map(str::to_owned))
             .filter(|id| check_id(id).is_ok())
             .collect();
-        ids.sort_unstable();
+        coracle_sys::order::sort(&mut ids);
         Ok(ids)
     }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::spec::Spec;
 
 /// What a client is told of it, and what later calls need.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Oci {
     /// When it was made, RFC 3339.

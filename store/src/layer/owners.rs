@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::key;
 
 /// What a file is in the archive, where the disk could not hold it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Owner {
     /// The path from the layer's root; bytes that are not UTF-8 as `%XX`, and `%` as `%25`.
     pub path: String,

@@ -321,7 +321,7 @@ impl<'a> Tree<'a> {
         for lower in self.lowers.get()? {
             names.extend(list(lower.as_fd())?);
         }
-        names.sort_unstable();
+        coracle_sys::order::sort(&mut names);
         names.dedup();
         let mut seen = Vec::new();
         for name in names {
@@ -406,7 +406,7 @@ pub fn list(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
             names.push(name);
         }
     }
-    names.sort_unstable();
+    coracle_sys::order::sort(&mut names);
     Ok(names)
 }
 

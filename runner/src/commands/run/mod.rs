@@ -118,6 +118,7 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(At
     let own = super::bundle::Flags {
         config: flags.config.as_ref().map(PathBuf::from),
         root: global.root.clone(),
+        groups: global.groups,
         no_new_keyring: flags.no_new_keyring,
         preserve_fds: flags.preserve_fds,
         keep: flags.keep,
@@ -151,7 +152,7 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let dirs = base.dirs(&store)?;
         let spec =
             from_image::spec(&config, flags, typed, found(&host, &store, &dirs, flags, &config, &id, &[])?)?;
-        let groups = cgroups::prepare(&spec, &id, Lifetime::ForegroundRun, flags.best_effort)?;
+        let groups = cgroups::prepare(&spec, &id, global.groups, Lifetime::ForegroundRun, flags.best_effort)?;
         let root = root(&base, &store, dirs, &dir, flags)?;
         let options = options(&id, &dir, root, flags, &spec, groups.mounted)?;
         return print(&spec, flags, &options, &host).map(|()| None);
@@ -165,7 +166,7 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let (mounts, fills) = made.mounts(flags, &config)?;
         let found = found(&host, &store, &dirs, flags, &config, &id, &mounts)?;
         let spec = from_image::spec(&config, flags, typed, found)?;
-        let groups = cgroups::prepare(&spec, &id, Lifetime::ForegroundRun, flags.best_effort)?;
+        let groups = cgroups::prepare(&spec, &id, global.groups, Lifetime::ForegroundRun, flags.best_effort)?;
         let root = root(&base, &store, dirs, &dir.path, flags)?;
         let options = options(&id, &dir.path, root, flags, &spec, groups.mounted)?;
         let mut plan = plan::Plan { volumes: fills, ..plan::plan(&spec, &options, &host)? };
@@ -255,7 +256,7 @@ fn labels(flags: &Flags) -> Result<BTreeMap<String, String>> {
             name => Ok((name.to_owned(), value.to_owned())),
         }
     };
-    flags.label.iter().map(read).collect()
+    coracle_sys::order::map(flags.label.iter().map(read))
 }
 
 /// `--dry-run`.
