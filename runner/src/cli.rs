@@ -129,6 +129,9 @@ impl Log {
         use std::io::Write;
         let line = if self.json {
             json!({ "level": level, "msg": text, "time": time::rfc3339_now() }).to_string()
+        } else if self.file.is_some() || level != "error" {
+            // As logrus writes it, which clients of runc's read.
+            format!("time={:?} level={level} msg={:?}", time::rfc3339_now(), harmless(text).to_string())
         } else {
             format!("runner: {}", harmless(text))
         };

@@ -2,7 +2,7 @@
 //! the plan.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use coracle_sys::{Context, Error, Kind, Result};
@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
+use super::below;
 use super::plan::{Group, Plan, Write};
 use super::systemd::Unit;
 use crate::devfilter;
@@ -149,6 +150,34 @@ impl Cgroup {
         self.plan.groups.iter().try_for_each(|g| enter(g, pid))
     }
 
+    /// Groups below its own, by the words of `exec --cgroup`.
+    pub fn named(&self, words: &[String]) -> Result<Vec<PathBuf>> {
+        below::named(&self.plan.groups, words)
+    }
+
+    /// Put a process into these groups, each a hierarchy's own or one below it; where none is named, into every one
+    /// of the container's, or beside its first process `init`, which may have moved below to make groups of its own.
+    pub fn enter_beside(&self, pid: i32, wanted: &[PathBuf], init: i32) -> Result<()> {
+        if !wanted.is_empty() {
+            let below = |dir: &PathBuf| enter(&Group { dir: dir.clone(), ..Group::default() }, pid);
+            self.plan
+                .groups
+                .iter()
+                .filter(|g| !wanted.iter().any(|dir| dir.starts_with(&g.dir)))
+                .try_for_each(|g| enter(g, pid))?;
+            return wanted.iter().try_for_each(below);
+        }
+        self.plan.groups.iter().try_for_each(|g| match enter(g, pid) {
+            Err(e) if g.unified && e.errno() == Some(Errno::EBUSY) => {
+                match below::where_it_is(&g.dir, init) {
+                    Some(dir) => enter(&Group { dir, ..g.clone() }, pid),
+                    None => Err(e),
+                }
+            }
+            other => other,
+        })
+    }
+
     /// Whether there is any group.
     pub fn is_empty(&self) -> bool {
         self.plan.groups.is_empty()
@@ -214,16 +243,23 @@ fn make_directories(group: &Group, adopted: bool) -> Result<()> {
         }
         dir.push(part);
         match nix::unistd::mkdir(&dir, Mode::from_bits_truncate(0o755)) {
-            Ok(()) => {
-                if dir != group.dir && !group.unified && group.controllers.iter().any(|c| c == "cpuset") {
+            // One on the way that somebody made and left without cpus would let nobody in.
+            Ok(()) | Err(Errno::EEXIST) if dir != group.dir => {
+                if !group.unified && group.controllers.iter().any(|c| c == "cpuset") {
                     inherit_cpuset(&Group { dir: dir.clone(), ..Group::default() })?;
                 }
             }
-            Err(Errno::EEXIST) if adopted || dir != group.dir => {}
+            Ok(()) => {}
+            Err(Errno::EEXIST) if adopted => {}
             Err(Errno::EEXIST) => {
                 let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
                 if !procs.is_empty() {
                     return Err(Error::new(Kind::Exists, "it exists, and processes are in it"));
+                }
+                // Who enters it would wait there for ever, and we for them.
+                let text = |file: &str| std::fs::read_to_string(dir.join(file)).unwrap_or_default();
+                if text("freezer.state").starts_with("FR") || text("cgroup.freeze").trim() == "1" {
+                    return Err(Error::new(Kind::Exists, "container's cgroup unexpectedly frozen"));
                 }
             }
             Err(e) => return Err(e).context(|| format!("mkdir({dir:?}, 0755)")),

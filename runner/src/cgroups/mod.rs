@@ -3,6 +3,7 @@
 //! is a [`Cgroup`] from then on. Groups that others made are never changed, except that a v2 group is
 //! told to hand controllers down to ours.
 
+mod below;
 mod delegate;
 mod group;
 mod kill;

@@ -51,7 +51,9 @@ struct Bundle {
 }
 
 impl Bundle {
-    fn decide(bundle: &Path, id: &str, flags: &Flags, lifetime: Lifetime) -> Result<Self> {
+    fn decide(bundle: &Path, id: &str, flags: &Flags, detached: bool) -> Result<Self> {
+        // What is kept is looked at afterwards, its groups as well.
+        let lifetime = if detached || flags.keep { Lifetime::Detached } else { Lifetime::ForegroundRun };
         state::check_id(id)?;
         // As it was named: clients compare.
         let dir = std::path::absolute(bundle).context(|| format!("make {bundle:?} absolute"))?;
@@ -70,7 +72,7 @@ impl Bundle {
             bundle: bundle.clone(),
             root: None,
             init: Init::ExecOnly,
-            die_with_parent: lifetime == Lifetime::ForegroundRun,
+            die_with_parent: !detached,
             new_keyring: !flags.no_new_keyring,
             preserve_fds: flags.preserve_fds.max(listening),
             cgroup_v1: groups.mounted,
@@ -125,7 +127,7 @@ pub(crate) fn run<T>(
     if flags.console_socket.is_some() {
         return Err(Console::unwanted());
     }
-    let bundle = Bundle::decide(dir, id, flags, Lifetime::ForegroundRun)?;
+    let bundle = Bundle::decide(dir, id, flags, false)?;
     bundle.life(None, flags.keep).live(
         |_| Ok(()),
         |container, outputs| {
@@ -137,7 +139,7 @@ pub(crate) fn run<T>(
 
 /// Begin it for others to live with: `create`, behind a gate, and `run -d`.
 pub(crate) fn begin(dir: &Path, id: &str, flags: &Flags, wait: bool) -> Result<()> {
-    let bundle = Bundle::decide(dir, id, flags, Lifetime::Detached)?;
+    let bundle = Bundle::decide(dir, id, flags, true)?;
     let terminal = bundle.plan.process.terminal.is_some();
     let console = Console::asked(flags.console_socket.as_deref(), terminal, true)?;
     let pidfd_socket = flags.pidfd_socket.as_deref();

@@ -78,7 +78,11 @@ fn kill_oci(container: &Container, flags: &Flags) -> Result<u8> {
         [_, signal] if flags.signal.is_none() => signal,
         _ => return Err(Error::usage("kill ID [SIGNAL]: one container of an OCI client, and one signal")),
     };
-    let number = units::signal(signal).map_err(|_| Error::usage(format!("unknown signal {signal:?}")))?;
+    // 0 is none: it asks whether there is anybody to be sent one.
+    let number = match signal {
+        "0" => 0,
+        named => units::signal(named).map_err(|_| Error::usage(format!("unknown signal {named:?}")))?,
+    };
     let status = container.status()?;
     let cgroup = container.cgroup()?;
     if flags.all {

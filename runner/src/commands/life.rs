@@ -79,7 +79,8 @@ impl Life<'_> {
                 .start(&mut cgroup, &reserved, &mut guardian, meanwhile)
                 .and_then(|(container, outputs)| attend(container, outputs));
             let usage = Usage { stats: cgroup.stats(), dropped: cgroup.plan().dropped.clone() };
-            let removed = cgroup.end();
+            // With what is kept its groups stay, for whoever deletes it.
+            let removed = if self.keep && ended.is_ok() { Ok(()) } else { cgroup.end() };
             let ended = ended?;
             removed.map(|()| (ended, usage))
         });

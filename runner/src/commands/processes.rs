@@ -17,10 +17,11 @@ const ASKED: &str = "-ef";
 /// Print them.
 pub(super) fn run(global: &Global, typed: Typed, asked: &[OsString]) -> Result<u8> {
     let id = typed.one("ps", "the container's id")?;
-    if let Some(flag) = typed.other_than(&["--format"]) {
-        return Err(Error::usage(format!("ps ID takes no {flag}: its flags are --format table|json")));
+    // runc's -f is the format.
+    if let Some(flag) = typed.other_than(&["--format", "--filter"]) {
+        return Err(Error::usage(format!("ps ID takes no {flag}: its flag is --format table|json")));
     }
-    let format = typed.get("--format").unwrap_or("table");
+    let format = typed.get("--format").or(typed.get("--filter")).unwrap_or("table");
     if !matches!(format, "table" | "json") {
         return Err(Error::usage(format!("--format {format:?}: of processes it is table or json")));
     }

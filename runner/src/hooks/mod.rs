@@ -200,6 +200,9 @@ impl Hook {
         let how = match ended.status {
             Status::Exited(0) => return Ok(()),
             Status::Exited(code) => format!("exit status {code}"),
+            Status::Signaled(libc::SIGSYS) => {
+                "bad system call: the filter of system calls forbids it".to_owned()
+            }
             Status::Signaled(signal) => format!("killed by signal {signal}"),
         };
         let text = |fd| said(fd).unwrap_or_else(|e| e.to_string());

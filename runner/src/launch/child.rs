@@ -344,7 +344,10 @@ impl Confined<'_> {
         }
         if let Some(turns) = setup.hooks.filter(|t| hooks::any(t.hooks, hooks::Kind::StartContainer)) {
             let state = (turns.state)("created", nix::unistd::getpid().as_raw());
-            let rights = || capabilities.finish();
+            let rights = || {
+                confine_like(process, setup, &capabilities)?;
+                capabilities.finish()
+            };
             let scene = hooks::Scene { state: &state, cwd: &process.cwd, become_it: Some(&rights) };
             hooks::run(turns.hooks, hooks::Kind::StartContainer, scene)?;
         }
@@ -380,6 +383,23 @@ impl Confined<'_> {
             _ => "execute init",
         };
         Ok(error.wrap(what))
+    }
+}
+
+/// A hook is held by what holds the command: no new privileges, and the filter, unless somebody is to be asked, who
+/// waits for the command's questions alone.
+fn confine_like(process: &process::Plan, setup: &Setup<'_>, capabilities: &caps::Sets) -> Result<()> {
+    if process.no_new_privileges {
+        prctl::set_no_new_privs().context(|| "prctl(PR_SET_NO_NEW_PRIVS, 1)")?;
+    }
+    match setup.seccomp.filter(|filter| filter.notify.is_none()) {
+        Some(filter) => {
+            if !process.no_new_privileges {
+                capabilities.keep_also(caps::SYS_ADMIN)?;
+            }
+            filter.install(|_| false).context(|| "install the filter of system calls")
+        }
+        None => Ok(()),
     }
 }
 

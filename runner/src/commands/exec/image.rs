@@ -55,7 +55,7 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     let signals = Signals::hold()?;
     let target = join::Target { pidfd: pidfd.as_fd(), namespaces: &state.namespaces };
     let cgroup = Cgroup::open(state.cgroups.clone())?;
-    let enter = |pid: Option<i32>| cgroup.enter(pid.unwrap_or(0));
+    let enter = |pid: Option<i32>| cgroup.enter_beside(pid.unwrap_or(0), &[], state.init.pid);
     let setup = Setup {
         init: init_image(),
         enter_cgroups: if cgroup.is_empty() { None } else { Some(&enter) },

@@ -57,6 +57,12 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
             "OCI: how many descriptors from 3 on the command inherits",
         ),
         typed::switch("--ignore-paused", None, "OCI: also where the container is paused"),
+        typed::list(
+            "--cgroup",
+            None,
+            "path",
+            "OCI: enter a group below the container's: PATH, on v1 also CONTROLLER[,...]:PATH",
+        ),
     ],
     &["runner exec -it my-container sh", "runner exec -u nobody -w /tmp my-container id"],
 );
@@ -81,6 +87,7 @@ struct Flags {
     no_new_privs: bool,
     preserve_fds: u32,
     ignore_paused: bool,
+    cgroup: Vec<String>,
     container: String,
 }
 
@@ -110,6 +117,7 @@ impl Flags {
             no_new_privs: said("--no-new-privs"),
             preserve_fds: typed.number("--preserve-fds")?.unwrap_or(0),
             ignore_paused: said("--ignore-paused"),
+            cgroup: typed.all("--cgroup"),
             container: typed.words.first().cloned().unwrap_or_default(),
         })
     }
@@ -126,6 +134,7 @@ impl Flags {
             || self.no_new_privs
             || self.preserve_fds > 0
             || self.ignore_paused
+            || !self.cgroup.is_empty()
     }
 }
 

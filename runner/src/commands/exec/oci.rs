@@ -60,7 +60,8 @@ pub(super) fn run(container: Container, flags: &Flags, command: &[String]) -> Re
     let filter = profile.map_or(Choice::Unconfined, Choice::Profile).compile(bounding)?;
     let signals = (!flags.detach).then(Signals::hold).transpose()?;
     let cgroup = container.cgroup()?;
-    let enter = |pid: Option<i32>| cgroup.enter(pid.unwrap_or(0));
+    let wanted = cgroup.named(&flags.cgroup)?;
+    let enter = |pid: Option<i32>| cgroup.enter_beside(pid.unwrap_or(0), &wanted, state.init.pid);
     let setup = Setup {
         init: init_image(),
         enter_cgroups: if cgroup.is_empty() { None } else { Some(&enter) },
