@@ -35,6 +35,12 @@ pub struct Client {
     pub end: &'static str,
 }
 
+/// What a step said: as it came, and without what is another at every run.
+struct Said {
+    plain: String,
+    raw: String,
+}
+
 /// The peers that ours is held against.
 const PEERS: [&str; 2] = ["runc", "crun"];
 
@@ -59,11 +65,13 @@ impl Client {
         for from in PEERS {
             let theirs = self.play(name, &peer(from).expect("asked for before"), &steps);
             let pairs = steps.iter().chain(&["(what is left)"]).zip(ours.iter().zip(&theirs));
-            for (step, (ours, theirs)) in pairs.filter(|(_, (ours, theirs))| ours != theirs) {
+            for (step, (ours, theirs)) in pairs.filter(|(_, (ours, theirs))| ours.plain != theirs.plain) {
                 let speaks = |(peers, part, _): &Expected| peers.contains(&from) && step.contains(part);
                 match expected.iter().position(speaks) {
                     Some(n) => _ = used.insert((n, from)),
-                    None => _ = write!(wrong, "$ {step}\n--- runner\n{ours}--- {from}\n{theirs}\n"),
+                    None => {
+                        _ = write!(wrong, "$ {step}\n--- runner\n{}--- {from}\n{}\n", ours.raw, theirs.raw)
+                    }
                 }
             }
         }
@@ -78,7 +86,7 @@ impl Client {
     /// What each step said under one runtime: its output, what it complained of, its exit code. One more
     /// says what is left at the end.
     #[track_caller]
-    fn play(&self, name: &str, runtime: &Path, steps: &[&str]) -> Vec<String> {
+    fn play(&self, name: &str, runtime: &Path, steps: &[&str]) -> Vec<Said> {
         let scratch = Scratch::new(name);
         // Whom others start it as may read neither the workspace nor what is above it.
         let runtime_name = runtime.file_name().expect("a program").to_string_lossy().into_owned();
@@ -98,17 +106,18 @@ impl Client {
             let read =
                 |what: &str| fs::read_to_string(scratch.join(format!("said/{n}.{what}"))).unwrap_or_default();
             let text = format!("{}{}-> {}\n", read("out"), read("err"), read("code").trim());
-            plain(&text.replace('\r', ""), &scratch.path().to_string_lossy(), &runtime_name)
-                .replace(&token, "G")
+            let text = text.replace('\r', "");
+            let plain = plain(&text, &scratch.path().to_string_lossy(), &runtime_name).replace(&token, "G");
+            Said { plain, raw: text }
         };
-        let mut said: Vec<String> = (1..=steps.len()).map(said).collect();
-        said.push(left);
+        let mut said: Vec<Said> = (1..=steps.len()).map(said).collect();
+        said.push(Said { plain: left.clone(), raw: left });
         if let Some(dir) = std::env::var_os("CORACLE_TRANSCRIPTS") {
             let text: String = steps
                 .iter()
                 .chain(&["(what is left)"])
                 .zip(&said)
-                .map(|(step, said)| format!("$ {step}\n{said}"))
+                .map(|(step, said)| format!("$ {step}\n{}", said.plain))
                 .collect();
             fs::write(PathBuf::from(dir).join(format!("{name}.{runtime_name}")), text + &out.stderr)
                 .expect("write the transcript");

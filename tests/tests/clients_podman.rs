@@ -37,7 +37,7 @@ fn podmans_containers_run_and_end_as_under_runc_and_crun() {
         run -w /nosuch box:1 pwd
         run box:1 sh -c "echo out; echo err >&2"
         echo typed | p run -i --rm $L box:1 cat
-        pty p run -it --rm $L box:1 sh -c "tty; until stty size 2>/dev/null; do sleep 0.1; done; exit 3"
+        pty p run -it --rm $L box:1 sh -c "tty; until stty size 2>&1 | grep -q 80; do sleep 0.1; done; stty size; exit 3"
         pty p run -it --rm $L --user 1000 box:1 sh -c "tty; stat -c '%u %a' /dev/pts/0 /dev/console"
         made -t box:1 sh -c "while [ ! -e /go ]; do sleep 0.05; done; echo gone"
         p exec c touch /go
@@ -86,7 +86,7 @@ fn what_podman_executes_in_a_container_runs_as_under_runc_and_crun() {
         p exec --privileged c grep Cap /proc/self/status
         echo typed | p exec -i c cat
         p exec c sh -c "echo out; echo err >&2"
-        pty p exec -it c sh -c "tty; until stty size 2>/dev/null; do sleep 0.1; done; echo typed; exit 5"
+        pty p exec -it c sh -c "tty; until stty size 2>&1 | grep -q 80; do sleep 0.1; done; stty size; echo typed; exit 5"
         p exec -d c sh -c "echo \$\$ >/tmp/detached; exec sleep 500"
         soon p exec c grep . /tmp/detached
         p exec c ps -o user,args
