@@ -15,8 +15,9 @@ const USER: Client = Client {
     end: "p rm -f -a -t 0 >/dev/null 2>&1; p system migrate >/dev/null 2>&1",
 };
 
-/// podman names the further groups of a process alone.
-const GROUPS: &str = "The primary group is always among the groups, so that none can be shed to gain by it.";
+/// On a host with both versions of groups.
+const DEVICES: &str =
+    "Which devices may be used says a program at the group of v2, so that none of v1 is made.";
 
 #[test]
 fn podmans_containers_run_and_end_as_under_runc_and_crun() {
@@ -92,7 +93,7 @@ fn what_podman_executes_in_a_container_runs_as_under_runc_and_crun() {
         p exec c ps -o user,args
         p top c user,args | sed "s/  */ /g"
         p top c -o args
-        p exec c cat /proc/self/cgroup | grep -v -e devices -e ^0: | sed "s/.*:/:/" | sort -u
+        p exec c cat /proc/self/cgroup | grep -v -e ^0: | sed "s/.*:/:/" | sort -u
         p exec -d c nosuch
         p pause c
         p ps --format "{{.Names}} {{.Status}}"
@@ -103,17 +104,12 @@ fn what_podman_executes_in_a_container_runs_as_under_runc_and_crun() {
         p unpause c
         p exec c echo again
         p stats --no-stream --format "{{.Name}} {{.PIDs}}" c | sed "s/[1-9]$/N/"
-        p stats --no-stream --format "{{.CPUNano}} {{.MemUsageBytes}} {{.NetIO}}" c | sed "s/[1-9][0-9]*/N/g; s/N\.N/N/g"
+        p stats --no-stream --format "{{.CPUNano}} {{.MemUsageBytes}} {{.NetIO}}" c | sed "s/[1-9][0-9.]*[kKM]*i*B*/N/g"
         p kill -s 0 c
         p kill -s USR1 c
         p rm -f -t 0 c
         "#,
-        &[
-            (&["runc", "crun"], "p exec c id", GROUPS),
-            (&["runc", "crun"], "p exec -u 0 -w", GROUPS),
-            (&["runc", "crun"], "p exec -u user:extra", GROUPS),
-            (&["runc", "crun"], "p exec c grep -e Cap", GROUPS),
-        ],
+        &[(&["runc", "crun"], "/proc/self/cgroup", DEVICES)],
     );
 }
 
@@ -168,13 +164,13 @@ fn podmans_options_mean_the_same_as_under_runc_and_crun() {
         run --oom-score-adj 500 box:1 cat /proc/self/oom_score_adj
         run --annotation a=b --env X=y --entrypoint /bin/echo box:1 hello
         run --rootfs "$B/rootfs" echo a folder
-        run box:1 sh -c "cut -d' ' -f2 /proc/mounts | sort | grep -v devices"
+        run box:1 sh -c "cut -d' ' -f2 /proc/mounts | sort"
         run box:1 sh -c "ls -l /dev | grep -v core | sed 's/root  *root *//; s/[A-Z][a-z][a-z] .*[0-9] //'"
         run box:1 sh -c "find /proc/sys /proc/keys /sys/firmware -maxdepth 0 | while read f; do stat -c '%n %F' \$f; done"
         run box:1 sh -c "cat /proc/self/limits | grep -e open -e proc -e core; cat /proc/self/setgroups; umask"
         run box:1 sh -c "ls -l /proc/self/fd | wc -l"
         "#,
-        &[(&["runc", "crun"], "run --uidmap 0:100000:5000 --gidmap", GROUPS)],
+        &[(&["runc", "crun"], "/proc/mounts | sort", DEVICES)],
     );
 }
 
