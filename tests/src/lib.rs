@@ -14,6 +14,7 @@
 //!     liar       a registry that lies as it is told
 //!     proxy      a proxy that leads every name to one address
 //!     tokens     a token server that signs what a client may do
+//!     clients    a client's script under one OCI runtime after another
 //!     layout     is a folder an OCI image layout, to the letter?
 //!     noise      bytes that do not compress
 //!     bundle     an OCI bundle whose config.json is bent at will
@@ -26,6 +27,7 @@ pub mod bench;
 pub mod binaries;
 pub mod bundle;
 pub mod canary;
+pub mod clients;
 pub mod command;
 pub mod dockerd;
 pub mod filters;

@@ -233,14 +233,20 @@ impl<'a> Entered<'a> {
         make().context(|| "make the container's terminal").map(Some)
     }
 
-    /// Through a /proc of our own that nothing of the container's can be mounted over.
+    /// Through a /proc of our own that nothing of the container's can be mounted over. In a user namespace
+    /// that has the pid namespace of others there is none, but the host's is still in view.
     fn write_sysctl(&self) -> Result<()> {
         if self.plan.sysctl.is_empty() {
             return Ok(());
         }
         let context = mounts_sys::FsContext::open("proc")?;
-        context.create()?;
-        let proc = context.mount(0)?;
+        let proc = match context.create() {
+            Err(e) if e.kind() == Kind::Denied => {
+                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+                nix::fcntl::open("/proc", flags, Mode::empty()).context(|| "open(\"/proc\", O_PATH)")?
+            }
+            made => made.and_then(|()| context.mount(0))?,
+        };
         for (path, value) in &self.plan.sysctl {
             let write = || -> Result<()> {
                 let full = Path::new("sys").join(path);

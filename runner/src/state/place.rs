@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use coracle_sys::{Context, Error, Kind, Result};
 
-/// Under /run for root, under XDG_RUNTIME_DIR or /tmp for an ordinary user.
+/// Under /run for root, under XDG_RUNTIME_DIR or /tmp for an ordinary user: one in whose user namespace, as
+/// podman makes it, root has no say over /run is such a one too.
 pub(super) fn base() -> Result<PathBuf> {
-    let base = if nix::unistd::geteuid().is_root() {
+    let base = if nix::unistd::geteuid().is_root() && !foreign(Path::new("/run")) {
         PathBuf::from("/run/coracle")
     } else {
         match std::env::var_os("XDG_RUNTIME_DIR").filter(|d| Path::new(d).is_absolute()) {
@@ -18,6 +19,12 @@ pub(super) fn base() -> Result<PathBuf> {
         }
     };
     Ok(base)
+}
+
+/// It is there, and somebody else's.
+fn foreign(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(dir).is_ok_and(|found| found.uid() != nix::unistd::geteuid().as_raw())
 }
 
 /// A directory in a shared /tmp, made or found: ours, and closed to others. It is looked at whenever it
