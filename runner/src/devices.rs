@@ -61,6 +61,9 @@ const LINKS: [(&str, &str); 5] = [
     ("core", "/proc/kcore"),
 ];
 
+/// More than any host's /dev has.
+const MOST: usize = 4096;
+
 /// The default devices, then those of the spec; one of the spec replaces the default of its path.
 /// Nothing when the host's /dev is bound as a whole.
 pub fn plan(mounts: &[spec::Mount], wanted: &[spec::Device], new_user_namespace: bool) -> Result<Plan> {
@@ -82,6 +85,9 @@ pub fn plan(mounts: &[spec::Mount], wanted: &[spec::Device], new_user_namespace:
             gid: 0,
         })
         .collect();
+    if wanted.len() > MOST {
+        return Err(Error::invalid(format!("linux.devices: more than {MOST} of them")));
+    }
     for device in wanted {
         let device = decide(device)?;
         match nodes.iter_mut().find(|d| d.path == device.path) {

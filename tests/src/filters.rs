@@ -34,6 +34,11 @@ pub fn installed(pid: u32) -> Vec<Filter> {
 }
 
 impl Filter {
+    /// One that is not installed anywhere.
+    pub fn of(code: impl IntoIterator<Item = Insn>) -> Self {
+        Self(code.into_iter().collect())
+    }
+
     /// What the kernel would do with this call: an interpreter of the instructions that filters have.
     #[track_caller]
     pub fn judge(&self, arch: u32, number: u32, args: [u64; 6]) -> u32 {
