@@ -84,7 +84,8 @@ pub fn plan(capabilities: Option<&spec::Capabilities>, unknown: &mut Vec<String>
         names.iter().fold(0, |mask, name| match number(name) {
             Some(cap) => mask | 1 << cap,
             None => {
-                if !unknown.contains(name) {
+                // Who lists more than these reads of no more.
+                if unknown.len() < 64 && !unknown.contains(name) {
                     unknown.push(name.clone());
                 }
                 mask

@@ -62,6 +62,9 @@ const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+/// More than any host's /dev has.
+const MOST: usize = 4096;
+
 /// The default devices, then those of the spec; one of the spec replaces the default of its path.
 /// Nothing when the host's /dev is bound as a whole.
 pub fn plan(mounts: &[spec::Mount], wanted: &[spec::Device], new_user_namespace: bool) -> Result<Plan> {
@@ -83,6 +86,9 @@ pub fn plan(mounts: &[spec::Mount], wanted: &[spec::Device], new_user_namespace:
             gid: 0,
         })
         .collect();
+    if wanted.len() > MOST {
+        return Err(Error::invalid(format!("linux.devices: more than {MOST} of them")));
+    }
     for (n, device) in wanted.iter().enumerate() {
         let device = decide(device)?;
         let other = wanted[..n].iter().find(|w| w.path == device.path).map(decide).transpose()?;

@@ -45,7 +45,7 @@ impl Wrong {
     /// Inside a member, or an item `[n]`.
     fn within(mut self, name: &str) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = format!("{name}{dot}{}", self.path);
+        self.path = format!("{}{dot}{}", name.escape_debug(), self.path);
         self
     }
 }

@@ -6,6 +6,9 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::write;
 
 use crate::{Context, Result};
 
@@ -44,7 +47,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// clone3(2) as a fork: memory is copied, `flags` are namespaces (`CLONE_NEW*`), `CLONE_PARENT` and
 /// the like. With `cgroup` the child is born in that cgroup v2. Where clone3 does not exist, or a
-/// seccomp filter answers ENOSYS, clone(2) does the same, except for the cgroup.
+/// seccomp filter answers ENOSYS, clone(2) does the same, and the child enters the cgroup before it is told
+/// that it is one.
 ///
 /// The caller must have one thread: the child goes on with whatever locks others held.
 pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
@@ -64,10 +68,18 @@ pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
     // SAFETY: `args` is a whole, initialised clone_args whose size is passed with it, and pidfd points
     // to an int that outlives the call. No stack and no CLONE_VM: the child has a copy of our memory.
     let mut pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
-    if pid < 0 && Errno::last() == Errno::ENOSYS && cgroup.is_none() {
+    if pid < 0 && Errno::last() == Errno::ENOSYS {
+        let all = all & !CLONE_INTO_CGROUP;
         // SAFETY: as above; with a null stack clone(2) is a fork, and the third argument is where
         // CLONE_PIDFD stores its int on every architecture.
         pid = unsafe { libc::syscall(libc::SYS_clone, all | signal as u64, 0, &raw mut pidfd, 0, 0) };
+        // What the caller does with an error is not for a child to do.
+        if pid == 0
+            && let Some(Err(e)) = cgroup.map(enter)
+        {
+            crate::warn!("runner: {e}");
+            exit_now(125);
+        }
     }
     match pid {
         0 => Ok(Cloned::Child),
@@ -78,6 +90,13 @@ pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
             Ok(Cloned::Parent { pid: pid as i32, pidfd })
         }
     }
+}
+
+/// Put the calling process into a cgroup v2.
+fn enter(cgroup: BorrowedFd<'_>) -> Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let written = openat(cgroup, "cgroup.procs", flags, Mode::empty()).and_then(|file| write(&file, b"0"));
+    written.map(drop).context(|| "write(cgroup.procs, 0)")
 }
 
 /// The names of `CLONE_NEW*` bits, as strace prints them.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::{privilege, sys};
+use crate::{filters, privilege, sys};
 
 /// A command line that is to be run.
 pub struct Cmd {
@@ -48,7 +48,9 @@ impl Cmd {
     /// `runner`.
     #[track_caller]
     pub fn runner() -> Self {
-        Self::new(crate::binaries::runner())
+        let mut runner = Self::new(crate::binaries::runner());
+        filters::as_on_an_older_kernel(&mut runner.command);
+        runner
     }
 
     /// `rootfs-tool`.

@@ -1,4 +1,7 @@
-//! Seccomp filters as the kernel has them: read back from a process that runs, and judged outside of it.
+//! Seccomp filters as the kernel has them: read back from a process that runs, and judged outside of it. And one that
+//! makes a kernel look older: calls that it answers with ENOSYS.
+
+use std::process::Command;
 
 use crate::sys;
 
@@ -34,6 +37,11 @@ pub fn installed(pid: u32) -> Vec<Filter> {
 }
 
 impl Filter {
+    /// One that is not installed anywhere.
+    pub fn of(code: impl IntoIterator<Item = Insn>) -> Self {
+        Self(code.into_iter().collect())
+    }
+
     /// What the kernel would do with this call: an interpreter of the instructions that filters have.
     #[track_caller]
     pub fn judge(&self, arch: u32, number: u32, args: [u64; 6]) -> u32 {
@@ -65,8 +73,61 @@ impl Filter {
         }
     }
 
+    /// One that says ENOSYS to these calls and lets all others through.
+    pub fn denying(calls: &[i64]) -> Self {
+        let insn = |code, k, jt, jf| Insn { code, jt, jf, k };
+        let mut code = vec![insn(0x20, 0, 0, 0)];
+        for call in calls {
+            code.push(insn(0x15, *call as u32, 0, 1));
+            code.push(insn(0x06, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32, 0, 0));
+        }
+        code.push(insn(0x06, libc::SECCOMP_RET_ALLOW, 0, 0));
+        Self(code)
+    }
+
+    /// Have a program begin under it. The caller is root.
+    pub fn install(self, command: &mut Command) {
+        sys::install(command, self.0);
+    }
+
     /// How many instructions it has.
     pub fn instructions(&self) -> usize {
         self.0.len()
     }
+}
+
+/// Calls that the runner does without where it has to: KERNEL.md. Not faccessat2, which is older than what is required,
+/// and by which paths are walked where openat2 is missing.
+const NEWER: [i64; 7] = [
+    libc::SYS_clone3,
+    libc::SYS_openat2,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_epoll_pwait2,
+    FCHMODAT2,
+    STATMOUNT,
+    LISTMOUNT,
+];
+
+/// Of Linux 6.6 and 6.8: the libc crate has no names for them.
+const FCHMODAT2: i64 = 452;
+const STATMOUNT: i64 = 457;
+const LISTMOUNT: i64 = 458;
+
+/// Names the variable under which every runner that a test starts is denied [`NEWER`] calls.
+const DENIED: &str = "CORACLE_TEST_NEWER_CALLS_DENIED";
+
+/// Where the tests run on what looks like an older kernel, have this runner see it so.
+pub fn as_on_an_older_kernel(command: &mut Command) {
+    if std::env::var_os(DENIED).is_some() {
+        Filter::denying(&NEWER).install(command);
+    }
+}
+
+/// All tests of this program but the one that calls this, with [`NEWER`] calls denied to the runner. The caller is
+/// root.
+#[track_caller]
+pub fn again_with_newer_calls_denied() {
+    let this = std::thread::current().name().expect("a test has a name").to_owned();
+    let tests = std::env::current_exe().expect("the tests are a program");
+    crate::Cmd::new(tests).args(["--skip", &this, "--skip", "killed"]).env(DENIED, "1").ok();
 }

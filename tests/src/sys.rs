@@ -83,6 +83,24 @@ pub(crate) fn enter_mount_namespace(command: &mut Command, namespace: Option<Raw
     }
 }
 
+/// Have the child install a filter before it executes its program. The caller is root.
+pub(crate) fn install(command: &mut Command, mut filter: Vec<Insn>) {
+    // SAFETY: the closure makes one prctl call, which is async-signal-safe; the program that it points to lives in the
+    // closure and has the layout of struct sock_filter.
+    unsafe {
+        command.pre_exec(move || {
+            let program = libc::sock_fprog {
+                len: filter.len() as u16,
+                filter: filter.as_mut_ptr().cast::<libc::sock_filter>(),
+            };
+            match libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+}
+
 /// PTRACE_SECCOMP_GET_FILTER, linux/ptrace.h: the libc crate has no name for it.
 const GET_FILTER: libc::c_uint = 0x420c;
 

@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use coracle_tests::bundle::{self, Bundle};
-use coracle_tests::{Cmd, Privilege, binaries, need};
+use coracle_tests::filters::Filter;
+use coracle_tests::leftovers::Leftovers;
+use coracle_tests::{Cmd, Privilege, binaries, filters, need};
 use serde_json::json;
 
 #[test]
@@ -63,6 +65,7 @@ impl Client {
         let stream = |name: &str| File::create(self.file(name)).expect("create a stream");
         command.arg("--root").arg(self.file("state")).arg("create").args(flags).arg("--bundle");
         command.arg(self.bundle.path()).arg(self.bundle.id());
+        filters::as_on_an_older_kernel(&mut command);
         command.stdin(Stdio::null()).stdout(stream("out")).stderr(stream("err"));
         command
     }
@@ -248,4 +251,38 @@ fn a_create_that_is_killed_leaves_a_whole_container_or_none() {
     client.create(&[]);
     client.call("start").ok();
     assert_eq!(client.status(), "running");
+}
+
+#[test]
+fn all_of_it_goes_on_an_older_kernel_too() {
+    if need(Privilege::Root) && bundle::works() {
+        filters::again_with_newer_calls_denied();
+    }
+}
+
+#[test]
+fn a_call_that_is_required_and_missing_is_named_and_nothing_is_left() {
+    let Some(client) = Client::new("true") else { return };
+    for (name, call) in [
+        ("open_tree", libc::SYS_open_tree),
+        ("move_mount", libc::SYS_move_mount),
+        ("fsopen", libc::SYS_fsopen),
+        ("fsconfig", libc::SYS_fsconfig),
+        ("fsmount", libc::SYS_fsmount),
+        ("mount_setattr", libc::SYS_mount_setattr),
+        ("close_range", libc::SYS_close_range),
+    ] {
+        let before = Leftovers::before(&client.bundle.id(), &[]);
+        let mut creating = client.creating(&[]);
+        Filter::denying(&[call]).install(&mut creating);
+        assert_eq!(creating.status().expect("run create").code(), Some(125), "{name}");
+        let told = client.read("err");
+        let says = format!("{name}(");
+        assert!(
+            told.contains(&says) && told.contains("not implemented") && told.lines().count() == 1,
+            "{told}"
+        );
+        assert_eq!(fs::read_dir(client.file("state")).expect("states").count(), 0, "{name}");
+        before.assert_none();
+    }
 }

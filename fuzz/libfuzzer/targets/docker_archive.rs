@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| coracle_fuzz::docker_archive(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| coracle_fuzz::images::docker_archive(data));

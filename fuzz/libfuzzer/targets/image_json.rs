@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| coracle_fuzz::image_json(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| coracle_fuzz::images::image_json(data));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coracle_sys::Result;
+use coracle_sys::{Error, Result};
 
 use super::layout::Layout;
 use super::plan::Write;
@@ -73,8 +73,17 @@ pub(super) fn rdma(devices: &BTreeMap<String, Rdma>, out: &mut Vec<Limit>) {
 
 /// Limits of a host, in the words of its version.
 pub(super) fn limits(resources: &LinuxResources, layout: &Layout) -> Result<Vec<Limit>> {
-    match layout.version() {
+    let limits = match layout.version() {
         "2" => v2::limits(resources),
         _ => v1::limits(resources, layout),
+    }?;
+    // Page sizes and files of v2 are named freely.
+    match limits.iter().find(|l| l.file.contains('/')) {
+        Some(limit) => Err(no_file(&limit.file)),
+        None => Ok(limits),
     }
+}
+
+pub(super) fn no_file(name: &str) -> Error {
+    Error::invalid(format!("linux.resources: {name:?} is no file of a cgroup"))
 }

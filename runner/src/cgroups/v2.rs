@@ -1,8 +1,8 @@
 //! Limits as cgroup v2 takes them. Pure: from resources to what is written where.
 
-use coracle_sys::{Error, Result};
+use coracle_sys::Result;
 
-use super::limit::{self, Limit, number};
+use super::limit::{self, Limit, no_file, number};
 use super::weight;
 use crate::spec::resources::{BlockIo, Cpu, LinuxResources, Memory};
 
@@ -40,8 +40,8 @@ pub(super) fn limits(r: &LinuxResources) -> Result<Vec<Limit>> {
     limit::rdma(&r.rdma, &mut out);
     for (file, value) in &r.unified {
         let controller = file.split('.').next().unwrap_or_default();
-        if file.contains('/') || controller.is_empty() || controller == file {
-            return Err(Error::invalid(format!("unified: {file:?} is no file of a cgroup")));
+        if controller.is_empty() || controller == file {
+            return Err(no_file(file));
         }
         for line in value.lines() {
             out.push(Limit::new(controller.to_owned(), file.clone(), line.to_owned()));

@@ -86,9 +86,16 @@ const DEFAULTS: [(Type, Option<u32>, Option<u32>, u32); 11] = {
     ]
 };
 
+/// So many rules make a program of v2 in which every jump reaches its place: 15 bits count the instructions that it
+/// goes past, and each rule has three of them for each kind of access.
+const MOST: usize = 2048;
+
 /// Decide the specification's rules, with what every container may use behind them. None at all where
 /// they come to allowing everything.
 pub fn plan(rules: &[DeviceRule]) -> Result<Vec<Rule>> {
+    if rules.len() > MOST {
+        return Err(Error::invalid(format!("linux.resources.devices: more than {MOST} rules")));
+    }
     let decide =
         |(n, rule): (usize, &DeviceRule)| decide(rule).context(|| format!("linux.resources.devices[{n}]"));
     let mut rules = rules.iter().enumerate().map(decide).collect::<Result<Vec<_>>>()?;

@@ -143,6 +143,11 @@ impl Program {
         }
     }
 
+    /// What the kernel is given.
+    pub fn code(&self) -> &[Insn] {
+        &self.code
+    }
+
     /// How many instructions it has.
     pub fn len(&self) -> usize {
         self.code.len()

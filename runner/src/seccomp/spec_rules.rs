@@ -71,6 +71,9 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program> {
     Ok(Program { code, flags: flags(&profile.flags, notifies)?, notify })
 }
 
+/// More than any program of 4096 instructions is made of. A few lines can name millions.
+const MOST: usize = 8192;
+
 /// What a profile says to the callers of one architecture.
 struct Rules<'a> {
     machine: Machine,
@@ -79,14 +82,16 @@ struct Rules<'a> {
     x32: Vec<Rule>,
     /// The newest call that is named.
     newest: Option<u32>,
+    /// How many there are of them, a name with each of its alternatives being one.
+    count: usize,
     /// Those with arguments, to tell when two contradict each other.
     by_name: HashMap<&'a str, Vec<(Vec<Check>, u32)>>,
 }
 
 impl<'a> Rules<'a> {
     fn new(machine: Machine) -> Self {
-        let (own, x32, newest, by_name) = Default::default();
-        Self { machine, numbers: machine.calls(), own, x32, newest, by_name }
+        let (own, x32, newest, count, by_name) = Default::default();
+        Self { machine, numbers: machine.calls(), own, x32, newest, count, by_name }
     }
 
     fn add(&mut self, syscall: &'a LinuxSyscall, default: u32) -> Result<()> {
@@ -96,6 +101,12 @@ impl<'a> Rules<'a> {
         }
         let result = action(&syscall.action, syscall.errno_ret).context(of)?;
         let mut alternatives = alternatives(&syscall.args).context(of)?;
+        self.count += syscall.names.len() * alternatives.len();
+        if self.count > MOST {
+            return Err(Error::invalid(format!(
+                "linux.seccomp: more than {MOST} rules, where a name with each of its conditions is one"
+            )));
+        }
         if self.machine.narrow() {
             alternatives.iter_mut().flatten().for_each(lower_half);
         }

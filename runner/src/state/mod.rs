@@ -85,16 +85,14 @@ pub(crate) fn is_newer(text: &[u8], known: u32) -> bool {
     value.is_ok_and(|v| v["version"].as_u64().is_some_and(|v| v > known.into()))
 }
 
-/// An id is a file name and part of a cgroup's: letters, digits, `_`, `.`, `-`, `+`, not a dot first.
+/// An id is a file name and part of a cgroup's: letters, digits, `_`, `.`, `-`, `+`, as runc has it. That takes up to
+/// 1024 of them, and then finds that no file can be called so; here that is told at once.
 pub fn check_id(id: &str) -> Result<()> {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '+');
-    let first = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if id.starts_with(first) && id.chars().all(fine) && id.len() <= 200 {
+    if id.chars().all(fine) && (1..=200).contains(&id.len()) && id != "." && id != ".." {
         return Ok(());
     }
-    Err(Error::usage(format!(
-        "the id {id:?} is not of letters, digits and _.-+, a letter, digit or _ first, at most 200 of them"
-    )))
+    Err(Error::usage(format!("the id {id:?} is not of letters, digits and _.-+, 1 to 200 of them")))
 }
 
 /// An id that is taken, and has no state yet. It is this process' as long as this is held.
@@ -388,10 +386,10 @@ mod tests {
 
     #[test]
     fn an_id_is_never_a_path() {
-        for bad in ["", ".", "..", "a/b", "/a", "../a", "a\0", "a b", "-x", ".x", "é", &"x".repeat(201)] {
+        for bad in ["", ".", "..", "a/b", "/a", "../a", "a\0", "a b", "a\n", "é", &"x".repeat(201)] {
             assert!(check_id(bad).is_err(), "{bad:?}");
         }
-        for good in ["a", "A_b.c-d+e", "0", &"f".repeat(64)] {
+        for good in ["a", "A_b.c-d+e", "0", "-x", ".x", "+", "...", "_", &"f".repeat(64), &"x".repeat(200)] {
             assert!(check_id(good).is_ok(), "{good:?}");
         }
     }

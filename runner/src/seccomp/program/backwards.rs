@@ -93,21 +93,20 @@ impl Backwards {
         }
     }
 
-    /// One rule after the other.
+    /// One rule after the other; those that follow each other and are about the same half of a value at once.
     fn rules(&mut self, rules: &[(&[Check], u32)], otherwise: At) -> At {
-        let Some(((checks, result), rest)) = rules.split_first() else { return otherwise };
-        if let [Check { arg, op: Op::Eq, value }] = *checks {
-            let high = (value >> 32) as u32;
-            let alike = |(checks, _): &&(&[Check], u32)| matches!(checks, [c] if c.arg == *arg && c.op == Op::Eq && (c.value >> 32) as u32 == high);
-            let several = rules.iter().take_while(alike).count();
-            if several > 1 {
-                let otherwise = self.rules(&rules[several..], otherwise);
-                return self.among(&rules[..several], *arg, high, otherwise);
+        let alike = |a: &(&[Check], u32), b: &(&[Check], u32)| match (upper_half(a.0), upper_half(b.0)) {
+            (Some(a), Some(b)) => a == b,
+            _ => false,
+        };
+        rules.chunk_by(alike).rev().fold(otherwise, |otherwise, run| match (run, upper_half(run[0].0)) {
+            ([_, _, ..], Some((arg, high))) => self.among(run, arg, high, otherwise),
+            _ => {
+                let (checks, result) = run[0];
+                let holds = self.ret(result);
+                checks.iter().rev().fold(holds, |holds, check| self.check(check, holds, otherwise))
             }
-        }
-        let otherwise = self.rules(rest, otherwise);
-        let holds = self.ret(*result);
-        checks.iter().rev().fold(holds, |holds, check| self.check(check, holds, otherwise))
+        })
     }
 
     /// Rules that compare one argument to values whose upper half is the same: the lower half is
@@ -245,6 +244,14 @@ impl Backwards {
         self.last_first.push(insn(at));
         self.known.insert(key, at);
         at
+    }
+}
+
+/// Of a rule that compares one argument to one value: which, and the upper half of the value.
+fn upper_half(checks: &[Check]) -> Option<(u8, u32)> {
+    match checks {
+        [Check { arg, op: Op::Eq, value }] => Some((*arg, (value >> 32) as u32)),
+        _ => None,
     }
 }
 
