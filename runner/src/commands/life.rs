@@ -228,7 +228,8 @@ impl Life<'_> {
             let runner = Identity::of_this_process()?;
             meanwhile(runner)?;
             let init = starting.identity().map_err(|e| Error::new(e.kind(), e.to_string()))?;
-            let state = self.state(init, Some(runner), cgroup);
+            // What is kept is nobody's to sweep when its runner is gone.
+            let state = self.state(init, (!self.keep).then_some(runner), cgroup);
             // Who finds the state may enter the container: not before it is in its own root.
             starting.ready()?;
             if self.guarded && Guardian::is_needed(&self.plan.process) {
