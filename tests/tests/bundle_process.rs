@@ -175,3 +175,10 @@ fn a_score_is_set_in_a_user_namespace_too_and_one_that_is_denied_is_warned_of() 
         assert!(output.stdout == shown || score < 0 && denied, "{score}: {}", output.stderr);
     }
 }
+
+#[test]
+fn all_of_it_goes_on_an_older_kernel_too() {
+    if need(Privilege::Root) {
+        coracle_tests::filters::again_with_newer_calls_denied();
+    }
+}
