@@ -45,7 +45,8 @@ impl Wrong {
     /// Inside a member, or an item `[n]`.
     fn within(mut self, name: &str) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = format!("{}{dot}{}", name.escape_debug(), self.path);
+        // A line break in a name would begin a line of its own.
+        self.path = [&name.replace('\n', " "), dot, &self.path].concat();
         self
     }
 }

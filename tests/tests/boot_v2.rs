@@ -21,8 +21,7 @@ fn initramfs(scratch: &Scratch, busybox: &Path) -> PathBuf {
     scratch.mkdir("initramfs/dev");
     std::fs::copy(busybox, bin.join("busybox")).expect("copy busybox");
     std::fs::copy(binaries::runner(), bin.join("runner")).expect("copy the runner");
-    let tools =
-        "sh mount mkdir cp ln switch_root sed grep cat ls sleep kill tr rm chown chmod su find poweroff head";
+    let tools = "sh mount mkdir cp ln switch_root sed grep cat ls sleep kill tr rm chown chmod su find poweroff head umount rmdir";
     for tool in tools.split(' ') {
         std::os::unix::fs::symlink("busybox", bin.join(tool)).expect("link a tool");
     }
@@ -68,7 +67,7 @@ fn limits_hold_on_cgroup_v2_alone() {
     let failed: Vec<_> =
         lines.iter().filter(|l| !l.starts_with("CHECK ok ") && *l != "CHECKS DONE").collect();
     assert!(
-        failed.is_empty() && lines.last().is_some_and(|l| l == "CHECKS DONE") && lines.len() == 15,
+        failed.is_empty() && lines.last().is_some_and(|l| l == "CHECKS DONE") && lines.len() == 24,
         "{output}"
     );
 }

@@ -339,3 +339,10 @@ fn what_only_root_may_enter_can_be_bound_into_a_user_namespace() {
         .ok()
         .prints("found");
 }
+
+#[test]
+fn all_of_it_goes_on_an_older_kernel_too() {
+    if need(Privilege::Root) {
+        coracle_tests::filters::again_with_newer_calls_denied();
+    }
+}

@@ -119,3 +119,10 @@ fn a_security_module_that_the_kernel_lacks_is_named() {
     let bundle = Bundle::busybox(&["echo", "ran"]).expect("busybox-static");
     bundle.set("/process/apparmorProfile", json!("unconfined")).run().ok().prints("ran");
 }
+
+#[test]
+fn all_of_it_goes_on_an_older_kernel_too() {
+    if need(Privilege::Root) {
+        coracle_tests::filters::again_with_newer_calls_denied();
+    }
+}

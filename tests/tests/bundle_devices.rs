@@ -71,3 +71,10 @@ fn the_rules_hold_in_a_user_namespace_for_what_is_bound_from_the_host() {
     assert!(!refused.stdout.contains("opened"), "{}", refused.stdout);
     bundle(json!([{"allow": true, "access": "rwm"}])).run().ok().prints("opened");
 }
+
+#[test]
+fn all_of_it_goes_on_an_older_kernel_too() {
+    if need(Privilege::Root) {
+        coracle_tests::filters::again_with_newer_calls_denied();
+    }
+}

@@ -177,3 +177,10 @@ fn links_are_copied_bound_or_covered_where_that_is_asked_for() {
     assert_eq!(run(&["bind", "dest-nofollow"]), "file\n/target\n");
     assert_eq!(run(&["bind", "rw"]), "file\n/target\n");
 }
+
+#[test]
+fn all_of_it_goes_on_an_older_kernel_too() {
+    if need(Privilege::Root) {
+        coracle_tests::filters::again_with_newer_calls_denied();
+    }
+}

@@ -133,3 +133,10 @@ fn a_network_device_moves_in_with_its_address_and_a_new_name() {
     let values = [("/linux/netDevices", json!({"x": {"name": "a:b"}}))];
     bundle("true", &values).run().fails(125).complains("linux.netDevices");
 }
+
+#[test]
+fn all_of_it_goes_on_an_older_kernel_too() {
+    if need(Privilege::Root) {
+        coracle_tests::filters::again_with_newer_calls_denied();
+    }
+}

@@ -177,3 +177,10 @@ fn a_score_is_set_in_a_user_namespace_too_and_one_that_is_denied_to_root_is_refu
         assert!(output.stdout == shown || score < 0 && refused, "{score}: {output}");
     }
 }
+
+#[test]
+fn all_of_it_goes_on_an_older_kernel_too() {
+    if need(Privilege::Root) {
+        coracle_tests::filters::again_with_newer_calls_denied();
+    }
+}

@@ -144,7 +144,9 @@ pub(crate) fn begin(dir: &Path, id: &str, flags: &Flags, wait: bool) -> Result<(
     let console = Console::asked(flags.console_socket.as_deref(), terminal, true)?;
     let pidfd_socket = flags.pidfd_socket.as_deref();
     let pidfd_socket = pidfd_socket.map(|path| Console::connect(path, "--pidfd-socket")).transpose()?;
-    let gate = wait.then(|| bundle.states.make_gate(Gate::make)).transpose()?;
+    let reserved = bundle.states.reserve(id)?;
+    let gate = wait.then(|| reserved.make_gate(Gate::make)).transpose();
+    let gate = gate.or_else(|e| bundle.states.remove(id).and(Err(e)))?;
     let tell = |starting: &mut Starting, state: &State| -> Result<()> {
         if let (Some(console), Some(terminal)) = (&console, starting.console()) {
             console.send(terminal.as_fd(), "/dev/ptmx")?;
@@ -154,11 +156,7 @@ pub(crate) fn begin(dir: &Path, id: &str, flags: &Flags, wait: bool) -> Result<(
         }
         flags.pid_file.iter().try_for_each(|path| write_pid(path, state.init.pid))
     };
-    let left = bundle.life(gate.as_ref(), true).leave(gate.as_ref(), tell);
-    if let (Err(_), Some(gate)) = (&left, &gate) {
-        let _ = std::fs::remove_file(bundle.states.dir().join(gate.name()));
-    }
-    left
+    bundle.life(gate.as_ref(), true).leave(&reserved, gate.as_ref(), tell)
 }
 
 /// Write a pid where a client waits for it: the file is there with the whole pid in it, or not at all.

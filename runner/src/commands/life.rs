@@ -74,7 +74,7 @@ impl Life<'_> {
         }
         let reserved = self.states.reserve(&self.plan.id)?;
         let mut guardian = None;
-        let ended = self.groups.create().and_then(|mut cgroup| {
+        let ended = reserved.begin(self.groups).and_then(|()| self.groups.create()).and_then(|mut cgroup| {
             let ended = self
                 .start(&mut cgroup, &reserved, &mut guardian, meanwhile)
                 .and_then(|(container, outputs)| attend(container, outputs));
@@ -95,13 +95,13 @@ impl Life<'_> {
     /// afterwards.
     pub(crate) fn leave(
         mut self,
+        reserved: &Reserved,
         gate: Option<&Gate>,
         tell: impl FnOnce(&mut Starting, &State) -> Result<()>,
     ) -> Result<()> {
         self.plan.warnings.iter().for_each(|warning| coracle_sys::warn!("runner: {warning}"));
-        let reserved = self.states.reserve(&self.plan.id)?;
-        let left = self.groups.create().and_then(|mut cgroup| {
-            let left = self.start_and_leave(&mut cgroup, &reserved, gate, tell);
+        let left = reserved.begin(self.groups).and_then(|()| self.groups.create()).and_then(|mut cgroup| {
+            let left = self.start_and_leave(&mut cgroup, reserved, gate, tell);
             if left.is_err() {
                 let _ = cgroup.end();
             }

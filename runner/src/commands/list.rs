@@ -32,6 +32,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     }
     let states = States::of(Face::Oci, global.root.as_deref())?;
     let mut all: Vec<Value> = Vec::new();
+    states.forget_all_unmade()?;
     for id in states.ids()? {
         // One that is about to be made, or has gone meanwhile.
         let Ok(container) = Container::find(global, &id) else { continue };

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use coracle_sys::{Context, Error, Kind, Result, file};
+use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, listen, socket,
@@ -22,11 +22,11 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Make one in a directory of states.
-    pub fn make(dir: &Path) -> Result<Self> {
-        let name = file::unique_name("").display().to_string() + ".gate";
+    /// Make one in a directory of states. What is there by its name is of a container that is no more.
+    pub fn make(dir: &Path, name: String) -> Result<Self> {
         let listening = stream()?;
         let before = umask(Mode::from_bits_truncate(0o177));
+        let _ = std::fs::remove_file(dir.join(&name));
         let bound = at(dir, &name, |address| bind(listening.as_raw_fd(), address));
         umask(before);
         bound.context(|| format!("bind({:?})", dir.join(&name)))?;

@@ -103,9 +103,9 @@ impl<'a> Rules<'a> {
         let mut alternatives = alternatives(&syscall.args).context(of)?;
         self.count += syscall.names.len() * alternatives.len();
         if self.count > MOST {
-            return Err(Error::invalid(format!(
-                "linux.seccomp: more than {MOST} rules, where a name with each of its conditions is one"
-            )));
+            return Err(Error::invalid(
+                "linux.seccomp: more than 8192 rules, counting each name with each condition",
+            ));
         }
         if self.machine.narrow() {
             alternatives.iter_mut().flatten().for_each(lower_half);

@@ -74,7 +74,7 @@ fn field(json: &str, end: usize) -> String {
                 if !path.is_empty() {
                     path.push('.');
                 }
-                path.extend(key.escape_debug());
+                path.push_str(&key.replace('\n', " "));
             }
             Level::Array { index } => path.push_str(&format!("[{index}]")),
         }

@@ -8,7 +8,7 @@ mod place;
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use coracle_store::lock::Lock;
@@ -16,7 +16,7 @@ use coracle_sys::read_json;
 use coracle_sys::{Context, Error, Kind, Result, file, json};
 use serde::Serialize;
 
-use crate::cgroups;
+use crate::cgroups::{self, Cgroup};
 use crate::namespaces::Kind as Ns;
 
 pub use identity::Identity;
@@ -95,6 +95,23 @@ pub fn check_id(id: &str) -> Result<()> {
     Err(Error::usage(format!("the id {id:?} is not of letters, digits and _.-+, 1 to 200 of them")))
 }
 
+/// Write a state over all that is in its file.
+fn write_over(file: &File, state: &State, path: &Path) -> Result<()> {
+    let mut text = serde_json::to_vec(state).map_err(|e| Error::invalid(e.to_string()))?;
+    let before = file.metadata().context(|| format!("fstat({path:?})"))?.len() as usize;
+    text.resize(text.len().max(before), b' ');
+    let written = nix::sys::uio::pwrite(file, &text, 0).context(|| format!("pwrite({path:?})"))?;
+    match written == text.len() {
+        true => Ok(()),
+        false => Err(Error::new(Kind::System, format!("pwrite({path:?}): the disk is full"))),
+    }
+}
+
+/// The name of a gate, by the file of its container's state.
+fn gate_of(state: &Path) -> Option<String> {
+    Some(format!("{:x}.gate", state.symlink_metadata().ok()?.ino()))
+}
+
 /// An id that is taken, and has no state yet. It is this process' as long as this is held.
 #[derive(Debug)]
 pub struct Reserved {
@@ -104,10 +121,23 @@ pub struct Reserved {
 }
 
 impl Reserved {
+    /// Say which groups are about to be made: who finds that this process was killed takes them away.
+    pub fn begin(&self, groups: &cgroups::Plan) -> Result<()> {
+        let mut text = serde_json::to_vec(groups).map_err(|e| Error::invalid(e.to_string()))?;
+        text.push(b'\n');
+        (&self.file).write_all(&text).context(|| format!("write({:?})", self.path))
+    }
+
+    /// Make what the container waits behind, beside its state. An address has no room for an id, so it is called by the
+    /// number of the state's file, and [`States::remove`] knows it too.
+    pub fn make_gate<T>(&self, make: impl FnOnce(&Path, String) -> Result<T>) -> Result<T> {
+        let dir = self.path.parent().unwrap_or(Path::new("/"));
+        make(dir, gate_of(&self.path).unwrap_or_default())
+    }
+
     /// Write the state of the container that has come about. One write: readers see nothing or all of it.
     pub fn write(&self, state: &State) -> Result<()> {
-        let text = serde_json::to_vec(state).map_err(|e| Error::invalid(e.to_string()))?;
-        (&self.file).write_all(&text).context(|| format!("write({:?})", self.path))
+        write_over(&self.file, state, &self.path)
     }
 }
 
@@ -129,12 +159,6 @@ impl States {
     /// Where they are.
     pub fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// Make what lies beside the states, in their directory.
-    pub fn make_gate<T>(&self, make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-        self.make_parents()?;
-        make(&self.dir)
     }
 
     /// Hold a container against others who would change it: two starts, a start and a delete.
@@ -199,7 +223,8 @@ impl States {
         let none = || Error::not_found(format!("the container {id:?} does not exist"));
         let text = match file::read(&path) {
             Err(e) if e.kind() == Kind::NotFound => return Err(none()),
-            Ok(text) if text.is_empty() => return Err(none()),
+            // Nothing, or only what is said before it is made.
+            Ok(text) if text.last().is_none_or(|b| *b == b'\n') => return Err(none()),
             other => other?,
         };
         if is_newer(&text, VERSION) {
@@ -213,17 +238,13 @@ impl States {
         }
     }
 
-    /// Replace the state of a container that the caller holds. Readers see the old one or the new one, whole.
+    /// Replace the state of a container that the caller holds. One write over all that was there: readers see the old one
+    /// or the new one, whole.
     pub fn rewrite(&self, state: &State) -> Result<()> {
-        let text = serde_json::to_vec(state).map_err(|e| Error::invalid(e.to_string()))?;
         let path = self.path(&state.id);
-        let file = File::options().write(true).open(&path).context(|| format!("open({path:?})"))?;
         // The file itself is what is held: a new one in its place would be nobody's.
-        let written = nix::sys::uio::pwrite(&file, &text, 0).context(|| format!("pwrite({path:?})"))?;
-        if written != text.len() {
-            return Err(Error::new(Kind::System, format!("pwrite({path:?}): the disk is full")));
-        }
-        file.set_len(text.len() as u64).context(|| format!("ftruncate({path:?})"))
+        let file = File::options().write(true).open(&path).context(|| format!("open({path:?})"))?;
+        write_over(&file, state, &path)
     }
 
     /// All ids that are taken, sorted; some of them may be about to start or to go.
@@ -243,10 +264,11 @@ impl States {
     /// Forget a container. It need not be there.
     pub fn remove(&self, id: &str) -> Result<()> {
         check_id(id)?;
-        if let Ok(State { oci: Some(Oci { gate: Some(gate), .. }), .. }) = self.read(id) {
+        let path = self.path(id);
+        // The gate first: without the state nobody knows it.
+        if let Some(gate) = gate_of(&path) {
             let _ = fs::remove_file(self.dir.join(gate));
         }
-        let path = self.path(id);
         match fs::remove_file(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             other => other.context(|| format!("unlink({path:?})")),
@@ -258,10 +280,24 @@ impl States {
         let path = self.path(id);
         match Lock::try_existing(&path) {
             // Read under the lock: it may have got its state, and lost its runner, a moment ago.
-            Ok(Some(held)) if held.is_at(&path) && over(self.read(id)) => self.remove(id).map(|()| true),
+            Ok(Some(held)) if held.is_at(&path) && over(self.read(id)) => {
+                // A group that is not empty, or cannot be removed, may have been there before.
+                let said = file::read(&path).unwrap_or_default();
+                if let Some(groups) = said.strip_suffix(b"\n")
+                    && let Ok(groups) = json::from_slice(groups)
+                {
+                    let _ = Cgroup::open(groups).and_then(|groups| groups.remove());
+                }
+                self.remove(id).map(|()| true)
+            }
             Err(e) if e.kind() != Kind::NotFound => Err(e),
             _ => Ok(false),
         }
+    }
+
+    /// Forget what runners left who were killed before there was a container.
+    pub fn forget_all_unmade(&self) -> Result<()> {
+        self.ids()?.iter().try_for_each(|id| self.forget_unmade(id))
     }
 
     /// Forget an id that was taken by a runner who was killed before there was a container.
@@ -302,95 +338,4 @@ impl States {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn states(name: &str) -> States {
-        let dir = std::env::temp_dir().join(format!("coracle-state-{}-{name}", std::process::id()));
-        States::of(Face::Oci, Some(&dir)).unwrap()
-    }
-
-    fn state(id: &str, init: Identity, runner: Option<Identity>) -> State {
-        State {
-            version: VERSION,
-            id: id.into(),
-            init,
-            runner,
-            bundle: "/b".into(),
-            namespaces: vec![Ns::Mount, Ns::Pid],
-            cgroups: cgroups::Plan::default(),
-            oci: None,
-        }
-    }
-
-    #[test]
-    fn a_state_is_read_as_it_was_written_and_an_id_is_taken_once() {
-        let all = states("rw");
-        let me = Identity::of_this_process().unwrap();
-        let s = state("a-1", me, Some(me));
-        let reserved = all.reserve("a-1").unwrap();
-        assert_eq!(all.reserve("a-1").unwrap_err().kind(), Kind::Exists);
-        assert_eq!(all.read("a-1").unwrap_err().kind(), Kind::NotFound);
-        reserved.write(&s).unwrap();
-        assert_eq!(all.read("a-1").unwrap(), s);
-        all.remove("a-1").unwrap();
-        assert!(all.ids().unwrap().is_empty());
-        fs::remove_dir(&all.dir).unwrap();
-    }
-
-    #[test]
-    fn a_sweep_takes_only_those_whose_runner_is_gone() {
-        let all = states("sweep");
-        let me = Identity::of_this_process().unwrap();
-        let gone = Identity { pid: me.pid, start_time: me.start_time + 1 };
-        for (id, init, runner) in [
-            ("alive", me, Some(me)),
-            ("orphan", me, Some(gone)),
-            ("ended", gone, Some(me)),
-            ("dead", gone, Some(gone)),
-            ("oci", gone, None),
-        ] {
-            all.reserve(id).unwrap().write(&state(id, init, runner)).unwrap();
-        }
-        let mut cleaned = Vec::new();
-        all.sweep(|s| {
-            cleaned.push(s.id.clone());
-            Ok(true)
-        })
-        .unwrap();
-        assert_eq!(cleaned, ["dead", "orphan"]);
-        assert_eq!(all.ids().unwrap(), ["alive", "ended", "oci"]);
-        fs::remove_dir_all(&all.dir).unwrap();
-    }
-
-    #[test]
-    fn an_id_that_a_killed_runner_had_taken_is_free_again() {
-        let all = states("reserved");
-        let reserved = all.reserve("a").unwrap();
-        all.sweep(|_| Ok(true)).unwrap();
-        assert_eq!(all.ids().unwrap(), ["a"]);
-        drop(reserved);
-        all.sweep(|_| Ok(true)).unwrap();
-        assert!(all.ids().unwrap().is_empty());
-        fs::remove_dir_all(&all.dir).unwrap();
-    }
-
-    #[test]
-    fn a_state_of_a_newer_version_is_refused() {
-        let all = states("newer");
-        let me = Identity::of_this_process().unwrap();
-        all.reserve("n").unwrap().write(&State { version: VERSION + 1, ..state("n", me, None) }).unwrap();
-        assert!(all.read("n").unwrap_err().to_string().contains("newer"));
-        fs::remove_dir_all(&all.dir).unwrap();
-    }
-
-    #[test]
-    fn an_id_is_never_a_path() {
-        for bad in ["", ".", "..", "a/b", "/a", "../a", "a\0", "a b", "a\n", "é", &"x".repeat(201)] {
-            assert!(check_id(bad).is_err(), "{bad:?}");
-        }
-        for good in ["a", "A_b.c-d+e", "0", "-x", ".x", "+", "...", "_", &"f".repeat(64), &"x".repeat(200)] {
-            assert!(check_id(good).is_ok(), "{good:?}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,110 @@
+//! Every verb of an OCI client killed at any moment: `delete --force` is always enough, and after it nothing is left.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use coracle_tests::bundle::{self, Bundle};
+use coracle_tests::leftovers::Leftovers;
+use coracle_tests::noise::noise;
+use coracle_tests::{Cmd, Privilege, binaries, need};
+use serde_json::json;
+
+/// What is done first, and what is killed.
+const FAULTS: [(&[&str], &str); 9] = [
+    (&[], "create --bundle DIR"),
+    (&[], "run --detach --bundle DIR"),
+    (&["create --bundle DIR"], "start"),
+    (&["create --bundle DIR"], "delete --force"),
+    (&["create --bundle DIR", "start"], "exec --detach"),
+    (&["create --bundle DIR", "start"], "update --pids-limit 50"),
+    (&["create --bundle DIR", "start"], "pause"),
+    (&["create --bundle DIR", "start", "pause"], "resume"),
+    (&["create --bundle DIR", "start"], "delete --force"),
+];
+
+struct Client {
+    bundle: Bundle,
+}
+
+impl Client {
+    /// Its group is called by itself, or has a name that only the bundle knows, as podman's and docker's have.
+    fn new(named: bool) -> Option<Self> {
+        let bundle = Bundle::busybox(&["sleep", "1000"])?;
+        let path = format!("/faults-{}", bundle.id());
+        let bundle = if named { bundle.set("/linux/cgroupsPath", json!(path)) } else { bundle };
+        bundle.write();
+        Some(Self { bundle })
+    }
+
+    fn state(&self) -> PathBuf {
+        self.bundle.path().join("state")
+    }
+
+    /// A verb whose streams are nobody's to wait for.
+    fn verb(&self, line: &str) -> Command {
+        let mut command = Command::new(binaries::runner());
+        let log = || File::options().append(true).create(true).open(self.bundle.path().join("log"));
+        command.arg("--root").arg(self.state());
+        for word in line.split(' ') {
+            match word {
+                "DIR" => command.arg(self.bundle.path()),
+                other => command.arg(other),
+            };
+        }
+        command.arg(self.bundle.id());
+        if line.starts_with("exec") {
+            command.args(["sleep", "1000"]);
+        }
+        command.stdin(Stdio::null()).stdout(log().expect("a log")).stderr(log().expect("a log"));
+        command
+    }
+
+    fn call(&self, line: &str) -> Cmd {
+        Cmd::runner().arg("--root").arg(self.state()).words(line).arg(self.bundle.id())
+    }
+
+    fn states(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.state()).into_iter().flatten().flatten();
+        entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+#[test]
+fn a_verb_that_is_killed_at_any_moment_leaves_what_delete_takes_away() {
+    if !need(Privilege::Root) || !bundle::works() {
+        return;
+    }
+    let rounds = if std::env::var_os("CORACLE_TEST_ALL").is_some() { 200 } else { 6 };
+    let delays = noise(7, 2 * rounds * FAULTS.len());
+    let mut delays = delays.chunks(2).map(|c| u64::from(c[0]) << 8 | u64::from(c[1]));
+    let mut all = Vec::new();
+    for (n, (before, killed)) in (0..rounds).flat_map(|n| FAULTS.map(|fault| (n, fault))) {
+        let Some(client) = Client::new(n % 2 == 0) else { return };
+        let leftovers = Leftovers::before(&client.bundle.id(), &[]);
+        for line in before {
+            let status = client.verb(line).status().expect("run a verb");
+            let log = fs::read_to_string(client.bundle.path().join("log")).unwrap_or_default();
+            assert!(status.success(), "{line}: {log}");
+        }
+        let mut verb = client.verb(killed).spawn().expect("run a verb");
+        // As long as the slowest of them takes here.
+        let delay = Duration::from_micros(delays.next().unwrap_or_default() % 9000);
+        std::thread::sleep(delay);
+        verb.kill().expect("kill -9");
+        verb.wait().expect("wait");
+        let what = format!("{killed}, killed after {delay:?}");
+        // Whoever looks first cleans up as much as can be told from what is there.
+        if n % 3 == 0 {
+            client.call("list").run();
+        }
+        let deleted = client.call("delete --force").run();
+        assert_eq!(deleted.code(), 0, "{what}: {deleted}");
+        assert_eq!(client.states(), [""; 0], "{what}");
+        client.call("state").fails(125);
+        all.push(leftovers);
+    }
+    // At the end, for who reaps orphans may take its time.
+    all.iter().for_each(Leftovers::assert_none);
+}
