@@ -88,6 +88,14 @@ impl Bundle {
         command.arg("--root").arg(state).words("run --bundle").arg(self.path()).arg(self.id())
     }
 
+    /// What the runner keeps of the container while it runs.
+    #[track_caller]
+    pub fn state(&self) -> Value {
+        let path = self.scratch.join("state").join(format!("{}.json", self.id()));
+        let text = std::fs::read_to_string(path).expect("a state");
+        serde_json::from_str(text.lines().last().expect("a line")).expect("JSON")
+    }
+
     /// The container's id: the folder's own name.
     pub fn id(&self) -> String {
         self.scratch.path().file_name().expect("a name").to_string_lossy().into_owned()

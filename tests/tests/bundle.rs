@@ -266,8 +266,7 @@ fn a_foreground_container_dies_with_its_runner_and_the_next_sweep_finds_it() {
         let bundle = bundle.set("/process/user/uid", json!(uid));
         let running = bundle.run().spawn();
         running.wait_for("ready");
-        let state = bundle.path().join("state").join(format!("{}.json", bundle.id()));
-        let state: serde_json::Value = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
+        let state = bundle.state();
         let pid = state["init"]["pid"].as_u64().expect("a pid");
         running.signal(nix::sys::signal::Signal::SIGKILL);
         coracle_tests::eventually("the container is gone", || {
@@ -286,8 +285,7 @@ fn a_joined_namespace_is_the_very_one_and_anything_else_is_refused() {
     let holder = Bundle::busybox(&["sh", "-c", "echo ready; sleep 1000"]).expect("busybox-static");
     let running = holder.run().spawn();
     running.wait_for("ready");
-    let state = holder.path().join("state").join(format!("{}.json", holder.id()));
-    let state: serde_json::Value = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
+    let state = holder.state();
     let pid = state["init"]["pid"].as_u64().expect("a pid");
     let path = |name: &str| format!("/proc/{pid}/ns/{name}");
     let namespaces = json!([

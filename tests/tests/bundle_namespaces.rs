@@ -17,8 +17,7 @@ fn bundle(script: &str, values: &[(&str, Value)]) -> Bundle {
 
 /// The pid of the first process of a container that runs.
 fn first_process(bundle: &Bundle) -> u64 {
-    let state = bundle.path().join("state").join(format!("{}.json", bundle.id()));
-    let state: Value = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
+    let state = bundle.state();
     state["init"]["pid"].as_u64().expect("a pid")
 }
 

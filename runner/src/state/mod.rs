@@ -25,6 +25,10 @@ pub use oci::Oci;
 /// The format written by this version. A newer one is refused.
 pub const VERSION: u32 = 1;
 
+/// A file of this many bytes, some fifty states, begins anew with its next one. Only that moment loses the state of a
+/// container whose runner is killed in it.
+const LONG: u64 = 1 << 18;
+
 /// One running container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -95,16 +99,12 @@ pub fn check_id(id: &str) -> Result<()> {
     Err(Error::usage(format!("the id {id:?} is not of letters, digits and _.-+, 1 to 200 of them")))
 }
 
-/// Write a state over all that is in its file.
-fn write_over(file: &File, state: &State, path: &Path) -> Result<()> {
-    let mut text = serde_json::to_vec(state).map_err(|e| Error::invalid(e.to_string()))?;
-    let before = file.metadata().context(|| format!("fstat({path:?})"))?.len() as usize;
-    text.resize(text.len().max(before), b' ');
-    let written = nix::sys::uio::pwrite(file, &text, 0).context(|| format!("pwrite({path:?})"))?;
-    match written == text.len() {
-        true => Ok(()),
-        false => Err(Error::new(Kind::System, format!("pwrite({path:?}): the disk is full"))),
-    }
+/// Write a state behind what is in its file. A process that is killed ends a write at any page, so that nothing is
+/// written over: of what is cut off there the line before counts.
+fn append(mut file: &File, state: &State, path: &Path) -> Result<()> {
+    let mut text = vec![b'\n'];
+    serde_json::to_writer(&mut text, state).map_err(|e| Error::invalid(e.to_string()))?;
+    file.write_all(&text).context(|| format!("write({path:?})"))
 }
 
 /// The name of a gate, by the file of its container's state.
@@ -123,8 +123,7 @@ pub struct Reserved {
 impl Reserved {
     /// Say which groups are about to be made: who finds that this process was killed takes them away.
     pub fn begin(&self, groups: &cgroups::Plan) -> Result<()> {
-        let mut text = serde_json::to_vec(groups).map_err(|e| Error::invalid(e.to_string()))?;
-        text.push(b'\n');
+        let text = serde_json::to_vec(groups).map_err(|e| Error::invalid(e.to_string()))?;
         (&self.file).write_all(&text).context(|| format!("write({:?})", self.path))
     }
 
@@ -135,9 +134,9 @@ impl Reserved {
         make(dir, gate_of(&self.path).unwrap_or_default())
     }
 
-    /// Write the state of the container that has come about. One write: readers see nothing or all of it.
+    /// Write the state of the container that has come about.
     pub fn write(&self, state: &State) -> Result<()> {
-        write_over(&self.file, state, &self.path)
+        append(&self.file, state, &self.path)
     }
 }
 
@@ -223,28 +222,40 @@ impl States {
         let none = || Error::not_found(format!("the container {id:?} does not exist"));
         let text = match file::read(&path) {
             Err(e) if e.kind() == Kind::NotFound => return Err(none()),
-            // Nothing, or only what is said before it is made.
-            Ok(text) if text.last().is_none_or(|b| *b == b'\n') => return Err(none()),
+            Ok(text) if text.is_empty() => return Err(none()),
             other => other?,
         };
-        if is_newer(&text, VERSION) {
-            return Err(Error::unsupported(format!("read {}: a newer version wrote it", path.display())));
-        }
         let wrong = |e: String| Error::invalid(e).wrap(format!("read {}", path.display()));
-        let state: State = json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+        let mut lines = text.rsplit(|b| *b == b'\n').peekable();
+        let state: State = loop {
+            let Some(line) = lines.next() else { return Err(none()) };
+            if is_newer(line, VERSION) {
+                return Err(Error::unsupported(format!("read {}: a newer version wrote it", path.display())));
+            }
+            match (json::from_slice(line), lines.peek()) {
+                (Ok(state), _) => break state,
+                // Only what is said before it is made.
+                (Err(_), None) if json::from_slice::<cgroups::Plan>(line).is_ok() => {}
+                (Err(e), None) => return Err(wrong(e.to_string())),
+                // Who wrote it was killed.
+                (Err(_), Some(_)) => {}
+            }
+        };
         match state.id == id {
             true => Ok(state),
             false => Err(wrong(format!("it is that of {:?}", state.id))),
         }
     }
 
-    /// Replace the state of a container that the caller holds. One write over all that was there: readers see the old one
-    /// or the new one, whole.
+    /// Replace the state of a container that the caller holds. Readers see the old one or the new one, whole.
     pub fn rewrite(&self, state: &State) -> Result<()> {
         let path = self.path(&state.id);
         // The file itself is what is held: a new one in its place would be nobody's.
-        let file = File::options().write(true).open(&path).context(|| format!("open({path:?})"))?;
-        write_over(&file, state, &path)
+        let file = File::options().append(true).open(&path).context(|| format!("open({path:?})"))?;
+        if file.metadata().is_ok_and(|m| m.len() > LONG) {
+            file.set_len(0).context(|| format!("ftruncate({path:?})"))?;
+        }
+        append(&file, state, &path)
     }
 
     /// All ids that are taken, sorted; some of them may be about to start or to go.
@@ -283,9 +294,8 @@ impl States {
             Ok(Some(held)) if held.is_at(&path) && over(self.read(id)) => {
                 // A group that is not empty, or cannot be removed, may have been there before.
                 let said = file::read(&path).unwrap_or_default();
-                if let Some(groups) = said.strip_suffix(b"\n")
-                    && let Ok(groups) = json::from_slice(groups)
-                {
+                let groups = said.split(|b| *b == b'\n').next().unwrap_or_default();
+                if let Ok(groups) = json::from_slice(groups) {
                     let _ = Cgroup::open(groups).and_then(|groups| groups.remove());
                 }
                 self.remove(id).map(|()| true)

@@ -73,7 +73,7 @@ fn an_id_that_a_killed_runner_had_taken_is_free_again() {
 }
 
 #[test]
-fn a_state_is_replaced_by_a_shorter_one_and_what_was_said_before_it_is_forgotten() {
+fn a_state_is_replaced_again_and_again_and_its_file_stays_small() {
     let all = states("rewrite");
     let me = Identity::of_this_process().unwrap();
     let reserved = all.reserve("a").unwrap();
@@ -81,8 +81,11 @@ fn a_state_is_replaced_by_a_shorter_one_and_what_was_said_before_it_is_forgotten
     assert_eq!(all.read("a").unwrap_err().kind(), Kind::NotFound);
     reserved.write(&state("a", me, Some(me))).unwrap();
     assert_eq!(all.read("a").unwrap(), state("a", me, Some(me)));
-    all.rewrite(&state("a", me, None)).unwrap();
-    assert_eq!(all.read("a").unwrap(), state("a", me, None));
+    for _ in 0..1000 {
+        all.rewrite(&state("a", me, None)).unwrap();
+        assert_eq!(all.read("a").unwrap(), state("a", me, None));
+    }
+    assert!(fs::metadata(all.path("a")).unwrap().len() < 2 * LONG);
     fs::remove_dir_all(&all.dir).unwrap();
 }
 
@@ -121,4 +124,25 @@ fn an_id_is_never_a_path() {
     for good in ["a", "A_b.c-d+e", "0", "-x", ".x", "+", "...", "_", &"f".repeat(64), &"x".repeat(200)] {
         assert!(check_id(good).is_ok(), "{good:?}");
     }
+}
+
+#[test]
+fn a_state_whose_writer_was_killed_is_the_one_before_or_none() {
+    let all = states("torn");
+    let me = Identity::of_this_process().unwrap();
+    let reserved = all.reserve("a").unwrap();
+    reserved.begin(&cgroups::Plan::default()).unwrap();
+    let before = fs::read(all.path("a")).unwrap().len() as u64;
+    reserved.write(&state("a", me, None)).unwrap();
+    let written = fs::read(all.path("a")).unwrap();
+    all.rewrite(&state("a", me, Some(me))).unwrap();
+    let twice = fs::read(all.path("a")).unwrap();
+    for end in before as usize..twice.len() {
+        fs::write(all.path("a"), &twice[..end]).unwrap();
+        match all.read("a") {
+            Ok(found) => assert!(end >= written.len() && found == state("a", me, None), "{end}"),
+            Err(e) => assert!(end < written.len() && e.kind() == Kind::NotFound, "{end}: {e}"),
+        }
+    }
+    fs::remove_dir_all(&all.dir).unwrap();
 }
