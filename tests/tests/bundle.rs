@@ -181,7 +181,7 @@ fn a_command_that_cannot_run_ends_with_126_or_127_and_says_why() {
         ("nothing-of-that-name", 127, "executable file not found in $PATH"),
         ("/no/such/file", 127, "/no/such/file"),
         ("/etc", 126, "/etc"),
-        ("/not-executable", 126, "Permission denied"),
+        ("/not-executable", 126, "permission denied"),
     ] {
         let bundle = Bundle::busybox(&[command]).expect("busybox-static");
         std::fs::create_dir_all(bundle.rootfs("etc")).unwrap();

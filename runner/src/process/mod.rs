@@ -287,8 +287,11 @@ fn home_in(line: &[u8], uid: u32) -> Option<Vec<u8>> {
     (id.parse() == Ok(uid) && home.starts_with(b"/") && !home.contains(&0)).then(|| home.to_vec())
 }
 
-/// What an errno of the command's execve means, in the words that docker's users know.
+/// What an errno of the command's execve means, in the words that docker's users know: and docker itself, which
+/// makes its exit code of them and takes no capital letter.
 pub fn exec_error(command: &str, errno: Errno) -> Error {
+    let mut what = errno.desc().to_owned();
+    what[..1].make_ascii_lowercase();
     match errno {
         Errno::ENOENT if !command.contains('/') => Error::new(
             Kind::CommandNotFound,
@@ -296,9 +299,9 @@ pub fn exec_error(command: &str, errno: Errno) -> Error {
         ),
         Errno::ENOENT | Errno::ENOTDIR => Error::new(
             Kind::CommandNotFound,
-            format!("exec: {command:?}: {} (or its interpreter is missing)", errno.desc()),
+            format!("exec: {command:?}: {what} (or its interpreter is missing)"),
         ),
-        _ => Error::new(Kind::CannotExecute, format!("exec: {command:?}: {}", errno.desc())),
+        _ => Error::new(Kind::CannotExecute, format!("exec: {command:?}: {what}")),
     }
 }
 
