@@ -7,12 +7,14 @@
 //! ```text
 //!     $B       the folder of this runtime's own: storage, state, logs, image.tar
 //!     $R       the runtime
+//!     $T       our rootfs-tool
 //!     $G       the group that a client's containers are to be in
 //!     pty      run a program on a terminal, print what it shows
 //!     soon     try a line for so long until it succeeds
 //! ```
 //!
-//! `CORACLE_TRANSCRIPTS=DIR` keeps what was said, a file for every script and runtime.
+//! A step that begins with `+ ` is one for `CORACLE_TEST_ALL=1`. `CORACLE_TRANSCRIPTS=DIR` keeps what was said, a
+//! file for every script and runtime.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -58,13 +60,21 @@ impl Client {
     #[track_caller]
     pub fn same(&self, name: &str, script: &str, expected: &[Expected]) {
         let script = script.replace("\\\n", " ");
-        let steps: Vec<&str> = script.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-        let ours = self.play(name, &binaries::runner(), &steps);
+        let all = std::env::var_os("CORACLE_TEST_ALL").is_some();
+        let steps = script.lines().map(str::trim).filter(|line| !line.is_empty());
+        let steps =
+            steps.filter_map(|line| line.strip_prefix("+ ").map_or(Some(line), |line| all.then_some(line)));
+        let steps: Vec<&str> = steps.collect();
+        let peers = PEERS.map(|name| peer(name).expect("asked for before"));
+        let (ours, theirs) = std::thread::scope(|scope| {
+            let theirs = peers.each_ref().map(|peer| scope.spawn(|| self.play(name, peer, &steps)));
+            let ours = self.play(name, &binaries::runner(), &steps);
+            (ours, theirs.map(|play| play.join().expect("what it said is above")))
+        });
         let mut used = BTreeSet::new();
         let mut wrong = String::new();
-        for from in PEERS {
-            let theirs = self.play(name, &peer(from).expect("asked for before"), &steps);
-            let pairs = steps.iter().chain(&["(what is left)"]).zip(ours.iter().zip(&theirs));
+        for (from, theirs) in PEERS.into_iter().zip(&theirs) {
+            let pairs = steps.iter().chain(&["(what is left)"]).zip(ours.iter().zip(theirs));
             for (step, (ours, theirs)) in pairs.filter(|(_, (ours, theirs))| ours.plain != theirs.plain) {
                 let speaks = |(peers, part, _): &Expected| peers.contains(&from) && step.contains(part);
                 match expected.iter().position(speaks) {
@@ -99,6 +109,7 @@ impl Client {
         scratch.write("steps", steps.join("\n") + "\n");
         let stage = "-m -p -n -u -i --propagation private --fork --kill-child --mount-proc bash -c";
         let stage = Cmd::new("unshare").words(stage).arg(STAGE).arg(scratch.path()).arg(&copy).arg(&token);
+        let stage = stage.env("T", binaries::rootfs_tool());
         let out = stage.limit(Duration::from_secs(300)).run();
         let left = groups(&token);
         assert!(out.code() == 0, "{name} under {runtime_name}: the stage\n{out}");
@@ -147,13 +158,18 @@ fn plain(text: &str, dir: &str, name: &str) -> String {
     let text = text.replace(&format!("{dir}/{name}"), "RUNTIME").replace(dir, "DIR");
     let mut out = String::new();
     for line in text.lines() {
+        let dated = line.strip_prefix("time=\"").and_then(|rest| rest.split_once("\" "));
+        let line = dated.map_or(line, |(_, rest)| rest);
         let said = [": RUNTIME: ".to_owned(), format!(": {name}: ")];
         let line = match said.iter().find_map(|by| line.split_once(by)) {
             Some((before, after)) => {
                 let client = after.rfind(": OCI ").map_or("", |at| &after[at..]);
                 format!("{before}: RUNTIME{client}")
             }
-            None => line.to_owned(),
+            None => match line.split_once(" failed: ") {
+                Some((before, _)) if before.contains("OCI runtime ") => format!("{before} failed"),
+                _ => line.to_owned(),
+            },
         };
         out.push_str(&without_ids(&line));
         out.push('\n');

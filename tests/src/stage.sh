@@ -6,6 +6,7 @@ mount -t tmpfs -o mode=755 none "$B/host" && cd /dev && cp -a null zero full ran
     { [ ! -e fuse ] || cp -a fuse "$B/host"; } &&
     mkdir "$B/host/pts" "$B/host/shm" "$B/host/mqueue" &&
     ln -s /proc/self/fd "$B/host/fd" && ln -s pts/ptmx "$B/host/ptmx" &&
+    ln -s fd/0 "$B/host/stdin" && ln -s fd/1 "$B/host/stdout" && ln -s fd/2 "$B/host/stderr" &&
     cd / && mount --bind "$B/host" /dev && mount -t devpts -o newinstance,ptmxmode=0666 devpts /dev/pts &&
     mount -t tmpfs -o mode=1777 shm /dev/shm && mount -t mqueue mqueue /dev/mqueue &&
     mount -t tmpfs -o mode=755 none /run && ip link set lo up || exit 99
@@ -24,8 +25,8 @@ fi
 mkfifo "$B/silence" && exec 8<>"$B/silence"
 pty() { script -qec "stty rows 24 cols 80; $(printf '%q ' "$@")" /dev/null <&8; }
 soon() {
-    local n
-    for n in $(seq 600); do eval "$*" >/dev/null 2>&1 && return; sleep 0.05; done
+    local end=$((SECONDS + 30))
+    while [ $SECONDS -lt $end ]; do eval "$*" >/dev/null 2>&1 && return; sleep 0.05; done
     echo "not within half a minute: $*"
     return 1
 }

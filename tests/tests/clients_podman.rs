@@ -4,13 +4,13 @@ use coracle_tests::clients::Client;
 use coracle_tests::{Privilege, need};
 
 const ROOT: Client = Client {
-    needs: &["podman"],
+    needs: &["podman", "catatonit"],
     begin: include_str!("clients/podman.sh"),
     end: "p rm -f -a -t 0 >/dev/null 2>&1",
 };
 
 const USER: Client = Client {
-    needs: &["podman", "newuidmap", "setpriv"],
+    needs: &["podman", "catatonit", "newuidmap", "setpriv"],
     begin: include_str!("clients/podman_user.sh"),
     end: "p rm -f -a -t 0 >/dev/null 2>&1; p system migrate >/dev/null 2>&1",
 };
@@ -123,31 +123,31 @@ fn podmans_options_mean_the_same_as_under_runc_and_crun() {
         r#"
         run --init --init-path /usr/bin/catatonit box:1 sh -c "cat /proc/1/comm; ps -o args"
         run --user 1000:1001 box:1 id
-        run --user user --group-add 5 box:1 id
+        + run --user user --group-add 5 box:1 id
         run --user 1000 box:1 sh -c "grep -e Cap -e Groups -e NoNew -e Seccomp: /proc/self/status; touch /x; echo \$HOME"
         run --cap-drop ALL box:1 grep Cap /proc/self/status
-        run --cap-drop ALL --cap-add NET_BIND_SERVICE --user 1000 box:1 grep Cap /proc/self/status
+        + run --cap-drop ALL --cap-add NET_BIND_SERVICE --user 1000 box:1 grep Cap /proc/self/status
         run --cap-add SYS_ADMIN box:1 sh -c "grep Cap /proc/self/status; mount -t tmpfs none /tmp && echo mounted"
         run --privileged box:1 sh -c "grep Cap /proc/self/status; mount | grep -e ' /sys ' -e ' /proc '; ls /dev | grep -v -e tty -e core"
         run --read-only box:1 sh -c "touch /x; touch /tmp/x && touch /run/x && touch /dev/shm/x && echo written"
-        run --read-only --read-only-tmpfs=false box:1 sh -c "touch /tmp/x"
+        + run --read-only --read-only-tmpfs=false box:1 sh -c "touch /tmp/x"
         run --tmpfs /data:size=1m,mode=700,noexec box:1 sh -c "grep ' /data ' /proc/mounts; stat -c '%a %u' /data"
-        run --tmpfs /etc box:1 sh -c "ls /etc"
+        + run --tmpfs /etc box:1 sh -c "ls /etc"
         mkdir "$B/vol"; run -v "$B/vol:/vol" box:1 sh -c "echo data >/vol/file; grep ' /vol ' /proc/mounts | cut -d' ' -f4"; cat vol/file
         run -v "$B/vol:/vol:ro,noexec" box:1 sh -c "cat /vol/file; touch /vol/x; grep ' /vol ' /proc/mounts | cut -d' ' -f4"
-        run -v "$B/vol/file:/etc/one:ro" box:1 cat /etc/one
+        + run -v "$B/vol/file:/etc/one:ro" box:1 cat /etc/one
         run --mount type=bind,src="$B/vol",dst=/a/b/c,bind-propagation=rshared box:1 sh -c "grep ' /a/b/c ' /proc/self/mountinfo | grep -c shared"
-        run -v named:/n box:1 sh -c "echo kept >/n/file"; run -v named:/n box:1 cat /n/file; p volume rm named
+        + run -v named:/n box:1 sh -c "echo kept >/n/file"; run -v named:/n box:1 cat /n/file; p volume rm named
         run --pid host box:1 sh -c "[ \$\$ != 1 ] && ps -o args | grep -c '[c]onmon'"
         made --pid host box:1 sleep 1000
         p stop -t 0 c; p inspect -f "{{.State.ExitCode}}" c; p rm c
-        run --ipc host box:1 readlink /proc/self/ns/ipc | cmp - <(readlink /proc/self/ns/ipc)
-        run --uts host box:1 hostname | cmp - <(hostname)
+        + run --ipc host box:1 readlink /proc/self/ns/ipc | cmp - <(readlink /proc/self/ns/ipc)
+        + run --uts host box:1 hostname | cmp - <(hostname)
         p run --rm $U --network host --cgroup-parent $G box:1 ls /sys/class/net
-        run --hostname named box:1 sh -c "hostname; cat /etc/hostname"
-        run --userns auto:size=1000 box:1 sh -c "id -u; cat /proc/self/uid_map | wc -l"
+        + run --hostname named box:1 sh -c "hostname; cat /etc/hostname"
+        + run --userns auto:size=1000 box:1 sh -c "id -u; cat /proc/self/uid_map | wc -l"
         run --uidmap 0:100000:5000 --gidmap 0:100000:5000 box:1 sh -c "cat /proc/self/uid_map /proc/self/gid_map; id; touch /x; stat -c %u /x /dev/pts"
-        run --uidmap 0:100000:5000 --user 1000 -v "$B/vol:/vol" box:1 sh -c "id; cat /vol/file; touch /vol/y"
+        + run --uidmap 0:100000:5000 --user 1000 -v "$B/vol:/vol" box:1 sh -c "id; cat /vol/file; touch /vol/y"
         run --memory 64m --memory-swap 64m box:1 sh -c "cat /sys/fs/cgroup/memory/memory.limit_in_bytes"
         run --memory 16m --memory-swap 16m box:1 tail -c 39000000 /dev/zero
         run --cpus 0.5 --cpu-shares 300 --cpuset-cpus 0 box:1 sh -c "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.shares; nproc"
@@ -155,19 +155,19 @@ fn podmans_options_mean_the_same_as_under_runc_and_crun() {
         run --device /dev/fuse:/dev/fire:rw box:1 ls -l /dev/fire | sed "s/root.*[0-9]:[0-9]*//"
         run --device-cgroup-rule "c 10:* rwm" --cap-add MKNOD box:1 sh -c "mknod /x c 10 229 && : </x && echo opened"
         run box:1 sh -c "mknod /x c 10 229 && : </x && echo opened"
-        run --sysctl net.ipv4.ip_forward=1 box:1 cat /proc/sys/net/ipv4/ip_forward
-        run --ulimit core=0:0 box:1 sh -c "ulimit -c; ulimit -n"
+        + run --sysctl net.ipv4.ip_forward=1 box:1 cat /proc/sys/net/ipv4/ip_forward
+        + run --ulimit core=0:0 box:1 sh -c "ulimit -c; ulimit -n"
         run --security-opt seccomp=unconfined box:1 grep Seccomp: /proc/self/status
         run --security-opt no-new-privileges box:1 grep NoNew /proc/self/status
-        run --security-opt mask=/etc/group --security-opt unmask=/proc/kcore box:1 sh -c "wc -c </etc/group; ls -l /proc/kcore | cut -c1-10"
-        run --shm-size 1m box:1 df -k /dev/shm
-        run --oom-score-adj 500 box:1 cat /proc/self/oom_score_adj
-        run --annotation a=b --env X=y --entrypoint /bin/echo box:1 hello
-        run --rootfs "$B/rootfs" echo a folder
+        + run --security-opt mask=/etc/group --security-opt unmask=/proc/kcore box:1 sh -c "wc -c </etc/group; ls -l /proc/kcore | cut -c1-10"
+        + run --shm-size 1m box:1 df -k /dev/shm
+        + run --oom-score-adj 500 box:1 cat /proc/self/oom_score_adj
+        + run --annotation a=b --env X=y --entrypoint /bin/echo box:1 hello
+        + run --rootfs "$B/rootfs" echo a folder
         run box:1 sh -c "cut -d' ' -f2 /proc/mounts | sort"
         run box:1 sh -c "ls -l /dev | grep -v core | sed 's/root  *root *//; s/[A-Z][a-z][a-z] .*[0-9] //'"
-        run box:1 sh -c "find /proc/sys /proc/keys /sys/firmware -maxdepth 0 | while read f; do stat -c '%n %F' \$f; done"
-        run box:1 sh -c "cat /proc/self/limits | grep -e open -e proc -e core; cat /proc/self/setgroups; umask"
+        + run box:1 sh -c "find /proc/sys /proc/keys /sys/firmware -maxdepth 0 | while read f; do stat -c '%n %F' \$f; done"
+        + run box:1 sh -c "cat /proc/self/limits | grep -e open -e proc -e core; cat /proc/self/setgroups; umask"
         run box:1 sh -c "ls -l /proc/self/fd | wc -l"
         "#,
         &[(&["runc", "crun"], "/proc/mounts | sort", DEVICES)],
@@ -221,8 +221,7 @@ fn podmans_pods_and_checks_work_as_under_runc_and_crun() {
         p rm c
         p create --name c $L box:1 sh -c "exit 6"; p init c; p rm c
         made box:1 sh -c "echo x >/new; exec sleep 1000"
-        soon "p diff c | grep new"
-        p cp c:/new new; cat new; p cp new c:/tmp/copied; p exec c cat /tmp/copied
+        + p cp c:/new new; cat new; p cp new c:/tmp/copied; p exec c cat /tmp/copied
         p port c; p events --stream=false --filter container=c --format "{{.Status}}" | grep -x -e create -e start -e died | tail -n 4
         p rm -f -t 0 c
         "#,
@@ -244,15 +243,15 @@ fn an_ordinary_users_podman_does_the_same_as_under_runc_and_crun() {
         run --init --init-path /usr/bin/catatonit box:1 sh -c "kill -KILL \$\$"
         pty p run -it --rm $L box:1 sh -c "tty; exit 3"
         run --user 1000 box:1 sh -c "id; touch /x; grep -e Cap -e Seccomp: /proc/self/status"
-        run --userns keep-id box:1 sh -c "id -u"
+        + run --userns keep-id box:1 sh -c "id -u"
         run --cap-drop ALL box:1 grep Cap /proc/self/status
-        run --privileged box:1 grep Cap /proc/self/status
+        + run --privileged box:1 grep Cap /proc/self/status
         run --read-only --tmpfs /data:size=1m box:1 sh -c "touch /x; touch /data/x; df -k /data | tail -n 1"
         install -d -o "$U" vol; run -v "$PWD/vol:/vol" box:1 sh -c "echo data >/vol/file"; stat -c %U vol/file
         run -v "$PWD/vol:/vol:ro" --user 1000 box:1 sh -c "cat /vol/file; touch /vol/x"
         run --pid host box:1 sh -c "[ \$\$ != 1 ] && echo outside"
         run --memory 64m box:1 echo without a limit
-        run --hostname named box:1 hostname
+        + run --hostname named box:1 hostname
         run box:1 sh -c "mount -t tmpfs none /tmp; mknod /x c 1 3; cat /dev/null && echo x >/dev/null && echo devices"
         run box:1 sh -c "cut -d' ' -f2 /proc/mounts | grep -v cgroup | sort"
         made --user 1000 box:1 sleep 1000
