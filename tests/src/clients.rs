@@ -43,6 +43,22 @@ struct Said {
     raw: String,
 }
 
+/// What a script showed under all runtimes: the differences that are not expected, and who of the expected ones
+/// were there.
+struct Round {
+    found: Vec<Difference>,
+    used: BTreeSet<(usize, &'static str)>,
+}
+
+/// A step that says something else under a peer than under ours.
+struct Difference {
+    from: &'static str,
+    step: String,
+    /// Ours was heard to complain.
+    complaint: bool,
+    shown: String,
+}
+
 /// The peers that ours is held against.
 const PEERS: [&str; 2] = ["runc", "crun"];
 
@@ -65,32 +81,55 @@ impl Client {
         let steps =
             steps.filter_map(|line| line.strip_prefix("+ ").map_or(Some(line), |line| all.then_some(line)));
         let steps: Vec<&str> = steps.collect();
+        let first = self.round(name, &steps, expected);
+        let mut used = first.used;
+        let mut wrong = first.found;
+        // A client may lose what a command wrote, whatever the runtime: what counts is said again, or is the
+        // runner's complaint.
+        if !wrong.is_empty() && !wrong.iter().any(|d| d.complaint) {
+            let second = self.round(name, &steps, expected);
+            used.extend(second.used);
+            let again = |d: &Difference| second.found.iter().any(|s| (s.from, &s.step) == (d.from, &d.step));
+            let (kept, gone): (Vec<_>, Vec<_>) = wrong.into_iter().partition(again);
+            gone.iter().for_each(|d| eprintln!("{name}: seen once, and not again:\n{}", d.shown));
+            wrong = kept;
+            wrong.extend(second.found.into_iter().filter(|d| d.complaint));
+        }
+        let mut told: String = wrong.iter().map(|d| d.shown.as_str()).collect();
+        for (n, (peers, part, why)) in expected.iter().enumerate() {
+            for from in peers.iter().filter(|from| !used.contains(&(n, **from))) {
+                let _ = writeln!(told, "expected of {from} and not there: {part:?}: {why}");
+            }
+        }
+        assert!(told.is_empty(), "{name}:\n{told}");
+    }
+
+    /// The script under all runtimes, once.
+    #[track_caller]
+    fn round(&self, name: &str, steps: &[&str], expected: &[Expected]) -> Round {
         let peers = PEERS.map(|name| peer(name).expect("asked for before"));
         let (ours, theirs) = std::thread::scope(|scope| {
-            let theirs = peers.each_ref().map(|peer| scope.spawn(|| self.play(name, peer, &steps)));
-            let ours = self.play(name, &binaries::runner(), &steps);
+            let theirs = peers.each_ref().map(|peer| scope.spawn(|| self.play(name, peer, steps)));
+            let ours = self.play(name, &binaries::runner(), steps);
             (ours, theirs.map(|play| play.join().expect("what it said is above")))
         });
-        let mut used = BTreeSet::new();
-        let mut wrong = String::new();
+        let mut round = Round { found: Vec::new(), used: BTreeSet::new() };
         for (from, theirs) in PEERS.into_iter().zip(&theirs) {
             let pairs = steps.iter().chain(&["(what is left)"]).zip(ours.iter().zip(theirs));
             for (step, (ours, theirs)) in pairs.filter(|(_, (ours, theirs))| ours.plain != theirs.plain) {
                 let speaks = |(peers, part, _): &Expected| peers.contains(&from) && step.contains(part);
                 match expected.iter().position(speaks) {
-                    Some(n) => _ = used.insert((n, from)),
-                    None => {
-                        _ = write!(wrong, "$ {step}\n--- runner\n{}--- {from}\n{}\n", ours.raw, theirs.raw)
-                    }
+                    Some(n) => _ = round.used.insert((n, from)),
+                    None => round.found.push(Difference {
+                        from,
+                        step: (*step).to_owned(),
+                        complaint: ["RUNTIME", "OCI runtime"].iter().any(|word| ours.plain.contains(word)),
+                        shown: format!("$ {step}\n--- runner\n{}--- {from}\n{}\n", ours.raw, theirs.raw),
+                    }),
                 }
             }
         }
-        for (n, (peers, part, why)) in expected.iter().enumerate() {
-            for from in peers.iter().filter(|from| !used.contains(&(n, **from))) {
-                let _ = writeln!(wrong, "expected of {from} and not there: {part:?}: {why}");
-            }
-        }
-        assert!(wrong.is_empty(), "{name}:\n{wrong}");
+        round
     }
 
     /// What each step said under one runtime: its output, what it complained of, its exit code. One more

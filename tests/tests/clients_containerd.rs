@@ -57,7 +57,7 @@ fn containerds_tasks_work_as_under_runc_and_crun() {
         c tasks start -d one; c tasks kill -a -s KILL one; soon "c tasks ls | grep STOPPED"; c tasks delete one
         c containers delete one; c tasks ls -q; c containers ls -q
         made --pid-file pid $I one sleep 1000
-        grep -q sleep /proc/$(cat pid)/cmdline && echo named
+        soon 'grep -q sleep "/proc/$(cat pid)/cmdline"'
         c tasks delete -f one; c containers delete one
         run --with-ns pid:/proc/1/ns/pid --with-ns ipc:/proc/1/ns/ipc $I one sh -c "[ \$\$ != 1 ] && ps -o args | grep -c '^containerd '"
         run --uidmap 0:100000:65536 --gidmap 0:100000:65536 --remap-labels $I one sh -c "cat /proc/self/uid_map"
