@@ -56,7 +56,7 @@ impl Value {
 
     /// Read GVariant's text form.
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let mut rest = Text { rest: text.trim() };
+        let mut rest = Text { rest: text.trim(), depth: 0 };
         let read = rest.value("").filter(|_| rest.rest.is_empty());
         read.ok_or_else(|| Error::invalid(format!("{text:?} is no value as GVariant's text form has it")))
     }
@@ -85,7 +85,12 @@ pub(super) fn width(code: char) -> usize {
 /// What is left to be read.
 struct Text<'a> {
     rest: &'a str,
+    /// In how many values the next one is.
+    depth: usize,
 }
+
+/// As deep as D-Bus lets lists and tuples be together.
+const DEEPEST: usize = 64;
 
 impl<'a> Text<'a> {
     /// Take what `is` in front, and the space behind it.
@@ -104,6 +109,16 @@ impl<'a> Text<'a> {
 
     /// A value of a type, where that is known: an empty signature leaves it open.
     fn value(&mut self, of: &str) -> Option<Value> {
+        if self.depth == DEEPEST {
+            return None;
+        }
+        self.depth += 1;
+        let value = self.one(of);
+        self.depth -= 1;
+        value
+    }
+
+    fn one(&mut self, of: &str) -> Option<Value> {
         let code = of.chars().next();
         match self.rest.chars().next()? {
             '@' => {
@@ -242,6 +257,9 @@ mod tests {
             "@",
         ] {
             assert!(Value::parse(bad).is_err(), "{bad}");
+        }
+        for deep in ["[", "(", "byte ", "@s"] {
+            assert!(Value::parse(&deep.repeat(1 << 20)).is_err(), "{deep}");
         }
         assert_eq!(Value::parse("1.5").unwrap().microseconds(), Some(Value::number(1_500_000)));
         assert_eq!(Value::parse("uint64 3").unwrap().microseconds(), Some(Value::number(3_000_000)));
