@@ -119,9 +119,9 @@ impl Log {
         }
     }
 
-    fn debug(&self, text: &str) {
+    fn debug(&self, text: std::fmt::Arguments<'_>) {
         if self.debug {
-            self.write("debug", text);
+            self.write("debug", &text.to_string());
         }
     }
 
@@ -155,7 +155,7 @@ pub fn main() -> u8 {
         log.error(&e);
         exit_code(&e)
     });
-    log.debug(&format!("exit code {code}"));
+    log.debug(format_args!("exit code {code}"));
     code
 }
 
@@ -202,7 +202,7 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
     };
     log.file = top.log.clone();
     log.debug = top.debug;
-    log.debug(&format!("arguments {argv:?}"));
+    log.debug(format_args!("arguments {argv:?}"));
     if top.version {
         coracle_sys::say!("runner version {}", env!("CARGO_PKG_VERSION"));
         return Ok(0);

@@ -87,7 +87,7 @@ pub fn plan(mounts: &[spec::Mount], wanted: &[spec::Device], new_user_namespace:
         })
         .collect();
     if wanted.len() > MOST {
-        return Err(Error::invalid("linux.devices: more than 4096 of them"));
+        return Err(Error::invalid(format!("linux.devices: more than {MOST} of them")));
     }
     for (n, device) in wanted.iter().enumerate() {
         let device = decide(device)?;

@@ -48,7 +48,11 @@ fn acts(c: char) -> bool {
 /// JSON on standard output. On a terminal its characters act on nothing: what JSON itself does not escape is
 /// escaped as well.
 pub fn json(value: &serde_json::Value, pretty: bool) {
-    let text = if pretty { format!("{value:#}") } else { value.to_string() };
+    json_text(if pretty { format!("{value:#}") } else { value.to_string() });
+}
+
+/// [`json`], of a text that is JSON already.
+pub fn json_text(text: String) {
     let text = if std::io::stdout().is_terminal() { escaped(&text) } else { text };
     out(format_args!("{text}\n"));
 }

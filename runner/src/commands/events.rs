@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use argh::CommandInfoWithArgs;
-use coracle_sys::{Context, Error, Kind, Result, process};
+use coracle_sys::{Context, Error, Kind, Result, print, process};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let tell = |kind: &str, data: Option<Value>| {
         // In runc's order, for those who look for words.
         let data = data.map_or_else(String::new, |data| format!(",\"data\":{data}"));
-        coracle_sys::say!("{{\"type\":{},\"id\":{}{data}}}", json!(kind), json!(id));
+        print::json_text(format!("{{\"type\":{},\"id\":{}{data}}}", json!(kind), json!(id)));
     };
     if typed.get("--stats").is_some() {
         tell("stats", Some(cgroup.metrics()));

@@ -94,7 +94,7 @@ const MOST: usize = 2048;
 /// they come to allowing everything.
 pub fn plan(rules: &[DeviceRule]) -> Result<Vec<Rule>> {
     if rules.len() > MOST {
-        return Err(Error::invalid("linux.resources.devices: more than 2048 rules"));
+        return Err(Error::invalid(format!("linux.resources.devices: more than {MOST} rules")));
     }
     let decide =
         |(n, rule): (usize, &DeviceRule)| decide(rule).context(|| format!("linux.resources.devices[{n}]"));

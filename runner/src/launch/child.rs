@@ -21,6 +21,7 @@ use crate::namespaces::Kind as Ns;
 use crate::plan::Plan;
 use crate::process;
 use crate::rootfs::{self, Root, Source};
+use crate::seccomp::Program;
 use crate::timens;
 use crate::{caps, lsm};
 
@@ -350,10 +351,9 @@ impl Confined<'_> {
         }
         if let Some(turns) = setup.hooks.filter(|t| hooks::any(t.hooks, hooks::Kind::StartContainer)) {
             let state = (turns.state)("created", nix::unistd::getpid().as_raw());
-            let rights = || {
-                confine_like(process, setup, &capabilities)?;
-                capabilities.finish()
-            };
+            // Who is asked by a filter waits for the command's questions alone.
+            let filter = setup.seccomp.filter(|filter| filter.notify.is_none());
+            let rights = || restrict(process, &capabilities, filter, |_| false);
             let scene = hooks::Scene { state: &state, cwd: &process.cwd, become_it: Some(&rights) };
             hooks::run(turns.hooks, hooks::Kind::StartContainer, scene)?;
         }
@@ -362,27 +362,17 @@ impl Confined<'_> {
         if let Some(profile) = &process.apparmor {
             lsm::confine(profile)?;
         }
-        if process.no_new_privileges {
-            prctl::set_no_new_privs().context(|| "prctl(PR_SET_NO_NEW_PRIVS, 1)")?;
-        }
-        // A filter needs CAP_SYS_ADMIN or no_new_privs: the one is kept until it is in, and the
-        // calls that are left after it are few.
-        if let Some(seccomp) = setup.seccomp {
-            if !process.no_new_privileges {
-                capabilities.keep_also(caps::SYS_ADMIN)?;
-            }
-            // The command's limits hold already: no more descriptors than there must be.
-            let channel = seccomp.notify.is_some().then(|| channel.duplicate()).transpose()?;
-            let give = move |listener| {
-                let ask = |channel: Channel| -> Result<Message> {
-                    channel.send(&Message::Listener(listener))?;
-                    channel.receive()
-                };
-                channel.is_some_and(|channel| matches!(ask(channel), Ok(Message::Go)))
+        // The command's limits hold already: no more descriptors than there must be.
+        let asks = setup.seccomp.is_some_and(|filter| filter.notify.is_some());
+        let channel = asks.then(|| channel.duplicate()).transpose()?;
+        let give = move |listener| {
+            let ask = |channel: Channel| -> Result<Message> {
+                channel.send(&Message::Listener(listener))?;
+                channel.receive()
             };
-            seccomp.install(give).context(|| "install the filter of system calls")?;
-        }
-        capabilities.finish()?;
+            channel.is_some_and(|channel| matches!(ask(channel), Ok(Message::Go)))
+        };
+        restrict(process, &capabilities, setup.seccomp, give)?;
         let error = sys::exec_fd(init.as_fd(), &argv, &env);
         let what = match error.errno() {
             Some(Errno::E2BIG) => "the command and its environment are longer than the kernel passes on",
@@ -392,21 +382,25 @@ impl Confined<'_> {
     }
 }
 
-/// A hook is held by what holds the command: no new privileges, and the filter, unless somebody is to be asked, who
-/// waits for the command's questions alone.
-fn confine_like(process: &process::Plan, setup: &Setup<'_>, capabilities: &caps::Sets) -> Result<()> {
+/// The rights that are left, in the order in which each can still be given up: no new privileges; the filter, which
+/// needs CAP_SYS_ADMIN or that, so that the one is kept until it is in, and the calls that are left after it are few;
+/// the capabilities.
+fn restrict(
+    process: &process::Plan,
+    capabilities: &caps::Sets,
+    filter: Option<&Program>,
+    give: impl FnOnce(OwnedFd) -> bool + Send + 'static,
+) -> Result<()> {
     if process.no_new_privileges {
         prctl::set_no_new_privs().context(|| "prctl(PR_SET_NO_NEW_PRIVS, 1)")?;
     }
-    match setup.seccomp.filter(|filter| filter.notify.is_none()) {
-        Some(filter) => {
-            if !process.no_new_privileges {
-                capabilities.keep_also(caps::SYS_ADMIN)?;
-            }
-            filter.install(|_| false).context(|| "install the filter of system calls")
+    if let Some(filter) = filter {
+        if !process.no_new_privileges {
+            capabilities.keep_also(caps::SYS_ADMIN)?;
         }
-        None => Ok(()),
+        filter.install(give).context(|| "install the filter of system calls")?;
     }
+    capabilities.finish()
 }
 
 /// Be killed when the parent is, also when that has happened before we asked.

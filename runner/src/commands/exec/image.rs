@@ -59,7 +59,6 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     let setup = Setup {
         init: init_image(),
         enter_cgroups: if cgroup.is_empty() { None } else { Some(&enter) },
-        adopted: false,
         seccomp: filter.as_ref(),
         ..Setup::default()
     };

@@ -65,7 +65,6 @@ pub(super) fn run(container: Container, flags: &Flags, command: &[String]) -> Re
     let setup = Setup {
         init: init_image(),
         enter_cgroups: if cgroup.is_empty() { None } else { Some(&enter) },
-        adopted: false,
         seccomp: filter.as_ref(),
         ..Setup::default()
     };
