@@ -96,7 +96,7 @@ impl Cgroup {
         make_directories(&group, self.is_adopted())
             .context(|| format!("make the cgroup {}", group.dir.display()))?;
         if group.controllers.iter().any(|c| c == "cpuset") && !group.unified {
-            inherit_cpuset(&group)?;
+            inherit_cpuset(&group.dir)?;
         }
         let mut last = None;
         for write in &group.writes {
@@ -124,7 +124,7 @@ impl Cgroup {
                 self.plan.groups.push(*other);
                 let last = self.plan.groups.len() - 1;
                 self.make(last)?;
-                enter(&self.plan.groups[last], pid)
+                enter(&self.plan.groups[last].dir, pid)
             }
             (attached, _) => attached,
         }
@@ -142,12 +142,12 @@ impl Cgroup {
 
     /// Put a process that was born in the v2 group into the others; 0 is the calling one.
     pub fn enter_late(&self, pid: i32) -> Result<()> {
-        self.plan.groups.iter().filter(|g| !g.unified).try_for_each(|g| enter(g, pid))
+        self.plan.groups.iter().filter(|g| !g.unified).try_for_each(|g| enter(&g.dir, pid))
     }
 
     /// Put a process into every group; 0 is the calling one.
     pub fn enter(&self, pid: i32) -> Result<()> {
-        self.plan.groups.iter().try_for_each(|g| enter(g, pid))
+        self.plan.groups.iter().try_for_each(|g| enter(&g.dir, pid))
     }
 
     /// Groups below its own, by the words of `exec --cgroup`.
@@ -159,18 +159,17 @@ impl Cgroup {
     /// of the container's, or beside its first process `init`, which may have moved below to make groups of its own.
     pub fn enter_beside(&self, pid: i32, wanted: &[PathBuf], init: i32) -> Result<()> {
         if !wanted.is_empty() {
-            let below = |dir: &PathBuf| enter(&Group { dir: dir.clone(), ..Group::default() }, pid);
             self.plan
                 .groups
                 .iter()
                 .filter(|g| !wanted.iter().any(|dir| dir.starts_with(&g.dir)))
-                .try_for_each(|g| enter(g, pid))?;
-            return wanted.iter().try_for_each(below);
+                .try_for_each(|g| enter(&g.dir, pid))?;
+            return wanted.iter().try_for_each(|dir| enter(dir, pid));
         }
-        self.plan.groups.iter().try_for_each(|g| match enter(g, pid) {
+        self.plan.groups.iter().try_for_each(|g| match enter(&g.dir, pid) {
             Err(e) if g.unified && e.errno() == Some(Errno::EBUSY) => {
                 match below::where_it_is(&g.dir, init) {
-                    Some(dir) => enter(&Group { dir, ..g.clone() }, pid),
+                    Some(dir) => enter(&dir, pid),
                     None => Err(e),
                 }
             }
@@ -246,7 +245,7 @@ fn make_directories(group: &Group, adopted: bool) -> Result<()> {
             // One on the way that somebody made and left without cpus would let nobody in.
             Ok(()) | Err(Errno::EEXIST) if dir != group.dir => {
                 if !group.unified && group.controllers.iter().any(|c| c == "cpuset") {
-                    inherit_cpuset(&Group { dir: dir.clone(), ..Group::default() })?;
+                    inherit_cpuset(&dir)?;
                 }
             }
             Ok(()) => {}
@@ -290,21 +289,21 @@ fn hand_down(dir: &Path, controllers: &[String]) -> Result<()> {
 }
 
 /// A new cpuset of v1 is empty, and nothing can enter an empty one.
-fn inherit_cpuset(group: &Group) -> Result<()> {
+fn inherit_cpuset(dir: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let own = std::fs::read_to_string(group.dir.join(file)).context(|| format!("read({file:?})"))?;
+        let own = std::fs::read_to_string(dir.join(file)).context(|| format!("read({file:?})"))?;
         if !own.trim().is_empty() {
             continue;
         }
-        let above = group.dir.parent().unwrap_or(&group.dir).join(file);
+        let above = dir.parent().unwrap_or(dir).join(file);
         let value = std::fs::read_to_string(&above).context(|| format!("read({above:?})"))?;
-        write(&group.dir.join(file), value.trim())?;
+        write(&dir.join(file), value.trim())?;
     }
     Ok(())
 }
 
-fn enter(group: &Group, pid: i32) -> Result<()> {
-    write(&group.dir.join("cgroup.procs"), &pid.to_string()).map_err(|e| match e.errno() {
+fn enter(dir: &Path, pid: i32) -> Result<()> {
+    write(&dir.join("cgroup.procs"), &pid.to_string()).map_err(|e| match e.errno() {
         Some(Errno::EBUSY) => {
             e.wrap("enter the cgroup: it hands controllers down, so no process may be in it")
         }

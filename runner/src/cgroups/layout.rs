@@ -61,8 +61,13 @@ pub struct Node {
     pub delegated: bool,
 }
 
-/// Files of v1 that a kernel may lack.
-const V1_OPTIONAL: [&str; 3] = ["memory.memsw.limit_in_bytes", "blkio.weight", "blkio.bfq.weight"];
+/// Files of v1 that a kernel may lack, and by which file each group shows that there are such.
+const V1_OPTIONAL: [(&str, &str); 3] = [
+    ("memory.memsw.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+    ("blkio.weight", "blkio.weight"),
+    // The topmost group has no weight of this kind, but this other file of the scheduler's.
+    ("blkio.bfq.weight", "blkio.bfq.io_service_bytes"),
+];
 
 impl Layout {
     /// Ask the kernel.
@@ -77,12 +82,9 @@ impl Layout {
         let mut layout = Self::parse(&cgroup, &mounts);
         for h in layout.v1.iter_mut().filter(|h| h.controllers.iter().any(|c| matters(c))) {
             h.writable = may_write(&h.own);
-            let optional =
-                V1_OPTIONAL.iter().filter(|f| h.controllers.iter().any(|c| f.starts_with(&format!("{c}."))));
-            // The topmost group has no weight, and shows by another file whether those below have one.
-            let shown = |f: &str| f.replace("bfq.weight", "bfq.io_service_bytes");
-            let exists = |f: &str| h.own.join(f).exists() || h.own.join(shown(f)).exists();
-            h.files = optional.filter(|f| exists(f)).map(|f| f.to_string()).collect();
+            let of_this = |f: &str| h.controllers.iter().any(|c| f.starts_with(&format!("{c}.")));
+            let there = V1_OPTIONAL.iter().filter(|(f, shown)| of_this(f) && h.own.join(shown).exists());
+            h.files = there.map(|(f, _)| f.to_string()).collect();
         }
         let unified = layout.version() == "2";
         for node in layout.v2.iter_mut().flat_map(|v2| &mut v2.chain) {

@@ -47,6 +47,7 @@ struct Bundle {
     groups: cgroups::Plan,
     states: States,
     dir: PathBuf,
+    keep: bool,
     oci: Oci,
 }
 
@@ -90,10 +91,10 @@ impl Bundle {
             gate: None,
         };
         let states = States::of(Face::Oci, flags.root.as_deref())?;
-        Ok(Self { plan, groups: groups.plan, states, dir, oci })
+        Ok(Self { plan, groups: groups.plan, states, dir, keep: flags.keep, oci })
     }
 
-    fn life(&self, gate: Option<&Gate>, keep: bool) -> Life<'_> {
+    fn life(&self, gate: Option<&Gate>) -> Life<'_> {
         Life {
             plan: &self.plan,
             groups: &self.groups,
@@ -102,7 +103,7 @@ impl Bundle {
             streams: Given::Ours,
             network: None,
             guarded: false,
-            keep,
+            keep: self.keep,
             oci: Some(Oci { gate: gate.map(|g| g.name().to_owned()), ..self.oci.clone() }),
         }
     }
@@ -128,7 +129,7 @@ pub(crate) fn run<T>(
         return Err(Console::unwanted());
     }
     let bundle = Bundle::decide(dir, id, flags, false)?;
-    bundle.life(None, flags.keep).live(
+    bundle.life(None).live(
         |_| Ok(()),
         |container, outputs| {
             flags.pid_file.iter().try_for_each(|path| write_pid(path, container.pid()))?;
@@ -156,7 +157,7 @@ pub(crate) fn begin(dir: &Path, id: &str, flags: &Flags, wait: bool) -> Result<(
         }
         flags.pid_file.iter().try_for_each(|path| write_pid(path, state.init.pid))
     };
-    bundle.life(gate.as_ref(), true).leave(&reserved, gate.as_ref(), tell)
+    bundle.life(gate.as_ref()).leave(&reserved, gate.as_ref(), tell)
 }
 
 /// Write a pid where a client waits for it: the file is there with the whole pid in it, or not at all.

@@ -52,7 +52,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         groups: global.groups,
         no_new_keyring: typed.get("--no-new-keyring").is_some(),
         preserve_fds: typed.number("--preserve-fds")?.unwrap_or(0),
-        keep: true,
+        keep: false,
         pid_file: path("--pid-file"),
         console_socket: path("--console-socket"),
         pidfd_socket: path("--pidfd-socket"),

@@ -61,7 +61,7 @@ fn find(global: &Global, id: &str, force: bool) -> Result<Option<Container>> {
             Err(e) if force && e.kind() == Kind::NotFound => states.forget_unmade(id)?,
             other => return other.map(Some),
         }
-        if !states.ids()?.iter().any(|taken| taken == id) {
+        if !states.is_taken(id) {
             return Ok(None);
         }
         // It is being made; or who made it was killed, and its first process has yet to find that out.

@@ -35,7 +35,7 @@ pub(crate) struct Life<'a> {
     pub(crate) network: Option<Ahead>,
     /// It must not outlive us, whatever its command does to the parent-death signal.
     pub(crate) guarded: bool,
-    /// Its state stays when it has ended.
+    /// Its state stays when it has ended in front of us. What is left to others stays anyway.
     pub(crate) keep: bool,
     /// What is kept for an OCI client.
     pub(crate) oci: Option<Oci>,

@@ -258,6 +258,11 @@ impl States {
         append(&file, state, &path)
     }
 
+    /// Whether an id is taken.
+    pub fn is_taken(&self, id: &str) -> bool {
+        self.path(id).symlink_metadata().is_ok()
+    }
+
     /// All ids that are taken, sorted; some of them may be about to start or to go.
     pub fn ids(&self) -> Result<Vec<String>> {
         let entries = match fs::read_dir(&self.dir) {
