@@ -37,6 +37,7 @@ pub mod legacy;
 pub mod liar;
 mod loopback;
 pub mod noise;
+pub mod oci;
 pub mod podman;
 pub mod privilege;
 pub mod proxy;

@@ -1,15 +1,14 @@
 //! A container's life in an OCI client's hands: create, start, exec, pause, kill, delete, each a call of its own, and
 //! what is left when one of them is killed.
 
-use std::fs::{self, File};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::fs;
+use std::time::Duration;
 
-use coracle_tests::bundle::{self, Bundle};
+use coracle_tests::bundle;
 use coracle_tests::filters::Filter;
 use coracle_tests::leftovers::Leftovers;
-use coracle_tests::{Cmd, Privilege, binaries, filters, need};
+use coracle_tests::oci::Client;
+use coracle_tests::{Cmd, Privilege, filters, need};
 use serde_json::json;
 
 #[test]
@@ -24,81 +23,6 @@ fn without_systemd_its_groups_are_refused_in_one_line_and_nothing_is_left() {
         assert_eq!(out.stderr.lines().count(), 1, "{out}");
         out.complains("--systemd-cgroup: systemd does not run here: there is no /run/systemd/system");
         client.call("state").fails(125);
-    }
-}
-
-/// A bundle and what a client does with it.
-struct Client {
-    bundle: Bundle,
-}
-
-impl Client {
-    fn new(script: &str) -> Option<Self> {
-        Self::of(|bundle| bundle, script)
-    }
-
-    fn of(change: impl FnOnce(Bundle) -> Bundle, script: &str) -> Option<Self> {
-        if !need(Privilege::Root) || !bundle::works() {
-            return None;
-        }
-        let bundle = change(Bundle::busybox(&["sh", "-c", script])?);
-        bundle.write();
-        Some(Self { bundle })
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.bundle.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.file(name)).unwrap_or_default()
-    }
-
-    /// A verb with its flags, for this container.
-    fn call(&self, words: &str) -> Cmd {
-        Cmd::runner().arg("--root").arg(self.file("state")).words(words).arg(self.bundle.id())
-    }
-
-    /// `create`, whose streams are the container's as long as it lives: so they are files.
-    fn creating(&self, flags: &[&str]) -> Command {
-        let mut command = Command::new(binaries::runner());
-        let stream = |name: &str| File::create(self.file(name)).expect("create a stream");
-        command.arg("--root").arg(self.file("state")).arg("create").args(flags).arg("--bundle");
-        command.arg(self.bundle.path()).arg(self.bundle.id());
-        filters::as_on_an_older_kernel(&mut command);
-        command.stdin(Stdio::null()).stdout(stream("out")).stderr(stream("err"));
-        command
-    }
-
-    #[track_caller]
-    fn create(&self, flags: &[&str]) {
-        let status = self.creating(flags).status().expect("run create");
-        assert!(status.success(), "{status}: {}", self.read("err"));
-    }
-
-    #[track_caller]
-    fn status(&self) -> String {
-        self.call("state").ok().json()["status"].as_str().expect("a status").to_owned()
-    }
-
-    #[track_caller]
-    fn wait_until(&self, what: &str, is: impl Fn() -> bool) {
-        let begun = Instant::now();
-        while !is() {
-            assert!(
-                begun.elapsed() < Duration::from_secs(20),
-                "{what}: {}{}",
-                self.read("out"),
-                self.read("err")
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.call("delete --force").run();
     }
 }
 

@@ -1,53 +1,18 @@
 //! What else runc's users type: each verb and flag beside the life of a container, as runc answers it.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
-use coracle_tests::bundle::{self, Bundle};
-use coracle_tests::{Cmd, Privilege, binaries, eventually, need};
+use coracle_tests::bundle::Bundle;
+use coracle_tests::oci::Client;
+use coracle_tests::{Cmd, Privilege, eventually, need};
 use serde_json::{Value, json};
 
-/// A container that runs until this is dropped, its state in a directory of its own.
-struct Running {
-    bundle: Bundle,
-}
-
-impl Running {
-    fn new(change: impl FnOnce(Bundle) -> Bundle) -> Option<Self> {
-        let made = Self::made(change, "exec sleep 1000")?;
-        // Its streams are the container's as long as it lives.
-        let mut create = Command::new(binaries::runner());
-        create.arg("--root").arg(made.state()).arg("create").arg("--bundle");
-        create.arg(made.bundle.path()).arg(made.bundle.id());
-        let status = create.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        assert!(status.is_ok_and(|s| s.success()), "create");
-        made.verb("start").ok();
-        Some(made)
-    }
-
-    fn made(change: impl FnOnce(Bundle) -> Bundle, script: &str) -> Option<Self> {
-        if !need(Privilege::Root) || !bundle::works() {
-            return None;
-        }
-        let bundle = change(Bundle::busybox(&["sh", "-c", script])?);
-        bundle.write();
-        Some(Self { bundle })
-    }
-
-    fn state(&self) -> PathBuf {
-        self.bundle.path().join("state")
-    }
-
-    /// A verb with its flags, and this container behind them.
-    fn verb(&self, words: &str) -> Cmd {
-        Cmd::runner().arg("--root").arg(self.state()).words(words).arg(self.bundle.id())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.verb("delete --force").run();
-    }
+/// One whose command runs.
+fn running(change: impl FnOnce(Bundle) -> Bundle) -> Option<Client> {
+    let client = Client::of(change, "exec sleep 1000")?;
+    client.create(&[]);
+    client.call("start").ok();
+    Some(client)
 }
 
 #[test]
@@ -55,50 +20,55 @@ fn ps_of_a_container_tells_its_processes() {
     if !need(Privilege::Peer("ps")) {
         return;
     }
-    let Some(one) = Running::new(|b| b) else { return };
-    let pid = one.verb("state").ok().json()["pid"].clone();
-    assert_eq!(one.verb("ps --format json").ok().json(), json!([pid]));
-    assert_eq!(one.verb("ps -f json").ok().json(), json!([pid]));
-    let table = one.verb("ps").ok().stdout;
+    let Some(one) = running(|b| b) else { return };
+    let pid = one.call("state").ok().json()["pid"].clone();
+    assert_eq!(one.call("ps --format json").ok().json(), json!([pid]));
+    assert_eq!(one.call("ps -f json").ok().json(), json!([pid]));
+    let table = one.call("ps").ok().stdout;
     assert!(table.lines().count() == 2 && table.contains("PID") && table.contains("sleep 1000"), "{table}");
-    let asked = one.verb("ps").words("-o pid,args").ok().stdout;
+    let asked = one.call("ps").words("-o pid,args").ok().stdout;
     assert!(asked.lines().nth(1).is_some_and(|l| l.trim().starts_with(&pid.to_string())), "{asked}");
-    one.verb("ps").words("-o args").fails(125).complains("no column PID");
-    one.verb("ps -q").fails(125).complains("takes no --quiet");
-    Cmd::runner().arg("--root").arg(one.state()).words("ps nobody").fails(125).complains("does not exist");
+    one.call("ps").words("-o args").fails(125).complains("no column PID");
+    one.call("ps -q").fails(125).complains("takes no --quiet");
+    Cmd::runner()
+        .arg("--root")
+        .arg(one.file("state"))
+        .words("ps nobody")
+        .fails(125)
+        .complains("does not exist");
 }
 
 #[test]
 fn run_keep_leaves_the_state_and_the_groups_for_delete() {
-    let Some(one) = Running::made(|b| b.set("/linux/resources/pids", json!({"limit": 20})), "exit 3") else {
+    let Some(one) = Client::of(|b| b.set("/linux/resources/pids", json!({"limit": 20})), "exit 3") else {
         return;
     };
     let run = format!("run --keep --bundle {}", one.bundle.path().display());
-    assert_eq!(one.verb(&run).run().code(), 3);
-    assert_eq!(one.verb("state").ok().json()["status"], "stopped");
+    assert_eq!(one.call(&run).run().code(), 3);
+    assert_eq!(one.call("state").ok().json()["status"], "stopped");
     let groups = || {
         let find = Cmd::new("find").args(["/sys/fs/cgroup", "-name"]).arg(format!("*{}", one.bundle.id()));
         find.run().stdout.lines().count()
     };
     assert!(groups() > 0);
-    one.verb(&run).fails(125).complains("already exists");
-    one.verb("delete").ok();
+    one.call(&run).fails(125).complains("already exists");
+    one.call("delete").ok();
     assert_eq!(groups(), 0);
-    one.verb("state").fails(125);
+    one.call("state").fails(125);
 }
 
 #[test]
 fn a_bundle_of_this_folder_is_run_where_it_is_typed_as_clients_do() {
-    let Some(one) = Running::made(|b| b, "echo here") else { return };
-    let out = one.verb("run").dir(one.bundle.path()).ok();
+    let Some(one) = Client::of(|b| b, "echo here") else { return };
+    let out = one.call("run").dir(one.bundle.path()).ok();
     assert_eq!(out.stdout, "here\n");
-    one.verb("state").fails(125);
+    one.call("state").fails(125);
 }
 
 #[test]
 fn exec_enters_groups_below_the_containers_own_and_nobody_elses() {
-    let Some(one) = Running::new(|b| b.set("/linux/resources/pids", json!({"limit": 20}))) else { return };
-    let pid = one.verb("state").ok().json()["pid"].to_string();
+    let Some(one) = running(|b| b.set("/linux/resources/pids", json!({"limit": 20}))) else { return };
+    let pid = one.call("state").ok().json()["pid"].to_string();
     let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("read its groups");
     let Some(own) = cgroup.lines().find_map(|l| l.split_once(":pids:").map(|(_, path)| path.to_owned()))
     else {
@@ -116,7 +86,7 @@ fn exec_enters_groups_below_the_containers_own_and_nobody_elses() {
     let group = [mount.join(relative), mount.join(own.trim_start_matches('/'))];
     let group = group.iter().find(|g| g.is_dir()).expect("its group");
     std::fs::create_dir(group.join("below")).expect("mkdir");
-    let look = |flags: &str| one.verb(&format!("exec {flags}")).words("cat /proc/self/cgroup").run();
+    let look = |flags: &str| one.call(&format!("exec {flags}")).words("cat /proc/self/cgroup").run();
     assert!(look("--cgroup pids:below").stdout.contains("/below\n"));
     assert!(!look("--cgroup pids:/").stdout.contains("/below\n") && look("--cgroup pids:/").code() == 0);
     for (bad, why) in [
@@ -132,12 +102,12 @@ fn exec_enters_groups_below_the_containers_own_and_nobody_elses() {
 
 #[test]
 fn kill_with_no_signal_asks_whether_anybody_is_there() {
-    let Some(one) = Running::new(|b| b) else { return };
-    one.verb("kill").arg("0").ok();
-    one.verb("kill").arg("KILL").ok();
-    eventually("it has ended", || one.verb("state").ok().json()["status"] == "stopped");
-    one.verb("kill").arg("0").fails(125).complains("container not running");
-    one.verb("kill").arg("NOSUCH").fails(125).complains("unknown signal");
+    let Some(one) = running(|b| b) else { return };
+    one.call("kill").arg("0").ok();
+    one.call("kill").arg("KILL").ok();
+    eventually("it has ended", || one.call("state").ok().json()["status"] == "stopped");
+    one.call("kill").arg("0").fails(125).complains("container not running");
+    one.call("kill").arg("NOSUCH").fails(125).complains("unknown signal");
 }
 
 #[test]
@@ -146,14 +116,14 @@ fn a_start_container_hook_is_held_by_the_containers_filter() {
         "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}]});
     let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "exec mkdir /dev/shm/x"]}]);
     let change = |b: Bundle| b.set("/linux/seccomp", deny).set("/hooks/startContainer", hook);
-    let Some(one) = Running::made(change, "true") else { return };
-    let out = one.verb(&format!("run --bundle {}", one.bundle.path().display())).fails(125);
+    let Some(one) = Client::of(change, "true") else { return };
+    let out = one.call(&format!("run --bundle {}", one.bundle.path().display())).fails(125);
     assert!(out.stderr.contains("error running hook #0") && out.stderr.contains("bad system call"), "{out}");
 }
 
 #[test]
 fn poststop_hooks_are_run_when_a_start_fails() {
-    let Some(one) = Running::made(
+    let Some(one) = Client::of(
         |b| {
             let mark = b.path().join("mark").display().to_string();
             let poststop = json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("cat >{mark}")]}]);
@@ -164,8 +134,8 @@ fn poststop_hooks_are_run_when_a_start_fails() {
     ) else {
         return;
     };
-    one.verb(&format!("create --bundle {}", one.bundle.path().display())).fails(125);
-    let told = std::fs::read(one.bundle.path().join("mark")).expect("the hook has run");
+    one.call(&format!("create --bundle {}", one.bundle.path().display())).fails(125);
+    let told = std::fs::read(one.file("mark")).expect("the hook has run");
     let state: Value = serde_json::from_slice(&told).expect("a state document");
     assert_eq!((&state["status"], &state["id"]), (&json!("stopped"), &json!(one.bundle.id())));
 }
@@ -181,8 +151,8 @@ fn a_group_that_is_frozen_is_refused_and_not_waited_in() {
     std::fs::create_dir(&group).expect("mkdir");
     std::fs::write(group.join("freezer.state"), "FROZEN").expect("freeze it");
     let path = json!(format!("/{name}"));
-    if let Some(one) = Running::made(|b| b.set("/linux/cgroupsPath", path), "true") {
-        let create = one.verb(&format!("create --bundle {}", one.bundle.path().display()));
+    if let Some(one) = Client::of(|b| b.set("/linux/cgroupsPath", path), "true") {
+        let create = one.call(&format!("create --bundle {}", one.bundle.path().display()));
         create.fails(125).complains("container's cgroup unexpectedly frozen");
     }
     std::fs::remove_dir(&group).expect("rmdir");
@@ -190,11 +160,11 @@ fn a_group_that_is_frozen_is_refused_and_not_waited_in() {
 
 #[test]
 fn logs_have_the_form_that_clients_read() {
-    let Some(one) = Running::made(|b| b, "true") else { return };
-    let log = one.bundle.path().join("log");
+    let Some(one) = Client::of(|b| b, "true") else { return };
+    let log = one.file("log");
     let read = || std::fs::read_to_string(&log).expect("read the log");
     let call = |words: &str| {
-        let call = Cmd::runner().arg("--root").arg(one.state()).arg("--log").arg(&log).words(words);
+        let call = Cmd::runner().arg("--root").arg(one.file("state")).arg("--log").arg(&log).words(words);
         call.run()
     };
     assert_eq!(call("--log-format json state nobody").code(), 125);
