@@ -146,8 +146,8 @@ impl Channel {
             let mut parts = [IoSliceMut::new(&mut bytes)];
             let flags = MsgFlags::MSG_CMSG_CLOEXEC | wait;
             match recvmsg::<()>(self.fd.as_raw_fd(), &mut parts, Some(&mut space), flags) {
-                Err(Errno::EINTR) => {}
-                Err(Errno::ECONNRESET) => return Ok(Message::End),
+                // Who leaves what we said unread resets the connection; that is told before what it said itself.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(e) => return Err(e).context(|| "recvmsg(channel)"),
                 Ok(m) => {
                     let fd = m.cmsgs().ok().and_then(|mut all| {
@@ -260,6 +260,16 @@ mod tests {
             assert_eq!(w.trim(), text);
         }
         drop(a);
+        assert!(matches!(b.receive().unwrap(), Message::End));
+    }
+
+    #[test]
+    fn what_was_said_last_is_heard_from_who_did_not_listen() {
+        let (a, b) = pair().unwrap();
+        b.send(&Message::Go).unwrap();
+        a.send(&Message::Failed(Error::invalid("no"))).unwrap();
+        drop(a);
+        assert!(matches!(b.receive().unwrap(), Message::Failed(_)));
         assert!(matches!(b.receive().unwrap(), Message::End));
     }
 
