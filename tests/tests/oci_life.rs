@@ -210,3 +210,25 @@ fn a_call_that_is_required_and_missing_is_named_and_nothing_is_left() {
         before.assert_none();
     }
 }
+
+#[test]
+fn a_create_that_is_killed_at_any_of_its_closes_leaves_what_delete_takes_away() {
+    if !need(Privilege::Peer("strace")) {
+        return;
+    }
+    let Some(client) = Client::new("exec sleep 1000") else { return };
+    let create = client.creating(&[]);
+    for n in 1..40 {
+        // Of the runner itself: its child is another, and inherits what it holds.
+        let inject = format!("inject=close:signal=KILL:when={n}");
+        let mut traced = std::process::Command::new("strace");
+        traced.args(["-o", "/dev/null", "-e", &inject]).arg(create.get_program()).args(create.get_args());
+        let none = std::process::Stdio::null;
+        let status = traced.stdin(none()).stdout(none()).stderr(none()).status().expect("run strace");
+        client.call("delete --force").ok();
+        client.call("state").fails(125);
+        if status.success() {
+            return;
+        }
+    }
+}

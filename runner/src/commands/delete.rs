@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use argh::CommandInfoWithArgs;
+use coracle_store::lock::Lock;
 use coracle_sys::{Error, Kind, Result};
 
 use super::Global;
@@ -29,8 +30,7 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let (id, force) = (typed.one("delete", "the container's id")?, typed.get("--force").is_some());
-    let Some(mut container) = find(global, id, force)? else { return Ok(0) };
-    let _alone = container.hold()?;
+    let Some((container, _alone)) = hold(global, id, force)? else { return Ok(0) };
     match container.status()? {
         Status::Stopped | Status::Created => {}
         _ if force => {}
@@ -53,19 +53,28 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     Ok(0)
 }
 
-/// The container; by force none where there is none, once nothing is left of what was to be one.
-fn find(global: &Global, id: &str, force: bool) -> Result<Option<Container>> {
+/// The container, held against others. By force it is waited for who holds it, and is none where there is none, once
+/// nothing is left of what was to be one.
+fn hold(global: &Global, id: &str, force: bool) -> Result<Option<(Container, Lock)>> {
     let states = States::of(Face::Oci, global.root.as_deref())?;
+    let mut busy = Error::new(Kind::Busy, format!("container {id:?} is being created"));
     for _ in 0..PATIENCE {
-        match Container::find(global, id) {
-            Err(e) if force && e.kind() == Kind::NotFound => states.forget_unmade(id)?,
+        let held = Container::find(global, id).and_then(|mut container| {
+            let alone = container.hold()?;
+            Ok((container, alone))
+        });
+        match held {
+            Err(e) if force && e.kind() == Kind::Busy => busy = e,
+            Err(e) if force && e.kind() == Kind::NotFound => {
+                states.forget_unmade(id)?;
+                if !states.is_taken(id) {
+                    return Ok(None);
+                }
+            }
             other => return other.map(Some),
-        }
-        if !states.is_taken(id) {
-            return Ok(None);
         }
         // It is being made; or who made it was killed, and its first process has yet to find that out.
         std::thread::sleep(Duration::from_millis(10));
     }
-    Err(Error::new(Kind::Busy, format!("container {id:?} is being created")))
+    Err(busy)
 }

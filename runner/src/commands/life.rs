@@ -143,6 +143,10 @@ impl Life<'_> {
         if let Err(e) = prepared {
             return Err(starting.give_up().unwrap_or(e));
         }
+        if gate.is_some() {
+            // It has the lock's descriptor as well, and waits longer than we live.
+            reserved.release();
+        }
         starting.go();
         match gate {
             Some(_) => starting.leave(),

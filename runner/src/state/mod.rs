@@ -6,6 +6,7 @@ mod identity;
 mod oci;
 mod place;
 
+use std::cell::RefCell;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -117,7 +118,7 @@ fn gate_of(state: &Path) -> Option<String> {
 pub struct Reserved {
     file: File,
     path: PathBuf,
-    _held: Lock,
+    held: RefCell<Option<Lock>>,
 }
 
 impl Reserved {
@@ -132,6 +133,11 @@ impl Reserved {
     pub fn make_gate<T>(&self, make: impl FnOnce(&Path, String) -> Result<T>) -> Result<T> {
         let dir = self.path.parent().unwrap_or(Path::new("/"));
         make(dir, gate_of(&self.path).unwrap_or_default())
+    }
+
+    /// Let others change the container, whose state is written.
+    pub fn release(&self) {
+        drop(self.held.take());
     }
 
     /// Write the state of the container that has come about.
@@ -202,7 +208,9 @@ impl States {
             };
             // Before it was locked, a sweep may have taken it for what a killed runner left.
             match Lock::try_existing(&path) {
-                Ok(Some(held)) if held.is_at(&path) => return Ok(Reserved { file, path, _held: held }),
+                Ok(Some(held)) if held.is_at(&path) => {
+                    return Ok(Reserved { file, path, held: RefCell::new(Some(held)) });
+                }
                 Err(e) if e.kind() != Kind::NotFound => return Err(e),
                 _ => {}
             }
