@@ -12,8 +12,8 @@ use serde_json::json;
 
 use crate::cgroups::Manager;
 use crate::commands::{
-    Global, create, delete, doctor, events, exec, exit_code, features, image_verb, info, kill, list, pause,
-    ps, rm, run, spec, start, state, typed, update,
+    Global, attach, create, delete, doctor, events, exec, exit_code, features, image_verb, info, kill, list,
+    logs, pause, ps, rm, run, spec, start, state, stop, typed, update, wait,
 };
 use crate::from_image::flags::Flags as RunFlags;
 
@@ -80,8 +80,6 @@ static PAUSE: CommandInfoWithArgs =
     about_one("pause", "Stop all processes of a container.", &["runner pause my-container"]);
 static RESUME: CommandInfoWithArgs =
     about_one("resume", "Let the processes of a paused container go on.", &["runner resume my-container"]);
-static START: CommandInfoWithArgs =
-    about_one("start", "Let the command of a created container run.", &["runner start my-container"]);
 static STATE: CommandInfoWithArgs =
     about_one("state", "Print the state document of a container.", &["runner state my-container"]);
 
@@ -166,6 +164,7 @@ pub const HANDED_OVER: [&str; image_verb::VERBS.len()] = image_verb::VERBS;
 /// are made of.
 pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)>) {
     let verbs = vec![
+        ("attach", attach::TABLE.clone()),
         ("create", create::TABLE.clone()),
         ("delete", delete::TABLE.clone()),
         ("doctor", doctor::TABLE.clone()),
@@ -175,15 +174,19 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("info", info::TABLE.clone()),
         ("kill", kill::TABLE.clone()),
         ("list", list::TABLE.clone()),
+        ("logs", logs::TABLE.clone()),
         ("ps", ps::TABLE.clone()),
+        ("restart", stop::RESTART.clone()),
         ("rm", rm::TABLE.clone()),
         ("run", RunFlags::get_args_info()),
         ("pause", PAUSE.clone()),
         ("resume", RESUME.clone()),
         ("spec", spec::TABLE.clone()),
-        ("start", START.clone()),
+        ("start", start::TABLE.clone()),
         ("state", STATE.clone()),
+        ("stop", stop::STOP.clone()),
         ("update", update::TABLE.clone()),
+        ("wait", wait::TABLE.clone()),
     ];
     (Top::get_args_info(), verbs)
 }
@@ -253,21 +256,27 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "rm" => rm::run(global, words),
         "kill" => kill::run(global, words),
         "info" => info::run(global, words),
-        "create" => create::run(global, words),
+        "create" if create::is_for_bundle(global, words) => create::run(global, words),
+        "create" => with(verb, words, Tail::After(1), |f, tail| create::of_image(global, f, &tail)),
+        "attach" => attach::run(global, words),
+        "logs" => logs::run(global, words),
+        "stop" => stop::run(global, words),
+        "restart" => stop::restart(global, words),
+        "wait" => wait::run(global, words),
         "delete" => delete::run(global, words),
         "events" => events::run(global, words),
         "update" => update::run(global, words),
         "list" => list::run(global, words),
         "pause" => one(&PAUSE, words, |id| pause::run(global, id, true)),
         "resume" => one(&RESUME, words, |id| pause::run(global, id, false)),
-        "start" => one(&START, words, |id| start::run(global, id)),
+        "start" => start::run(global, words),
         "state" => one(&STATE, words, |id| state::run(global, id)),
         "doctor" => doctor::run(global, words),
         "features" => features::run(words),
         "spec" if spec::is_for_bundle(words) => spec::run(words),
-        "run" | "spec" => with::<RunFlags>(verb, words, Tail::After(1), |f, tail| {
-            run::run(global, f.shown_if(verb == "spec"), &tail)
-        }),
+        "run" | "spec" => {
+            with(verb, words, Tail::After(1), |f, tail| run::run(global, f.shown_if(verb == "spec"), &tail))
+        }
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
         "diff" | "export" | "mount" | "umount" | "prune" => Err(Error::usage(format!(
             "unknown command: {verb} (of images: runner image {verb}, rootfs-tool {verb})"
@@ -277,20 +286,20 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
 }
 
 /// Read a verb's words and go on with them, unless they ask for help.
-fn with<T: FromArgs + ArgsInfo>(
+fn with(
     verb: &str,
     words: &[OsString],
     tail: Tail,
-    go: impl FnOnce(T, Vec<String>) -> Result<u8>,
+    go: impl FnOnce(RunFlags, Vec<String>) -> Result<u8>,
 ) -> Result<u8> {
-    let cut = normalise(&T::get_args_info(), words, tail)?;
+    let cut = normalise(&RunFlags::get_args_info(), words, tail)?;
     let command = cut
         .tail
         .into_iter()
         .map(|word| word.into_string().map_err(|word| Error::usage(format!("{word:?} is not UTF-8"))));
     let command = command.collect::<Result<Vec<_>>>()?;
-    match parse::<T>(verb, &cut.words)? {
-        Some(flags) => go(flags, command),
+    match parse::<RunFlags>(verb, &cut.words)? {
+        Some(flags) => go(RunFlags { word: cut.words, ..flags }, command),
         None => Ok(0),
     }
 }

@@ -1,7 +1,7 @@
 //! From the start of a container to its end in the foreground: signals are forwarded, a time limit is kept,
 //! and bytes are carried both ways by [`crate::relay`]. What becomes of the end is the caller's.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use coracle_sys::{Context, Result};
@@ -44,9 +44,15 @@ impl Signals {
     }
 
     /// The next one, if there is one.
-    fn next(&self) -> Result<Option<i32>> {
+    pub(crate) fn next(&self) -> Result<Option<i32>> {
         let info = self.0.read_signal().context(|| "read(signalfd)")?;
         Ok(info.map(|info| info.ssi_signo.cast_signed()))
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

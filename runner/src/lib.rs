@@ -1,6 +1,7 @@
 //! Runs containers. Data flows one way: command line or config.json -> [`spec`] -> a plan -> kernel
 //! calls -> a report. The binary is a thin `main` over this library.
 
+mod attach;
 pub mod caps;
 pub mod cgroups;
 pub mod cli;
@@ -18,7 +19,9 @@ pub mod host;
 pub mod idmap;
 mod json;
 pub mod launch;
+mod log;
 mod lsm;
+mod monitor;
 pub mod mounts;
 pub mod namespaces;
 pub mod netdev;
@@ -37,4 +40,5 @@ mod streams;
 mod survey;
 mod terminal;
 mod timens;
+mod unix;
 mod volumes;

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use coracle_store::image::Healthcheck;
 use coracle_sys::read_json;
 use coracle_sys::{Context, Error, Result, file, json};
 use serde::Serialize;
@@ -32,8 +33,11 @@ pub(crate) struct Record {
     /// The digest of the image's config.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) image_id: Option<String>,
-    /// Seconds since 1970.
+    /// Nanoseconds since 1970.
     pub(crate) created: u64,
+    /// When its command was last begun, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) started: Option<u64>,
     /// Who runs it in the foreground. With that one gone and no state there, nobody cleans up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) runner: Option<Identity>,
@@ -41,6 +45,26 @@ pub(crate) struct Record {
     pub(crate) rm: bool,
     /// The signal that asks it to stop.
     pub(crate) stop_signal: i32,
+    /// For how many seconds it is asked, -1 for ever; ten where it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stop_timeout: Option<i64>,
+    /// `--restart`.
+    pub(crate) restart: String,
+    /// How often it has begun again by itself.
+    pub(crate) restarts: u64,
+    /// It waits to begin again.
+    pub(crate) restarting: bool,
+    /// It was stopped by its user when it ended last.
+    pub(crate) stopped: bool,
+    /// It has a monitor, and with that a log.
+    pub(crate) monitored: bool,
+    /// How its health is found out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) healthcheck: Option<Healthcheck>,
+    /// The flags of `run`, word by word, and where they were typed.
+    pub(crate) flags: Vec<String>,
+    /// The folder.
+    pub(crate) directory: PathBuf,
     /// Notes of the user's.
     pub(crate) labels: BTreeMap<String, String>,
     /// Its filter of system calls, which is not in the spec: the default profile is long.
@@ -59,9 +83,19 @@ read_json!(Record {
     image: must "image",
     image_id: may "imageId",
     created: must "created",
+    started: may "started",
     runner: may "runner",
     rm: may "rm",
     stop_signal: must "stopSignal",
+    stop_timeout: may "stopTimeout",
+    restart: may "restart",
+    restarts: may "restarts",
+    restarting: may "restarting",
+    stopped: may "stopped",
+    monitored: may "monitored",
+    healthcheck: may "healthcheck",
+    flags: may "flags",
+    directory: may "directory",
     labels: may "labels",
     seccomp: may "seccomp",
     spec: must "spec",
@@ -74,19 +108,57 @@ read_json!(Record {
 pub(crate) struct Exit {
     /// The exit code as the caller saw it.
     pub(crate) code: i32,
-    /// Seconds since 1970.
+    /// Nanoseconds since 1970.
     pub(crate) at: u64,
+    /// It was killed since it needed more than its memory limit.
+    pub(crate) oom: bool,
+    /// Why it could not be started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
 }
 
 read_json!(Exit {
     code: must "code",
     at: must "at",
+    oom: may "oom",
+    error: may "error",
 });
+
+/// The file that says that a container ends because its user has it stopped.
+const MARK: &str = "stopped";
+
+/// From now on its end is its user's wish: it does not begin again.
+pub(crate) fn mark(dir: &Path) -> Result<()> {
+    let path = dir.join(MARK);
+    std::fs::write(&path, "").context(|| format!("write({path:?})"))
+}
+
+/// Is its end its user's wish?
+pub(crate) fn is_marked(dir: &Path) -> bool {
+    dir.join(MARK).exists()
+}
+
+/// Its user wants it to run.
+pub(crate) fn unmark(dir: &Path) -> Result<()> {
+    let path = dir.join(MARK);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).context(|| format!("unlink({path:?})")),
+        _ => Ok(()),
+    }
+}
 
 impl Record {
     /// Of this format, from now on.
     pub(crate) fn new(id: String, name: String) -> Self {
         Self { version: VERSION, id, name, created: now(), ..Self::default() }
+    }
+
+    /// It runs from now on, with this process in front of it or as its monitor.
+    pub(crate) fn begins(&mut self, runner: Identity, monitored: bool) {
+        self.runner = Some(runner);
+        self.started = Some(now());
+        self.exit = None;
+        (self.restarting, self.stopped, self.monitored) = (false, false, monitored);
     }
 
     /// Write it into the container's directory. Readers see the old one or the new one, whole.
@@ -128,9 +200,16 @@ impl Record {
     }
 }
 
-/// Seconds since 1970.
+/// Nanoseconds since 1970.
 pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The seconds of such a time.
+pub(crate) fn seconds(nanos: u64) -> u64 {
+    nanos / 1_000_000_000
 }
 
 /// A new id: 64 hex digits.

@@ -27,7 +27,7 @@ pub(crate) struct Output {
 }
 
 /// One of ours.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
     Output,
     Error,
@@ -101,12 +101,19 @@ impl Output {
     }
 }
 
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+impl Stream {
+    /// Its descriptor.
+    pub(crate) fn fd(self) -> BorrowedFd<'static> {
         match self {
             Self::Output => sys::standard_output(),
             Self::Error => sys::standard_error(),
         }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd()
     }
 }
 

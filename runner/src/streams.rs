@@ -47,6 +47,18 @@ impl Streams {
         Ok(streams)
     }
 
+    /// Put these in place: input, output and error.
+    pub(crate) fn put([input, output, error]: &[OwnedFd; 3]) -> Result<Self> {
+        let mut streams = Self::default();
+        streams.input = Some(keep(sys::standard_input())?);
+        streams.output = Some(keep(sys::standard_output())?);
+        streams.error = Some(keep(sys::standard_error())?);
+        dup2_stdin(input).context(|| "dup2(input, 0)")?;
+        dup2_stdout(output).context(|| "dup2(output, 1)")?;
+        dup2_stderr(error).context(|| "dup2(error, 2)")?;
+        Ok(streams)
+    }
+
     fn pipe(&mut self, to: Stream) -> Result<OwnedFd> {
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).context(|| "pipe2(O_CLOEXEC)")?;
         self.outputs.push(Output::new(ours, to)?);

@@ -9,8 +9,9 @@ use coracle_sys::file;
 use coracle_sys::{Context, Error, Kind, Result};
 
 use crate::digest::Digest;
+use crate::image::{Descriptor, Platform, media_type};
 use crate::lock::Lock;
-use crate::read::Store;
+use crate::read::{Image, Store};
 
 /// A container's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +137,19 @@ impl Store {
                 Err(Error::usage(format!("find the container {typed:?}: more than one id begins so")))
             }
         }
+    }
+
+    /// The image that a container was made of, also where it has lost its names.
+    pub fn image_of(&self, dir: &ContainerDir) -> Result<Image> {
+        let none =
+            || Error::not_found(format!("find the image of the container {}: it was made of none", dir.id));
+        let digest = dir.image().ok_or_else(none)?;
+        let blob = self.layouts().map(|l| l.blob(&digest)).find_map(|path| path.metadata().ok());
+        let size = blob.map_or(0, |m| m.len());
+        let entry =
+            Descriptor { media_type: media_type::MANIFEST.to_owned(), digest, size, ..Descriptor::default() };
+        let image = self.load(None, entry, &Platform::host());
+        image.context(|| format!("read the image of the container {}", dir.id))
     }
 
     /// All containers, by id.

@@ -218,6 +218,18 @@ pub fn inheritable(first: u32, count: u32) -> Vec<RawFd> {
     (first..first.saturating_add(count)).filter_map(|fd| RawFd::try_from(fd).ok()).filter(passes).collect()
 }
 
+/// Close a descriptor that is not close-on-exec, and so was not opened by this program.
+pub fn close_if_inherited(fd: RawFd) {
+    // SAFETY: plain numbers; everything that this program has opened and owns is close-on-exec, so that nobody's descriptor
+    // is closed under them.
+    unsafe {
+        let flags = libc::fcntl(fd, libc::F_GETFD);
+        if flags >= 0 && flags & libc::FD_CLOEXEC == 0 {
+            libc::close(fd);
+        }
+    }
+}
+
 /// Whether an exec closes the descriptor of this number.
 pub fn set_close_on_exec(fd: RawFd, on: bool) -> Result<()> {
     // SAFETY: F_SETFD takes an int; a number that is not open is EBADF.

@@ -1,4 +1,4 @@
-//! `create --bundle DIR ID`: all of a container but its command, which waits for `start`.
+//! `create`: all of a container but its command, which waits for `start`: of an OCI bundle, or of an image.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use argh::CommandInfoWithArgs;
 use coracle_sys::{Error, Result};
 
+use super::container::{Made, Wanted};
 use super::typed::{self, Typed};
 use super::{Global, bundle};
+use crate::cgroups::Lifetime;
+use crate::from_image::flags::Flags;
 
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
@@ -41,7 +44,28 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     &["runner create --bundle DIR my-container"],
 );
 
-/// Make it.
+/// Whether it is a bundle's: flags say so, or a client's `--root`, or a config.json lies here and nothing else is said.
+pub(crate) fn is_for_bundle(global: &Global, words: &[OsString]) -> bool {
+    let Ok(typed) = Typed::read_quietly(&TABLE, words) else { return false };
+    let here = Path::new("config.json").exists() && typed.words.len() == 1;
+    global.root.is_some() || typed.other_than(&[]).is_some() || here
+}
+
+/// Make one of an image.
+pub(crate) fn of_image(global: &Global, flags: Flags, typed: &[String]) -> Result<u8> {
+    let made = Made::new(Wanted::find(global, flags, typed)?)?;
+    // What cannot be started is not made.
+    let write = || {
+        made.plan(Lifetime::Detached)?;
+        made.name_it()?;
+        made.record.write(&made.dir.path)
+    };
+    write().inspect_err(|_| made.remove())?;
+    coracle_sys::say!("{}", made.record.id);
+    Ok(0)
+}
+
+/// Make one of a bundle.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let id = typed.one("create", "the container's id")?;

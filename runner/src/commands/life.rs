@@ -2,7 +2,7 @@
 //! client. The process is made first, and while it sets itself up what others need to find it is written. Its command waits
 //! for that. Where the plan comes from, and what attending it means, is the callers' business.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use coracle_sys::{Error, Result};
@@ -42,10 +42,13 @@ pub(crate) struct Life<'a> {
 }
 
 /// The standard streams that a container is given.
-#[derive(Clone, Copy)]
+#[derive(Default)]
 pub(crate) enum Given {
     /// Those of a terminal of its own.
+    #[default]
     Terminal,
+    /// These: input, output and error.
+    These(Box<[OwnedFd; 3]>),
     /// The caller's, whatever they are.
     Ours,
     /// The caller's, but no terminal of the caller's; and the input only where it was asked for.
@@ -162,8 +165,9 @@ impl Life<'_> {
     fn spawn(&mut self, cgroup: &mut Cgroup, hold: Hold<'_>) -> Result<(Starting, Vec<Output>)> {
         let enter = |pid: Option<i32>| cgroup.enter_late(pid.unwrap_or(0));
         let network = self.network.take().and_then(Ahead::finish);
-        let streams = match self.streams {
+        let streams = match std::mem::take(&mut self.streams) {
             Given::Terminal | Given::Ours => Streams::ours(),
+            Given::These(streams) => Streams::put(&streams)?,
             Given::Pipes { input } => Streams::replace(input)?,
         };
         let tell = |status: &str, pid: i32| self.hooks_state(status, pid);

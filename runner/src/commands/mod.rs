@@ -1,6 +1,8 @@
 //! The verbs, one file each, and what they share: global flags, exit codes, how a container's files go.
 
+pub(crate) mod attach;
 pub(crate) mod bundle;
+pub(crate) mod container;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod doctor;
@@ -12,6 +14,7 @@ pub(crate) mod info;
 pub(crate) mod kill;
 mod life;
 pub(crate) mod list;
+pub(crate) mod logs;
 mod oci;
 pub(crate) mod pause;
 mod processes;
@@ -21,9 +24,11 @@ pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod state;
+pub(crate) mod stop;
 pub(crate) mod sweep;
 pub(crate) mod typed;
 pub(crate) mod update;
+pub(crate) mod wait;
 
 use std::path::PathBuf;
 

@@ -129,7 +129,12 @@ fn list(store: &Store) -> Result<Vec<Line>> {
         let Ok(record) = Record::read(&dir.path) else { continue };
         let alive = states.read(&record.id).ok().filter(|s| s.init.is_alive());
         let (state, status, pid) = match (&alive, &record.exit) {
-            (Some(s), _) => ("running", format!("Up {}", ago(record.created)), s.init.pid),
+            (Some(s), _) => {
+                ("running", format!("Up {}", ago(record.started.unwrap_or(record.created))), s.init.pid)
+            }
+            (None, Some(exit)) if record.restarting && record.runner.is_some_and(|r| r.is_alive()) => {
+                ("restarting", format!("Restarting ({}) {} ago", exit.code, ago(exit.at)), 0)
+            }
             (None, Some(exit)) => ("exited", format!("Exited ({}) {} ago", exit.code, ago(exit.at)), 0),
             (None, None) => ("created", "Created".to_owned(), 0),
         };
@@ -186,7 +191,7 @@ fn is_named(name: &str, pattern: &str) -> bool {
 
 /// How long ago, as docker says it.
 fn ago(then: u64) -> String {
-    let seconds = record::now().saturating_sub(then);
+    let seconds = record::seconds(record::now().saturating_sub(then));
     let (count, unit) = match seconds {
         0 => return "Less than a second".to_owned(),
         1..60 => (seconds, "second"),

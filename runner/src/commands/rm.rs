@@ -1,17 +1,16 @@
 //! `rm`: a container and all that it wrote.
 
 use std::ffi::OsString;
-use std::time::{Duration, Instant};
 
 use argh::CommandInfoWithArgs;
-use coracle_store::lock::Lock;
-use coracle_store::{ContainerDir, Locations, Store};
+use coracle_store::{Locations, Store};
 use coracle_sys::{Error, Kind, Result};
 
+use super::container::ending::{Held, await_end, lock, stop_waiting};
 use super::typed::{self, Typed};
 use super::{Global, no_such_container, remove_files, sweep};
-use crate::record::Record;
-use crate::state::{Face, Identity, State, States};
+use crate::record::{self, Record};
+use crate::state::{Face, States};
 
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
@@ -69,10 +68,15 @@ fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
     let held = match (&state, force) {
         (Some(_), false) => return refused("container is running: kill it first, or rm -f"),
         (Some(state), true) => {
+            record::mark(&dir.path)?;
             state.init.kill()?;
             await_end(&dir, Some(state))?
         }
-        (None, true) => await_end(&dir, None)?,
+        (None, true) => {
+            // One that waits to begin again is told that it does not.
+            stop_waiting(&dir.path)?;
+            await_end(&dir, None)?
+        }
         (None, false) => match lock(&dir)? {
             Held::Ours(lock) => Some(lock),
             Held::Gone => None,
@@ -87,42 +91,4 @@ fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
     }
     remove_files(store, &dir.id)?;
     states.remove(&dir.id)
-}
-
-/// Who has a container's directory.
-enum Held {
-    Ours(Lock),
-    /// The runner in front of it.
-    Others,
-    /// Nobody: it is not there any more.
-    Gone,
-}
-
-fn lock(dir: &ContainerDir) -> Result<Held> {
-    match Lock::try_existing(&dir.path) {
-        Ok(Some(lock)) if lock.is_at(&dir.path) => Ok(Held::Ours(lock)),
-        Ok(None) => Ok(Held::Others),
-        Err(e) if e.kind() != Kind::NotFound => Err(e),
-        _ => Ok(Held::Gone),
-    }
-}
-
-/// The runner in front of it tidies up first; what it leaves is then ours. One that was stopped does nothing
-/// any more. Nothing where all is gone.
-fn await_end(dir: &ContainerDir, state: Option<&State>) -> Result<Option<Lock>> {
-    let end = Instant::now() + Duration::from_secs(10);
-    loop {
-        match lock(dir)? {
-            Held::Ours(lock) if state.is_none_or(|s| !s.init.is_alive()) => return Ok(Some(lock)),
-            Held::Gone => return Ok(None),
-            _ => {}
-        }
-        if let Some(runner) = state.and_then(|s| s.runner).filter(Identity::is_stopped) {
-            runner.kill()?;
-        }
-        if Instant::now() > end {
-            return Err(Error::new(Kind::Busy, format!("the container {} does not end", dir.id)));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }

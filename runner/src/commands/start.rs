@@ -1,15 +1,132 @@
-//! `start ID`: the command of a created container.
+//! `start`: the command of a created container of an OCI client; containers of images, in the background.
 
-use coracle_sys::{Error, Kind, Result};
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
-use super::Global;
+use argh::CommandInfoWithArgs;
+use coracle_store::Store;
+use coracle_sys::{Context, Error, Kind, Result};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use super::attach::How;
+use super::container::{self, Made};
 use super::oci::{Container, Status};
+use super::typed::{self, Typed};
+use super::{Global, sweep};
+use crate::attach::{Client, keys};
 use crate::hooks::{self, Scene};
+use crate::monitor::restart::Policy;
+use crate::record::{self, Record};
 use crate::seccomp::Choice;
+use crate::state::{Face, States};
 
-/// Let its command run.
-pub(crate) fn run(global: &Global, id: &str) -> Result<u8> {
-    let mut container = Container::find(global, id)?;
+/// Its flags.
+pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
+    "start",
+    "Start containers that were created or have ended; let the command of an OCI client's run.",
+    typed::CONTAINERS,
+    &[
+        typed::switch("--attach", Some('a'), "show what it writes, and end with its exit code"),
+        typed::switch("--interactive", Some('i'), "pass on what is typed"),
+        typed::switch("--all", None, "those that are to come back after a reboot: always, unless-stopped"),
+        typed::option("--detach-keys", None, "keys", "keys that leave it, ctrl-p,ctrl-q if not said"),
+        typed::hidden(typed::option(
+            "--again",
+            None,
+            "ms",
+            "in place of the monitor, which waited so long before",
+        )),
+    ],
+    &["runner start my-container", "runner start -ai my-container", "runner start --all"],
+);
+
+/// Start them.
+pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
+    if let (Some(last), [id]) = (typed.number("--again")?, &typed.words[..]) {
+        return Made::load(global, id)?.again(Duration::from_millis(last.into())).map(|()| 0);
+    }
+    if let [id] = &typed.words[..]
+        && let Some(container) = Container::if_meant(global, id, false)?
+    {
+        return run_oci(container);
+    }
+    let store = container::store(global)?;
+    sweep::sweep(&store);
+    let all = typed.get("--all").is_some();
+    let (attach, interactive) = (typed.get("--attach").is_some(), typed.get("--interactive").is_some());
+    let named = match (all, attach || interactive, &typed.words[..]) {
+        (true, false, []) => returning(&store)?,
+        (true, _, _) => return Err(Error::usage("start --all: neither containers nor -a go with it")),
+        (false, _, []) => return Err(Error::usage("start needs the name or id of a container")),
+        (false, true, [one]) => {
+            return attached(global, &store, one, interactive, typed.get("--detach-keys"));
+        }
+        (false, true, _) => {
+            return Err(Error::usage("you cannot start and attach multiple containers at once"));
+        }
+        (false, false, many) => many.to_vec(),
+    };
+    let mut code = 0;
+    for word in &named {
+        match start(global, &store, word, None) {
+            Ok(()) => coracle_sys::say!("{word}"),
+            Err(e) => {
+                coracle_sys::warn!("runner: {e}");
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// One that runs already, runs.
+fn start(global: &Global, store: &Store, typed: &str, first: Option<OwnedFd>) -> Result<()> {
+    let dir = container::find(store, typed)?;
+    let state = States::of(Face::Image, None)?.read(&dir.id);
+    if state.is_ok_and(|s| s.init.is_alive()) {
+        return Ok(());
+    }
+    // One that waits to begin again does so now.
+    if container::ending::stop_waiting(&dir.path)? {
+        drop(container::ending::await_end(&dir, None)?);
+    }
+    Made::load(global, &dir.id)?.background(false, first)
+}
+
+fn attached(global: &Global, store: &Store, named: &str, input: bool, leave: Option<&str>) -> Result<u8> {
+    let leave = keys(leave)?;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .context(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)")?;
+    start(global, store, named, Some(theirs))?;
+    let dir = container::find(store, named)?;
+    let record = Record::read(&dir.path)?;
+    let terminal = record.spec.process.as_ref().is_some_and(|p| p.terminal);
+    let state = States::of(Face::Image, None)?.read(&dir.id);
+    let how = How { terminal, input, leave, signals: true };
+    how.stay(&Client::of(ours), state.map(|s| s.init).unwrap_or_default(), named)
+}
+
+/// The containers that come back after a reboot, and do not run.
+fn returning(store: &Store) -> Result<Vec<String>> {
+    let states = States::of(Face::Image, None)?;
+    let mut all = Vec::new();
+    for dir in store.containers()? {
+        let Ok(record) = Record::read(&dir.path) else { continue };
+        let runs = states.read(&record.id).is_ok_and(|s| s.init.is_alive());
+        let waits = record.restarting && record.runner.is_some_and(|r| r.is_alive());
+        let stopped = record.stopped || record::is_marked(&dir.path) || record.started.is_none();
+        let policy = Policy::parse(&record.restart).unwrap_or_default();
+        if !runs && !waits && policy.returns(stopped) && record.started.is_some() {
+            all.push(record.name);
+        }
+    }
+    Ok(all)
+}
+
+/// Let the command of a created container run.
+fn run_oci(mut container: Container) -> Result<u8> {
     let _alone = container.hold()?;
     let oci = container.state.oci.as_ref();
     let command = oci.and_then(|o| o.spec.process.as_ref()?.args.first().cloned()).unwrap_or_default();

@@ -76,7 +76,8 @@ fn groups(_: &Store) -> Result<()> {
 /// written down.
 fn tidy(store: &Store, dir: &Path, record: Record) -> Result<()> {
     if !record.rm {
-        return Record { exit: Some(Exit { code: 137, at: record::now() }), ..record }.write(dir);
+        return Record { exit: Some(Exit { code: 137, at: record::now(), ..Exit::default() }), ..record }
+            .write(dir);
     }
     store.release_name(&record.name, &record.id)?;
     remove_files(store, &record.id)

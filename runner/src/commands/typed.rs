@@ -100,6 +100,11 @@ pub(crate) const fn option(
     FlagInfo { kind, optionality: Optionality::Optional, long, short, description, hidden: false }
 }
 
+/// A flag that no help shows.
+pub(crate) const fn hidden(flag: FlagInfo<'static>) -> FlagInfo<'static> {
+    FlagInfo { hidden: true, ..flag }
+}
+
 /// A flag with a value that may be said again and again.
 pub(crate) const fn list(
     long: &'static str,
@@ -114,6 +119,16 @@ impl Typed {
     /// Read them. `None`: help was asked for, and is printed.
     pub(crate) fn read(table: &CommandInfoWithArgs, argv: &[OsString]) -> Result<Option<Self>> {
         Ok(Self::before(table, argv, Tail::None)?.map(|(typed, _)| typed))
+    }
+
+    /// Read them only to see what they are.
+    pub(crate) fn read_quietly(table: &CommandInfoWithArgs, argv: &[OsString]) -> Result<Self> {
+        let normal = normalise(table, argv, Tail::None)?;
+        let help = normal.words.iter().any(|word| word == "--help");
+        match help {
+            true => Err(Error::usage("help is asked for")),
+            false => Ok(Self::read(table, argv)?.unwrap_or_default()),
+        }
     }
 
     /// [`Typed::read`] of a verb that a command line follows, which comes back as it is.
@@ -176,6 +191,16 @@ impl Typed {
         self.get(flag).map(read).transpose()
     }
 
+    /// The value of a flag that is true or false.
+    pub(crate) fn truth(&self, flag: &str) -> Result<Option<bool>> {
+        match self.get(flag) {
+            None => Ok(None),
+            Some("" | "true" | "1") => Ok(Some(true)),
+            Some("false" | "0") => Ok(Some(false)),
+            Some(other) => Err(Error::usage(format!("{flag} {other:?}: it is true or false"))),
+        }
+    }
+
     /// The value of a flag, empty for one that takes none.
     pub(crate) fn get(&self, flag: &str) -> Option<&str> {
         self.flags.iter().find(|(name, _)| name == flag).map(|(_, value)| value.as_str())
@@ -195,7 +220,7 @@ fn help(table: &CommandInfoWithArgs, runs: bool) {
     }
     let command = if runs { " COMMAND..." } else { "" };
     print::out(format_args!("{command}\n\n{}\n\nOptions:\n", table.description));
-    for flag in table.flags {
+    for flag in table.flags.iter().filter(|flag| !flag.hidden) {
         let value = match flag.kind {
             FlagInfoKind::Switch => String::new(),
             FlagInfoKind::Option { arg_name } => format!(" <{arg_name}>"),

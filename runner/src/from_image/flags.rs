@@ -184,9 +184,42 @@ pub(crate) struct Flags {
     /// signal that asks the container to stop
     #[argh(option)]
     pub(crate) stop_signal: Option<String>,
+    /// seconds between that signal and the end by force, -1 for ever; 10 if not said
+    #[argh(option)]
+    pub(crate) stop_timeout: Option<i64>,
     /// seconds after which the container is killed
     #[argh(option)]
     pub(crate) timeout: Option<String>,
+    /// when it begins again by itself: no, on-failure[:N], always or unless-stopped
+    #[argh(option)]
+    pub(crate) restart: Option<String>,
+    /// where the log of a container in the background goes: local or none
+    #[argh(option)]
+    pub(crate) log_driver: Option<String>,
+    /// how much of the log is kept: max-size=10m, max-file=3
+    #[argh(option)]
+    pub(crate) log_opt: Vec<String>,
+    /// command that tells by its exit code whether the container is healthy
+    #[argh(option)]
+    pub(crate) health_cmd: Option<String>,
+    /// time between two health checks, 30s if not said
+    #[argh(option)]
+    pub(crate) health_interval: Option<String>,
+    /// how long a health check may take, 30s if not said
+    #[argh(option)]
+    pub(crate) health_timeout: Option<String>,
+    /// failures in a row until it is unhealthy, 3 if not said
+    #[argh(option)]
+    pub(crate) health_retries: Option<u32>,
+    /// how long after the start failures do not count
+    #[argh(option)]
+    pub(crate) health_start_period: Option<String>,
+    /// time between two health checks until then, 5s if not said
+    #[argh(option)]
+    pub(crate) health_start_interval: Option<String>,
+    /// have no health check, whatever the image says
+    #[argh(switch)]
+    pub(crate) no_healthcheck: bool,
 
     /// the first word is a folder to be the root, not an image
     #[argh(switch)]
@@ -207,7 +240,7 @@ pub(crate) struct Flags {
     /// the config.json of an OCI bundle, where it lies elsewhere
     #[argh(option)]
     pub(crate) config: Option<String>,
-    /// OCI: leave the container to others once its command runs
+    /// leave the container to its monitor, a bundle's to others, and print the id
     #[argh(switch, short = 'd')]
     pub(crate) detach: bool,
     /// OCI: leave the state behind when the container has ended, for delete
@@ -232,6 +265,10 @@ pub(crate) struct Flags {
     #[argh(option, default = "0")]
     pub(crate) preserve_fds: u32,
 
+    /// all of these words
+    #[argh(option, hidden_help)]
+    pub(crate) word: Vec<String>,
+
     /// the image, or the id for a bundle
     #[argh(positional)]
     pub(crate) image: Option<String>,
@@ -242,5 +279,21 @@ impl Flags {
     pub(crate) fn shown_if(mut self, only: bool) -> Self {
         self.dry_run |= only;
         self
+    }
+}
+
+impl Flags {
+    /// Word by word, as [`Flags::read`] takes them.
+    pub(crate) fn words(&self) -> Vec<String> {
+        self.word.clone()
+    }
+
+    /// Read them again.
+    pub(crate) fn read(words: &[String]) -> Result<Self, coracle_sys::Error> {
+        let plain: Vec<&str> = words.iter().map(String::as_str).collect();
+        let read = Self::from_args(&["runner", "run"], &plain);
+        let read =
+            read.map_err(|e| coracle_sys::Error::invalid(format!("read the flags of run: {}", e.output)))?;
+        Ok(Self { word: words.to_vec(), ..read })
     }
 }

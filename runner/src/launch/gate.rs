@@ -2,18 +2,15 @@
 //! connection that `start` makes becomes the channel on which the rest of the start is reported, so that whoever
 //! starts it learns whether its command could be executed.
 
-use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use coracle_sys::{Context, Error, Kind, Result};
+use coracle_sys::{Context, Result};
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, listen, socket,
-};
-use nix::sys::stat::{Mode, umask};
+use nix::sys::socket::{SockFlag, accept4};
 
 use super::wire::{Channel, Message};
+use crate::unix;
 
 /// The socket.
 pub struct Gate {
@@ -24,13 +21,7 @@ pub struct Gate {
 impl Gate {
     /// Make one in a directory of states. What is there by its name is of a container that is no more.
     pub fn make(dir: &Path, name: String) -> Result<Self> {
-        let listening = stream()?;
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let _ = std::fs::remove_file(dir.join(&name));
-        let bound = at(dir, &name, |address| bind(listening.as_raw_fd(), address));
-        umask(before);
-        bound.context(|| format!("bind({:?})", dir.join(&name)))?;
-        listen(&listening, Backlog::new(8).unwrap_or(Backlog::MAXCONN)).context(|| "listen(gate)")?;
+        let listening = unix::listen_at(dir, &name, SockFlag::empty())?;
         Ok(Self { listening, name })
     }
 
@@ -46,7 +37,7 @@ impl Gate {
                 Err(Errno::EINTR | Errno::ECONNABORTED) => continue,
                 other => other.context(|| "accept4(gate)")?,
             };
-            let channel = Channel::of(super::sys::adopt(accepted));
+            let channel = Channel::of(crate::unix::adopt(accepted));
             if matches!(channel.receive(), Ok(Message::Go)) {
                 return Ok(channel);
             }
@@ -56,24 +47,5 @@ impl Gate {
 
 /// The channel to who waits behind a gate; none when nobody does.
 pub(super) fn knock(dir: &Path, name: &str) -> Result<Option<Channel>> {
-    let fd = stream()?;
-    match at(dir, name, |address| connect(fd.as_raw_fd(), address)) {
-        Ok(()) => Ok(Some(Channel::of(fd))),
-        Err(e) if matches!(e.errno(), Some(Errno::ECONNREFUSED | Errno::ENOENT)) => Ok(None),
-        Err(e) => Err(e.wrap(format!("connect({:?})", dir.join(name)))),
-    }
-}
-
-fn stream() -> Result<OwnedFd> {
-    socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)
-        .context(|| "socket(AF_UNIX, SOCK_SEQPACKET)")
-}
-
-/// A path of any length: an address holds 108 bytes, and the directory stands in it by its descriptor.
-fn at(dir: &Path, name: &str, with: impl FnOnce(&UnixAddr) -> nix::Result<()>) -> Result<()> {
-    let held = File::open(dir).context(|| format!("open({dir:?})"))?;
-    let path = format!("/proc/self/fd/{}/{name}", held.as_raw_fd());
-    let address =
-        UnixAddr::new(path.as_str()).map_err(|_| Error::new(Kind::Invalid, "the address is too long"))?;
-    with(&address).context(|| "unix(7)")
+    Ok(unix::connect_to(dir, name)?.map(Channel::of))
 }

@@ -34,7 +34,7 @@ pub use ahead::Ahead;
 pub use ending::Ending;
 pub use gate::Gate;
 pub use starting::{Container, Starting};
-use wire::{Channel, Message};
+pub(crate) use wire::{Channel, Message, pair};
 
 /// What a start needs beside the plan: open things, bytes, and what to call at its moment.
 #[derive(Clone, Copy, Default)]

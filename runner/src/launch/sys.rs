@@ -1,16 +1,10 @@
 //! What of the launch the compiler cannot check.
-#![allow(unsafe_code)] // a received descriptor is a bare number until it is owned
+#![allow(unsafe_code)] // a number is given to another descriptor
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use coracle_sys::{Context, Result};
 use nix::errno::Errno;
-
-/// Own a descriptor that recvmsg(2) has just handed over.
-pub(super) fn adopt(fd: RawFd) -> OwnedFd {
-    // SAFETY: the kernel installed this descriptor for this message, and nobody else has seen it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
-}
 
 /// Have `number`, an open descriptor, be another name of `fd`, close-on-exec, dup3(2).
 pub(super) fn put_in_place(fd: &OwnedFd, number: RawFd) -> Result<()> {

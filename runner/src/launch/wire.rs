@@ -16,7 +16,7 @@ use nix::sys::socket::{
 use crate::scm_rights;
 
 /// One end.
-pub(super) struct Channel {
+pub(crate) struct Channel {
     fd: OwnedFd,
     /// What was heard before its turn.
     early: RefCell<VecDeque<Message>>,
@@ -24,7 +24,7 @@ pub(super) struct Channel {
 
 /// What is said.
 #[derive(Debug)]
-pub(super) enum Message {
+pub(crate) enum Message {
     /// Child to parent: it could not be done.
     Failed(Error),
     /// Child to parent: it is not quite as it was asked for.
@@ -58,7 +58,7 @@ pub(super) enum Message {
 const LONGEST: usize = 4096;
 
 /// Both ends, close-on-exec.
-pub(super) fn pair() -> Result<(Channel, Channel)> {
+pub(crate) fn pair() -> Result<(Channel, Channel)> {
     let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)")?;
     Ok((Channel::of(a), Channel::of(b)))
@@ -86,7 +86,7 @@ impl Channel {
     }
 
     /// Say something.
-    pub(super) fn send(&self, message: &Message) -> Result<()> {
+    pub(crate) fn send(&self, message: &Message) -> Result<()> {
         let with_fd = |tag: &[u8], fd: &OwnedFd| scm_rights::send(&self.fd, tag, fd);
         let plain = |bytes: &[u8]| send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL);
         match message {
@@ -114,7 +114,7 @@ impl Channel {
     }
 
     /// Wait for the other end to say something.
-    pub(super) fn receive(&self) -> Result<Message> {
+    pub(crate) fn receive(&self) -> Result<Message> {
         if let Some(message) = self.early.borrow_mut().pop_front() {
             return Ok(message);
         }
@@ -156,7 +156,7 @@ impl Channel {
                             _ => None,
                         })
                     });
-                    break (m.bytes, fd.map(super::sys::adopt));
+                    break (m.bytes, fd.map(crate::unix::adopt));
                 }
             }
         };

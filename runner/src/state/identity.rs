@@ -59,6 +59,15 @@ impl Identity {
         poll(&mut fds, PollTimeout::from(10_000_u16)).context(|| "poll(pidfd)").map(drop)
     }
 
+    /// Send it a signal. `ESRCH` where it is gone.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let pidfd = process::pidfd_open(self.pid)?;
+        match self.is_alive() {
+            true => process::pidfd_send_signal(pidfd.as_fd(), signal),
+            false => Err(Errno::ESRCH).context(|| format!("pidfd_open({})", self.pid)),
+        }
+    }
+
     /// Whether it was stopped, by job control or a tracer.
     pub fn is_stopped(&self) -> bool {
         let Ok(stat) = text(&format!("/proc/{}/stat", self.pid)) else { return false };

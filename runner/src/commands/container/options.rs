@@ -18,7 +18,7 @@ use crate::seccomp::{self, Choice};
 use crate::spec::Spec;
 
 /// What the container's root is made of: a folder, or these layers below a top in `dir`.
-pub(super) fn root(
+pub(crate) fn root(
     base: &Base,
     store: &Store,
     dirs: Vec<PathBuf>,
@@ -36,13 +36,14 @@ pub(super) fn root(
 }
 
 /// What the specification does not say.
-pub(super) fn options(
+pub(crate) fn options(
     id: &str,
     dir: &Path,
     root: Source,
     flags: &Flags,
     spec: &Spec,
     cgroup_v1: Option<Vec<Hierarchy>>,
+    seccomp: Choice,
 ) -> Result<Options> {
     let argv0 = spec.process.as_ref().and_then(|p| p.args.first()).map_or("", String::as_str);
     Ok(Options {
@@ -54,12 +55,12 @@ pub(super) fn options(
         new_keyring: true,
         preserve_fds: flags.preserve_fds,
         cgroup_v1,
-        seccomp: Some(filter(flags, spec)?),
+        seccomp: Some(seccomp),
     })
 }
 
 /// `--security-opt seccomp=`; a privileged container has none unless it is asked for.
-fn filter(flags: &Flags, spec: &Spec) -> Result<Choice> {
+pub(crate) fn filter(flags: &Flags, spec: &Spec) -> Result<Choice> {
     let mut words =
         flags.security_opt.iter().rev().filter_map(|w| w.strip_prefix("seccomp")?.strip_prefix(['=', ':']));
     match words.next() {

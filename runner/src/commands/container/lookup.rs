@@ -18,14 +18,14 @@ use crate::spec::{IdMapping, Mount};
 use crate::state::{Face, States};
 
 /// What the container's root is made of.
-pub(super) enum Base {
+pub(crate) enum Base {
     Image(Box<Image>),
     Folder(PathBuf),
 }
 
 impl Base {
     /// The image or the folder. An image that is not here is pulled, as `--pull` has it.
-    pub(super) fn find(global: &Global, store: &mut Store, named: &str, flags: &Flags) -> Result<Self> {
+    pub(crate) fn find(global: &Global, store: &mut Store, named: &str, flags: &Flags) -> Result<Self> {
         if flags.rootfs {
             let path =
                 std::fs::canonicalize(named).context(|| format!("open({named:?})")).context(|| "--rootfs")?;
@@ -73,19 +73,19 @@ impl Base {
         Ok(Self::Image(Box::new(image)))
     }
 
-    pub(super) fn image(&self) -> Option<&Image> {
+    pub(crate) fn image(&self) -> Option<&Image> {
         match self {
             Self::Image(image) => Some(image),
             Self::Folder(_) => None,
         }
     }
 
-    pub(super) fn config(&self) -> ProcessConfig {
+    pub(crate) fn config(&self) -> ProcessConfig {
         self.image().and_then(|i| i.config.config.clone()).unwrap_or_default()
     }
 
     /// [`Base::dirs`], of an image of which only the blobs are there too: another tool has put them there.
-    pub(super) fn applied(&self, global: &Global, store: &Store, flags: &Flags) -> Result<Vec<PathBuf>> {
+    pub(crate) fn applied(&self, global: &Global, store: &Store, flags: &Flags) -> Result<Vec<PathBuf>> {
         match (self.dirs(store), &flags.image) {
             (Err(e), Some(named)) if e.kind() == Kind::NotFound => {
                 image_verb::apply(global, named, flags.platform.as_deref())?;
@@ -96,7 +96,7 @@ impl Base {
     }
 
     /// The directories of the root, lowest first.
-    pub(super) fn dirs(&self, store: &Store) -> Result<Vec<PathBuf>> {
+    pub(crate) fn dirs(&self, store: &Store) -> Result<Vec<PathBuf>> {
         match self {
             Self::Image(image) => store.stack_paths(image.diff_ids()),
             Self::Folder(path) => Ok(vec![path.clone()]),
@@ -128,7 +128,7 @@ impl Policy {
 }
 
 /// Everything that has to be looked up for the specification.
-pub(super) fn found(
+pub(crate) fn found(
     host: &Host,
     store: &Store,
     dirs: &[PathBuf],
@@ -140,17 +140,6 @@ pub(super) fn found(
     let text = |path: &str| passwd::read(dirs, path).context(|| format!("read the image's {path}"));
     let typed = flags.user.as_deref().or(config.user.as_deref()).unwrap_or_default();
     let who = user::resolve(typed, &flags.group_add, &text("/etc/passwd")?, &text("/etc/group")?)?;
-    let mut joined = BTreeMap::new();
-    for (kind, _, word) in from_image::shared_words(flags)? {
-        if let Some(named) = word.strip_prefix("container:") {
-            if host.needs_user_namespace() {
-                return Err(Error::unsupported(format!(
-                    "{word}: an ordinary user's containers each have a user namespace, and do not share others yet"
-                )));
-            }
-            joined.insert(kind.to_owned(), namespace_of(store, named, kind)?);
-        }
-    }
     let env_files = flags.env_file.iter().map(|path| {
         let bytes = file::read(Path::new(path)).context(|| "--env-file")?;
         String::from_utf8(bytes).map_err(|_| Error::invalid(format!("--env-file {path:?}: it is not UTF-8")))
@@ -165,10 +154,26 @@ pub(super) fn found(
         window: tty::window_size(std::io::stdin().as_fd()).unwrap_or_default(),
         modules: if flags.security_opt.is_empty() { String::new() } else { host::security_modules() },
         cpus: host::processors(),
-        joined,
+        joined: joined(host, store, flags)?,
         variable: |name| std::env::var(name).ok(),
         env_files: env_files.collect::<Result<_>>()?,
     })
+}
+
+/// The namespaces of other containers, by kind.
+pub(crate) fn joined(host: &Host, store: &Store, flags: &Flags) -> Result<BTreeMap<String, PathBuf>> {
+    let mut joined = BTreeMap::new();
+    for (kind, _, word) in from_image::shared_words(flags)? {
+        if let Some(named) = word.strip_prefix("container:") {
+            if host.needs_user_namespace() {
+                return Err(Error::unsupported(format!(
+                    "{word}: an ordinary user's containers each have a user namespace, and do not share others yet"
+                )));
+            }
+            joined.insert(kind.to_owned(), namespace_of(store, named, kind)?);
+        }
+    }
+    Ok(joined)
 }
 
 /// The namespace of another container of ours, which runs.

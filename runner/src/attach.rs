@@ -1,0 +1,251 @@
+//! The other side of [`crate::monitor`]'s socket: what a container writes is shown, what is typed goes to it, until it ends
+//! or the keys are typed that leave it.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use coracle_sys::{Context, Error, Result, terminal as sys};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send};
+use nix::unistd::{read, write};
+
+use crate::foreground::Signals;
+use crate::monitor::{LONGEST, SOCKET, Said};
+use crate::relay::Stream;
+use crate::terminal::{Raw, stop_here};
+use crate::unix;
+
+/// One who is attached.
+pub(crate) struct Client {
+    socket: OwnedFd,
+}
+
+/// How it went.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    /// The container has ended with this code.
+    Ended(i32),
+    /// It was left, and goes on.
+    Detached,
+}
+
+/// What one who is attached does.
+pub(crate) struct Manner<'a> {
+    /// The caller's terminal, raw, where keys are passed on.
+    pub(crate) raw: Option<Raw>,
+    /// Whether standard input is passed on.
+    pub(crate) input: bool,
+    /// The keys that leave it; none where empty.
+    pub(crate) leave: &'a [u8],
+    /// Sends a signal of the caller's on.
+    pub(crate) forward: &'a dyn Fn(i32) -> Result<()>,
+}
+
+impl Client {
+    /// Of the container whose directory this is; none where it has no monitor.
+    pub(crate) fn connect(dir: &Path) -> Result<Option<Self>> {
+        Ok(unix::connect_to(dir, SOCKET)?.map(|socket| Self { socket }))
+    }
+
+    /// Over one end of a pair, whose other end the monitor gets.
+    pub(crate) fn of(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+
+    /// Wait for its end, and look at nothing else. None where its monitor is gone.
+    pub(crate) fn wait(&self) -> Result<Option<i32>> {
+        self.say(&Said::Wait);
+        loop {
+            match self.hear(&mut [0; 64], MsgFlags::empty())? {
+                Heard::Packet(Said::Ended(code)) => return Ok(Some(code)),
+                Heard::Packet(_) | Heard::Nothing => {}
+                Heard::End => return Ok(None),
+            }
+        }
+    }
+
+    /// Stay with it.
+    pub(crate) fn attend(&self, signals: &Signals, mut manner: Manner<'_>) -> Result<Outcome> {
+        let mut shown: Vec<(Stream, Vec<u8>)> = Vec::new();
+        let mut ended = None;
+        let mut typed = 0;
+        if manner.raw.is_some() {
+            self.tell_size();
+        }
+        loop {
+            if let (Some(code), true) = (ended, shown.is_empty()) {
+                return Ok(Outcome::Ended(code));
+            }
+            let (mut signal, mut said, mut keys, mut room) = (false, false, false, false);
+            let mut fds = vec![(PollFd::new(signals.as_fd(), PollFlags::POLLIN), &mut signal)];
+            match shown.first() {
+                Some((stream, _)) => fds.push((PollFd::new(stream.fd(), PollFlags::POLLOUT), &mut room)),
+                None => fds.push((PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), &mut said)),
+            }
+            if manner.input {
+                fds.push((PollFd::new(sys::standard_input(), PollFlags::POLLIN), &mut keys));
+            }
+            let (mut set, flags): (Vec<_>, Vec<_>) = fds.into_iter().unzip();
+            match poll(&mut set, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(e).context(|| "poll()"),
+            }
+            set.iter().zip(flags).for_each(|(fd, flag)| *flag = fd.any().unwrap_or(false));
+            if signal {
+                self.pass_signals(signals, &manner)?;
+            }
+            if room {
+                show(&mut shown);
+            }
+            if said {
+                match self.hear(&mut [0; LONGEST], MsgFlags::MSG_DONTWAIT)? {
+                    Heard::Packet(Said::Written(stream, bytes)) => shown.push((stream, bytes.to_vec())),
+                    Heard::Packet(Said::Ended(code)) => ended = Some(code),
+                    Heard::Packet(_) | Heard::Nothing => {}
+                    Heard::End => return Err(Error::invalid("the container's monitor is gone")),
+                }
+            }
+            if keys && self.type_in(&mut manner, &mut typed) {
+                return Ok(Outcome::Detached);
+            }
+        }
+    }
+
+    fn pass_signals(&self, signals: &Signals, manner: &Manner<'_>) -> Result<()> {
+        while let Some(signal) = signals.next()? {
+            match signal {
+                libc::SIGTSTP => {
+                    manner.raw.as_ref().map_or(Ok(()), Raw::suspend)?;
+                    stop_here()?;
+                    manner.raw.as_ref().map_or(Ok(()), Raw::resume)?;
+                    self.tell_size();
+                }
+                libc::SIGCONT | libc::SIGWINCH if manner.raw.is_some() => {
+                    let _ = manner.raw.as_ref().map_or(Ok(()), Raw::resume);
+                    self.tell_size();
+                }
+                libc::SIGWINCH | libc::SIGCONT => {}
+                _ => (manner.forward)(signal)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Pass keys on. Whether they were those that leave the container, of which `typed` have come so far.
+    fn type_in(&self, manner: &mut Manner<'_>, typed: &mut usize) -> bool {
+        let mut buffer = [0; 4096];
+        let keys = match read(sys::standard_input(), &mut buffer) {
+            Ok(n) if n > 0 => &buffer[..n],
+            Err(Errno::EINTR | Errno::EAGAIN) => return false,
+            _ => {
+                manner.input = false;
+                self.say(&Said::NoMoreKeys);
+                return false;
+            }
+        };
+        let mut out = Vec::with_capacity(keys.len());
+        for key in keys {
+            if manner.leave.get(*typed) == Some(key) {
+                *typed += 1;
+                if *typed == manner.leave.len() {
+                    return true;
+                }
+                continue;
+            }
+            out.extend_from_slice(&manner.leave[..*typed]);
+            *typed = usize::from(manner.leave.first() == Some(key));
+            if *typed == 0 {
+                out.push(*key);
+            }
+        }
+        if !out.is_empty() {
+            self.say(&Said::Keys(&out));
+        }
+        false
+    }
+
+    /// The container's terminal gets the size of ours.
+    fn tell_size(&self) {
+        if let Ok((rows, columns)) = sys::window_size(sys::standard_input()) {
+            self.say(&Said::Size(rows, columns));
+        }
+    }
+
+    /// A monitor that is gone is found when it is heard.
+    fn say(&self, said: &Said<'_>) {
+        while send(self.socket.as_raw_fd(), &said.encode(), MsgFlags::MSG_NOSIGNAL) == Err(Errno::EINTR) {}
+    }
+
+    fn hear<'a>(&self, buffer: &'a mut [u8], flags: MsgFlags) -> Result<Heard<'a>> {
+        match recv(self.socket.as_raw_fd(), buffer, flags) {
+            Ok(0) | Err(Errno::ECONNRESET) => Ok(Heard::End),
+            Ok(n) => Ok(Said::decode(&buffer[..n]).map_or(Heard::Nothing, Heard::Packet)),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Heard::Nothing),
+            Err(e) => Err(e).context(|| "recv(attach)"),
+        }
+    }
+}
+
+enum Heard<'a> {
+    Packet(Said<'a>),
+    Nothing,
+    End,
+}
+
+/// Write a piece of what is to be shown. Who does not look any more gets no more.
+fn show(shown: &mut Vec<(Stream, Vec<u8>)>) {
+    /// What a pipe takes at once when it takes anything: PIPE_BUF.
+    const PIECE: usize = 4096;
+    let Some((stream, bytes)) = shown.first_mut() else { return };
+    match write(stream.fd(), &bytes[..bytes.len().min(PIECE)]) {
+        Ok(n) => drop(bytes.drain(..n)),
+        Err(Errno::EINTR | Errno::EAGAIN) => return,
+        Err(_) => bytes.clear(),
+    }
+    if bytes.is_empty() {
+        shown.remove(0);
+    }
+}
+
+/// `--detach-keys`: letters, and `ctrl-` before one, between commas.
+pub(crate) fn keys(text: Option<&str>) -> Result<Vec<u8>> {
+    let text = text.unwrap_or("ctrl-p,ctrl-q");
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wrong = |word: &str| {
+        Error::usage(format!(
+            "--detach-keys {text:?}: {word:?} is no key: it is a character, or ctrl- and one of a-z@[\\]^_"
+        ))
+    };
+    let mut keys = Vec::new();
+    for word in text.split(',') {
+        keys.push(match word.strip_prefix("ctrl-").map(str::as_bytes) {
+            Some(&[key @ (b'a'..=b'z' | b'@' | b'['..=b'_')]) => key.to_ascii_uppercase() & 0x1f,
+            None if word.len() == 1 => word.as_bytes()[0],
+            _ => return Err(wrong(word)),
+        });
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_as_docker_writes_them() {
+        for (text, bytes) in [
+            (None, &[16, 17][..]),
+            (Some(""), &[]),
+            (Some("a"), b"a"),
+            (Some("ctrl-a,x,ctrl-@,ctrl-_"), &[1, b'x', 0, 31]),
+        ] {
+            assert_eq!(keys(text).unwrap(), bytes, "{text:?}");
+        }
+        for wrong in ["ctrl-", "ctrl-A", "ctrl-1", "ab", "a,", "ctrl-ab"] {
+            assert!(keys(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
+}

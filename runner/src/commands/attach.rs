@@ -1,0 +1,88 @@
+//! `attach`: the terminal, or the streams, of a container in the background.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+
+use argh::CommandInfoWithArgs;
+use coracle_sys::{Error, Result};
+
+use super::Global;
+use super::container::{self};
+use super::kill::running;
+use super::typed::{self, Typed};
+use crate::attach::{Client, Manner, Outcome, keys};
+use crate::foreground::Signals;
+use crate::record::Record;
+use crate::state::Identity;
+use crate::terminal::Raw;
+
+/// Its flags.
+pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
+    "attach",
+    "Show what a container in the background writes, and pass on what is typed.",
+    typed::CONTAINER,
+    &[
+        typed::option("--detach-keys", None, "keys", "keys that leave it, ctrl-p,ctrl-q if not said"),
+        typed::switch("--no-stdin", None, "pass nothing on"),
+        typed::option("--sig-proxy", None, "true|false", "whether signals are passed on, true if not said"),
+    ],
+    &["runner attach my-container"],
+);
+
+/// Attach to it. The exit code is the container's.
+pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
+    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
+    let named = typed.one("attach", "the container")?;
+    let store = container::store(global)?;
+    let state = running(&store, named)?;
+    let record = Record::read(&state.bundle)?;
+    let client = Client::connect(&state.bundle)?.ok_or_else(|| {
+        Error::invalid(format!(
+            "container {named} runs in front of its runner: there is nothing to attach to"
+        ))
+    })?;
+    let how = How {
+        terminal: record.spec.process.as_ref().is_some_and(|p| p.terminal),
+        input: typed.get("--no-stdin").is_none(),
+        leave: keys(typed.get("--detach-keys"))?,
+        signals: typed.truth("--sig-proxy")?.unwrap_or(true),
+    };
+    how.stay(&client, state.init, named)
+}
+
+/// How somebody is attached.
+pub(crate) struct How {
+    /// The container has a terminal.
+    pub(crate) terminal: bool,
+    /// What is typed is passed on.
+    pub(crate) input: bool,
+    /// The keys that leave it.
+    pub(crate) leave: Vec<u8>,
+    /// Signals are passed on.
+    pub(crate) signals: bool,
+}
+
+impl How {
+    /// Stay with the container whose first process is `init`. The exit code is its own, or 0 where it is left.
+    pub(crate) fn stay(self, client: &Client, init: Identity, named: &str) -> Result<u8> {
+        let stdin = std::io::stdin();
+        if self.terminal && self.input && !stdin.is_terminal() {
+            return Err(Error::usage("the input device is not a TTY (see --no-stdin)"));
+        }
+        let held = Signals::hold()?;
+        let raw = (self.terminal && self.input).then(|| Raw::take(&stdin)).transpose()?;
+        let forward = |signal: i32| match self.signals {
+            // Who ends at this moment needs none.
+            true => init.signal(signal).or(Ok(())),
+            false => Err(Error::invalid(format!("left by signal {signal}"))),
+        };
+        let manner = Manner { raw, input: self.input, leave: &self.leave, forward: &forward };
+        match client.attend(&held, manner)? {
+            Outcome::Ended(code) => Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
+            Outcome::Detached => {
+                coracle_sys::warn!("runner: left the container {named}, which goes on");
+                Ok(0)
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A container of an image: made of what was typed, or found again by its record, with all that its next start needs.
+
+pub(crate) mod ending;
+pub(crate) mod live;
+pub(crate) mod lookup;
+mod made;
+pub(crate) mod options;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use coracle_store::image::ProcessConfig;
+use coracle_store::lock::Lock;
+use coracle_store::{ContainerDir, Locations, Store, names};
+use coracle_sys::{Error, Kind, Result};
+
+use super::{Global, no_such_container};
+use crate::cgroups::{self, Lifetime};
+use crate::from_image::flags::Flags;
+use crate::from_image::{self, units};
+use crate::host::Host;
+use crate::log::Limits;
+use crate::monitor::restart::Policy;
+use crate::record::{self, Record};
+use crate::volumes::Fill;
+use crate::{etc, plan};
+use lookup::{Base, found};
+
+/// A container whose directory is ours.
+pub(crate) struct Made {
+    pub(crate) global: Global,
+    pub(crate) store: Store,
+    pub(crate) dir: ContainerDir,
+    pub(crate) flags: Flags,
+    pub(crate) record: Record,
+    host: Host,
+    base: Base,
+    /// Volumes that are yet to be filled.
+    fills: Vec<Fill>,
+    _held: Lock,
+}
+
+/// A start, decided.
+pub(crate) struct Planned {
+    pub(crate) plan: plan::Plan,
+    pub(crate) groups: cgroups::Plan,
+}
+
+/// What was typed, with the image that it is about.
+pub(crate) struct Wanted<'a> {
+    pub(crate) global: &'a Global,
+    pub(crate) flags: Flags,
+    /// What stands behind the image.
+    pub(crate) typed: &'a [String],
+    pub(crate) store: Store,
+    pub(crate) host: Host,
+    pub(crate) base: Base,
+    /// The image as it was typed.
+    pub(crate) named: String,
+}
+
+impl<'a> Wanted<'a> {
+    /// Look the image up.
+    pub(crate) fn find(global: &'a Global, flags: Flags, typed: &'a [String]) -> Result<Self> {
+        let named = flags.image.clone().ok_or_else(|| {
+            Error::usage(
+                "run needs an image: runner run [flags] IMAGE [COMMAND] (a bundle: run --bundle DIR ID)",
+            )
+        })?;
+        check(&flags)?;
+        let host = Host::probe()?;
+        let mut store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
+        let base = Base::find(global, &mut store, &named, &flags)?;
+        Ok(Self { global, flags, typed, store, host, base, named })
+    }
+}
+
+impl Made {
+    /// Make one. What was made of it goes again where that fails.
+    pub(crate) fn new(wanted: Wanted<'_>) -> Result<Self> {
+        let Wanted { global, flags, typed, mut store, host, base, named } = wanted;
+        let config = base.config();
+        let id = record::new_id()?;
+        let name = flags.name.clone().unwrap_or_else(|| names::made_up(&id));
+        let (dir, held) = store.new_container(&id, base.image().map(|i| &i.manifest_digest))?;
+        let record = Record {
+            image: named,
+            image_id: base.image().map(|i| i.id().to_string()),
+            rm: flags.rm,
+            ..Record::new(id.clone(), name)
+        };
+        let mut made = Self {
+            global: global.clone(),
+            store,
+            dir,
+            flags,
+            record,
+            host,
+            base,
+            fills: Vec::new(),
+            _held: held,
+        };
+        made.decide(&config, typed).inspect_err(|_| made.remove())?;
+        Ok(made)
+    }
+
+    fn decide(&mut self, config: &ProcessConfig, typed: &[String]) -> Result<()> {
+        let flags = &self.flags;
+        let dirs = self.base.applied(&self.global, &self.store, flags)?;
+        let directory = std::env::current_dir().unwrap_or_default();
+        let (mounts, fills) = made::mounts(&self.store, &self.dir, flags, config, &directory)?;
+        let found = found(&self.host, &self.store, &dirs, flags, config, &self.record.id, &mounts)?;
+        let spec = from_image::spec(config, flags, typed, found)?;
+        self.record = Record {
+            stop_signal: stop_signal(flags, config)?,
+            stop_timeout: stop_timeout(flags, config)?,
+            labels: labels(flags, config)?,
+            seccomp: options::filter(flags, &spec)?,
+            restart: flags.restart.clone().unwrap_or_default(),
+            healthcheck: live::healthcheck(flags, config.healthcheck.as_ref())?,
+            flags: flags.words(),
+            directory,
+            spec,
+            ..std::mem::take(&mut self.record)
+        };
+        self.fills = fills;
+        Ok(())
+    }
+
+    /// Find one again, which must not run.
+    pub(crate) fn load(global: &Global, typed: &str) -> Result<Self> {
+        let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
+        let dir = store.find_container(typed).map_err(|e| match e.kind() {
+            Kind::NotFound => no_such_container(typed),
+            _ => e,
+        })?;
+        let held = Lock::try_existing(&dir.path)?.filter(|held| held.is_at(&dir.path));
+        let busy = || Error::new(Kind::Busy, format!("container {typed} is about to start, or to go"));
+        let held = held.ok_or_else(busy)?;
+        let mut record = Record::read(&dir.path)?;
+        let flags = Flags::read(&record.flags)?;
+        let base = match dir.image() {
+            None => Base::Folder(PathBuf::from(&record.image)),
+            Some(_) => Base::Image(Box::new(store.image_of(&dir)?)),
+        };
+        let (_, fills) = made::mounts(&store, &dir, &flags, &base.config(), &record.directory)?;
+        // The other container has started anew since then.
+        let joined = lookup::joined(&Host::probe()?, &store, &flags)?;
+        for namespace in record.spec.linux.iter_mut().flat_map(|l| &mut l.namespaces) {
+            if let Some(path) = joined.get(&namespace.kind) {
+                namespace.path = Some(path.clone());
+            }
+        }
+        let host = Host::probe()?;
+        Ok(Self { global: global.clone(), store, dir, flags, record, host, base, fills, _held: held })
+    }
+
+    /// Decide its next start.
+    pub(crate) fn plan(&self, lifetime: Lifetime) -> Result<Planned> {
+        let (flags, record) = (&self.flags, &self.record);
+        let spec = &record.spec;
+        let groups = cgroups::prepare(spec, &record.id, self.global.groups, lifetime, flags.best_effort)?;
+        let dirs = self.base.dirs(&self.store)?;
+        let root = options::root(&self.base, &self.store, dirs, &self.dir.path, flags)?;
+        let seccomp = record.seccomp.clone();
+        let options =
+            options::options(&record.id, &self.dir.path, root, flags, spec, groups.mounted, seccomp)?;
+        let mut plan = plan::Plan { volumes: self.fills.clone(), ..plan::plan(spec, &options, &self.host)? };
+        plan.mounts.extend(etc::mounts(&record.id, flags, &spec.mounts));
+        Ok(Planned { plan, groups: groups.plan })
+    }
+
+    /// How much of its log is kept.
+    fn log(&self) -> Result<Option<Limits>> {
+        Limits::of(self.flags.log_driver.as_deref(), &self.flags.log_opt)
+    }
+
+    /// What becomes of it when it ends.
+    fn policy(&self) -> Result<Policy> {
+        Policy::parse(&self.record.restart)
+    }
+}
+
+/// What cannot be, before anything is touched.
+fn check(flags: &Flags) -> Result<()> {
+    timeout(flags)?;
+    if flags.pid_file.is_some() || flags.console_socket.is_some() || flags.pidfd_socket.is_some() {
+        return Err(Error::usage("--pid-file, --console-socket and --pidfd-socket go with --bundle"));
+    }
+    if flags.rootfs && flags.scratch.is_some() {
+        return Err(Error::usage(
+            "--scratch is for images: what is written with --rootfs goes into the folder",
+        ));
+    }
+    let policy = Policy::parse(flags.restart.as_deref().unwrap_or_default())?;
+    if policy != Policy::No && flags.rm {
+        return Err(Error::usage("conflicting options: cannot specify both --restart and --rm"));
+    }
+    Limits::of(flags.log_driver.as_deref(), &flags.log_opt)?;
+    from_image::shared_words(flags).map(drop)
+}
+
+/// `--timeout`.
+pub(crate) fn timeout(flags: &Flags) -> Result<Option<Duration>> {
+    flags.timeout.as_deref().map(|t| units::duration(t, "--timeout")).transpose()
+}
+
+fn stop_signal(flags: &Flags, config: &ProcessConfig) -> Result<i32> {
+    units::signal(flags.stop_signal.as_deref().or(config.stop_signal.as_deref()).unwrap_or("TERM"))
+}
+
+/// Seconds; -1 is for ever.
+fn stop_timeout(flags: &Flags, config: &ProcessConfig) -> Result<Option<i64>> {
+    match flags.stop_timeout {
+        Some(..-1) => Err(Error::usage("--stop-timeout: it is a number of seconds, or -1 for ever")),
+        Some(said) => Ok(Some(said)),
+        None => Ok(config.stop_timeout.and_then(|t| i64::try_from(t).ok())),
+    }
+}
+
+/// The image's, and what `--label` adds to them.
+fn labels(flags: &Flags, config: &ProcessConfig) -> Result<BTreeMap<String, String>> {
+    let mut all = config.labels.clone().unwrap_or_default();
+    for text in &flags.label {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        if name.is_empty() {
+            return Err(Error::usage(format!("--label {text:?}: it is NAME=VALUE")));
+        }
+        all.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(all)
+}
+
+/// The directory of the container that is meant.
+pub(crate) fn find(store: &Store, typed: &str) -> Result<ContainerDir> {
+    store.find_container(typed).map_err(|e| match e.kind() {
+        Kind::NotFound => no_such_container(typed),
+        _ => e,
+    })
+}
+
+/// The store that is meant.
+pub(crate) fn store(global: &Global) -> Result<Store> {
+    Store::open(&Locations::from_env(global.store.as_deref())?)
+}

@@ -1,0 +1,208 @@
+//! `run IMAGE`: from what was typed to the end of the container. A bundle goes to
+//! [`super::bundle`] instead.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use coracle_sys::{Error, Result};
+
+use super::Global;
+use super::container::lookup::found;
+use super::container::options::{filter, options, root};
+use super::container::{Made, Wanted, timeout};
+use super::life::Usage;
+use crate::cgroups::{self, Lifetime};
+use crate::foreground::{self, Attended, Signals};
+use crate::from_image;
+use crate::from_image::flags::Flags;
+use crate::host::Host;
+use crate::json;
+use crate::launch::{Ahead, Container};
+use crate::plan::{self, Options};
+use crate::record;
+use crate::relay::{Output, Relay, Screen};
+use crate::report::{Report, Sink};
+use crate::spec::Spec;
+use crate::terminal::Raw;
+
+/// Run it. The exit code is the command's.
+pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8> {
+    let mut sink = flags.report.as_deref().map(Sink::open).transpose()?;
+    let began = Instant::now();
+    let result = if is_of_a_bundle(global, &flags, typed) {
+        bundle(global, &flags, typed)
+    } else {
+        image(global, flags.clone(), typed)
+    };
+    let report = match result {
+        Ok(Some((attended, usage))) => {
+            let report = Report::of(&attended.ending, attended.timed_out, began.elapsed());
+            report.with_usage(&usage.stats, usage.dropped)
+        }
+        Ok(None) => return Ok(0),
+        Err(e) => {
+            if let Some(sink) = &mut sink {
+                sink.write(&Report::of_error(&e, super::exit_code(&e)))?;
+            }
+            return Err(e);
+        }
+    };
+    if report.cause == "timeout" {
+        coracle_sys::warn!(
+            "runner: the container was killed: its time of {} was over",
+            flags.timeout.unwrap_or_default()
+        );
+    }
+    if report.cause == "oom" {
+        coracle_sys::warn!("runner: the container was killed: it needed more than its memory limit");
+    }
+    if let Some(sink) = &mut sink {
+        sink.write(&report)?;
+    }
+    Ok(report.code)
+}
+
+/// It names a bundle; or one is in this folder, and it is typed as OCI clients do, who name no command.
+fn is_of_a_bundle(global: &Global, flags: &Flags, typed: &[String]) -> bool {
+    let clients = global.root.is_some()
+        || flags.keep
+        || flags.no_pivot
+        || flags.no_new_keyring
+        || flags.preserve_fds > 0
+        || [&flags.pid_file, &flags.console_socket, &flags.pidfd_socket].iter().any(|f| f.is_some());
+    flags.bundle.is_some()
+        || flags.config.is_some()
+        || clients && !flags.rootfs && typed.is_empty() && Path::new("config.json").exists()
+}
+
+/// `run --bundle DIR ID`.
+fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(Attended, Usage)>> {
+    let id = flags.image.as_deref().ok_or_else(|| Error::usage("run --bundle DIR ID: the id is missing"))?;
+    if !typed.is_empty() {
+        return Err(Error::usage("run --bundle DIR ID: the command is the bundle's, say none"));
+    }
+    let others = Flags {
+        bundle: None,
+        config: None,
+        image: None,
+        detach: false,
+        keep: false,
+        no_pivot: false,
+        pid_file: None,
+        console_socket: None,
+        pidfd_socket: None,
+        preserve_fds: 0,
+        no_new_keyring: false,
+        report: None,
+        timeout: None,
+        rm: false,
+        word: Vec::new(),
+        ..flags.clone()
+    };
+    if others != Flags::default() {
+        return Err(Error::usage(
+            "run --bundle: only --config, --detach, --keep, --report, --timeout, --pid-file, --console-socket, --pidfd-socket, --preserve-fds, --no-new-keyring and --no-pivot go with it, the rest is config.json's to say",
+        ));
+    }
+    let own = super::bundle::Flags {
+        config: flags.config.as_ref().map(PathBuf::from),
+        root: global.root.clone(),
+        groups: global.groups,
+        no_new_keyring: flags.no_new_keyring,
+        preserve_fds: flags.preserve_fds,
+        keep: flags.keep,
+        pid_file: flags.pid_file.clone(),
+        console_socket: flags.console_socket.clone(),
+        pidfd_socket: flags.pidfd_socket.clone(),
+    };
+    let dir = Path::new(flags.bundle.as_deref().unwrap_or("."));
+    if flags.detach {
+        return super::bundle::begin(dir, id, &own, false).map(|()| None);
+    }
+    let signals = Signals::hold()?;
+    super::bundle::run(dir, id, &own, |container, outputs| attend(container, outputs, &signals, flags))
+        .map(Some)
+}
+
+/// `run IMAGE` and `run --rootfs DIR`.
+fn image(global: &Global, flags: Flags, typed: &[String]) -> Result<Option<(Attended, Usage)>> {
+    if flags.tty && flags.interactive && !flags.detach && !std::io::stdin().is_terminal() {
+        return Err(Error::usage("the input device is not a TTY (leave out -t)"));
+    }
+    let wanted = Wanted::find(global, flags, typed)?;
+    if wanted.flags.dry_run || wanted.flags.dry_run_mode.is_some() {
+        return show(&wanted).map(|()| None);
+    }
+    if wanted.flags.detach {
+        let made = Made::new(wanted)?;
+        made.name_it().inspect_err(|_| made.remove())?;
+        let id = made.record.id.clone();
+        made.background(true, None)?;
+        coracle_sys::say!("{id}");
+        return Ok(None);
+    }
+    let own_network =
+        from_image::shared_words(&wanted.flags)?[0].2 == "none" && !wanted.host.needs_user_namespace();
+    let network = own_network.then(Ahead::begin).flatten();
+    let made = Made::new(wanted)?;
+    let planned = made.plan(Lifetime::ForegroundRun).inspect_err(|_| made.remove())?;
+    made.name_it().inspect_err(|_| made.remove())?;
+    let signals = Signals::hold()?;
+    let flags = made.flags.clone();
+    let attend = |container, outputs| attend(container, outputs, &signals, &flags);
+    made.foreground(&planned, network, attend).map(Some)
+}
+
+/// `--dry-run`.
+fn show(wanted: &Wanted<'_>) -> Result<()> {
+    let Wanted { global, flags, typed, store, host, base, .. } = wanted;
+    let id = record::new_id()?;
+    let dir = store.main().container(&id);
+    let config = base.config();
+    let dirs = base.dirs(store)?;
+    let spec = from_image::spec(&config, flags, typed, found(host, store, &dirs, flags, &config, &id, &[])?)?;
+    let groups = cgroups::prepare(&spec, &id, global.groups, Lifetime::ForegroundRun, flags.best_effort)?;
+    let root = root(base, store, dirs, &dir, flags)?;
+    let seccomp = filter(flags, &spec)?;
+    let options = options(&id, &dir, root, flags, &spec, groups.mounted, seccomp)?;
+    print(&spec, flags, &options, host)
+}
+
+/// `--dry-run`.
+fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<()> {
+    let mut spec = spec.clone();
+    let shown = match flags.dry_run_mode.as_deref() {
+        None | Some("spec") => {
+            let bounding =
+                spec.process.as_ref().and_then(|p| p.capabilities.clone()).unwrap_or_default().bounding;
+            if let (Some(linux), Some(choice)) = (&mut spec.linux, &options.seccomp) {
+                linux.seccomp = choice.profile(&bounding)?;
+            }
+            json::value(&spec)?
+        }
+        Some("plan") => json::value(&plan::plan(&spec, options, host)?)?,
+        Some(word) => return Err(Error::usage(format!("--dry-run={word}: it is spec or plan"))),
+    };
+    coracle_sys::print::json(&shown, true);
+    Ok(())
+}
+
+/// The container's terminal is shown on ours; keys are passed on with -i.
+fn attend(
+    mut container: Container,
+    outputs: Vec<Output>,
+    signals: &Signals,
+    flags: &Flags,
+) -> Result<Attended> {
+    let stdin = std::io::stdin();
+    let screen = match container.console() {
+        None => None,
+        Some(master) => {
+            let input = flags.interactive || flags.bundle.is_some();
+            let raw = (input && stdin.is_terminal()).then(|| Raw::take(&stdin)).transpose()?;
+            Some(Screen { master, raw, input })
+        }
+    };
+    foreground::attend(&container, signals, Relay::new(screen, outputs)?, timeout(flags)?)
+}

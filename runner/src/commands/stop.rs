@@ -1,0 +1,167 @@
+//! `stop`: containers are asked to end, all at once, and killed when they do not; `restart`, which begins them again.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use argh::CommandInfoWithArgs;
+use coracle_store::{ContainerDir, Store};
+use coracle_sys::process::{pidfd_open, pidfd_send_signal};
+use coracle_sys::{Context, Error, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::Global;
+use super::container::ending::{await_end, stop_waiting};
+use super::container::{self, Made};
+use super::typed::{self, Typed};
+use crate::cgroups::Cgroup;
+use crate::from_image::units;
+use crate::record::{self, Record};
+use crate::state::{Face, State, States};
+
+/// Seconds between the signal and the end by force, where nobody says how many.
+const USUAL: i64 = 10;
+
+/// The flags of `stop`.
+pub(crate) static STOP: CommandInfoWithArgs = typed::table(
+    "stop",
+    "Ask containers to end, and kill those that do not.",
+    typed::CONTAINERS,
+    &[
+        typed::option(
+            "--time",
+            Some('t'),
+            "seconds",
+            "how long they have, -1 for ever; the container's own, or 10",
+        ),
+        typed::hidden(typed::option("--timeout", None, "seconds", "the same as --time")),
+        typed::option("--signal", Some('s'), "signal", "how they are asked; the container's own, or TERM"),
+    ],
+    &["runner stop my-container", "runner stop -t 1 $(runner ps -q)"],
+);
+
+/// The flags of `restart`.
+pub(crate) static RESTART: CommandInfoWithArgs = typed::table(
+    "restart",
+    "Stop containers, and start them again in the background.",
+    typed::CONTAINERS,
+    STOP.flags,
+    &["runner restart my-container"],
+);
+
+/// Stop them.
+pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
+    let Some(typed) = Typed::read(&STOP, words)? else { return Ok(0) };
+    each(global, &typed, "stop", |_| Ok(()))
+}
+
+/// Stop them, and start them again.
+pub(crate) fn restart(global: &Global, words: &[OsString]) -> Result<u8> {
+    let Some(typed) = Typed::read(&RESTART, words)? else { return Ok(0) };
+    each(global, &typed, "restart", |id| Made::load(global, id)?.background(false, None))
+}
+
+/// All are asked before any is waited for.
+fn each(global: &Global, typed: &Typed, verb: &str, then: impl Fn(&str) -> Result<()>) -> Result<u8> {
+    if typed.words.is_empty() {
+        return Err(Error::usage(format!("{verb} needs the name or id of a container")));
+    }
+    let seconds = typed.get("--time").or(typed.get("--timeout"));
+    let seconds = seconds.map(|text| {
+        let number = text.parse::<i64>().ok().filter(|n| *n >= -1);
+        number.ok_or_else(|| {
+            Error::usage(format!("--time {text:?}: it is a number of seconds, or -1 for ever"))
+        })
+    });
+    let (seconds, signal) = (seconds.transpose()?, typed.get("--signal").map(units::signal).transpose()?);
+    let store = container::store(global)?;
+    super::sweep::sweep(&store);
+    let asked: Vec<_> =
+        typed.words.iter().map(|word| (word, Ending::ask(&store, word, signal, seconds))).collect();
+    let mut code = 0;
+    for (word, asked) in asked {
+        let ended = asked.and_then(|ending| {
+            ending.wait()?;
+            then(&ending.dir.id)
+        });
+        match ended {
+            Ok(()) => coracle_sys::say!("{word}"),
+            Err(e) => {
+                coracle_sys::warn!("runner: {e}");
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// A container that was asked to end.
+struct Ending {
+    dir: ContainerDir,
+    /// Its process, where it has one, and when that is killed.
+    running: Option<(OwnedFd, State, Option<Instant>)>,
+    /// It waited to begin again.
+    waited: bool,
+}
+
+impl Ending {
+    fn ask(store: &Store, typed: &str, signal: Option<i32>, seconds: Option<i64>) -> Result<Self> {
+        let dir = container::find(store, typed)?;
+        let state = States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive());
+        let Some(state) = state else {
+            let waited = stop_waiting(&dir.path)?;
+            return Ok(Self { dir, running: None, waited });
+        };
+        let record = Record::read(&dir.path)?;
+        record::mark(&dir.path)?;
+        let pidfd = pidfd_open(state.init.pid)?;
+        let seconds = seconds.or(record.stop_timeout).unwrap_or(USUAL);
+        let deadline = u64::try_from(seconds).ok().map(|s| Instant::now() + Duration::from_secs(s));
+        if state.init.is_alive() {
+            send(&pidfd, if seconds == 0 { libc::SIGKILL } else { signal.unwrap_or(record.stop_signal) })?;
+            // Who is frozen does not end.
+            let cgroup = Cgroup::open(state.cgroups.clone())?;
+            if cgroup.is_frozen()? {
+                cgroup.thaw()?;
+            }
+        }
+        Ok(Self { dir, running: Some((pidfd, state, deadline)), waited: false })
+    }
+
+    fn wait(&self) -> Result<()> {
+        let Some((pidfd, state, deadline)) = &self.running else {
+            return if self.waited { await_end(&self.dir, None).map(drop) } else { Ok(()) };
+        };
+        if !ends(pidfd, *deadline)? {
+            send(pidfd, libc::SIGKILL)?;
+            Cgroup::open(state.cgroups.clone())?.kill_all()?;
+        }
+        await_end(&self.dir, Some(state)).map(drop)
+    }
+}
+
+/// One that has ended meanwhile needs no signal.
+fn send(pidfd: &OwnedFd, signal: i32) -> Result<()> {
+    match pidfd_send_signal(pidfd.as_fd(), signal) {
+        Err(e) if e.errno() == Some(Errno::ESRCH) => Ok(()),
+        other => other,
+    }
+}
+
+/// Wait for the end of a process. Whether it came in time.
+fn ends(pidfd: &OwnedFd, deadline: Option<Instant>) -> Result<bool> {
+    loop {
+        let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
+        });
+        let mut set = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut set, timeout) {
+            Ok(0) if deadline.is_some_and(|d| Instant::now() >= d) => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(e) => return Err(e).context(|| "poll(pidfd)"),
+        }
+    }
+}
