@@ -423,10 +423,10 @@ pub(super) fn become_root_inside() -> Result<()> {
     setresuid(uid, uid, uid).context(|| "setresuid(0, 0, 0)").context(|| "become root in the user namespace")
 }
 
-/// The command starts with no signal blocked; SIGPIPE and SIGXFSZ we ignore, and the command is not to.
+/// The command starts with no signal blocked and none ignored: what the runner ignores, or its caller (nohup, a job in
+/// the background of a script), is no affair of the container's.
 fn reset_signals() -> Result<()> {
+    sys::default_signals();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
-        .context(|| "sigprocmask(SIG_SETMASK, [])")?;
-    sys::default_signal(libc::SIGXFSZ)?;
-    sys::default_signal(libc::SIGPIPE)
+        .context(|| "sigprocmask(SIG_SETMASK, [])")
 }
