@@ -28,6 +28,7 @@ pub mod netdev;
 mod passwd;
 pub mod plan;
 pub mod process;
+pub mod rdt;
 mod record;
 mod relay;
 mod report;

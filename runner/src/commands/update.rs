@@ -77,10 +77,13 @@ const FLAGS: [(&str, &str, &str, Form); 14] = [
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let mut container = Container::find(global, typed.one("update", "the container's id")?)?;
+    let mut schemata = Vec::new();
     for flag in ["--l3-cache-schema", "--mem-bw-schema"] {
-        if typed.get(flag).is_some() {
+        let Some(line) = typed.get(flag) else { continue };
+        if container.state.oci.as_ref().is_none_or(|o| o.class.is_none()) {
             return Err(Error::unsupported(format!("{flag}: the container has no Intel RDT")));
         }
+        schemata.push(line);
     }
     let change = change(&typed)?;
     let _alone = container.hold()?;
@@ -90,6 +93,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let cgroup = container.cgroup()?;
     let oci = container.state.oci.as_mut();
     let linux = oci.ok_or_else(|| Error::unsupported("update: an older version made this container"))?;
+    linux.class.change(&schemata)?;
     let had = &mut linux.spec.linux.get_or_insert_default().resources;
     let had = had.get_or_insert_default();
     let merged = cgroups::merge(had, &change)?;
