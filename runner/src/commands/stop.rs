@@ -59,7 +59,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
 /// Stop them, and start them again.
 pub(crate) fn restart(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&RESTART, words)? else { return Ok(0) };
-    each(global, &typed, "restart", |id| Made::load(global, id)?.background(false, None))
+    each(global, &typed, "restart", |id| Made::load(global, id)?.background(false))
 }
 
 /// All are asked before any is waited for.

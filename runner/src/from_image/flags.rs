@@ -202,6 +202,9 @@ pub(crate) struct Flags {
     /// command that tells by its exit code whether the container is healthy
     #[argh(option)]
     pub(crate) health_cmd: Option<String>,
+    /// keys that leave the container, which goes on: ctrl-p,ctrl-q if not said
+    #[argh(option)]
+    pub(crate) detach_keys: Option<String>,
     /// time between two health checks, 30s if not said
     #[argh(option)]
     pub(crate) health_interval: Option<String>,

@@ -8,12 +8,13 @@ use coracle_sys::{Context, Error, Result};
 use nix::unistd::execv;
 
 use super::{Made, Planned, timeout};
+use crate::attach::Client;
 use crate::cgroups::Lifetime;
 use crate::commands::exit_code;
 use crate::commands::life::{Given, Life, Usage};
 use crate::foreground::{Attended, Signals};
-use crate::launch::{Ahead, Container, Ending};
-use crate::monitor::{self, Duties, Farewell, Probe, Starter, Watched, restart};
+use crate::launch::{Ahead, Container};
+use crate::monitor::{self, Duties, Farewell, First, Probe, Starter, Watched, restart};
 use crate::record::{self, Exit};
 use crate::relay::Output;
 use crate::report::Report;
@@ -48,10 +49,7 @@ impl Made {
         attend: impl FnOnce(Container, Vec<Output>) -> Result<Attended>,
     ) -> Result<(Attended, Usage)> {
         let states = States::of(Face::Image, None)?;
-        let streams = match self.flags.tty {
-            true => Given::Terminal,
-            false => Given::Pipes { input: self.flags.interactive },
-        };
+        let streams = Given::Pipes { input: self.flags.interactive };
         let mut record = self.record.clone();
         let life = self.life(planned, &states, streams, network);
         let write = |runner| {
@@ -62,17 +60,35 @@ impl Made {
         if self.flags.rm {
             self.remove();
         } else {
-            record.exit = Some(exit(&ended.0.ending, ended.0.timed_out, &ended.1));
+            let report = Report::of(&ended.0.ending, ended.0.timed_out, Duration::ZERO);
+            record.exit = Some(exit(&report.with_usage(&ended.1.stats, Vec::new())));
             self.record = record;
             self.write_end();
         }
         Ok(ended)
     }
 
-    /// Start it in the background. It runs when this comes back.
-    pub(crate) fn background(mut self, new: bool, first: Option<OwnedFd>) -> Result<()> {
+    /// Start it in the background. It runs when this comes back. A new one goes again where it cannot be started.
+    pub(crate) fn background(self, new: bool) -> Result<()> {
+        self.begin(new, None).map(drop)
+    }
+
+    /// [`Made::background`], attached from the beginning. What is owned ends with its owner.
+    pub(crate) fn attached(self, new: bool, owned: bool) -> Result<Client> {
+        let (client, first) = Client::pair(owned).inspect_err(|_| {
+            if new {
+                self.remove();
+            }
+        })?;
+        let client = self.begin(new, Some((client, first)))?;
+        client.ok_or_else(|| Error::invalid("nobody is attached"))
+    }
+
+    fn begin(mut self, new: bool, mut pair: Option<(Client, First)>) -> Result<Option<Client>> {
         let started = self.plan(Lifetime::Detached).and_then(|planned| {
             monitor::fork(|starter| {
+                // The monitor is not to hold the caller's end.
+                let first = pair.take().map(|(_, first)| first);
                 let started = self.monitored(&planned, starter, first, None);
                 if started.is_err() && new {
                     self.remove();
@@ -86,7 +102,7 @@ impl Made {
         }
         // To let go of the lock on its directory would let go of the monitor's, who has it by the same descriptor.
         std::mem::forget(self);
-        started
+        started.map(|()| pair.map(|(client, _)| client))
     }
 
     /// Begin again in place of the monitor, which has waited for `last` before.
@@ -101,7 +117,7 @@ impl Made {
         &mut self,
         planned: &Planned,
         starter: &mut Starter,
-        first: Option<OwnedFd>,
+        first: Option<First>,
         last: Option<Duration>,
     ) -> Result<()> {
         let signals = Signals::hold()?;
@@ -132,20 +148,23 @@ impl Made {
             }
         };
         self.record.stopped = crate::record::is_marked(&self.dir.path);
-        self.record.exit = Some(exit(&watched.ending, watched.timed_out, &usage));
+        let report = Report::of(&watched.ending, watched.timed_out, began.elapsed());
+        let report = report.with_usage(&usage.stats, usage.dropped);
+        self.record.exit = Some(exit(&report));
+        let report = report.json()?;
         let again = !self.record.stopped && policy.again(watched.code(), self.record.restarts);
         if !again {
             match self.record.rm {
                 true => self.remove(),
                 false => self.write_end(),
             }
-            farewell.say(watched.code());
+            farewell.say(watched.code(), &report);
             return Ok(());
         }
         let pause = restart::delay(last, began.elapsed());
         self.record.restarting = true;
         self.write_end();
-        farewell.say(watched.code());
+        farewell.say(watched.code(), &report);
         if monitor::pause(&signals, pause)? && !crate::record::is_marked(&self.dir.path) {
             return self.replace(pause);
         }
@@ -174,7 +193,7 @@ impl Made {
         self.global.store.iter().flat_map(|store| ["--store".to_owned(), store.clone()]).collect()
     }
 
-    fn duties(&self, first: Option<OwnedFd>) -> Result<Duties> {
+    fn duties(&self, first: Option<First>) -> Result<Duties> {
         Ok(Duties {
             dir: self.dir.path.clone(),
             log: self.log()?,
@@ -201,8 +220,7 @@ impl Made {
     }
 }
 
-fn exit(ending: &Ending, timed_out: bool, usage: &Usage) -> Exit {
-    let report = Report::of(ending, timed_out, Duration::ZERO).with_usage(&usage.stats, Vec::new());
+fn exit(report: &Report) -> Exit {
     Exit { code: report.code.into(), at: record::now(), oom: report.cause == "oom", error: None }
 }
 
