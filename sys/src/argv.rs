@@ -247,7 +247,9 @@ impl Table<'_> {
             .flags
             .iter()
             .filter(|f| !f.hidden && flag.starts_with("--"))
-            .map(|f| (distance(name, f.long.trim_start_matches('-')), f.long))
+            .map(|f| f.long)
+            .chain(flag.starts_with("--").then_some("--help"))
+            .map(|long| (distance(name, long.trim_start_matches('-')), long))
             .min()
             .filter(|(d, _)| *d <= 2.min(name.len() / 2));
         let hint = match near {

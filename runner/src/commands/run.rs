@@ -119,7 +119,6 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<Tol
         report: None,
         timeout: None,
         rm: false,
-        word: Vec::new(),
         ..flags.clone()
     };
     if others != Flags::default() {

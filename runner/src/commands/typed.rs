@@ -47,11 +47,11 @@ const NAMES: PositionalInfo<'static> = PositionalInfo {
     ..positional("containers", "containers, by their names or ids")
 };
 
-const fn positional(name: &'static str, description: &'static str) -> PositionalInfo<'static> {
+pub(crate) const fn positional(name: &'static str, description: &'static str) -> PositionalInfo<'static> {
     PositionalInfo { name, description, optionality: Optionality::Required, hidden: false }
 }
 
-const fn optional(of: PositionalInfo<'static>) -> PositionalInfo<'static> {
+pub(crate) const fn optional(of: PositionalInfo<'static>) -> PositionalInfo<'static> {
     PositionalInfo { optionality: Optionality::Optional, ..of }
 }
 
@@ -137,16 +137,22 @@ impl Typed {
         argv: &[OsString],
         tail: Tail,
     ) -> Result<Option<(Self, Vec<OsString>)>> {
-        let mut typed = Self::default();
         let normal = normalise(table, argv, tail)?;
-        let mut rest = normal.words.into_iter();
+        let typed = Self::of(table, normal.words)?;
+        if typed.is_none() {
+            help(table, matches!(tail, Tail::After(n) if n >= table.positionals.len()));
+        }
+        Ok(typed.map(|typed| (typed, normal.tail)))
+    }
+
+    /// Of words that are in argh's form. `None`: they ask for help.
+    pub(crate) fn of(table: &CommandInfoWithArgs, words: Vec<String>) -> Result<Option<Self>> {
+        let mut typed = Self::default();
+        let mut rest = words.into_iter();
         while let Some(word) = rest.next() {
             match word.as_str() {
                 "--" => typed.words.extend(rest.by_ref()),
-                "--help" => {
-                    help(table, matches!(tail, Tail::After(n) if n >= table.positionals.len()));
-                    return Ok(None);
-                }
+                "--help" => return Ok(None),
                 _ => {
                     let takes =
                         |f: &FlagInfo<'_>| f.long == word && matches!(f.kind, FlagInfoKind::Option { .. });
@@ -158,7 +164,12 @@ impl Typed {
         if let ([], Some(word)) = (table.positionals, typed.words.first()) {
             return Err(Error::usage(format!("{0} takes no {word:?} (see {0} --help)", table.name)));
         }
-        Ok(Some((typed, normal.tail)))
+        Ok(Some(typed))
+    }
+
+    /// The flags in their order.
+    pub(crate) fn given(&self) -> &[(String, String)] {
+        &self.flags
     }
 
     /// All values of a flag.
@@ -209,16 +220,21 @@ impl Typed {
 
 fn help(table: &CommandInfoWithArgs, runs: bool) {
     print::out(format_args!("Usage: runner {} [OPTIONS]", table.name));
+    let mut command = if runs { " COMMAND..." } else { "" };
     for word in table.positionals {
         let name = word.name.trim_end_matches('s').to_uppercase();
         let (open, close) = match word.optionality {
+            // There is no command without it.
+            Optionality::Optional if runs => {
+                command = " [CMD...]";
+                ("", "")
+            }
             Optionality::Required => ("", ""),
             Optionality::Optional => ("[", "]"),
             Optionality::Repeating | Optionality::Greedy => ("", "..."),
         };
         print::out(format_args!(" {open}{name}{close}"));
     }
-    let command = if runs { " COMMAND..." } else { "" };
     print::out(format_args!("{command}\n\n{}\n\nOptions:\n", table.description));
     for flag in table.flags.iter().filter(|flag| !flag.hidden) {
         let value = match flag.kind {
@@ -226,10 +242,32 @@ fn help(table: &CommandInfoWithArgs, runs: bool) {
             FlagInfoKind::Option { arg_name } => format!(" <{arg_name}>"),
         };
         let short = flag.short.map_or(String::new(), |c| format!("-{c}, "));
-        print::out(format_args!("  {:<34} {}\n", format!("{short}{}{value}", flag.long), flag.description));
+        described(&format!("{short}{}{value}", flag.long), flag.description);
     }
-    print::out(format_args!("  {:<34} display usage information\n\nExamples:\n", "--help"));
+    described("--help", "display usage information");
+    print::out(format_args!("\nExamples:\n"));
     table.examples.iter().for_each(|example| print::out(format_args!("  {example}\n")));
+    if !table.notes.is_empty() {
+        print::out(format_args!("\nNotes:\n"));
+        table.notes.iter().for_each(|note| print::out(format_args!("  {note}\n")));
+    }
+}
+
+/// What is said of a flag, in a column of its own.
+fn described(flag: &str, text: &str) {
+    const BEGIN: usize = 37;
+    let mut line = format!("  {flag:<34}");
+    let mut column = line.len();
+    for word in text.split(' ') {
+        if column > BEGIN && column + 1 + word.len() > 100 {
+            line.push_str("\n                                    ");
+            column = BEGIN - 1;
+        }
+        line.push(' ');
+        line.push_str(word);
+        column += 1 + word.len();
+    }
+    print::out(format_args!("{line}\n"));
 }
 
 #[cfg(test)]

@@ -253,7 +253,7 @@ pub(super) fn healthcheck(
         }
     }
     if let Some(retries) = flags.health_retries {
-        check.retries = Some(i64::from(retries));
+        check.retries = Some(retries.try_into().unwrap_or(i64::MAX));
     }
     Ok(check.test.is_some().then_some(check))
 }
