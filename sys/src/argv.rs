@@ -255,7 +255,7 @@ impl Table<'_> {
         let hint = match near {
             Some((_, near)) => format!(" (did you mean {near}?)"),
             // The name of a type is nothing that anybody has typed.
-            None if self.command.starts_with(|c: char| c.is_uppercase()) => " (see --help)".to_owned(),
+            None if self.command.starts_with(|c: char| c.is_ascii_uppercase()) => " (see --help)".to_owned(),
             None => format!(" (see {} --help)", self.command),
         };
         Error::usage(format!("unknown flag: {flag}{hint}"))

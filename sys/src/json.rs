@@ -35,7 +35,7 @@ impl Wrong {
         Self::new(format!("expected {what}, found {found}"))
     }
 
-    fn number(least: i128, most: i128, found: &Value) -> Self {
+    fn number(least: i64, most: u64, found: &Value) -> Self {
         Self::expected(&format!("a number from {least} to {most}"), found)
     }
 
@@ -134,7 +134,7 @@ macro_rules! read_number {
             fn read(&mut self, value: Value) -> Result<(), Wrong> {
                 let number = value.$as().and_then(|n| n.try_into().ok());
                 *self = number
-                    .ok_or_else(|| Wrong::number(<$type>::MIN.into(), <$type>::MAX.into(), &value))?;
+                    .ok_or_else(|| Wrong::number(<$type>::MIN as i64, <$type>::MAX as u64, &value))?;
                 Ok(())
             }
         }

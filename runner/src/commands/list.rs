@@ -45,7 +45,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         coracle_sys::print::json(&Value::Array(all), false);
     } else {
         let keys = ["id", "pid", "status", "bundle", "created", "owner"];
-        let mut rows = vec![keys.map(str::to_uppercase).to_vec()];
+        let mut rows = vec![keys.map(str::to_ascii_uppercase).to_vec()];
         rows.extend(all.iter().map(|c| keys.map(|key| text(c, key)).to_vec()));
         table::print(&rows, false);
     }

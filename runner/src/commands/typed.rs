@@ -222,7 +222,7 @@ fn help(table: &CommandInfoWithArgs, runs: bool) {
     print::out(format_args!("Usage: runner {} [OPTIONS]", table.name));
     let mut command = if runs { " COMMAND..." } else { "" };
     for word in table.positionals {
-        let name = word.name.trim_end_matches('s').to_uppercase();
+        let name = word.name.trim_end_matches('s').to_ascii_uppercase();
         let (open, close) = match word.optionality {
             // There is no command without it.
             Optionality::Optional if runs => {

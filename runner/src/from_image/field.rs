@@ -92,10 +92,9 @@ impl Field for Option<PathBuf> {
     }
 }
 
-/// Numbers are read at their greatest width, once for all.
-fn number(text: &str, least: i128, most: i128) -> Result<i128, String> {
-    let wrong = || format!("it is a whole number from {least} to {most}");
-    text.parse::<i128>().ok().filter(|n| (least..=most).contains(n)).ok_or_else(wrong)
+/// Of what was read, or of what may stand there.
+fn number<T>(read: Option<T>, least: i64, most: u64) -> Result<T, String> {
+    read.ok_or_else(|| format!("it is a whole number from {least} to {most}"))
 }
 
 macro_rules! numbers {
@@ -104,7 +103,7 @@ macro_rules! numbers {
 
         impl Field for Option<$type> {
             fn say(&mut self, text: String) -> Result<(), String> {
-                *self = Some(number(&text, <$type>::MIN.into(), <$type>::MAX.into())? as $type);
+                *self = Some(number(text.parse().ok(), <$type>::MIN as i64, <$type>::MAX as u64)?);
                 Ok(())
             }
 
@@ -121,7 +120,7 @@ impl Kind for u32 {}
 
 impl Field for u32 {
     fn say(&mut self, text: String) -> Result<(), String> {
-        *self = number(&text, 0, u32::MAX.into())? as u32;
+        *self = number(text.parse().ok(), 0, u32::MAX.into())?;
         Ok(())
     }
 

@@ -151,7 +151,7 @@ fn process(flags: &Flags, command: &[String], spec: &Spec) -> Result<Process> {
         let Capabilities { bounding, effective, permitted, ambient, .. } =
             process.capabilities.get_or_insert_default();
         for set in [bounding, effective, permitted, ambient] {
-            set.extend(flags.cap.iter().map(|c| c.to_uppercase()));
+            set.extend(flags.cap.iter().map(|c| c.to_ascii_uppercase()));
         }
     }
     Ok(process)
