@@ -249,7 +249,7 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "rm" => rm::run(global, words),
         "kill" => kill::run(global, words),
         "info" => info::run(global, words),
-        "create" if create::is_for_bundle(global, words) => create::run(global, words),
+        "create" if create::is_for_bundle(words) => create::run(global, words),
         "create" => of_image(words, |flags, tail| create::of_image(global, flags, &tail)),
         "attach" => attach::run(global, words),
         "logs" => logs::run(global, words),

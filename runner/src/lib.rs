@@ -21,6 +21,7 @@ mod json;
 pub mod launch;
 mod log;
 mod lsm;
+mod moment;
 mod monitor;
 pub mod mounts;
 pub mod namespaces;

@@ -242,6 +242,7 @@ mod tests {
         let mut all = all();
         assert!(all.fields().iter().all(|field| !field.said().is_empty()));
         assert_eq!(read(&all.words()).unwrap(), all);
+        assert_eq!(Flags::read(&all.words()).unwrap(), all);
         assert_eq!(Flags::default().words(), [""; 0]);
         for (n, row) in ROWS.iter().enumerate() {
             let mut one = Flags::default();
