@@ -100,8 +100,8 @@ impl Made {
             // Where there was no monitor to do it.
             self.remove();
         }
-        // To let go of the lock on its directory would let go of the monitor's, who has it by the same descriptor.
-        std::mem::forget(self);
+        // The monitor has the lock on its directory by the same descriptor, and keeps it.
+        self.held.leave();
         started.map(|()| pair.map(|(client, _)| client))
     }
 
