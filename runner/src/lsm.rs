@@ -4,7 +4,8 @@
 use std::os::fd::OwnedFd;
 
 use coracle_sys::{Context, Error, Kind, Result};
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use serde::Serialize;
@@ -81,9 +82,7 @@ impl Plan {
 fn write(places: &[&str], text: &str) -> Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let proc = open("/proc", flags, Mode::empty()).context(|| "open(\"/proc\", O_PATH)")?;
-    if fstatfs(&proc).context(|| "fstatfs(\"/proc\")")?.filesystem_type() != PROC_SUPER_MAGIC {
-        return Err(Error::invalid("/proc of the container is no proc file system"));
-    }
+    refuse_others(&proc)?;
     let mut tried = Err(Error::invalid("there is no attribute"));
     for place in places {
         let path = format!("thread-self/attr/{place}");
@@ -99,7 +98,22 @@ fn attribute(proc: &OwnedFd, path: &str) -> Result<OwnedFd> {
     let resolve =
         ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let how = OpenHow::new().flags(OFlag::O_WRONLY | OFlag::O_CLOEXEC).resolve(resolve);
-    openat2(proc, path, how).context(|| format!("openat2(\"/proc/{path}\", O_WRONLY)"))
+    match openat2(proc, path, how) {
+        Err(Errno::ENOSYS) => {
+            let file = openat(proc, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+                .context(|| format!("openat(\"/proc/{path}\", O_WRONLY)"))?;
+            refuse_others(&file).map(|()| file)
+        }
+        other => other.context(|| format!("openat2(\"/proc/{path}\", O_WRONLY)")),
+    }
+}
+
+/// Something else may be mounted where proc is to be, or over its file.
+fn refuse_others(file: &OwnedFd) -> Result<()> {
+    match fstatfs(file).context(|| "fstatfs(\"/proc\")")?.filesystem_type() {
+        PROC_SUPER_MAGIC => Ok(()),
+        _ => Err(Error::invalid("/proc of the container is no proc file system")),
+    }
 }
 
 #[cfg(test)]

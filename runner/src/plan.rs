@@ -67,6 +67,7 @@ pub struct Plan {
     /// How far the clocks of a new time namespace are from the host's.
     pub time_offsets: String,
     /// Its class of cache and memory bandwidth.
+    #[serde(skip)]
     pub rdt: Option<rdt::Plan>,
     /// The host name inside.
     pub hostname: Option<String>,

@@ -12,7 +12,7 @@ use crate::cgroups::unescape;
 use crate::spec::IntelRdt;
 
 /// A class, fully decided.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Where resctrl is mounted.
     root: PathBuf,

@@ -221,7 +221,7 @@ impl<'a> Entered<'a> {
             return Ok(None);
         }
         let make = || -> Result<OwnedFd> {
-            let ptmx = root.open_read_write(Path::new("/dev/pts/ptmx"))?;
+            let ptmx = root.open_read_write(Path::new("/dev/pts/ptmx"), true)?;
             let peer = tty::make(ptmx, self.channel)?;
             let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let mode = Mode::from_bits_truncate(0o600);
