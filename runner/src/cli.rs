@@ -24,6 +24,8 @@ Coracle's runner: runs commands in containers, without a daemon.
 Usage: runner [--store DIR] COMMAND ...
 
   run IMAGE [CMD...]   run a command in a new container      runner run --rm -it shell sh
+  run -d IMAGE         leave it in the background            runner run -d --name web --restart always shell sh -c ...
+  create start stop restart wait attach logs: containers that live on      runner logs -f web; runner stop web
   ps                   list containers                       runner ps -a
   exec ID CMD...       run a command in one that runs        runner exec -it my-container sh
   kill ID              send a signal to one                  runner kill -s HUP my-container
