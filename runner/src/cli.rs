@@ -12,8 +12,8 @@ use serde_json::json;
 
 use crate::cgroups::Manager;
 use crate::commands::{
-    Global, create, delete, doctor, events, exec, exit_code, features, image_verb, info, kill, list, pause,
-    ps, rm, run, spec, start, state, typed, update,
+    Global, container_files, create, delete, doctor, events, exec, exit_code, features, image_verb, info,
+    kill, list, pause, ps, rm, run, spec, start, state, typed, update,
 };
 use crate::from_image::flags::Flags as RunFlags;
 
@@ -28,6 +28,8 @@ Usage: runner [--store DIR] COMMAND ...
   exec ID CMD...       run a command in one that runs        runner exec -it my-container sh
   kill ID              send a signal to one                  runner kill -s HUP my-container
   rm ID                remove one, and what it wrote         runner rm -f my-container
+  cp FROM TO           copy files out of one or into one     runner cp my-container:/etc/hosts .
+  diff, export, commit ID   what it changed; its files as a tar; an image of it
   run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
   create start state kill delete list pause resume update events: an OCI runtime's, for podman, docker, containerd
   spec                 write a config.json for a bundle      runner spec --bundle DIR
@@ -166,11 +168,15 @@ pub const HANDED_OVER: [&str; image_verb::VERBS.len()] = image_verb::VERBS;
 /// are made of.
 pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)>) {
     let verbs = vec![
+        ("commit", container_files::COMMIT.clone()),
+        ("cp", container_files::CP.clone()),
         ("create", create::TABLE.clone()),
         ("delete", delete::TABLE.clone()),
+        ("diff", container_files::DIFF.clone()),
         ("doctor", doctor::TABLE.clone()),
         ("events", events::TABLE.clone()),
         ("exec", exec::TABLE.clone()),
+        ("export", container_files::EXPORT.clone()),
         ("features", features::TABLE.clone()),
         ("info", info::TABLE.clone()),
         ("kill", kill::TABLE.clone()),
@@ -269,7 +275,11 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
             run::run(global, f.shown_if(verb == "spec"), &tail)
         }),
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
-        "diff" | "export" | "mount" | "umount" | "prune" => Err(Error::usage(format!(
+        "commit" => container_files::run(global, &container_files::COMMIT, words),
+        "cp" => container_files::run(global, &container_files::CP, words),
+        "diff" => container_files::run(global, &container_files::DIFF, words),
+        "export" => container_files::run(global, &container_files::EXPORT, words),
+        "mount" | "umount" | "prune" => Err(Error::usage(format!(
             "unknown command: {verb} (of images: runner image {verb}, rootfs-tool {verb})"
         ))),
         _ => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),

@@ -52,7 +52,7 @@ fn aside(global: &Global, verb: &str, name: &str, platform: Option<&str>, quiet:
 }
 
 /// rootfs-tool, on the store that is meant.
-fn rootfs_tool(global: &Global) -> Result<Command> {
+pub(super) fn rootfs_tool(global: &Global) -> Result<Command> {
     let mut command = Command::new(find()?);
     command.envs(global.store.iter().map(|store| ("CORACLE_STORE", store)));
     Ok(command)

@@ -1,6 +1,7 @@
 //! The verbs, one file each, and what they share: global flags, exit codes, how a container's files go.
 
 pub(crate) mod bundle;
+pub(crate) mod container_files;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod doctor;
