@@ -96,10 +96,10 @@ impl ContainerCommit {
     /// What it has written; none where that is nothing.
     fn layer(&self, container: &Container, store: &Store) -> Result<Option<Archive>> {
         let mut layer = match container.copied() {
-            None => container.written(self.pid)?,
+            None => container.written(store, self.pid)?,
             Some(_) => {
                 let before = container.below(store)?;
-                let after = container.above(before.clone(), self.pid)?;
+                let after = container.above(&before, self.pid)?;
                 changes::layer(&before, &after, Owners::of_this_process() == Owners::Disk)?
             }
         };

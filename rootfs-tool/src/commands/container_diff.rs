@@ -33,7 +33,7 @@ impl ContainerDiff {
         let container = Container::find(&store, &self.container)?;
         let compare = || -> Result<()> {
             let before = container.below(&store)?;
-            let after = container.above(before.clone(), self.pid)?;
+            let after = container.above(&before, self.pid)?;
             warn(&after.warnings);
             // A copy of the image's files has no table beside it.
             let owners = container.copied().is_none() || Owners::of_this_process() == Owners::Disk;

@@ -41,7 +41,7 @@ impl ContainerExport {
         let container = Container::find(&store, &self.container)?;
         let export = || -> Result<()> {
             streams::write(self.output.as_deref(), |mut out| {
-                let mut archive = container.above(container.below(&store)?, self.pid)?;
+                let mut archive = container.above(&container.below(&store)?, self.pid)?;
                 warn(&archive.warnings);
                 // Docker's has none of the root itself.
                 archive.remove("")?;

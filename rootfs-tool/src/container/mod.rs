@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use coracle_store::image::{Descriptor, Platform, media_type};
-use coracle_store::layer::pack::{Archive, FromDir};
+use coracle_store::layer::pack::{Archive, Content, FromDir};
 use coracle_store::layer::{Marks, Owners, key};
 use coracle_store::{ContainerDir, Image, Store};
 use coracle_sys::{Context, Error, Kind, Result, file};
@@ -93,15 +93,16 @@ impl Container {
 
     /// What the container sees, `below` being what lies below, mounts left out: those are not its own. `pid` is that
     /// of one that runs.
-    pub(crate) fn above(&self, below: Archive, pid: Option<i32>) -> Result<Archive> {
-        let mut all = below;
+    pub(crate) fn above(&self, below: &Archive, pid: Option<i32>) -> Result<Archive> {
+        let mut all = below.clone();
         match self.copied() {
             Some(root) => {
                 all = Archive::new();
                 all.put_dir(&root, "", AS_IT_IS)?;
             }
-            None => all.stack(self.written(pid)?)?,
+            None => all.stack(self.upper(pid)?)?,
         }
+        without_places(&mut all, below)?;
         Ok(all)
     }
 
@@ -112,7 +113,15 @@ impl Container {
     }
 
     /// What it has written, as a layer.
-    pub(crate) fn written(&self, pid: Option<i32>) -> Result<Archive> {
+    pub(crate) fn written(&self, store: &Store, pid: Option<i32>) -> Result<Archive> {
+        let mut upper = self.upper(pid)?;
+        if PLACES.iter().any(|place| is_empty(&upper, place)) {
+            without_places(&mut upper, &self.below(store)?)?;
+        }
+        Ok(upper)
+    }
+
+    fn upper(&self, pid: Option<i32>) -> Result<Archive> {
         if let Some(pid) = pid {
             self.is_on_disk(pid)?;
         }
@@ -134,6 +143,20 @@ impl Container {
             ))),
         }
     }
+}
+
+/// What the runner mounts on, where the image lacks it and the store's driver has no layer for such places.
+const PLACES: [&str; 3] = ["etc/hostname", "etc/hosts", "etc/resolv.conf"];
+
+/// Leave out places that were made to be mounted on: they are none of the container's.
+fn without_places(all: &mut Archive, below: &Archive) -> Result<()> {
+    let ours = |place: &&str| is_empty(all, place) && below.get(place).is_none();
+    let ours: Vec<&str> = PLACES.into_iter().filter(ours).collect();
+    ours.into_iter().try_for_each(|place| all.remove(place))
+}
+
+fn is_empty(archive: &Archive, path: &str) -> bool {
+    archive.get(path).is_some_and(|(_, content)| matches!(content, Content::File { size: 0, .. }))
 }
 
 /// Is the root an overlay whose upper is not in the container's directory?
