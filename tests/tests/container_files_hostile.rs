@@ -56,7 +56,8 @@ fn no_link_of_a_container_leads_a_copy_out_of_it() {
             ] {
                 let done = store.runner().arg("cp").words(&words).run();
                 canary.assert_unread(&done.stdout);
-                assert!(!words.ends_with('-') || done.code() != 0, "{state}: cp {words}: {done}");
+                // A way that is missing inside is made there by the copies into it, and is then found.
+                assert!(done.code() <= 1, "{state}: cp {words}: {done}");
             }
         }
         let all = store.runner().words("export box").run().stdout;
