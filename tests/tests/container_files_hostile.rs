@@ -112,6 +112,37 @@ fn a_folder_that_is_exchanged_for_a_link_is_copied_from_inside_or_not_at_all() {
     canary.assert_untouched();
 }
 
+// CVE-2018-15664, on the way to an archive of all that a container has written
+#[test]
+fn a_layer_that_is_read_while_it_changes_holds_nothing_of_the_host() {
+    if !ready() {
+        return;
+    }
+    let (store, canary) = (Store::new("export-race"), Canary::new());
+    let _image = Image::busybox().expect("busybox").compose(&store, "image");
+    let script = format!(
+        "mkdir /d; for n in $(seq 50); do echo mine >/d/f$n; done; echo mine >/d/secret; ln -s {} /link",
+        canary.path().display()
+    );
+    store.runner().words("run --name box image sh -c").arg(script).ok();
+    let id = store.runner().words("ps -aq --no-trunc").ok().text().to_owned();
+    let upper = store.path().join("containers").join(id).join("upper");
+    let racer = Racer::exchange(upper.join("d"), upper.join("link"));
+    let mut read = 0;
+    for n in 0..rounds(30, 300) {
+        let out = store.runner().words("export box").limit(Duration::from_secs(60)).run();
+        canary.assert_unread(&out.stdout);
+        read += usize::from(out.code() == 0);
+        store.runner().words("diff box").run();
+        if store.runner().words(&format!("commit box raced:{n}")).run().code() == 0 {
+            canary.assert_unread(&store.runner().words(&format!("image export raced:{n}")).ok().stdout);
+        }
+    }
+    assert!(racer.swaps() > 100 && read > 0, "{} swaps, {read} exports", racer.swaps());
+    drop(racer);
+    canary.assert_untouched();
+}
+
 #[test]
 fn a_file_that_is_exchanged_for_a_pipe_keeps_no_copy_waiting() {
     if !ready() {
