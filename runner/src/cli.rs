@@ -29,7 +29,9 @@ Usage: runner [--store DIR] COMMAND ...
   kill ID              send a signal to one                  runner kill -s HUP my-container
   rm ID                remove one, and what it wrote         runner rm -f my-container
   cp FROM TO           copy files out of one or into one     runner cp my-container:/etc/hosts .
-  diff, export, commit ID   what it changed; its files as a tar; an image of it
+  diff ID              what one has changed                  runner diff my-container
+  export ID            all files of one, as a tar            runner export -o my.tar my-container
+  commit ID NAME       make an image of one                  runner commit my-container my/image:1
   run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
   create start state kill delete list pause resume update events: an OCI runtime's, for podman, docker, containerd
   spec                 write a config.json for a bundle      runner spec --bundle DIR

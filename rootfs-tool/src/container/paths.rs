@@ -117,14 +117,15 @@ impl Source {
     /// What the other side has told.
     pub(crate) fn read(from: &mut impl Read) -> Result<Self> {
         let mut word = || -> Result<String> {
-            let mut word = Vec::new();
-            for byte in from.bytes() {
-                match byte.context(|| "read(pipe)")? {
+            let (mut word, mut byte) = (Vec::new(), [0]);
+            loop {
+                // A byte at a time: what follows is the archive's.
+                from.read_exact(&mut byte).context(|| "read(pipe)")?;
+                match byte[0] {
                     0 => return String::from_utf8(word).map_err(|e| Error::invalid(e.to_string())),
-                    byte => word.push(byte),
+                    other => word.push(other),
                 }
             }
-            Err(Error::invalid("read(pipe): it ends early"))
         };
         let (kind, name, asked) = (word()?, word()?, word()?);
         Ok(Self { name, asked: Some(asked).filter(|a| !a.is_empty()), is_dir: kind == "d" })
