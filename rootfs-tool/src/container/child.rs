@@ -7,6 +7,8 @@ use std::io::Read;
 use coracle_sys::process::{Cloned, Status, clone, exit_now, wait};
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::fcntl::OFlag;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::unistd::{pipe2, write};
 
 /// One at work.
@@ -24,6 +26,11 @@ pub(crate) fn pipe() -> Result<(File, File)> {
     Ok((read.into(), write.into()))
 }
 
+/// It has nobody to work for then. The kernel forgets this when a process becomes somebody else.
+pub(crate) fn die_with_parent() -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL).context(|| "prctl(PR_SET_PDEATHSIG)")
+}
+
 impl Child {
     /// Let it do its work. `ours` is the end of a pipe that it is not to hold open.
     pub(crate) fn begin(
@@ -34,7 +41,7 @@ impl Child {
         match clone(0, None)? {
             Cloned::Child => {
                 drop((said, ours));
-                let done = work();
+                let done = die_with_parent().and_then(|()| work());
                 if let Err(e) = &done {
                     let _ = write(&answer, e.to_string().as_bytes());
                 }

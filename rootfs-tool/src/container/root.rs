@@ -18,6 +18,7 @@ use nix::sys::stat::{Mode, fstat, stat};
 use nix::unistd::{Gid, Uid, geteuid, setresgid, setresuid};
 
 use super::Container;
+use super::child::die_with_parent;
 use super::confined::Confined;
 
 /// What the runner hands over of one that runs: descriptors by their numbers.
@@ -36,6 +37,12 @@ pub(crate) struct Held {
 
 /// Enter what the container's files are to be seen from, and open its root.
 pub(crate) fn enter(store: &Store, container: &Container, running: Option<Running>) -> Result<Held> {
+    let held = open_root(store, container, running)?;
+    die_with_parent()?;
+    Ok(held)
+}
+
+fn open_root(store: &Store, container: &Container, running: Option<Running>) -> Result<Held> {
     match running {
         Some(running) => Ok(Held { root: of_running(running)?, _lock: None }),
         None => {
