@@ -159,9 +159,12 @@ fn is_empty(archive: &Archive, path: &str) -> bool {
     archive.get(path).is_some_and(|(_, content)| matches!(content, Content::File { size: 0, .. }))
 }
 
-/// Is the root an overlay whose upper is not in the container's directory?
+/// Is the root an overlay whose upper is not in the container's directory, or a tmpfs?
 fn in_memory(mountinfo: &str, id: &str) -> bool {
     let root = mountinfo.lines().rev().find(|line| line.split(' ').nth(4) == Some("/"));
+    if root.is_some_and(|line| line.contains(" - tmpfs ")) {
+        return true;
+    }
     let upper = root.and_then(|line| line.split("upperdir=").nth(1)).and_then(|rest| rest.split(',').next());
     // Older kernels are told a descriptor's number, which says nothing.
     upper.is_some_and(|upper| upper.contains('/') && !upper.contains(id))
@@ -180,6 +183,7 @@ mod tests {
             &format!("{root}/upper,workdir=/work\n71 70 0:43 / /proc rw - proc proc rw\n"),
             "abc"
         ));
+        assert!(in_memory("70 43 0:50 / / rw - tmpfs none rw\n", "abc"));
         assert!(!in_memory("70 43 8:1 /s/root / rw - ext4 /dev/vda rw\n", "abc"));
     }
 }
