@@ -12,8 +12,8 @@ use serde_json::json;
 
 use crate::cgroups::Manager;
 use crate::commands::{
-    Global, attach, create, delete, doctor, events, exec, exit_code, features, image_verb, info, kill, list,
-    logs, pause, ps, rm, run, spec, start, state, stop, typed, update, wait,
+    Global, attach, container_files, create, delete, doctor, events, exec, exit_code, features, image_verb,
+    info, kill, list, logs, pause, ps, rm, run, spec, start, state, stop, typed, update, wait,
 };
 use crate::from_image::flags::{self, Flags};
 
@@ -30,6 +30,10 @@ Usage: runner [--store DIR] COMMAND ...
   exec ID CMD...       run a command in one that runs        runner exec -it my-container sh
   kill ID              send a signal to one                  runner kill -s HUP my-container
   rm ID                remove one, and what it wrote         runner rm -f my-container
+  cp FROM TO           copy files out of one or into one     runner cp my-container:/etc/hosts .
+  diff ID              what one has changed                  runner diff my-container
+  export ID            all files of one, as a tar            runner export -o my.tar my-container
+  commit ID NAME       make an image of one                  runner commit my-container my/image:1
   run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
   create start state kill delete list pause resume update events: an OCI runtime's, for podman, docker, containerd
   spec                 write a config.json for a bundle      runner spec --bundle DIR
@@ -160,11 +164,15 @@ pub const HANDED_OVER: [&str; image_verb::VERBS.len()] = image_verb::VERBS;
 pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)>) {
     let verbs = vec![
         ("attach", attach::TABLE.clone()),
+        ("commit", container_files::COMMIT.clone()),
+        ("cp", container_files::CP.clone()),
         ("create", create::TABLE.clone()),
         ("delete", delete::TABLE.clone()),
+        ("diff", container_files::DIFF.clone()),
         ("doctor", doctor::TABLE.clone()),
         ("events", events::TABLE.clone()),
         ("exec", exec::TABLE.clone()),
+        ("export", container_files::EXPORT.clone()),
         ("features", features::TABLE.clone()),
         ("info", info::TABLE.clone()),
         ("kill", kill::TABLE.clone()),
@@ -271,7 +279,11 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "spec" if spec::is_for_bundle(words) => spec::run(words),
         "run" | "spec" => of_image(words, |f, tail| run::run(global, f.shown_if(verb == "spec"), &tail)),
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
-        "diff" | "export" | "mount" | "umount" | "prune" => Err(Error::usage(format!(
+        "commit" => container_files::run(global, &container_files::COMMIT, words),
+        "cp" => container_files::run(global, &container_files::CP, words),
+        "diff" => container_files::run(global, &container_files::DIFF, words),
+        "export" => container_files::run(global, &container_files::EXPORT, words),
+        "mount" | "umount" | "prune" => Err(Error::usage(format!(
             "unknown command: {verb} (of images: runner image {verb}, rootfs-tool {verb})"
         ))),
         _ => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),

@@ -120,7 +120,7 @@ pub fn verbs_of(noun: &str) -> &'static [&'static str] {
             "diff", "export", "history", "import", "inspect", "load", "ls", "mount", "prune", "pull", "push",
             "rm", "save", "tag", "umount",
         ],
-        "container" => &["exec", "kill", "ls", "rm", "run"],
+        "container" => &["commit", "cp", "diff", "exec", "export", "kill", "ls", "rm", "run"],
         "system" => &["df", "info"],
         _ => &[],
     }

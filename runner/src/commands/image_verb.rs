@@ -55,7 +55,7 @@ fn aside(global: &Global, verb: &str, name: &str, platform: Option<&str>, quiet:
 }
 
 /// rootfs-tool, on the store that is meant.
-fn rootfs_tool(global: &Global) -> Result<Program> {
+pub(super) fn rootfs_tool(global: &Global) -> Result<Program> {
     let mut command = Program::new(&find()?);
     global.store.iter().for_each(|store| command.set("CORACLE_STORE", store));
     Ok(command)

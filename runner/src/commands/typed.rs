@@ -11,7 +11,8 @@ use coracle_sys::{Error, Result, print};
 /// What was typed behind a verb.
 #[derive(Debug, Default)]
 pub(crate) struct Typed {
-    flags: Vec<(String, String)>,
+    /// The flags, each with its value, empty for one that takes none.
+    pub(crate) flags: Vec<(String, String)>,
     /// Words that are no flags.
     pub(crate) words: Vec<String>,
 }
@@ -22,6 +23,12 @@ pub(crate) const NONE: &[PositionalInfo<'static>] = &[];
 pub(crate) const ID: &[PositionalInfo<'static>] = &[positional("id", "the container's id")];
 /// a container,
 pub(crate) const CONTAINER: &[PositionalInfo<'static>] = &[NAMED];
+/// one, and the name of an image,
+pub(crate) const CONTAINER_AND_NAME: &[PositionalInfo<'static>] =
+    &[NAMED, optional(positional("name", "the image's name"))];
+/// what is copied and where to,
+pub(crate) const FROM_TO: &[PositionalInfo<'static>] =
+    &[positional("from", "what is copied"), positional("to", "where it goes")];
 /// one, and what follows it for ps(1),
 pub(crate) const PROCESSES: &[PositionalInfo<'static>] = &[
     optional(positional("id", "a container of an OCI client")),
