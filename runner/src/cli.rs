@@ -12,8 +12,8 @@ use serde_json::json;
 
 use crate::cgroups::Manager;
 use crate::commands::{
-    Global, attach, create, delete, doctor, events, exec, exit_code, features, image_verb, info, kill, list,
-    logs, pause, ps, rm, run, spec, start, state, stop, typed, update, wait,
+    Global, attach, create, delete, doctor, events, exec, exit_code, features, image_verb, info, inspect,
+    kill, list, logs, pause, ps, rm, run, spec, start, state, stop, typed, update, wait,
 };
 use crate::from_image::flags::Flags as RunFlags;
 
@@ -172,6 +172,7 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("exec", exec::TABLE.clone()),
         ("features", features::TABLE.clone()),
         ("info", info::TABLE.clone()),
+        ("inspect", inspect::TABLE.clone()),
         ("kill", kill::TABLE.clone()),
         ("list", list::TABLE.clone()),
         ("logs", logs::TABLE.clone()),
@@ -256,6 +257,7 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "rm" => rm::run(global, words),
         "kill" => kill::run(global, words),
         "info" => info::run(global, words),
+        "inspect" => inspect::run(global, words),
         "create" if create::is_for_bundle(global, words) => create::run(global, words),
         "create" => with(verb, words, Tail::After(1), |f, tail| create::of_image(global, f, &tail)),
         "attach" => attach::run(global, words),

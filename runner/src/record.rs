@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use coracle_store::image::Healthcheck;
 use coracle_sys::read_json;
-use coracle_sys::{Context, Error, Result, file, json};
+use coracle_sys::{Context, Error, Result, file, json, time};
 use serde::Serialize;
 
 use crate::seccomp::Choice;
@@ -210,6 +210,12 @@ pub(crate) fn now() -> u64 {
 /// The seconds of such a time.
 pub(crate) fn seconds(nanos: u64) -> u64 {
     nanos / 1_000_000_000
+}
+
+/// Such a time as RFC 3339, with its nanoseconds.
+pub(crate) fn moment(nanos: u64) -> String {
+    let text = time::rfc3339(seconds(nanos).cast_signed());
+    format!("{}.{:09}Z", text.trim_end_matches('Z'), nanos % 1_000_000_000)
 }
 
 /// A new id: 64 hex digits.

@@ -10,9 +10,9 @@ use coracle_sys::{Context, Error, Result, terminal as tty};
 use super::Global;
 
 /// Those that are handed over.
-pub(crate) const VERBS: [&str; 20] = [
-    "apply", "catalog", "compose", "copy", "du", "history", "images", "import", "inspect", "load", "login",
-    "logout", "pull", "push", "rmi", "save", "search", "tag", "tags", "verify",
+pub(crate) const VERBS: [&str; 19] = [
+    "apply", "catalog", "compose", "copy", "du", "history", "images", "import", "load", "login", "logout",
+    "pull", "push", "rmi", "save", "search", "tag", "tags", "verify",
 ];
 
 /// Become rootfs-tool. Comes back only with an error.
@@ -70,4 +70,12 @@ fn find() -> Result<PathBuf> {
     found.ok_or_else(|| {
         Error::not_found("find rootfs-tool: it lies neither beside runner nor in ../libexec/coracle (CORACLE_ROOTFS_TOOL names it elsewhere)")
     })
+}
+
+/// What rootfs-tool prints when it is asked; none where it cannot tell.
+pub(crate) fn answer(global: &Global, words: &[&str]) -> Result<Option<Vec<u8>>> {
+    let mut command = rootfs_tool(global)?;
+    let output = command.args(words).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let output = output.context(|| format!("execve({:?})", command.get_program()))?;
+    Ok(output.status.success().then_some(output.stdout))
 }

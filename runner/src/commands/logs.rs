@@ -201,7 +201,7 @@ fn moment(text: &str, flag: &str) -> Result<String> {
     if digits(number) && (fraction.is_empty() || digits(fraction)) {
         return Ok(whole(number.parse().map_err(|_| wrong())?, fraction));
     }
-    if let Ok(ago) = ago(text, flag) {
+    if let Ok(ago) = units::ago(text, flag) {
         let then = record::now().saturating_sub(ago);
         return Ok(whole(record::seconds(then).cast_signed(), &format!("{:09}", then % 1_000_000_000)));
     }
@@ -216,20 +216,6 @@ fn moment(text: &str, flag: &str) -> Result<String> {
     let fraction = full.get(19..).and_then(|rest| rest.strip_prefix('.')).unwrap_or("");
     let fraction: String = fraction.chars().take_while(char::is_ascii_digit).collect();
     Ok(whole(seconds, &fraction))
-}
-
-/// `1h30m`, as nanoseconds.
-fn ago(text: &str, flag: &str) -> Result<u64> {
-    let mut sum = 0u64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(|| Error::usage("no unit"))?;
-        let unit = rest[number..].find(|c: char| !c.is_ascii_alphabetic()).map_or(rest.len(), |n| number + n);
-        let part = units::duration(&rest[..unit], flag)?;
-        sum = sum.saturating_add(u64::try_from(part.as_nanos()).unwrap_or(u64::MAX));
-        rest = &rest[unit..];
-    }
-    Ok(sum)
 }
 
 #[cfg(test)]

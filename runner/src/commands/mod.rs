@@ -11,6 +11,7 @@ pub(crate) mod exec;
 pub(crate) mod features;
 pub(crate) mod image_verb;
 pub(crate) mod info;
+pub(crate) mod inspect;
 pub(crate) mod kill;
 mod life;
 pub(crate) mod list;

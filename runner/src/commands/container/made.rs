@@ -58,7 +58,7 @@ impl Made {
 }
 
 /// All that is to be mounted, the image's volumes first: what comes later for the same place replaces it.
-fn asked(flags: &Flags, config: &ProcessConfig, here: &Path) -> Result<Vec<Asked>> {
+pub(crate) fn asked(flags: &Flags, config: &ProcessConfig, here: &Path) -> Result<Vec<Asked>> {
     let mut all: Vec<Asked> = Vec::new();
     let image = config.volumes.iter().flatten().map(|(at, _)| mounts::image_volume(at));
     let typed = flags.volume.iter().map(|text| mounts::volume(text, here));
