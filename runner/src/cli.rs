@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::cgroups::Manager;
 use crate::commands::{
     Global, attach, create, delete, doctor, events, exec, exit_code, features, image_verb, info, inspect,
-    kill, list, logs, pause, ps, rm, run, spec, start, state, stop, typed, update, wait,
+    kill, list, logs, pause, ps, rename, rm, run, spec, start, state, stop, top, typed, update, wait,
 };
 use crate::from_image::flags::Flags as RunFlags;
 
@@ -76,10 +76,6 @@ struct Top {
 }
 
 /// Verbs about one container, which have no flags.
-static PAUSE: CommandInfoWithArgs =
-    about_one("pause", "Stop all processes of a container.", &["runner pause my-container"]);
-static RESUME: CommandInfoWithArgs =
-    about_one("resume", "Let the processes of a paused container go on.", &["runner resume my-container"]);
 static STATE: CommandInfoWithArgs =
     about_one("state", "Print the state document of a container.", &["runner state my-container"]);
 
@@ -180,12 +176,15 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("restart", stop::RESTART.clone()),
         ("rm", rm::TABLE.clone()),
         ("run", RunFlags::get_args_info()),
-        ("pause", PAUSE.clone()),
-        ("resume", RESUME.clone()),
+        ("pause", pause::PAUSE.clone()),
+        ("rename", rename::TABLE.clone()),
+        ("resume", pause::RESUME.clone()),
         ("spec", spec::TABLE.clone()),
         ("start", start::TABLE.clone()),
         ("state", STATE.clone()),
         ("stop", stop::STOP.clone()),
+        ("top", top::TABLE.clone()),
+        ("unpause", pause::UNPAUSE.clone()),
         ("update", update::TABLE.clone()),
         ("wait", wait::TABLE.clone()),
     ];
@@ -269,8 +268,11 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "events" => events::run(global, words),
         "update" => update::run(global, words),
         "list" => list::run(global, words),
-        "pause" => one(&PAUSE, words, |id| pause::run(global, id, true)),
-        "resume" => one(&RESUME, words, |id| pause::run(global, id, false)),
+        "pause" => pause::pause(global, words),
+        "rename" => rename::run(global, words),
+        "resume" => pause::resume(global, words),
+        "top" => top::run(global, words),
+        "unpause" => pause::unpause(global, words),
         "start" => start::run(global, words),
         "state" => one(&STATE, words, |id| state::run(global, id)),
         "doctor" => doctor::run(global, words),

@@ -9,6 +9,7 @@ use coracle_sys::{Error, Kind, Result};
 use super::container::ending::{Held, await_end, lock, stop_waiting};
 use super::typed::{self, Typed};
 use super::{Global, no_such_container, remove_files, sweep};
+use crate::cgroups::Cgroup;
 use crate::record::{self, Record};
 use crate::state::{Face, States};
 
@@ -69,6 +70,12 @@ fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
         (Some(_), false) => return refused("container is running: kill it first, or rm -f"),
         (Some(state), true) => {
             record::mark(&dir.path)?;
+            // Who is frozen does not end.
+            let cgroup = Cgroup::open(state.cgroups.clone())?;
+            if cgroup.is_frozen()? {
+                let _ = state.init.signal(libc::SIGKILL);
+                cgroup.thaw()?;
+            }
             state.init.kill()?;
             await_end(&dir, Some(state))?
         }

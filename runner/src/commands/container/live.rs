@@ -60,6 +60,7 @@ impl Made {
         };
         let ended = life.live(write, attend).inspect_err(|_| self.remove())?;
         if self.flags.rm {
+            self.record.take_changes(&self.dir.path);
             self.remove();
         } else {
             record.exit = Some(exit(&ended.0.ending, ended.0.timed_out, &ended.1));
@@ -108,7 +109,7 @@ impl Made {
         let states = States::of(Face::Image, None)?;
         let (ours, theirs) = monitor::Streams::make(self.flags.tty, self.flags.interactive)?;
         let duties = self.duties(first)?;
-        let policy = self.policy()?;
+        self.policy()?;
         let began = Instant::now();
         let streams = Given::These(Box::<[OwnedFd; 3]>::new(theirs));
         let mut record = self.record.clone();
@@ -131,6 +132,8 @@ impl Made {
                 return Err(e);
             }
         };
+        self.record.take_changes(&self.dir.path);
+        let policy = self.policy()?;
         self.record.stopped = crate::record::is_marked(&self.dir.path);
         self.record.exit = Some(exit(&watched.ending, watched.timed_out, &usage));
         let again = !self.record.stopped && policy.again(watched.code(), self.record.restarts);
@@ -149,6 +152,7 @@ impl Made {
         if monitor::pause(&signals, pause)? && !crate::record::is_marked(&self.dir.path) {
             return self.replace(pause);
         }
+        self.record.take_changes(&self.dir.path);
         self.record.restarting = false;
         self.record.stopped = true;
         self.write_end();
@@ -194,8 +198,8 @@ impl Made {
     }
 
     /// Write down how it ended. The command's own end is what the caller asked for: an error here is told, and no more.
-    fn write_end(&self) {
-        if let Err(e) = self.record.write(&self.dir.path) {
+    fn write_end(&mut self) {
+        if let Err(e) = self.record.write_end(&self.dir.path) {
             coracle_sys::warn!("runner: {}", e.wrap("write down how the container ended"));
         }
     }
