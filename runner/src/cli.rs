@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::cgroups::Manager;
 use crate::commands::{
     Global, attach, create, delete, doctor, events, exec, exit_code, features, image_verb, info, inspect,
-    kill, list, logs, pause, ps, rename, rm, run, spec, start, state, stop, top, typed, update, wait,
+    kill, list, logs, pause, ps, rename, rm, run, spec, start, state, stats, stop, top, typed, update, wait,
 };
 use crate::from_image::flags::Flags as RunFlags;
 
@@ -182,6 +182,7 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("spec", spec::TABLE.clone()),
         ("start", start::TABLE.clone()),
         ("state", STATE.clone()),
+        ("stats", stats::TABLE.clone()),
         ("stop", stop::STOP.clone()),
         ("top", top::TABLE.clone()),
         ("unpause", pause::UNPAUSE.clone()),
@@ -274,6 +275,7 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "top" => top::run(global, words),
         "unpause" => pause::unpause(global, words),
         "start" => start::run(global, words),
+        "stats" => stats::run(global, words),
         "state" => one(&STATE, words, |id| state::run(global, id)),
         "doctor" => doctor::run(global, words),
         "features" => features::run(words),

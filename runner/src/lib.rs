@@ -9,6 +9,7 @@ pub mod commands;
 mod console;
 pub mod devfilter;
 pub mod devices;
+mod diary;
 pub mod embedded;
 mod etc;
 mod foreground;

@@ -101,9 +101,6 @@ fn ask(global: &Global) -> Result<Info> {
     let locations = Locations::from_env(global.store.as_deref())?;
     let layout = Layout::probe().unwrap_or_default();
     let usable = |c: &&str| layout.usable(c).is_ok();
-    let kib = read("/proc/meminfo")
-        .lines()
-        .find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     let modules = read("/sys/kernel/security/lsm");
     Ok(Info {
         version: env!("CARGO_PKG_VERSION"),
@@ -122,6 +119,14 @@ fn ask(global: &Global) -> Result<Info> {
         kernel: read("/proc/sys/kernel/osrelease"),
         architecture: std::env::consts::ARCH,
         cpus: host::usable_processors(),
-        memory: kib.unwrap_or(0) << 10,
+        memory: memory(),
     })
+}
+
+/// The host's memory in bytes.
+pub(super) fn memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib =
+        |line: &str| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok();
+    text.lines().find_map(kib).unwrap_or(0) << 10
 }

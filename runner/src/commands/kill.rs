@@ -11,6 +11,7 @@ use super::oci::{Container, Status};
 use super::typed::{self, Typed};
 use super::{Global, no_such_container};
 use crate::cgroups::Cgroup;
+use crate::diary::{self, Event};
 use crate::from_image::units;
 use crate::record::{self, Record};
 use crate::state::{Face, State, States};
@@ -129,6 +130,8 @@ fn send(store: &Store, typed: &str, signal: i32) -> Result<()> {
         return Err(not_running(typed));
     }
     process::pidfd_send_signal(pidfd.as_fd(), signal)?;
+    let number = signal.to_string();
+    diary::tell_of(&state.bundle, &Event { action: "kill", more: &[("signal", &number)] });
     let cgroup = Cgroup::open(state.cgroups.clone())?;
     if ends && cgroup.is_frozen()? {
         cgroup.thaw()?;

@@ -26,6 +26,7 @@ pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod state;
+pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod sweep;
 pub(crate) mod top;

@@ -11,6 +11,7 @@ use super::oci::{Container, Status};
 use super::typed::{self, Typed};
 use super::{Global, container};
 use crate::cgroups::Cgroup;
+use crate::diary::{self, Event};
 
 /// Neither has flags.
 pub(crate) static PAUSE: CommandInfoWithArgs = typed::table(
@@ -73,8 +74,8 @@ fn one(store: &Store, typed: &str, pause: bool) -> Result<()> {
     let refused = |why: &str| Err(Error::new(Kind::Invalid, format!("container {typed} is {why}")));
     let cgroup = Cgroup::open(state.cgroups.clone())?;
     match (cgroup.is_frozen()?, pause) {
-        (false, true) => cgroup.freeze(),
-        (true, false) => cgroup.thaw(),
+        (false, true) => cgroup.freeze().map(|()| diary::tell_of(&state.bundle, &Event::plain("pause"))),
+        (true, false) => cgroup.thaw().map(|()| diary::tell_of(&state.bundle, &Event::plain("unpause"))),
         (true, true) => refused("already paused"),
         (false, false) => refused("not paused"),
     }

@@ -8,6 +8,7 @@ use coracle_sys::{Error, Kind, Result};
 use super::container::ending::hold;
 use super::typed::{self, Typed};
 use super::{Global, container};
+use crate::diary::{self, Event};
 use crate::record;
 
 /// It has no flags.
@@ -39,7 +40,10 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         Ok(())
     });
     match renamed {
-        Ok(_) => store.release_name(&had, &dir.id)?,
+        Ok(record) => {
+            store.release_name(&had, &dir.id)?;
+            diary::tell(&dir.path, &record, &[Event { action: "rename", more: &[("oldName", &had)] }]);
+        }
         Err(e) => {
             let _ = store.release_name(new, &dir.id);
             return Err(e);

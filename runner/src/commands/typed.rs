@@ -22,6 +22,9 @@ pub(crate) const NONE: &[PositionalInfo<'static>] = &[];
 pub(crate) const ID: &[PositionalInfo<'static>] = &[positional("id", "the container's id")];
 /// a container,
 pub(crate) const CONTAINER: &[PositionalInfo<'static>] = &[NAMED];
+/// perhaps one,
+pub(crate) const PERHAPS_ID: &[PositionalInfo<'static>] =
+    &[optional(positional("id", "a container of an OCI client"))];
 /// one, and what follows it for ps(1),
 pub(crate) const PROCESSES: &[PositionalInfo<'static>] = &[
     optional(positional("id", "a container")),

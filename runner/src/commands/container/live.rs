@@ -11,6 +11,7 @@ use super::{Made, Planned, timeout};
 use crate::cgroups::Lifetime;
 use crate::commands::exit_code;
 use crate::commands::life::{Given, Life, Usage};
+use crate::diary::{self, Event};
 use crate::foreground::{Attended, Signals};
 use crate::launch::{Ahead, Container, Ending};
 use crate::monitor::{self, Duties, Farewell, Probe, Starter, Watched, restart};
@@ -58,7 +59,12 @@ impl Made {
             record.begins(runner, false);
             record.write(&self.dir.path)
         };
-        let ended = life.live(write, attend).inspect_err(|_| self.remove())?;
+        let begun = |container, outputs| {
+            self.tell(&[Event::plain("start")]);
+            attend(container, outputs)
+        };
+        let ended = life.live(write, begun).inspect_err(|_| self.remove())?;
+        self.tell_end(&exit(&ended.0.ending, ended.0.timed_out, &ended.1));
         if self.flags.rm {
             self.record.take_changes(&self.dir.path);
             self.remove();
@@ -119,7 +125,10 @@ impl Made {
             record.begins(runner, true);
             record.write(&self.dir.path)
         };
-        let attend = |container, _| monitor::attend(container, ours, duties, &signals, starter);
+        let attend = |container, _| {
+            self.tell(&[Event::plain("start")]);
+            monitor::attend(container, ours, duties, &signals, starter)
+        };
         let lived = life.live(write, attend);
         self.record = record;
         let ((watched, farewell), usage): ((Watched, Farewell), Usage) = match lived {
@@ -135,7 +144,9 @@ impl Made {
         self.record.take_changes(&self.dir.path);
         let policy = self.policy()?;
         self.record.stopped = crate::record::is_marked(&self.dir.path);
-        self.record.exit = Some(exit(&watched.ending, watched.timed_out, &usage));
+        let ended = exit(&watched.ending, watched.timed_out, &usage);
+        self.tell_end(&ended);
+        self.record.exit = Some(ended);
         let again = !self.record.stopped && policy.again(watched.code(), self.record.restarts);
         if !again {
             match self.record.rm {
@@ -195,6 +206,24 @@ impl Made {
         exec.extend(self.store_words());
         exec.extend(["exec".to_owned(), self.record.id.clone()]);
         Probe::of(said, self.base.config().shell.as_deref().unwrap_or_default(), exec)
+    }
+
+    /// It has happened to it.
+    pub(crate) fn tell(&self, events: &[Event<'_>]) {
+        diary::tell(&self.dir.path, &self.record, events);
+    }
+
+    fn tell_end(&self, exit: &Exit) {
+        let code = exit.code.to_string();
+        let more = [("exitCode", code.as_str())];
+        let die = Event { action: "die", more: &more };
+        let (oom, destroy) = (Event::plain("oom"), Event::plain("destroy"));
+        match (exit.oom, self.record.rm) {
+            (true, true) => self.tell(&[oom, die, destroy]),
+            (true, false) => self.tell(&[oom, die]),
+            (false, true) => self.tell(&[die, destroy]),
+            (false, false) => self.tell(&[die]),
+        }
     }
 
     /// Write down how it ended. The command's own end is what the caller asked for: an error here is told, and no more.

@@ -8,6 +8,7 @@ use coracle_sys::{Context, Error, Kind, Result};
 
 use super::Made;
 use crate::commands::remove_files;
+use crate::diary::Event;
 use crate::from_image::flags::Flags;
 use crate::from_image::mounts::{self, Asked};
 use crate::spec::Mount;
@@ -45,6 +46,7 @@ impl Made {
                 .context(|| format!("open({path:?}, O_CREAT|O_EXCL)"))
                 .context(|| "--cidfile")?;
         }
+        self.tell(&[Event::plain("create")]);
         Ok(())
     }
 

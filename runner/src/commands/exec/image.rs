@@ -12,13 +12,14 @@ use crate::cgroups::Cgroup;
 use crate::commands::Global;
 use crate::commands::container::lookup::env_files;
 use crate::commands::kill::running;
+use crate::diary::{self, Event};
 use crate::embedded::init_image;
 use crate::foreground::{self, Signals};
 use crate::from_image::{self, units, user};
 use crate::host::Host;
 use crate::launch::{Setup, join};
 use crate::process::{self, Init};
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::relay::{Relay, Screen};
 use crate::spec::{ConsoleSize, Process};
 use crate::streams::Streams;
@@ -76,6 +77,12 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     let starting = join::join(&target, &plan, &setup)?;
     let outputs = streams.restore();
     let mut container = starting.finish().map_err(|e| hint(e, command))?;
+    let exec = record::new_id()?;
+    let words = command.join(" ");
+    let [create, start] = ["create", "start"].map(|what| format!("exec_{what}: {words}"));
+    let more = [("execID", exec.as_str())];
+    let tell = |events: &[Event<'_>]| diary::tell(&state.bundle, &record, events);
+    tell(&[Event { action: &create, more: &more }, Event { action: &start, more: &more }]);
     if flags.detach {
         return Ok(0);
     }
@@ -88,10 +95,12 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
         }
     };
     let attended = foreground::attend(&container, &signals, Relay::new(screen, outputs)?, None)?;
-    Ok(match attended.ending.ended.status {
+    let code = match attended.ending.ended.status {
         Status::Exited(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
         Status::Signaled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
-    })
+    };
+    tell(&[Event { action: "exec_die", more: &[("execID", &exec), ("exitCode", &code.to_string())] }]);
+    Ok(code)
 }
 
 fn null() -> Result<OwnedFd> {

@@ -8,6 +8,7 @@ use crate::cgroups::{self, Cgroup, Layout};
 use crate::commands::container::ending::hold;
 use crate::commands::typed::Typed;
 use crate::commands::{Global, container};
+use crate::diary::{self, Event};
 use crate::from_image::units;
 use crate::monitor::restart::Policy;
 use crate::record::{self, Record};
@@ -58,7 +59,8 @@ fn one(
         tell_processors(record, typed);
         Ok(())
     });
-    changed.map(drop).map_err(|e| e.wrap(format!("update the container {named}")))
+    let told = |record: Record| diary::tell(&dir.path, &record, &[Event::plain("update")]);
+    changed.map(told).map_err(|e| e.wrap(format!("update the container {named}")))
 }
 
 /// Memory and swap together are no less than memory.
