@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
-use coracle_sys::argv::{Tail, complaint, normalise, of_noun, without_verb};
+use coracle_sys::argv::{Tail, complaint, normalise};
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, process, time};
 use serde_json::json;
@@ -13,7 +13,8 @@ use serde_json::json;
 use crate::cgroups::Manager;
 use crate::commands::{
     Global, attach, create, delete, doctor, events, exec, exit_code, features, image_verb, info, inspect,
-    kill, list, logs, pause, ps, rename, rm, run, spec, start, state, stats, stop, top, typed, update, wait,
+    kill, list, logs, nouns, pause, port, prune, ps, rename, rm, run, spec, start, state, stats, stop, top,
+    typed, update, version, wait,
 };
 use crate::from_image::flags::Flags as RunFlags;
 
@@ -174,6 +175,8 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("logs", logs::TABLE.clone()),
         ("ps", ps::TABLE.clone()),
         ("restart", stop::RESTART.clone()),
+        ("port", port::TABLE.clone()),
+        ("prune", prune::TABLE.clone()),
         ("rm", rm::TABLE.clone()),
         ("run", RunFlags::get_args_info()),
         ("pause", pause::PAUSE.clone()),
@@ -187,6 +190,7 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("top", top::TABLE.clone()),
         ("unpause", pause::UNPAUSE.clone()),
         ("update", update::TABLE.clone()),
+        ("version", version::TABLE.clone()),
         ("wait", wait::TABLE.clone()),
     ];
     (Top::get_args_info(), verbs)
@@ -226,25 +230,7 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
             coracle_sys::print::out(format_args!("{HELP}"));
             Ok(0)
         }
-        (Some("version"), _) => {
-            coracle_sys::say!("runner version {}", env!("CARGO_PKG_VERSION"));
-            Ok(0)
-        }
-        (Some(noun @ ("image" | "container" | "system")), typed) => {
-            let typed = typed.and_then(|v| v.to_str()).unwrap_or_default();
-            let Some(known) = of_noun(noun, typed).filter(|v| !v.is_empty()) else {
-                return Err(without_verb(noun, typed));
-            };
-            let words = &cut.tail[1..];
-            match noun {
-                // Of containers there is none yet, and an image is not what was asked for.
-                "container" if image_verb::VERBS.contains(&known) => {
-                    Err(Error::usage(format!("container {known} is not there yet (see runner --help)")))
-                }
-                "image" => image_verb::run(&global, known, words),
-                _ => verb(&global, known, words),
-            }
-        }
+        (Some(noun), _) if nouns::is_noun(noun) => nouns::run(&global, noun, &cut.tail, verb),
         (Some(typed), _) => verb(&global, typed, &cut.tail),
     }
 }
@@ -264,12 +250,15 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "logs" => logs::run(global, words),
         "stop" => stop::run(global, words),
         "restart" => stop::restart(global, words),
+        "version" => version::run(words),
         "wait" => wait::run(global, words),
         "delete" => delete::run(global, words),
         "events" => events::run(global, words),
         "update" => update::run(global, words),
         "list" => list::run(global, words),
         "pause" => pause::pause(global, words),
+        "port" => port::run(global, words),
+        "prune" => prune::run(global, words),
         "rename" => rename::run(global, words),
         "resume" => pause::resume(global, words),
         "top" => top::run(global, words),
@@ -284,7 +273,7 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
             with(verb, words, Tail::After(1), |f, tail| run::run(global, f.shown_if(verb == "spec"), &tail))
         }
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
-        "diff" | "export" | "mount" | "umount" | "prune" => Err(Error::usage(format!(
+        "diff" | "export" | "mount" | "umount" => Err(Error::usage(format!(
             "unknown command: {verb} (of images: runner image {verb}, rootfs-tool {verb})"
         ))),
         _ => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),

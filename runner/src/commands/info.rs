@@ -123,6 +123,15 @@ fn ask(global: &Global) -> Result<Info> {
     })
 }
 
+/// Docker's word for this machine.
+pub(super) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
 /// The host's memory in bytes.
 pub(super) fn memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();

@@ -36,6 +36,9 @@ pub(crate) const PROCESSES: &[PositionalInfo<'static>] = &[
 /// one, and a name,
 pub(crate) const CONTAINER_AND_NAME: &[PositionalInfo<'static>] =
     &[NAMED, positional("name", "the new name")];
+/// one, and a port of it,
+pub(crate) const CONTAINER_AND_PORT: &[PositionalInfo<'static>] =
+    &[NAMED, optional(positional("port", "one of its ports, PORT[/tcp|/udp]"))];
 /// several,
 pub(crate) const CONTAINERS: &[PositionalInfo<'static>] = &[NAMES];
 /// several and what is sent to them,

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::commands::container::seen::{Seen, ago};
 use crate::commands::inspect::document;
+use crate::commands::port;
 use crate::from_image::flags::Flags;
 use crate::from_image::{self, short};
 use crate::json::set_all;
@@ -56,9 +57,11 @@ pub(super) fn of(store: &Store, seen: &Seen, wanted: &Wanted) -> Result<Value> {
     Ok(row)
 }
 
-/// The ports that lead to it: `0.0.0.0:8080->80/tcp`. There are no networks yet that could have any.
-fn ports(_: &Seen) -> String {
-    String::new()
+/// The ports that lead to it: `0.0.0.0:8080->80/tcp`.
+fn ports(seen: &Seen) -> String {
+    let all: Vec<String> =
+        port::published(seen).iter().map(|p| format!("{}->{}", p.outside, p.inside)).collect();
+    all.join(", ")
 }
 
 /// The network that it is in.
