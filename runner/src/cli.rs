@@ -17,6 +17,7 @@ use crate::commands::{
     typed, update, version, wait,
 };
 use crate::from_image::flags::Flags as RunFlags;
+use crate::guise;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -142,13 +143,21 @@ impl Log {
 
 /// The whole program. The exit code.
 pub fn main() -> u8 {
-    let argv: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut words = std::env::args_os();
+    let docker = words.next().is_some_and(|called| guise::is_docker(&called));
+    let argv: Vec<OsString> = words.collect();
     let mut log = Log::default();
-    let done = process::expect_children_and_limits().and_then(|()| dispatch(&argv, &mut log));
+    let typed = match docker {
+        true => guise::read(argv.clone(), std::env::var_os("DOCKER_HOST")),
+        false => Ok(guise::Typed { argv: argv.clone(), ..guise::Typed::default() }),
+    };
+    let done =
+        process::expect_children_and_limits().and_then(|()| typed.and_then(|t| dispatch(&t, &mut log)));
     let printed = coracle_sys::print::finish();
     let code = done.and_then(|code| printed.map(|()| code)).unwrap_or_else(|e| {
         log.error(&e);
-        exit_code(&e)
+        let code = exit_code(&e);
+        if docker { guise::exit_code(&argv, code, &e) } else { code }
     });
     log.debug(format_args!("exit code {code}"));
     code
@@ -196,7 +205,8 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
     (Top::get_args_info(), verbs)
 }
 
-fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
+fn dispatch(typed: &guise::Typed, log: &mut Log) -> Result<u8> {
+    let argv = &typed.argv[..];
     let cut = normalise(&Top::get_args_info(), argv, Tail::Verb)?;
     let asks_help = cut.words.iter().any(|w| w == "--help");
     let Some(top) = (!asks_help).then(|| parse::<Top>("runner", &cut.words)).transpose()?.flatten() else {
@@ -219,13 +229,21 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
         _ if top.systemd_cgroup => Manager::Systemd,
         said => said.unwrap_or_default(),
     };
-    let global = Global { store: top.store, root: top.root, groups };
+    let global = Global {
+        store: top.store,
+        root: top.root,
+        groups,
+        docker: typed.docker,
+        docker_config: typed.config.clone(),
+    };
     match (top.verb.as_deref(), cut.tail.first()) {
         (None, _) => {
             coracle_sys::print::err(format_args!("{HELP}"));
             Ok(125)
         }
-        (Some("help"), Some(verb)) => dispatch(&[verb.clone(), "--help".into()], log),
+        (Some("help"), Some(verb)) => {
+            self::verb(&global, verb.to_str().unwrap_or_default(), &["--help".into()])
+        }
         (Some("help"), None) => {
             coracle_sys::print::out(format_args!("{HELP}"));
             Ok(0)
@@ -272,6 +290,8 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "run" | "spec" => {
             with(verb, words, Tail::After(1), |f, tail| run::run(global, f.shown_if(verb == "spec"), &tail))
         }
+        // rootfs-tool tells whether it can.
+        "build" if global.docker => image_verb::run(global, verb, words),
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
         "diff" | "export" | "mount" | "umount" => Err(Error::usage(format!(
             "unknown command: {verb} (of images: runner image {verb}, rootfs-tool {verb})"

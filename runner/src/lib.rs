@@ -15,6 +15,7 @@ mod etc;
 mod foreground;
 mod from_image;
 mod guardian;
+mod guise;
 pub mod hooks;
 pub mod host;
 pub mod idmap;

@@ -55,6 +55,7 @@ fn aside(global: &Global, verb: &str, name: &str, platform: Option<&str>, quiet:
 fn rootfs_tool(global: &Global) -> Result<Command> {
     let mut command = Command::new(find()?);
     command.envs(global.store.iter().map(|store| ("CORACLE_STORE", store)));
+    command.envs(global.docker_config.iter().map(|dir| ("DOCKER_CONFIG", dir)));
     Ok(command)
 }
 

@@ -53,6 +53,10 @@ pub(crate) struct Global {
     pub(crate) root: Option<PathBuf>,
     /// Who makes a container's groups.
     pub(crate) groups: crate::cgroups::Manager,
+    /// It was called as docker, so that no word means runc's.
+    pub(crate) docker: bool,
+    /// Where docker's config.json lies, where that was said.
+    pub(crate) docker_config: Option<PathBuf>,
 }
 
 /// The exit code of the runner's own errors.

@@ -45,6 +45,9 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
 /// Print them, the newest first.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some((typed, tail)) = Typed::before(&TABLE, words, Tail::After(1))? else { return Ok(0) };
+    if let (true, Some(word)) = (global.docker, typed.words.first()) {
+        return Err(Error::usage(format!("ps takes no {word:?} (docker top {word} lists its processes)")));
+    }
     if !typed.words.is_empty() {
         return processes::run(global, typed, &tail);
     }
