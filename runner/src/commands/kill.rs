@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 
 use argh::CommandInfoWithArgs;
-use coracle_store::{Locations, Store};
+use coracle_store::{ContainerDir, Locations, Store};
 use coracle_sys::{Error, Kind, Result, process};
 
+use super::container::ending::await_end;
 use super::oci::{Container, Status};
 use super::typed::{self, Typed};
 use super::{Global, no_such_container};
@@ -135,6 +136,11 @@ fn send(store: &Store, typed: &str, signal: i32) -> Result<()> {
     let cgroup = Cgroup::open(state.cgroups.clone())?;
     if ends && cgroup.is_frozen()? {
         cgroup.thaw()?;
+    }
+    if signal == libc::SIGKILL {
+        // Scripts remove next what they have killed.
+        let dir = ContainerDir { id: state.id.clone(), path: state.bundle.clone() };
+        await_end(&dir, Some(&state))?;
     }
     Ok(())
 }

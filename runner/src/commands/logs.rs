@@ -79,7 +79,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
                 "container {named} ran in front of its runner, which showed what it wrote and kept nothing (run -d keeps it)"
             )));
         }
-        if record.flags.iter().any(|f| f == "--log-driver=none") {
+        if record.flags.windows(2).any(|f| f == ["--log-driver", "none"]) {
             return Err(Error::invalid(format!("container {named} has no log: --log-driver none")));
         }
     }

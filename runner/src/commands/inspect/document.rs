@@ -169,7 +169,6 @@ fn process(seen: &Seen, flags: &Flags, config: &ProcessConfig, all: &mut Value) 
             ("/Config/Image", record.image.as_str().into()),
             ("/Config/WorkingDir", working_dir(&process.cwd).into()),
             ("/Config/Labels", labels.into()),
-            ("/Config/StopSignal", signal_name(record.stop_signal).into()),
         ],
     );
     for (member, text) in [
@@ -180,6 +179,10 @@ fn process(seen: &Seen, flags: &Flags, config: &ProcessConfig, all: &mut Value) 
         if !text.is_null() || member != "ExposedPorts" {
             all["Config"][member] = text;
         }
+    }
+    // As it was said.
+    if let Some(signal) = flags.stop_signal.as_ref().or(config.stop_signal.as_ref()) {
+        all["Config"]["StopSignal"] = signal.as_str().into();
     }
     if let Some(seconds) = record.stop_timeout {
         all["Config"]["StopTimeout"] = seconds.into();
@@ -192,10 +195,6 @@ fn process(seen: &Seen, flags: &Flags, config: &ProcessConfig, all: &mut Value) 
 
 fn working_dir(cwd: &Path) -> String {
     if cwd == Path::new("/") { String::new() } else { cwd.to_string_lossy().into_owned() }
-}
-
-fn signal_name(number: i32) -> String {
-    nix::sys::signal::Signal::try_from(number).map_or_else(|_| number.to_string(), |s| s.as_str().to_owned())
 }
 
 /// What the flags ask of the host. Limits are told as they are now: they may have been changed.
