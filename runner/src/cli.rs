@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use argh::CommandInfoWithArgs;
-use coracle_sys::argv::{Tail, normalise, of_noun, without_verb};
+use coracle_sys::argv::{Tail, normalise};
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, process, time};
 use serde_json::json;
@@ -13,9 +13,11 @@ use serde_json::json;
 use crate::cgroups::Manager;
 use crate::commands::{
     Global, attach, container_files, create, delete, doctor, events, exec, exit_code, features, image_verb,
-    info, kill, list, logs, pause, ps, rm, run, spec, start, state, stop, typed, update, wait,
+    info, inspect, kill, list, logs, nouns, pause, port, prune, ps, rename, rm, run, spec, start, state,
+    stats, stop, top, typed, update, version, wait,
 };
 use crate::from_image::flags::{self, Flags};
+use crate::guise;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -75,10 +77,6 @@ static TOP: CommandInfoWithArgs = typed::table(
 );
 
 /// Verbs about one container, which have no flags.
-static PAUSE: CommandInfoWithArgs =
-    about_one("pause", "Stop all processes of a container.", &["runner pause my-container"]);
-static RESUME: CommandInfoWithArgs =
-    about_one("resume", "Let the processes of a paused container go on.", &["runner resume my-container"]);
 static STATE: CommandInfoWithArgs =
     about_one("state", "Print the state document of a container.", &["runner state my-container"]);
 
@@ -144,13 +142,21 @@ impl Log {
 
 /// The whole program. The exit code.
 pub fn main() -> u8 {
-    let argv: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut words = std::env::args_os();
+    let docker = words.next().is_some_and(|called| guise::is_docker(&called));
+    let argv: Vec<OsString> = words.collect();
     let mut log = Log::default();
-    let done = process::expect_children_and_limits().and_then(|()| dispatch(&argv, &mut log));
+    let typed = match docker {
+        true => guise::read(argv.clone(), std::env::var_os("DOCKER_HOST")),
+        false => Ok(guise::Typed { argv: argv.clone(), ..guise::Typed::default() }),
+    };
+    let done =
+        process::expect_children_and_limits().and_then(|()| typed.and_then(|t| dispatch(&t, &mut log)));
     let printed = coracle_sys::print::finish();
     let code = done.and_then(|code| printed.map(|()| code)).unwrap_or_else(|e| {
         log.error(&e);
-        exit_code(&e)
+        let code = exit_code(&e);
+        if docker { guise::exit_code(&argv, code, &e) } else { code }
     });
     log.debug(format_args!("exit code {code}"));
     code
@@ -175,26 +181,35 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("export", container_files::EXPORT.clone()),
         ("features", features::TABLE.clone()),
         ("info", info::TABLE.clone()),
+        ("inspect", inspect::TABLE.clone()),
         ("kill", kill::TABLE.clone()),
         ("list", list::TABLE.clone()),
         ("logs", logs::TABLE.clone()),
         ("ps", ps::TABLE.clone()),
         ("restart", stop::RESTART.clone()),
+        ("port", port::TABLE.clone()),
+        ("prune", prune::TABLE.clone()),
         ("rm", rm::TABLE.clone()),
         ("run", flags::TABLE.clone()),
-        ("pause", PAUSE.clone()),
-        ("resume", RESUME.clone()),
+        ("pause", pause::PAUSE.clone()),
+        ("rename", rename::TABLE.clone()),
+        ("resume", pause::RESUME.clone()),
         ("spec", spec::TABLE.clone()),
         ("start", start::TABLE.clone()),
         ("state", STATE.clone()),
+        ("stats", stats::TABLE.clone()),
         ("stop", stop::STOP.clone()),
+        ("top", top::TABLE.clone()),
+        ("unpause", pause::UNPAUSE.clone()),
         ("update", update::TABLE.clone()),
+        ("version", version::TABLE.clone()),
         ("wait", wait::TABLE.clone()),
     ];
     (TOP.clone(), verbs)
 }
 
-fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
+fn dispatch(typed: &guise::Typed, log: &mut Log) -> Result<u8> {
+    let argv = &typed.argv[..];
     let cut = normalise(&TOP, argv, Tail::Verb)?;
     let Some(top) = typed::Typed::of(&TOP, cut.words)? else {
         coracle_sys::print::out(format_args!("{HELP}"));
@@ -216,37 +231,26 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
         _ if top.get("--systemd-cgroup").is_some() => Manager::Systemd,
         said => said.unwrap_or_default(),
     };
-    let store = top.get("--store").map(str::to_owned);
-    let global = Global { store, root: top.get("--root").map(PathBuf::from), groups };
+    let global = Global {
+        store: top.get("--store").map(str::to_owned),
+        root: top.get("--root").map(PathBuf::from),
+        groups,
+        docker: typed.docker,
+        docker_config: typed.config.clone(),
+    };
     match (top.words.first().map(String::as_str), cut.tail.first()) {
         (None, _) => {
             coracle_sys::print::err(format_args!("{HELP}"));
             Ok(125)
         }
-        (Some("help"), Some(verb)) => dispatch(&[verb.clone(), "--help".into()], log),
+        (Some("help"), Some(verb)) => {
+            self::verb(&global, verb.to_str().unwrap_or_default(), &["--help".into()])
+        }
         (Some("help"), None) => {
             coracle_sys::print::out(format_args!("{HELP}"));
             Ok(0)
         }
-        (Some("version"), _) => {
-            coracle_sys::say!("runner version {}", env!("CARGO_PKG_VERSION"));
-            Ok(0)
-        }
-        (Some(noun @ ("image" | "container" | "system")), typed) => {
-            let typed = typed.and_then(|v| v.to_str()).unwrap_or_default();
-            let Some(known) = of_noun(noun, typed).filter(|v| !v.is_empty()) else {
-                return Err(without_verb(noun, typed));
-            };
-            let words = &cut.tail[1..];
-            match noun {
-                // Of containers there is none yet, and an image is not what was asked for.
-                "container" if image_verb::VERBS.contains(&known) => {
-                    Err(Error::usage(format!("container {known} is not there yet (see runner --help)")))
-                }
-                "image" => image_verb::run(&global, known, words),
-                _ => verb(&global, known, words),
-            }
-        }
+        (Some(noun), _) if nouns::is_noun(noun) => nouns::run(&global, noun, &cut.tail, verb),
         (Some(typed), _) => verb(&global, typed, &cut.tail),
     }
 }
@@ -259,31 +263,41 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "rm" => rm::run(global, words),
         "kill" => kill::run(global, words),
         "info" => info::run(global, words),
-        "create" if create::is_for_bundle(words) => create::run(global, words),
+        "inspect" => inspect::run(global, words),
+        "create" if create::is_for_bundle(global, words) => create::run(global, words),
         "create" => of_image(words, |flags, tail| create::of_image(global, flags, &tail)),
         "attach" => attach::run(global, words),
         "logs" => logs::run(global, words),
         "stop" => stop::run(global, words),
         "restart" => stop::restart(global, words),
+        "version" => version::run(words),
         "wait" => wait::run(global, words),
         "delete" => delete::run(global, words),
         "events" => events::run(global, words),
         "update" => update::run(global, words),
         "list" => list::run(global, words),
-        "pause" => one(&PAUSE, words, |id| pause::run(global, id, true)),
-        "resume" => one(&RESUME, words, |id| pause::run(global, id, false)),
+        "pause" => pause::pause(global, words),
+        "port" => port::run(global, words),
+        "prune" => prune::run(global, words),
+        "rename" => rename::run(global, words),
+        "resume" => pause::resume(global, words),
+        "top" => top::run(global, words),
+        "unpause" => pause::unpause(global, words),
         "start" => start::run(global, words),
+        "stats" => stats::run(global, words),
         "state" => one(&STATE, words, |id| state::run(global, id)),
         "doctor" => doctor::run(global, words),
         "features" => features::run(words),
         "spec" if spec::is_for_bundle(words) => spec::run(words),
         "run" | "spec" => of_image(words, |f, tail| run::run(global, f.shown_if(verb == "spec"), &tail)),
+        // rootfs-tool tells whether it can.
+        "build" if global.docker => image_verb::run(global, verb, words),
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
         "commit" => container_files::run(global, &container_files::COMMIT, words),
         "cp" => container_files::run(global, &container_files::CP, words),
         "diff" => container_files::run(global, &container_files::DIFF, words),
         "export" => container_files::run(global, &container_files::EXPORT, words),
-        "mount" | "umount" | "prune" => Err(Error::usage(format!(
+        "mount" | "umount" => Err(Error::usage(format!(
             "unknown command: {verb} (of images: runner image {verb}, rootfs-tool {verb})"
         ))),
         _ => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),

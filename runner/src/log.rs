@@ -189,7 +189,12 @@ pub(crate) struct Reader {
 impl Reader {
     /// From the beginning.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
-        let path = dir.join("log");
+        Self::of(&dir.join("log"))
+    }
+
+    /// Of any file of lines that is rotated so.
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        let path = path.to_path_buf();
         let mut files = Vec::new();
         for path in
             std::iter::once(path.clone()).chain((1..).map(|n: u32| path.with_extension(n.to_string())))
@@ -272,7 +277,7 @@ impl Reader {
             _ => return Ok(false),
         }
         // Several may have come and gone; those between are named by number now.
-        let newer = Self::open(self.path.parent().unwrap_or(Path::new("/")))?;
+        let newer = Self::of(&self.path)?;
         let mut files: Vec<File> = newer.files;
         files.extend(newer.current);
         if let Some(known) = files.iter().position(|f| f.metadata().map(at).is_ok_and(|m| m == ours)) {

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use coracle_store::image::Healthcheck;
+use coracle_store::lock::Lock;
 use coracle_sys::read_json;
-use coracle_sys::{Context, Error, Result, file, json};
+use coracle_sys::{Context, Error, Result, file, json, time};
 use serde::Serialize;
 
 use crate::seccomp::Choice;
@@ -147,7 +148,36 @@ pub(crate) fn unmark(dir: &Path) -> Result<()> {
     }
 }
 
+/// The file that is held by who changes a record. Where it is not, nobody has ever changed the container.
+const CHANGE: &str = "change";
+
+/// Change the record of a container, whoever else does so at this moment.
+pub(crate) fn change(dir: &Path, how: &mut dyn FnMut(&mut Record) -> Result<()>) -> Result<Record> {
+    let _alone = Lock::exclusive(&dir.join(CHANGE))?;
+    let mut record = Record::read(dir)?;
+    how(&mut record)?;
+    record.write(dir).map(|()| record)
+}
+
 impl Record {
+    /// Take over what others have changed since this process has read it: name, limits, policy.
+    pub(crate) fn take_changes(&mut self, dir: &Path) {
+        if !dir.join(CHANGE).exists() {
+            return;
+        }
+        if let Ok(now) = Self::read(dir) {
+            (self.name, self.restart) = (now.name, now.restart);
+            (self.flags, self.spec) = (now.flags, now.spec);
+        }
+    }
+
+    /// Write how it ended, over whatever others have changed meanwhile.
+    pub(crate) fn write_end(&mut self, dir: &Path) -> Result<()> {
+        let _alone = Lock::exclusive(&dir.join(CHANGE))?;
+        self.take_changes(dir);
+        self.write(dir)
+    }
+
     /// Of this format, from now on.
     pub(crate) fn new(id: String, name: String) -> Self {
         Self { version: VERSION, id, name, created: now(), ..Self::default() }
@@ -210,6 +240,12 @@ pub(crate) fn now() -> u64 {
 /// The seconds of such a time.
 pub(crate) fn seconds(nanos: u64) -> u64 {
     nanos / 1_000_000_000
+}
+
+/// Such a time as RFC 3339, with its nanoseconds.
+pub(crate) fn moment(nanos: u64) -> String {
+    let text = time::rfc3339(seconds(nanos).cast_signed());
+    format!("{}.{:09}Z", text.trim_end_matches('Z'), nanos % 1_000_000_000)
 }
 
 /// A new id: 64 hex digits.

@@ -19,5 +19,6 @@ pub mod terminal;
 pub mod time;
 #[cfg(all(panic = "abort", target_env = "musl", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod unwind;
+pub mod usage;
 
 pub use error::{Context, Error, Kind, Result};

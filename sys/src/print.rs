@@ -80,6 +80,11 @@ pub fn finish() -> Result<()> {
     }
 }
 
+/// Whether there is still somebody who gets what is printed.
+pub fn is_heard() -> bool {
+    FAILED.load(Ordering::Relaxed) == 0
+}
+
 fn note(written: std::io::Result<()>) {
     if let Err(e) = written {
         let errno = e.raw_os_error().unwrap_or(libc::EIO);

@@ -67,6 +67,31 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.1}TB")
 }
 
+/// Bytes with so many digits at most, in powers of 1000 (`1.98MB`) or 1024 (`23.54GiB`), as Go's %g has them: no zeros at the
+/// end.
+pub fn measure(bytes: u64, base: u64, digits: u32) -> String {
+    let units = match base {
+        1024 => ["B", "KiB", "MiB", "GiB", "TiB", "PiB"],
+        _ => ["B", "kB", "MB", "GB", "TB", "PB"],
+    };
+    let (mut unit, mut whole) = (0, 1);
+    while unit + 1 < units.len() && bytes / whole >= base {
+        (unit, whole) = (unit + 1, whole * base);
+    }
+    let before = (bytes / whole).max(1).ilog10() + 1;
+    let after = digits.saturating_sub(before);
+    let scale = 10u128.pow(after);
+    let scaled = (u128::from(bytes) * scale + u128::from(whole) / 2) / u128::from(whole);
+    let text = match after {
+        0 => scaled.to_string(),
+        after => {
+            let text = format!("{}.{:0width$}", scaled / scale, scaled % scale, width = after as usize);
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+    };
+    format!("{text}{}", units[unit])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +114,22 @@ mod tests {
         }
         let hostile = vec![vec!["a\u{1b}[31m\nroot".to_owned(), "b".to_owned()]];
         assert_eq!(render(&hostile, None), "a [31m root   b\n");
+    }
+
+    #[test]
+    fn measures_are_go_s() {
+        for (bytes, base, digits, text) in [
+            (0, 1000, 3, "0B"),
+            (999, 1000, 3, "999B"),
+            (1000, 1000, 3, "1kB"),
+            (1_984_172, 1000, 4, "1.984MB"),
+            (532_480, 1024, 4, "520KiB"),
+            (25_275_000_000, 1024, 4, "23.54GiB"),
+            (67_108_864, 1024, 4, "64MiB"),
+            (1_050, 1000, 3, "1.05kB"),
+        ] {
+            assert_eq!(measure(bytes, base, digits), text, "{bytes}");
+        }
     }
 
     #[test]

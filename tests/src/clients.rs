@@ -177,7 +177,7 @@ impl Client {
 }
 
 /// The root filesystem of every container, as an archive that clients import, and as a folder.
-fn image(scratch: &Scratch) {
+pub(crate) fn image(scratch: &Scratch) {
     let root = scratch.mkdir("rootfs");
     rootfs::busybox(&root).expect("asked for before");
     for tool in ["tty", "stty", "nproc", "df"] {
@@ -217,7 +217,7 @@ fn plain(text: &str, dir: &str, name: &str) -> String {
 }
 
 /// Every run of 12 or 64 hexadecimal digits is an id.
-fn without_ids(line: &str) -> String {
+pub(crate) fn without_ids(line: &str) -> String {
     let mut out = String::new();
     let mut rest = line;
     while !rest.is_empty() {

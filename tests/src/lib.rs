@@ -16,6 +16,7 @@
 //!     tokens     a token server that signs what a client may do
 //!     clients    a client's script under one OCI runtime after another
 //!     layout     is a folder an OCI image layout, to the letter?
+//!     words      docker's command lines, typed to docker and to the runner
 //!     noise      bytes that do not compress
 //!     bundle     an OCI bundle whose config.json is bent at will
 //!     filters    seccomp filters, read back from a process
@@ -47,6 +48,7 @@ pub mod rootfs;
 pub mod scratch;
 mod sys;
 pub mod tokens;
+pub mod words;
 
 pub use binaries::{dist, peer, workspace};
 pub use command::{Cmd, Output};

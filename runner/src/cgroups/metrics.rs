@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::group::Cgroup;
 use super::stats::value_of;
+use crate::json::{set, shape};
 
 /// What is there without any group.
 const NOTHING: &str = r#"{"cpu":{"usage":{"kernel":0,"user":0},"throttling":{}},
@@ -88,7 +89,7 @@ const BLOCK: [(&str, &str, Pairs); 8] = [
 impl Cgroup {
     /// The `data` of one line of `events --stats`.
     pub fn metrics(&self) -> Value {
-        let mut all: Value = serde_json::from_slice(NOTHING.as_bytes()).unwrap_or_default();
+        let mut all = shape(NOTHING);
         // Beside v1 a group of v2 without controllers is there for the device filter.
         for group in self.groups().iter().filter(|g| !g.unified || !g.controllers.is_empty()) {
             match group.unified {
@@ -251,11 +252,6 @@ fn number(dir: &Path, file: &str, word: &str) -> Option<i64> {
         "" => text.trim().parse().ok(),
         word => value_of(&text, word).and_then(|n| i64::try_from(n).ok()),
     }
-}
-
-fn set(all: &mut Value, pointer: &str, value: Value) {
-    let at = pointer.split('/').skip(1).fold(all, |at, member| &mut at[member]);
-    *at = value;
 }
 
 fn read(dir: &Path, file: &str) -> Option<String> {

@@ -12,9 +12,9 @@ use coracle_sys::{Context, Error, Result, terminal as tty};
 use super::Global;
 
 /// Those that are handed over.
-pub(crate) const VERBS: [&str; 20] = [
-    "apply", "catalog", "compose", "copy", "du", "history", "images", "import", "inspect", "load", "login",
-    "logout", "pull", "push", "rmi", "save", "search", "tag", "tags", "verify",
+pub(crate) const VERBS: [&str; 19] = [
+    "apply", "catalog", "compose", "copy", "du", "history", "images", "import", "load", "login", "logout",
+    "pull", "push", "rmi", "save", "search", "tag", "tags", "verify",
 ];
 
 /// Become rootfs-tool. Comes back only with an error.
@@ -58,6 +58,7 @@ fn aside(global: &Global, verb: &str, name: &str, platform: Option<&str>, quiet:
 pub(super) fn rootfs_tool(global: &Global) -> Result<Program> {
     let mut command = Program::new(&find()?);
     global.store.iter().for_each(|store| command.set("CORACLE_STORE", store));
+    global.docker_config.iter().for_each(|dir| command.set("DOCKER_CONFIG", &dir.to_string_lossy()));
     Ok(command)
 }
 
@@ -73,4 +74,12 @@ fn find() -> Result<PathBuf> {
     found.ok_or_else(|| {
         Error::not_found("find rootfs-tool: it lies neither beside runner nor in ../libexec/coracle (CORACLE_ROOTFS_TOOL names it elsewhere)")
     })
+}
+
+/// What rootfs-tool prints when it is asked; none where it cannot tell.
+pub(crate) fn answer(global: &Global, words: &[&str]) -> Result<Option<Vec<u8>>> {
+    let mut command = rootfs_tool(global)?;
+    words.iter().for_each(|word| command.word(*word));
+    let (status, said, _) = command.hear()?;
+    Ok((status == Status::Exited(0)).then_some(said))
 }

@@ -7,14 +7,17 @@ use std::path::Path;
 use argh::CommandInfoWithArgs;
 use coracle_store::driver::Driver;
 use coracle_store::{Locations, Store};
-use coracle_sys::{Error, Kind, Result, print};
+use coracle_sys::template::Template;
+use coracle_sys::{Kind, Result, print};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Global;
+use super::container::seen::Seen;
 use super::typed::{self, Typed};
 use crate::cgroups::Layout;
 use crate::host::{self, Host};
-use crate::json;
+use crate::json::{self, set_all};
 
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
@@ -23,7 +26,12 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     typed::NONE,
     &[
         typed::switch("--json", None, "one JSON object"),
-        typed::option("--format", Some('f'), "format", "json, as docker has it"),
+        typed::option(
+            "--format",
+            Some('f'),
+            "template",
+            "a template, such as '{{.Driver}} {{.ContainersRunning}}', or json: docker's fields beside ours",
+        ),
     ],
     &["runner info", "runner info --json"],
 );
@@ -52,13 +60,17 @@ struct Info {
 /// Ask and print.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
-    let json = match typed.get("--format") {
-        None => typed.get("--json").is_some(),
-        Some("json" | "{{json .}}") => true,
-        Some(other) => return Err(Error::usage(format!("--format {other:?}: only json is supported"))),
-    };
+    let template = typed.get("--format").filter(|f| *f != "json").map(Template::parse).transpose()?;
     let info = ask(global)?;
-    if json {
+    if typed.get("--format").is_some() {
+        let all = with_docker_s(global, &info)?;
+        match &template {
+            Some(template) => template.print(&[all])?,
+            None => print::json(&all, false),
+        }
+        return Ok(0);
+    }
+    if typed.get("--json").is_some() {
         print::json(&json::value(&info)?, true);
         return Ok(0);
     }
@@ -84,6 +96,54 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     Ok(0)
 }
 
+/// Docker's fields as well.
+fn with_docker_s(global: &Global, info: &Info) -> Result<Value> {
+    let mut all = json::value(info)?;
+    let seen = match Path::new(&info.store).is_dir() {
+        true => Seen::all(&super::container::store(global)?)?,
+        false => Vec::new(),
+    };
+    let count = |status: &str| seen.iter().filter(|s| s.status == status).count();
+    let (running, paused) = (count("running"), count("paused"));
+    let images = super::image_verb::answer(global, &["images", "--quiet"])?.unwrap_or_default();
+    let host = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_default();
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let pretty = |line: &str| Some(line.strip_prefix("PRETTY_NAME=")?.trim_matches('"').to_owned());
+    let mut security = vec![];
+    if info.seccomp {
+        security.push("name=seccomp,profile=default");
+    }
+    if info.rootless {
+        security.push("name=rootless");
+    }
+    set_all(
+        &mut all,
+        vec![
+            ("/Name", host.into()),
+            ("/ServerVersion", info.version.into()),
+            ("/Driver", info.driver.into()),
+            ("/DockerRootDir", info.store.as_str().into()),
+            ("/Containers", seen.len().into()),
+            ("/ContainersRunning", running.into()),
+            ("/ContainersPaused", paused.into()),
+            ("/ContainersStopped", (seen.len() - running - paused).into()),
+            ("/Images", images.split(|b| *b == b'\n').filter(|l| !l.is_empty()).count().into()),
+            ("/KernelVersion", info.kernel.as_str().into()),
+            ("/OperatingSystem", release.lines().find_map(pretty).unwrap_or_default().into()),
+            ("/OSType", "linux".into()),
+            ("/Architecture", info.architecture.into()),
+            ("/NCPU", info.cpus.into()),
+            ("/MemTotal", info.memory.into()),
+            ("/CgroupVersion", if info.cgroup_version == "2" { "2" } else { "1" }.into()),
+            ("/CgroupDriver", "cgroupfs".into()),
+            ("/LoggingDriver", "local".into()),
+            ("/DefaultRuntime", "coracle".into()),
+            ("/SecurityOptions", security.into()),
+        ],
+    );
+    Ok(all)
+}
+
 /// The store's driver, or the one that it would be made with; nothing where it could not be made.
 fn driver(locations: &Locations) -> Result<&'static str> {
     if let Some(driver) = Store::open(locations)?.main().driver() {
@@ -101,9 +161,6 @@ fn ask(global: &Global) -> Result<Info> {
     let locations = Locations::from_env(global.store.as_deref())?;
     let layout = Layout::probe().unwrap_or_default();
     let usable = |c: &&str| layout.usable(c).is_ok();
-    let kib = read("/proc/meminfo")
-        .lines()
-        .find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     let modules = read("/sys/kernel/security/lsm");
     Ok(Info {
         version: env!("CARGO_PKG_VERSION"),
@@ -122,6 +179,23 @@ fn ask(global: &Global) -> Result<Info> {
         kernel: read("/proc/sys/kernel/osrelease"),
         architecture: std::env::consts::ARCH,
         cpus: host::usable_processors(),
-        memory: kib.unwrap_or(0) << 10,
+        memory: memory(),
     })
+}
+
+/// Docker's word for this machine.
+pub(super) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The host's memory in bytes.
+pub(super) fn memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib =
+        |line: &str| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok();
+    text.lines().find_map(kib).unwrap_or(0) << 10
 }

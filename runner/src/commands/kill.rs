@@ -4,13 +4,17 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 
 use argh::CommandInfoWithArgs;
-use coracle_store::{Locations, Store};
+use coracle_store::{ContainerDir, Locations, Store};
 use coracle_sys::{Error, Kind, Result, process};
 
+use super::container::ending::await_end;
 use super::oci::{Container, Status};
 use super::typed::{self, Typed};
 use super::{Global, no_such_container};
+use crate::cgroups::Cgroup;
+use crate::diary::{self, Event};
 use crate::from_image::units;
+use crate::record::{self, Record};
 use crate::state::{Face, State, States};
 
 /// Its flags.
@@ -118,10 +122,27 @@ fn kill_oci(container: &Container, flags: &Flags) -> Result<u8> {
 fn send(store: &Store, typed: &str, signal: i32) -> Result<()> {
     let state = running(store, typed)?;
     let pidfd = process::pidfd_open(state.init.pid)?;
+    // What is meant to end it ends it, as in docker: no policy brings it back, and who is paused is let go on.
+    let ends = signal == libc::SIGKILL || Record::read(&state.bundle).is_ok_and(|r| r.stop_signal == signal);
+    if ends {
+        record::mark(&state.bundle)?;
+    }
     if !state.init.is_alive() {
         return Err(not_running(typed));
     }
-    process::pidfd_send_signal(pidfd.as_fd(), signal)
+    process::pidfd_send_signal(pidfd.as_fd(), signal)?;
+    let number = signal.to_string();
+    diary::tell_of(&state.bundle, &Event { action: "kill", more: &[("signal", &number)] });
+    let cgroup = Cgroup::open(state.cgroups.clone())?;
+    if ends && cgroup.is_frozen()? {
+        cgroup.thaw()?;
+    }
+    if signal == libc::SIGKILL {
+        // Scripts remove next what they have killed.
+        let dir = ContainerDir { id: state.id.clone(), path: state.bundle.clone() };
+        await_end(&dir, Some(&state))?;
+    }
+    Ok(())
 }
 
 /// The state of a container that runs.

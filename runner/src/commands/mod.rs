@@ -6,29 +6,38 @@ pub(crate) mod container;
 pub(crate) mod container_files;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod df;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod features;
 pub(crate) mod image_verb;
 pub(crate) mod info;
+pub(crate) mod inspect;
 pub(crate) mod kill;
 mod life;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod nouns;
 mod oci;
 pub(crate) mod pause;
+pub(crate) mod port;
 mod processes;
+pub(crate) mod prune;
 pub(crate) mod ps;
+pub(crate) mod rename;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod state;
+pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod sweep;
+pub(crate) mod top;
 pub(crate) mod typed;
 pub(crate) mod update;
+pub(crate) mod version;
 pub(crate) mod wait;
 
 use std::path::PathBuf;
@@ -45,6 +54,10 @@ pub(crate) struct Global {
     pub(crate) root: Option<PathBuf>,
     /// Who makes a container's groups.
     pub(crate) groups: crate::cgroups::Manager,
+    /// It was called as docker, so that no word means runc's.
+    pub(crate) docker: bool,
+    /// Where docker's config.json lies, where that was said.
+    pub(crate) docker_config: Option<PathBuf>,
 }
 
 /// The exit code of the runner's own errors.

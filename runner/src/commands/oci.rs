@@ -61,6 +61,7 @@ impl Container {
     /// so does the whole id of one. With `--root` an OCI client asks, and gets its own words where there is neither.
     pub(crate) fn if_meant(global: &Global, typed: &str, said: bool) -> Result<Option<Self>> {
         match Self::find(global, typed) {
+            _ if global.docker => Ok(None),
             Ok(container) => Ok(Some(container)),
             Err(e) if said => Err(e),
             Err(e) if global.root.is_some() => {

@@ -43,7 +43,7 @@ pub(super) fn run(global: &Global, typed: Typed, asked: &[OsString]) -> Result<u
 }
 
 /// What ps(1) says of all processes.
-fn said(asked: &[OsString]) -> Result<String> {
+pub(super) fn said(asked: &[OsString]) -> Result<String> {
     let ps = survey::which("ps").ok_or_else(|| {
         Error::not_found("execute ps: it is not in PATH (ps --format json lists the pids without)")
     })?;
@@ -64,7 +64,7 @@ fn said(asked: &[OsString]) -> Result<String> {
 }
 
 /// Its head, and the lines of these processes.
-fn of(text: &str, pids: &[i32]) -> Result<String> {
+pub(super) fn of(text: &str, pids: &[i32]) -> Result<String> {
     let mut lines = text.lines();
     let head = lines.next().unwrap_or_default();
     let column = head.split_whitespace().position(|name| name == "PID");

@@ -9,6 +9,8 @@ use coracle_sys::{Error, Kind, Result};
 use super::container::ending::{Held, await_end, lock, stop_waiting};
 use super::typed::{self, Typed};
 use super::{Global, no_such_container, remove_files, sweep};
+use crate::cgroups::Cgroup;
+use crate::diary::{self, Event};
 use crate::record::{self, Record};
 use crate::state::{Face, States};
 
@@ -56,7 +58,8 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     Ok(code)
 }
 
-fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
+/// Remove one, which must not run unless it is forced.
+pub(super) fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
     let dir = match store.find_container(typed) {
         Err(e) if e.kind() == Kind::NotFound => return Err(no_such_container(typed)),
         other => other?,
@@ -69,6 +72,12 @@ fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
         (Some(_), false) => return refused("container is running: kill it first, or rm -f"),
         (Some(state), true) => {
             record::mark(&dir.path)?;
+            // Who is frozen does not end.
+            let cgroup = Cgroup::open(state.cgroups.clone())?;
+            if cgroup.is_frozen()? {
+                let _ = state.init.signal(libc::SIGKILL);
+                cgroup.thaw()?;
+            }
             state.init.kill()?;
             await_end(&dir, Some(state))?
         }
@@ -88,6 +97,7 @@ fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
     }
     if let Ok(record) = Record::read(&dir.path) {
         store.release_name(&record.name, &dir.id)?;
+        diary::tell(&dir.path, &record, &[Event::plain("destroy")]);
     }
     remove_files(store, &dir.id)?;
     states.remove(&dir.id)

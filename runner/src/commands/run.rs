@@ -87,6 +87,9 @@ impl Told {
 
 /// It names a bundle; or one is in this folder, and it is typed as OCI clients do, who name no command.
 fn is_of_a_bundle(global: &Global, flags: &Flags, typed: &[String]) -> bool {
+    if global.docker {
+        return false;
+    }
     let clients = global.root.is_some()
         || flags.keep
         || flags.no_pivot

@@ -16,6 +16,7 @@ use super::container::ending::{await_end, stop_waiting};
 use super::container::{self, Made};
 use super::typed::{self, Typed};
 use crate::cgroups::Cgroup;
+use crate::diary::{self, Event};
 use crate::from_image::units;
 use crate::record::{self, Record};
 use crate::state::{Face, State, States};
@@ -59,11 +60,20 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
 /// Stop them, and start them again.
 pub(crate) fn restart(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&RESTART, words)? else { return Ok(0) };
-    each(global, &typed, "restart", |id| Made::load(global, id)?.background(false))
+    each(global, &typed, "restart", |dir| {
+        Made::load(global, &dir.id)?.background(false)?;
+        diary::tell_of(&dir.path, &Event::plain("restart"));
+        Ok(())
+    })
 }
 
 /// All are asked before any is waited for.
-fn each(global: &Global, typed: &Typed, verb: &str, then: impl Fn(&str) -> Result<()>) -> Result<u8> {
+fn each(
+    global: &Global,
+    typed: &Typed,
+    verb: &str,
+    then: impl Fn(&ContainerDir) -> Result<()>,
+) -> Result<u8> {
     if typed.words.is_empty() {
         return Err(Error::usage(format!("{verb} needs the name or id of a container")));
     }
@@ -83,7 +93,7 @@ fn each(global: &Global, typed: &Typed, verb: &str, then: impl Fn(&str) -> Resul
     for (word, asked) in asked {
         let ended = asked.and_then(|ending| {
             ending.wait()?;
-            then(&ending.dir.id)
+            then(&ending.dir)
         });
         match ended {
             Ok(()) => coracle_sys::say!("{word}"),
@@ -119,7 +129,9 @@ impl Ending {
         let seconds = seconds.or(record.stop_timeout).unwrap_or(USUAL);
         let deadline = u64::try_from(seconds).ok().map(|s| Instant::now() + Duration::from_secs(s));
         if state.init.is_alive() {
-            send(&pidfd, if seconds == 0 { libc::SIGKILL } else { signal.unwrap_or(record.stop_signal) })?;
+            let signal = if seconds == 0 { libc::SIGKILL } else { signal.unwrap_or(record.stop_signal) };
+            send(&pidfd, signal)?;
+            told_kill(&dir, &record, signal);
             // Who is frozen does not end.
             let cgroup = Cgroup::open(state.cgroups.clone())?;
             if cgroup.is_frozen()? {
@@ -135,10 +147,20 @@ impl Ending {
         };
         if !ends(pidfd, *deadline)? {
             send(pidfd, libc::SIGKILL)?;
+            if let Ok(record) = Record::read(&self.dir.path) {
+                told_kill(&self.dir, &record, libc::SIGKILL);
+            }
             Cgroup::open(state.cgroups.clone())?.kill_all()?;
         }
-        await_end(&self.dir, Some(state)).map(drop)
+        await_end(&self.dir, Some(state))?;
+        diary::tell_of(&self.dir.path, &Event::plain("stop"));
+        Ok(())
     }
+}
+
+fn told_kill(dir: &ContainerDir, record: &Record, signal: i32) {
+    let number = signal.to_string();
+    diary::tell(&dir.path, record, &[Event { action: "kill", more: &[("signal", &number)] }]);
 }
 
 /// One that has ended meanwhile needs no signal.

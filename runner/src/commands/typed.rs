@@ -24,19 +24,28 @@ pub(crate) const ID: &[PositionalInfo<'static>] = &[positional("id", "the contai
 /// a container,
 pub(crate) const CONTAINER: &[PositionalInfo<'static>] = &[NAMED];
 /// one, and the name of an image,
-pub(crate) const CONTAINER_AND_NAME: &[PositionalInfo<'static>] =
+pub(crate) const CONTAINER_AND_IMAGE: &[PositionalInfo<'static>] =
     &[NAMED, optional(positional("name", "the image's name"))];
 /// what is copied and where to,
 pub(crate) const FROM_TO: &[PositionalInfo<'static>] =
     &[positional("from", "what is copied"), positional("to", "where it goes")];
+/// perhaps one,
+pub(crate) const PERHAPS_ID: &[PositionalInfo<'static>] =
+    &[optional(positional("id", "a container of an OCI client"))];
 /// one, and what follows it for ps(1),
 pub(crate) const PROCESSES: &[PositionalInfo<'static>] = &[
-    optional(positional("id", "a container of an OCI client")),
+    optional(positional("id", "a container")),
     PositionalInfo {
         optionality: Optionality::Repeating,
         ..positional("words", "what ps(1) is asked for, -ef if nothing is said")
     },
 ];
+/// one, and a name,
+pub(crate) const CONTAINER_AND_NAME: &[PositionalInfo<'static>] =
+    &[NAMED, positional("name", "the new name")];
+/// one, and a port of it,
+pub(crate) const CONTAINER_AND_PORT: &[PositionalInfo<'static>] =
+    &[NAMED, optional(positional("port", "one of its ports, PORT[/tcp|/udp]"))];
 /// several,
 pub(crate) const CONTAINERS: &[PositionalInfo<'static>] = &[NAMES];
 /// several and what is sent to them,
@@ -217,6 +226,21 @@ impl Typed {
             Some("false" | "0") => Ok(Some(false)),
             Some(other) => Err(Error::usage(format!("{flag} {other:?}: it is true or false"))),
         }
+    }
+
+    /// Do something with each word, and print it; what cannot be done is told, and the exit code is then 1.
+    pub(crate) fn each(&self, does: impl Fn(&str) -> Result<()>) -> Result<u8> {
+        let mut code = 0;
+        for word in &self.words {
+            match does(word) {
+                Ok(()) => coracle_sys::say!("{word}"),
+                Err(e) => {
+                    coracle_sys::warn!("runner: {e}");
+                    code = 1;
+                }
+            }
+        }
+        Ok(code)
     }
 
     /// The value of a flag, empty for one that takes none.

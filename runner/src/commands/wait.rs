@@ -2,15 +2,16 @@
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use argh::CommandInfoWithArgs;
-use coracle_store::Store;
+use coracle_store::{ContainerDir, Store};
 use coracle_sys::process::pidfd_open;
 use coracle_sys::{Context, Error, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Global;
-use super::container::ending::await_end;
+use super::container::ending::{Held, await_end, lock};
 use super::container::{self};
 use super::typed::{self, Typed};
 use crate::attach::Client;
@@ -62,8 +63,20 @@ fn wait(store: &Store, typed: &str) -> Result<i32> {
         }
         drop(await_end(&dir, Some(state))?);
     }
-    let record = Record::read(&dir.path);
-    let record =
-        record.map_err(|_| Error::not_found(format!("container {typed} is gone with its exit code")))?;
-    Ok(record.exit.map_or(0, |exit| exit.code))
+    written_end(&dir, typed)
+}
+
+/// The end that is written down, or is about to be: its monitor is no more to be spoken to before it has written.
+fn written_end(dir: &ContainerDir, typed: &str) -> Result<i32> {
+    let gone = |_| Error::not_found(format!("container {typed} is gone with its exit code"));
+    let patience = Instant::now() + Duration::from_secs(10);
+    loop {
+        let held = lock(dir)?;
+        let record = Record::read(&dir.path).map_err(gone)?;
+        let waits = record.exit.is_none() && record.started.is_some() && matches!(held, Held::Others);
+        if !waits || Instant::now() > patience {
+            return Ok(record.exit.map_or(0, |exit| exit.code));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }

@@ -234,6 +234,12 @@ pub(crate) fn set_variable(env: &mut Vec<String>, text: &str) {
     env.push(text.to_owned());
 }
 
+/// What stands in the files of `--env-file`.
+pub(crate) fn lines(files: &[String]) -> impl Iterator<Item = &str> {
+    let lines = files.iter().flat_map(|text| text.lines());
+    lines.map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'))
+}
+
 /// The image's variables, then HOME, HOSTNAME and TERM, then the files', then those typed.
 fn environment(config: &ProcessConfig, flags: &Flags, found: &Found) -> Result<Vec<String>> {
     // What comes later for a name takes the place of what was there, and stands at the end. An image may
@@ -253,9 +259,7 @@ fn environment(config: &ProcessConfig, flags: &Flags, found: &Found) -> Result<V
     }
     set(&format!("HOME={}", found.who.home.as_deref().unwrap_or("/")));
     config.env.iter().flatten().for_each(|text| set(text));
-    let lines = found.env_files.iter().flat_map(|text| text.lines());
-    let lines = lines.map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'));
-    for text in lines.chain(flags.env.iter().map(String::as_str)) {
+    for text in lines(&found.env_files).chain(flags.env.iter().map(String::as_str)) {
         match text.split_once('=') {
             Some(("", _)) => return Err(Error::usage(format!("invalid environment variable: {text:?}"))),
             Some(_) => set(text),

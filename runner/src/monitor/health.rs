@@ -15,6 +15,7 @@ use nix::unistd::{dup2_stderr, dup2_stdout, execv, pipe2, read};
 use serde_json::{Value, json};
 
 use super::code;
+use crate::diary::{self, Event};
 
 /// What of a probe's output is kept, as docker does.
 const OUTPUT: usize = 4096;
@@ -169,6 +170,7 @@ impl Health {
     fn judge(&mut self) -> Result<()> {
         let Some(running) = self.running.take() else { return Ok(()) };
         let ended = wait(running.pid)?;
+        let had = self.status;
         let (exit, text) = match (running.timed_out, ended.status) {
             (true, _) => (-1, format!("Health check exceeded timeout ({:?})", self.probe.timeout)),
             (false, Status::Exited(0)) => (0, String::from_utf8_lossy(&running.text).into_owned()),
@@ -188,7 +190,12 @@ impl Health {
             }
         }
         self.next = Instant::now() + self.pause();
-        self.write()
+        self.write()?;
+        if self.status != had {
+            let dir = self.path.parent().unwrap_or(&self.path);
+            diary::tell_of(dir, &Event::plain(&format!("health_status: {}", self.status)));
+        }
+        Ok(())
     }
 
     fn pause(&self) -> Duration {

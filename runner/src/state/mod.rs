@@ -217,7 +217,8 @@ impl States {
         }
     }
 
-    fn make_parents(&self) -> Result<()> {
+    /// Make the directory.
+    pub(crate) fn make_parents(&self) -> Result<()> {
         let dir = &self.dir;
         let made = DirBuilder::new().mode(0o700).recursive(true).create(dir);
         made.context(|| format!("mkdir({dir:?}, 0700)"))

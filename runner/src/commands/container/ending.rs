@@ -7,8 +7,9 @@ use coracle_store::ContainerDir;
 use coracle_store::lock::Lock;
 use coracle_sys::{Error, Kind, Result};
 
+use crate::commands::no_such_container;
 use crate::record::{self, Record};
-use crate::state::{Identity, State};
+use crate::state::{Face, Identity, State, States};
 
 /// Who has a container's directory.
 pub(crate) enum Held {
@@ -25,6 +26,23 @@ pub(crate) fn lock(dir: &ContainerDir) -> Result<Held> {
         Ok(None) => Ok(Held::Others),
         Err(e) if e.kind() != Kind::NotFound => Err(e),
         _ => Ok(Held::Gone),
+    }
+}
+
+/// Hold a container whose record is to be changed: one that runs is its monitor's, and may be changed all the same; one that
+/// is about to start, or to go, is not. Its process, where it has one.
+pub(crate) fn hold(dir: &ContainerDir) -> Result<(Option<Lock>, Option<State>)> {
+    let held = lock(dir)?;
+    let state = States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive());
+    let waits = || Record::read(&dir.path).is_ok_and(|r| r.restarting);
+    match (held, state) {
+        (Held::Ours(lock), state) => Ok((Some(lock), state)),
+        (Held::Others, Some(state)) => Ok((None, Some(state))),
+        (Held::Others, None) if waits() => Ok((None, None)),
+        (Held::Others, None) => {
+            Err(Error::new(Kind::Busy, format!("container {} is about to start, or to go", dir.id)))
+        }
+        (Held::Gone, _) => Err(no_such_container(&dir.id)),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::attach::Client;
 use crate::cgroups::Lifetime;
 use crate::commands::exit_code;
 use crate::commands::life::{Given, Life, Usage};
+use crate::diary::{self, Event};
 use crate::foreground::{Attended, Signals};
 use crate::launch::{Ahead, Container};
 use crate::monitor::{self, Duties, Farewell, First, Probe, Starter, Watched, restart};
@@ -56,12 +57,19 @@ impl Made {
             record.begins(runner, false);
             record.write(&self.dir.path)
         };
-        let ended = life.live(write, attend).inspect_err(|_| self.remove())?;
+        let begun = |container, outputs| {
+            self.tell(&[Event::plain("start")]);
+            attend(container, outputs)
+        };
+        let ended = life.live(write, begun).inspect_err(|_| self.remove())?;
+        let report = Report::of(&ended.0.ending, ended.0.timed_out, Duration::ZERO);
+        let exit = exit(&report.with_usage(&ended.1.stats, Vec::new()));
+        self.tell_end(&exit);
         if self.flags.rm {
+            self.record.take_changes(&self.dir.path);
             self.remove();
         } else {
-            let report = Report::of(&ended.0.ending, ended.0.timed_out, Duration::ZERO);
-            record.exit = Some(exit(&report.with_usage(&ended.1.stats, Vec::new())));
+            record.exit = Some(exit);
             self.record = record;
             self.write_end();
         }
@@ -124,7 +132,7 @@ impl Made {
         let states = States::of(Face::Image, None)?;
         let (ours, theirs) = monitor::Streams::make(self.flags.tty, self.flags.interactive)?;
         let duties = self.duties(first)?;
-        let policy = self.policy()?;
+        self.policy()?;
         let began = Instant::now();
         let streams = Given::These(Box::<[OwnedFd; 3]>::new(theirs));
         let mut record = self.record.clone();
@@ -134,7 +142,10 @@ impl Made {
             record.begins(runner, true);
             record.write(&self.dir.path)
         };
-        let attend = |container, _| monitor::attend(container, ours, duties, &signals, starter);
+        let attend = |container, _| {
+            self.tell(&[Event::plain("start")]);
+            monitor::attend(container, ours, duties, &signals, starter)
+        };
         let lived = life.live(write, attend);
         self.record = record;
         let ((watched, farewell), usage): ((Watched, Farewell), Usage) = match lived {
@@ -147,10 +158,14 @@ impl Made {
                 return Err(e);
             }
         };
+        self.record.take_changes(&self.dir.path);
+        let policy = self.policy()?;
         self.record.stopped = crate::record::is_marked(&self.dir.path);
         let report = Report::of(&watched.ending, watched.timed_out, began.elapsed());
         let report = report.with_usage(&usage.stats, usage.dropped);
-        self.record.exit = Some(exit(&report));
+        let ended = exit(&report);
+        self.tell_end(&ended);
+        self.record.exit = Some(ended);
         let report = report.json()?;
         let again = !self.record.stopped && policy.again(watched.code(), self.record.restarts);
         if !again {
@@ -168,6 +183,7 @@ impl Made {
         if monitor::pause(&signals, pause)? && !crate::record::is_marked(&self.dir.path) {
             return self.replace(pause);
         }
+        self.record.take_changes(&self.dir.path);
         self.record.restarting = false;
         self.record.stopped = true;
         self.write_end();
@@ -212,9 +228,27 @@ impl Made {
         Probe::of(said, self.base.config().shell.as_deref().unwrap_or_default(), exec)
     }
 
+    /// It has happened to it.
+    pub(crate) fn tell(&self, events: &[Event<'_>]) {
+        diary::tell(&self.dir.path, &self.record, events);
+    }
+
+    fn tell_end(&self, exit: &Exit) {
+        let code = exit.code.to_string();
+        let more = [("exitCode", code.as_str())];
+        let die = Event { action: "die", more: &more };
+        let (oom, destroy) = (Event::plain("oom"), Event::plain("destroy"));
+        match (exit.oom, self.record.rm) {
+            (true, true) => self.tell(&[oom, die, destroy]),
+            (true, false) => self.tell(&[oom, die]),
+            (false, true) => self.tell(&[die, destroy]),
+            (false, false) => self.tell(&[die]),
+        }
+    }
+
     /// Write down how it ended. The command's own end is what the caller asked for: an error here is told, and no more.
-    fn write_end(&self) {
-        if let Err(e) = self.record.write(&self.dir.path) {
+    fn write_end(&mut self) {
+        if let Err(e) = self.record.write_end(&self.dir.path) {
             coracle_sys::warn!("runner: {}", e.wrap("write down how the container ended"));
         }
     }

@@ -140,10 +140,6 @@ pub(crate) fn found(
     let text = |path: &str| passwd::read(dirs, path).context(|| format!("read the image's {path}"));
     let typed = flags.user.as_deref().or(config.user.as_deref()).unwrap_or_default();
     let who = user::resolve(typed, &flags.group_add, &text("/etc/passwd")?, &text("/etc/group")?)?;
-    let env_files = flags.env_file.iter().map(|path| {
-        let bytes = file::read(Path::new(path)).context(|| "--env-file")?;
-        String::from_utf8(bytes).map_err(|_| Error::invalid(format!("--env-file {path:?}: it is not UTF-8")))
-    });
     Ok(Found {
         id: id.to_owned(),
         who,
@@ -156,8 +152,19 @@ pub(crate) fn found(
         cpus: host::processors(),
         joined: joined(host, store, flags)?,
         variable: |name| std::env::var(name).ok(),
-        env_files: env_files.collect::<Result<_>>()?,
+        env_files: env_files(&flags.env_file)?,
     })
+}
+
+/// The text of the files of `--env-file`.
+pub(crate) fn env_files(paths: &[String]) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for path in paths {
+        let bytes = file::read(Path::new(path)).context(|| "--env-file")?;
+        let text = String::from_utf8(bytes);
+        all.push(text.map_err(|_| Error::invalid(format!("--env-file {path:?}: it is not UTF-8")))?);
+    }
+    Ok(all)
 }
 
 /// The namespaces of other containers, by kind.

@@ -8,6 +8,7 @@ use coracle_sys::{Context, Error, Kind, Result};
 
 use super::Made;
 use crate::commands::remove_files;
+use crate::diary::Event;
 use crate::from_image::flags::Flags;
 use crate::from_image::mounts::{self, Asked};
 use crate::spec::Mount;
@@ -45,6 +46,7 @@ impl Made {
                 .context(|| format!("open({path:?}, O_CREAT|O_EXCL)"))
                 .context(|| "--cidfile")?;
         }
+        self.tell(&[Event::plain("create")]);
         Ok(())
     }
 
@@ -58,7 +60,7 @@ impl Made {
 }
 
 /// All that is to be mounted, the image's volumes first: what comes later for the same place replaces it.
-fn asked(flags: &Flags, config: &ProcessConfig, here: &Path) -> Result<Vec<Asked>> {
+pub(crate) fn asked(flags: &Flags, config: &ProcessConfig, here: &Path) -> Result<Vec<Asked>> {
     let mut all: Vec<Asked> = Vec::new();
     let image = config.volumes.iter().flatten().map(|(at, _)| mounts::image_volume(at));
     let typed = flags.volume.iter().map(|text| mounts::volume(text, here));

@@ -3,8 +3,9 @@
 pub(crate) mod ending;
 pub(crate) mod live;
 pub(crate) mod lookup;
-mod made;
+pub(crate) mod made;
 pub(crate) mod options;
+pub(crate) mod seen;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! `exec` in a container of an image: the process dies with the runner.
 
 use std::io::IsTerminal;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_store::{Locations, Store};
 use coracle_sys::process::{Status, pidfd_open};
@@ -10,14 +10,16 @@ use coracle_sys::{Context, Error, Kind, Result, terminal as tty};
 use super::Flags;
 use crate::cgroups::Cgroup;
 use crate::commands::Global;
+use crate::commands::container::lookup::env_files;
 use crate::commands::kill::running;
+use crate::diary::{self, Event};
 use crate::embedded::init_image;
 use crate::foreground::{self, Signals};
 use crate::from_image::{self, units, user};
 use crate::host::Host;
 use crate::launch::{Setup, join};
 use crate::process::{self, Init};
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::relay::{Relay, Screen};
 use crate::spec::{ConsoleSize, Process};
 use crate::streams::Streams;
@@ -35,6 +37,12 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     }
     let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
     let state = running(&store, typed)?;
+    let cgroup = Cgroup::open(state.cgroups.clone())?;
+    if cgroup.is_frozen()? {
+        return Err(Error::invalid(format!(
+            "container {typed} is paused, unpause the container before exec"
+        )));
+    }
     let pidfd = pidfd_open(state.init.pid)?;
     let record = Record::read(&state.bundle)?;
     let process = process(flags, command, &record, &state)?;
@@ -47,14 +55,13 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     let mut warnings = Vec::new();
     let plan = join::Plan {
         process: process::plan(&process, Init::ExecOnly, &mut warnings)?,
-        die_with_parent: true,
+        die_with_parent: !flags.detach,
         preserve_fds: 0,
     };
     let bounding = process.capabilities.as_ref().map_or(&[][..], |sets| &sets.bounding);
     let filter = record.seccomp.compile(bounding)?;
     let signals = Signals::hold()?;
     let target = join::Target { pidfd: pidfd.as_fd(), namespaces: &state.namespaces };
-    let cgroup = Cgroup::open(state.cgroups.clone())?;
     let enter = |pid: Option<i32>| cgroup.enter_beside(pid.unwrap_or(0), &[], state.init.pid);
     let setup = Setup {
         init: init_image(),
@@ -62,10 +69,23 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
         seccomp: filter.as_ref(),
         ..Setup::default()
     };
-    let streams = if flags.tty { Streams::ours() } else { Streams::replace(flags.interactive)? };
+    let streams = match (flags.detach, flags.tty) {
+        (true, _) => Streams::put(&[null()?, null()?, null()?])?,
+        (false, true) => Streams::ours(),
+        (false, false) => Streams::replace(flags.interactive)?,
+    };
     let starting = join::join(&target, &plan, &setup)?;
     let outputs = streams.restore();
     let mut container = starting.finish().map_err(|e| hint(e, command))?;
+    let exec = record::new_id()?;
+    let words = command.join(" ");
+    let [create, start] = ["create", "start"].map(|what| format!("exec_{what}: {words}"));
+    let more = [("execID", exec.as_str())];
+    let tell = |events: &[Event<'_>]| diary::tell(&state.bundle, &record, events);
+    tell(&[Event { action: &create, more: &more }, Event { action: &start, more: &more }]);
+    if flags.detach {
+        return Ok(0);
+    }
     let stdin = std::io::stdin();
     let screen = match container.console() {
         None => None,
@@ -75,10 +95,17 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
         }
     };
     let attended = foreground::attend(&container, &signals, Relay::new(screen, outputs)?, None)?;
-    Ok(match attended.ending.ended.status {
+    let code = match attended.ending.ended.status {
         Status::Exited(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
         Status::Signaled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
-    })
+    };
+    tell(&[Event { action: "exec_die", more: &[("execID", &exec), ("exitCode", &code.to_string())] }]);
+    Ok(code)
+}
+
+fn null() -> Result<OwnedFd> {
+    let file = std::fs::File::options().read(true).write(true).open("/dev/null");
+    file.map(OwnedFd::from).context(|| "open(\"/dev/null\")")
 }
 
 /// The container's own process with another command, and what the flags change.
@@ -117,7 +144,8 @@ fn process(flags: &Flags, command: &[String], record: &Record, state: &state::St
     if let Some(dir) = &flags.workdir {
         process.cwd = dir.into();
     }
-    for text in &flags.env {
+    let files = env_files(&flags.env_file)?;
+    for text in from_image::lines(&files).chain(flags.env.iter().map(String::as_str)) {
         match text.split_once('=') {
             Some(("", _)) => return Err(Error::usage(format!("invalid environment variable: {text:?}"))),
             Some(_) => from_image::set_variable(&mut process.env, text),

@@ -28,10 +28,17 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
             "name=value",
             "set a variable, or pass this one on: NAME=VALUE or NAME",
         ),
+        typed::list("--env-file", None, "file", "read variables from a file, one a line"),
         typed::option("--user", Some('u'), "user", "user and group, names or numbers: USER[:GROUP]"),
         typed::option("--workdir", Some('w'), "dir", "working directory inside"),
         typed::switch("--privileged", None, "all capabilities"),
-        typed::switch("--detach", Some('d'), "leave the command to others once it runs"),
+        typed::switch("--detach", Some('d'), "leave the command alone once it runs; its streams are nothing"),
+        typed::hidden(typed::option(
+            "--detach-keys",
+            None,
+            "keys",
+            "nothing: the command ends with who looks at it",
+        )),
         typed::option(
             "--process",
             Some('p'),
@@ -73,6 +80,7 @@ struct Flags {
     interactive: bool,
     tty: bool,
     env: Vec<String>,
+    env_file: Vec<String>,
     user: Option<String>,
     workdir: Option<String>,
     privileged: bool,
@@ -103,6 +111,7 @@ impl Flags {
             interactive: said("--interactive"),
             tty: said("--tty"),
             env: typed.all("--env"),
+            env_file: typed.all("--env-file"),
             user: text("--user"),
             workdir: text("--workdir"),
             privileged: said("--privileged"),
@@ -150,10 +159,19 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         return Err(Error::usage("exec needs a container and a command"));
     }
     if let Some(container) = Container::if_meant(global, &flags.container, flags.is_oci())? {
+        if !flags.env_file.is_empty() {
+            return Err(Error::unsupported("exec --env-file: it is for containers of images"));
+        }
         return oci::run(container, flags, command);
     }
-    if flags.detach {
-        return Err(Error::unsupported("exec -d in a container of an image is not there yet"));
+    // Without keys there is nothing to refuse.
+    if typed.get("--detach-keys").is_some_and(|keys| !keys.is_empty()) {
+        return Err(Error::unsupported(
+            "exec --detach-keys: the command ends with who looks at it (exec -d leaves it alone from the beginning)",
+        ));
+    }
+    if flags.detach && flags.tty {
+        return Err(Error::unsupported("exec -d -t: a terminal ends with who looks at it (leave out -t)"));
     }
     image::run(global, flags, command)
 }

@@ -1,6 +1,8 @@
 //! `update`: what its flags, or a file of resources, ask to be changed. What becomes of it is [`crate::cgroups::merge`]'s
 //! and the groups'.
 
+mod image;
+
 use std::ffi::OsString;
 
 use argh::{CommandInfoWithArgs, FlagInfo};
@@ -21,8 +23,8 @@ const fn limit(long: &'static str, value: &'static str, description: &'static st
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "update",
-    "Change the limits of a running container.",
-    typed::ID,
+    "Change the limits of containers, of those that run at once.",
+    typed::CONTAINERS,
     &[
         typed::option("--resources", Some('r'), "file", "linux.resources as JSON, - for standard input"),
         limit("--memory", "bytes", "memory, -1 for no limit"),
@@ -33,7 +35,9 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
         limit("--cpu-period", "us", "period of the quota"),
         limit("--cpu-quota", "us", "time on processors within a period, -1 for no limit"),
         limit("--cpu-burst", "us", "what may be saved up for a later period"),
-        limit("--cpu-share", "n", "weight beside others"),
+        limit("--cpus", "n", "of containers of images: processors it may use, such as 1.5"),
+        limit("--cpu-shares", "n", "weight beside others"),
+        typed::hidden(limit("--cpu-share", "n", "the same, as runc has it")),
         limit("--cpu-idle", "0|1", "only what nobody else wants"),
         limit("--cpu-rt-period", "us", "period of real-time scheduling"),
         limit("--cpu-rt-runtime", "us", "time within it"),
@@ -41,10 +45,16 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
         limit("--cpuset-mems", "list", "memory nodes it may use"),
         limit("--pids-limit", "n", "processes and threads, -1 for no limit"),
         limit("--blkio-weight", "n", "weight on block devices, 10 to 1000"),
+        typed::option(
+            "--restart",
+            None,
+            "policy",
+            "of containers of images: no, on-failure[:N], always or unless-stopped",
+        ),
         limit("--l3-cache-schema", "text", "Intel RDT: the share of the cache"),
         limit("--mem-bw-schema", "text", "Intel RDT: the share of the memory's bandwidth"),
     ],
-    &["runner update --memory 64m --pids-limit 50 ID", "runner update -r limits.json ID"],
+    &["runner update --memory 64m --pids-limit 50 my-container", "runner update -r limits.json ID"],
 );
 
 /// How a flag's text is read.
@@ -56,13 +66,14 @@ enum Form {
 }
 
 /// The flags, and where their values stand in `linux.resources`.
-const FLAGS: [(&str, &str, &str, Form); 14] = [
+const FLAGS: [(&str, &str, &str, Form); 15] = [
     ("--memory", "memory", "limit", Form::Size),
     ("--memory-swap", "memory", "swap", Form::Size),
     ("--memory-reservation", "memory", "reservation", Form::Size),
     ("--cpu-period", "cpu", "period", Form::Number),
     ("--cpu-quota", "cpu", "quota", Form::Number),
     ("--cpu-burst", "cpu", "burst", Form::Number),
+    ("--cpu-shares", "cpu", "shares", Form::Number),
     ("--cpu-share", "cpu", "shares", Form::Number),
     ("--cpu-idle", "cpu", "idle", Form::Number),
     ("--cpu-rt-period", "cpu", "realtimePeriod", Form::Number),
@@ -73,10 +84,30 @@ const FLAGS: [(&str, &str, &str, Form); 14] = [
     ("--blkio-weight", "blockIO", "weight", Form::Number),
 ];
 
-/// Change them. What the container has from then on is written down, for the next change.
+/// Change them. What a container has from then on is written down, for the next change and the next start.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
-    let mut container = Container::find(global, typed.one("update", "the container's id")?)?;
+    match &typed.words[..] {
+        [] => return Err(Error::usage("update needs the name or id of a container (see update --help)")),
+        [id] => {
+            let of_a_client = typed.get("--resources").is_some();
+            if let Some(container) = Container::if_meant(global, id, of_a_client)? {
+                return client(container, &typed);
+            }
+        }
+        _ => {}
+    }
+    if typed.other_than(&[]).is_none() {
+        return Err(Error::usage("update needs a flag that says what is to be changed (see update --help)"));
+    }
+    image::run(global, &typed)
+}
+
+/// One of an OCI client.
+fn client(mut container: Container, typed: &Typed) -> Result<u8> {
+    if let Some(flag) = ["--cpus", "--restart"].into_iter().find(|flag| typed.get(flag).is_some()) {
+        return Err(Error::usage(format!("update {flag}: it is for containers of images")));
+    }
     let mut schemata = Vec::new();
     for flag in ["--l3-cache-schema", "--mem-bw-schema"] {
         let Some(line) = typed.get(flag) else { continue };
@@ -85,7 +116,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         }
         schemata.push(line);
     }
-    let change = change(&typed)?;
+    let change = change(typed)?;
     let _alone = container.hold()?;
     if container.status()? == Status::Stopped {
         return Err(Error::new(Kind::Invalid, "container not running"));

@@ -1,35 +1,20 @@
 //! `events ID`: what a container uses, once or again and again, and when it runs out of memory.
 
-use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use argh::CommandInfoWithArgs;
 use coracle_sys::{Context, Error, Kind, Result, print, process};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
-use super::Global;
-use super::oci::{Container, Status};
-use super::typed::{self, Typed};
+use crate::commands::Global;
+use crate::commands::oci::{Container, Status};
+use crate::commands::typed::Typed;
 use crate::from_image::units;
 
-/// Its flags.
-pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
-    "events",
-    "Tell what a container uses, and when it runs out of memory, a JSON object a line.",
-    typed::ID,
-    &[
-        typed::switch("--stats", None, "what it uses, once"),
-        typed::option("--interval", None, "time", "how often it is told, 5s if not said"),
-    ],
-    &["runner events --stats my-container"],
-);
-
 /// Print them, to the container's end.
-pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
-    let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
+pub(super) fn run(global: &Global, typed: &Typed) -> Result<u8> {
     let id = typed.one("events", "the container's id")?;
     let container = Container::find(global, id)?;
     if container.status()? == Status::Stopped {
