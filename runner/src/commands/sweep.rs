@@ -7,7 +7,7 @@ use coracle_store::Store;
 use coracle_store::lock::Lock;
 use coracle_sys::Result;
 
-use super::{remove_files, sweep_unfinished};
+use super::{forget, sweep_unfinished};
 use crate::cgroups::{self, Cgroup, Layout};
 use crate::record::{self, Exit, Record};
 use crate::state::{Face, States};
@@ -41,7 +41,7 @@ fn states(store: &Store) -> Result<()> {
         }
         match Record::read(&state.bundle) {
             Ok(record) => tidy(store, &state.bundle, record)?,
-            Err(_) => remove_files(store, &state.id)?,
+            Err(_) => forget(store, &state.id, None)?,
         }
         Ok(true)
     });
@@ -79,6 +79,5 @@ fn tidy(store: &Store, dir: &Path, record: Record) -> Result<()> {
         return Record { exit: Some(Exit { code: 137, at: record::now(), ..Exit::default() }), ..record }
             .write(dir);
     }
-    store.release_name(&record.name, &record.id)?;
-    remove_files(store, &record.id)
+    forget(store, &record.id, Some(&record.name))
 }
