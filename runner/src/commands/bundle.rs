@@ -137,6 +137,7 @@ pub(crate) fn run<T>(
             flags.pid_file.iter().try_for_each(|path| write_pid(path, container.pid()))?;
             attend(container, outputs)
         },
+        |_, _| {},
     )
 }
 

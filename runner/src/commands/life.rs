@@ -67,11 +67,12 @@ pub(crate) struct Usage {
 
 impl Life<'_> {
     /// Start it, do `meanwhile` what must be done before its command runs, stay with it through `attend`,
-    /// and take it away.
+    /// and take it away; `over` hears how it ended before its state goes.
     pub(crate) fn live<T>(
         mut self,
         meanwhile: impl FnOnce(Identity) -> Result<()>,
         attend: impl FnOnce(Container, Vec<Output>) -> Result<T>,
+        over: impl FnOnce(&T, &Usage),
     ) -> Result<(T, Usage)> {
         for warning in &self.plan.warnings {
             coracle_sys::warn!("runner: {warning}");
@@ -88,6 +89,9 @@ impl Life<'_> {
             let ended = ended?;
             removed.map(|()| (ended, usage))
         });
+        if let Ok((ended, usage)) = &ended {
+            over(ended, usage);
+        }
         if ended.is_err() || !self.keep {
             self.undone()?;
         }

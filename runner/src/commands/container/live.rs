@@ -1,5 +1,6 @@
 //! A container's life: in front of its caller, or in the background with a monitor.
 
+use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,9 @@ use crate::commands::life::{Given, Life, Usage};
 use crate::diary::{self, Event};
 use crate::foreground::{Attended, Signals};
 use crate::launch::{Ahead, Container};
-use crate::monitor::{self, Duties, Farewell, First, Probe, Starter, Watched, restart};
-use crate::record::{self, Exit};
+use crate::monitor::restart::{self, Policy};
+use crate::monitor::{self, Duties, Farewell, First, Probe, Starter, Watched};
+use crate::record::{self, Exit, Record};
 use crate::relay::Output;
 use crate::report::Report;
 use crate::state::{Face, Identity, States};
@@ -51,9 +53,10 @@ impl Made {
     ) -> Result<(Attended, Usage)> {
         let states = States::of(Face::Image, None)?;
         let streams = Given::Pipes { input: self.flags.interactive };
-        let mut record = self.record.clone();
+        let kept = RefCell::new(self.record.clone());
         let life = self.life(planned, &states, streams, network);
         let write = |runner| {
+            let mut record = kept.borrow_mut();
             record.begins(runner, false);
             record.write(&self.dir.path)
         };
@@ -61,19 +64,30 @@ impl Made {
             self.tell(&[Event::plain("start")]);
             attend(container, outputs)
         };
-        let ended = life.live(write, begun).inspect_err(|_| self.remove())?;
-        let report = Report::of(&ended.0.ending, ended.0.timed_out, Duration::ZERO);
-        let exit = exit(&report.with_usage(&ended.1.stats, Vec::new()));
-        self.tell_end(&exit);
-        if self.flags.rm {
-            self.record.take_changes(&self.dir.path);
+        let over = |attended: &Attended, usage: &Usage| {
+            let report = Report::of(&attended.ending, attended.timed_out, Duration::ZERO);
+            self.over(&mut kept.borrow_mut(), &report.with_usage(&usage.stats, Vec::new()), false);
+        };
+        let ended = life.live(write, begun, over).inspect_err(|_| self.remove())?;
+        self.record = kept.into_inner();
+        if self.record.rm {
             self.remove();
-        } else {
-            record.exit = Some(exit);
-            self.record = record;
-            self.write_end();
         }
         Ok(ended)
+    }
+
+    /// It has ended: write down how, and whether it waits to begin again.
+    fn over(&self, record: &mut Record, report: &Report, begins_again: bool) {
+        record.take_changes(&self.dir.path);
+        let exit = exit(report);
+        self.tell_end(record, &exit);
+        record.stopped = record::is_marked(&self.dir.path);
+        let policy = Policy::parse(&record.restart).unwrap_or_default();
+        record.restarting = begins_again && !record.stopped && policy.again(exit.code, record.restarts);
+        record.exit = Some(exit);
+        if !record.rm {
+            self.write_end(record);
+        }
     }
 
     /// Start it in the background. It runs when this comes back. A new one goes again where it cannot be started.
@@ -135,10 +149,11 @@ impl Made {
         self.policy()?;
         let began = Instant::now();
         let streams = Given::These(Box::<[OwnedFd; 3]>::new(theirs));
-        let mut record = self.record.clone();
+        let (kept, report) = (RefCell::new(self.record.clone()), Cell::new(Vec::new()));
         let life = self.life(planned, &states, streams, None);
         let write = |runner: Identity| {
-            crate::record::unmark(&self.dir.path)?;
+            record::unmark(&self.dir.path)?;
+            let mut record = kept.borrow_mut();
             record.begins(runner, true);
             record.write(&self.dir.path)
         };
@@ -146,47 +161,39 @@ impl Made {
             self.tell(&[Event::plain("start")]);
             monitor::attend(container, ours, duties, &signals, starter)
         };
-        let lived = life.live(write, attend);
-        self.record = record;
-        let ((watched, farewell), usage): ((Watched, Farewell), Usage) = match lived {
+        let over = |(watched, _): &(Watched, Farewell), usage: &Usage| {
+            let told = Report::of(&watched.ending, watched.timed_out, began.elapsed());
+            let told = told.with_usage(&usage.stats, usage.dropped.clone());
+            self.over(&mut kept.borrow_mut(), &told, true);
+            report.set(told.json().unwrap_or_default());
+        };
+        let lived = life.live(write, attend, over);
+        let mut record = kept.into_inner();
+        let ((watched, farewell), _) = match lived {
             Ok(ended) => ended,
             Err(e) => {
                 let code = exit_code(&e).into();
-                self.record.exit =
-                    Some(Exit { code, at: record::now(), oom: false, error: Some(e.to_string()) });
-                self.write_end();
+                record.exit = Some(Exit { code, at: record::now(), oom: false, error: Some(e.to_string()) });
+                self.write_end(&mut record);
                 return Err(e);
             }
         };
-        self.record.take_changes(&self.dir.path);
-        let policy = self.policy()?;
-        self.record.stopped = crate::record::is_marked(&self.dir.path);
-        let report = Report::of(&watched.ending, watched.timed_out, began.elapsed());
-        let report = report.with_usage(&usage.stats, usage.dropped);
-        let ended = exit(&report);
-        self.tell_end(&ended);
-        self.record.exit = Some(ended);
-        let report = report.json()?;
-        let again = !self.record.stopped && policy.again(watched.code(), self.record.restarts);
-        if !again {
-            match self.record.rm {
-                true => self.remove(),
-                false => self.write_end(),
-            }
-            farewell.say(watched.code(), &report);
+        self.record = record;
+        if self.record.rm {
+            self.remove();
+        }
+        farewell.say(watched.code(), &report.take());
+        if !self.record.restarting {
             return Ok(());
         }
         let pause = restart::delay(last, began.elapsed());
-        self.record.restarting = true;
-        self.write_end();
-        farewell.say(watched.code(), &report);
-        if monitor::pause(&signals, pause)? && !crate::record::is_marked(&self.dir.path) {
+        if monitor::pause(&signals, pause)? && !record::is_marked(&self.dir.path) {
             return self.replace(pause);
         }
-        self.record.take_changes(&self.dir.path);
-        self.record.restarting = false;
-        self.record.stopped = true;
-        self.write_end();
+        let mut record = self.record.clone();
+        record.take_changes(&self.dir.path);
+        (record.restarting, record.stopped) = (false, true);
+        self.write_end(&mut record);
         Ok(())
     }
 
@@ -233,22 +240,23 @@ impl Made {
         diary::tell(&self.dir.path, &self.record, events);
     }
 
-    fn tell_end(&self, exit: &Exit) {
+    fn tell_end(&self, record: &Record, exit: &Exit) {
         let code = exit.code.to_string();
         let more = [("exitCode", code.as_str())];
         let die = Event { action: "die", more: &more };
-        let (oom, destroy) = (Event::plain("oom"), Event::plain("destroy"));
-        match (exit.oom, self.record.rm) {
-            (true, true) => self.tell(&[oom, die, destroy]),
-            (true, false) => self.tell(&[oom, die]),
-            (false, true) => self.tell(&[die, destroy]),
-            (false, false) => self.tell(&[die]),
+        let mut events = vec![die];
+        if exit.oom {
+            events.insert(0, Event::plain("oom"));
         }
+        if record.rm {
+            events.push(Event::plain("destroy"));
+        }
+        diary::tell(&self.dir.path, record, &events);
     }
 
     /// Write down how it ended. The command's own end is what the caller asked for: an error here is told, and no more.
-    fn write_end(&mut self) {
-        if let Err(e) = self.record.write_end(&self.dir.path) {
+    fn write_end(&self, record: &mut Record) {
+        if let Err(e) = record.write_end(&self.dir.path) {
             coracle_sys::warn!("runner: {}", e.wrap("write down how the container ended"));
         }
     }
