@@ -22,6 +22,7 @@ mod lsm;
 pub mod mounts;
 pub mod namespaces;
 pub mod netdev;
+mod network;
 mod passwd;
 pub mod plan;
 pub mod process;

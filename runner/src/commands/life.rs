@@ -2,10 +2,10 @@
 //! client. The process is made first, and while it sets itself up what others need to find it is written. Its command waits
 //! for that. Where the plan comes from, and what attending it means, is the callers' business.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Result, file};
 
 use super::oci::document;
 use crate::cgroups::{self, Cgroup, Stats};
@@ -33,6 +33,8 @@ pub(crate) struct Life<'a> {
     pub(crate) streams: Given,
     /// Its network namespace, where one was begun for it.
     pub(crate) network: Option<Ahead>,
+    /// Joins its process, by its pid, and its network namespace to its network.
+    pub(crate) attach: Option<&'a Attach<'a>>,
     /// It must not outlive us, whatever its command does to the parent-death signal.
     pub(crate) guarded: bool,
     /// Its state stays when it has ended in front of us. What is left to others stays anyway.
@@ -40,6 +42,9 @@ pub(crate) struct Life<'a> {
     /// What is kept for an OCI client.
     pub(crate) oci: Option<Oci>,
 }
+
+/// What joins a container to its network.
+pub(crate) type Attach<'a> = dyn Fn(i32, BorrowedFd<'_>) -> Result<()> + 'a;
 
 /// The standard streams that a container is given.
 #[derive(Clone, Copy)]
@@ -189,6 +194,14 @@ impl Life<'_> {
             false => Ok(()),
         };
         let filtered = adopted.and_then(|()| cgroup.filter_devices(starting.pid()));
+        let filtered = filtered.and_then(|()| match (self.attach, &network) {
+            (None, _) => Ok(()),
+            (Some(attach), Some(network)) => attach(starting.pid(), network.as_fd()),
+            (Some(attach), None) => {
+                let path = format!("/proc/{}/ns/net", starting.pid());
+                attach(starting.pid(), file::open_plain(Path::new(&path))?.as_fd())
+            }
+        });
         let prepared = filtered.and_then(|()| match turns {
             Some(turns) if turns.before_the_root() => starting.built(|pid| {
                 let state = tell("creating", pid);

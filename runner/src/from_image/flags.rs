@@ -144,7 +144,7 @@ pub(crate) struct Flags {
     #[argh(option)]
     pub(crate) oom_score_adj: Option<i32>,
 
-    /// network: none, host or container:ID
+    /// network: bridge (the default for root), none, host, container:ID, ns:PATH or the name of one
     #[argh(option)]
     pub(crate) network: Option<String>,
     /// the same as --network
@@ -231,6 +231,40 @@ pub(crate) struct Flags {
     /// OCI: how many descriptors from 3 on the command inherits
     #[argh(option, default = "0")]
     pub(crate) preserve_fds: u32,
+
+    /// publish a port: [[IP:]HOST:]CONTAINER[/udp], also ranges; without HOST one that is free
+    #[argh(option, short = 'p')]
+    pub(crate) publish: Vec<String>,
+    /// publish all ports that are exposed, each at one that is free
+    #[argh(switch, short = 'P')]
+    pub(crate) publish_all: bool,
+    /// port that the container listens on, for -P
+    #[argh(option)]
+    pub(crate) expose: Vec<String>,
+    /// address of IPv4 on its network
+    #[argh(option)]
+    pub(crate) ip: Option<String>,
+    /// address of IPv6 on its network
+    #[argh(option)]
+    pub(crate) ip6: Option<String>,
+    /// hardware address on its network
+    #[argh(option)]
+    pub(crate) mac_address: Option<String>,
+    /// further name on its network
+    #[argh(option)]
+    pub(crate) network_alias: Vec<String>,
+    /// server that names are asked of, in place of the host's
+    #[argh(option)]
+    pub(crate) dns: Vec<String>,
+    /// domain that names are looked for in
+    #[argh(option)]
+    pub(crate) dns_search: Vec<String>,
+    /// option of the resolver
+    #[argh(option)]
+    pub(crate) dns_option: Vec<String>,
+    /// further line of /etc/hosts: NAME:ADDRESS or NAME:host-gateway
+    #[argh(option)]
+    pub(crate) add_host: Vec<String>,
 
     /// the image, or the id for a bundle
     #[argh(positional)]

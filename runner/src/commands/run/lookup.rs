@@ -149,6 +149,8 @@ pub(super) fn found(
                 )));
             }
             joined.insert(kind.to_owned(), namespace_of(store, named, kind)?);
+        } else if let Some(path) = word.strip_prefix("ns:") {
+            joined.insert(kind.to_owned(), path.into());
         }
     }
     let env_files = flags.env_file.iter().map(|path| {

@@ -7,6 +7,7 @@ mod options;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ use crate::from_image::{self, units};
 use crate::host::Host;
 use crate::json;
 use crate::launch::{Ahead, Container};
+use crate::network::{self, Who};
 use crate::plan::{self, Options};
 use crate::record::{self, Exit, Record};
 use crate::relay::{Output, Relay, Screen};
@@ -157,8 +159,9 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let options = options(&id, &dir, root, flags, &spec, groups.mounted)?;
         return print(&spec, flags, &options, &host).map(|()| None);
     }
-    let own_network = from_image::shared_words(flags)?[0].2 == "none" && !host.needs_user_namespace();
-    let network = own_network.then(Ahead::begin).flatten();
+    let wanted = network::plan(flags, &config, &store, &host)?;
+    let ahead = wanted.makes_namespace() && !host.needs_user_namespace();
+    let network = ahead.then(Ahead::begin).flatten();
     let (dir, _held) = store.new_container(&id, base.image().map(|i| &i.manifest_digest))?;
     let made = Made { store: &store, dir: &dir, name: &name };
     let ended = (|| {
@@ -170,7 +173,8 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let root = root(&base, &store, dirs, &dir.path, flags)?;
         let options = options(&id, &dir.path, root, flags, &spec, groups.mounted)?;
         let mut plan = plan::Plan { volumes: fills, ..plan::plan(&spec, &options, &host)? };
-        plan.mounts.extend(etc::mounts(&id, flags, &spec.mounts));
+        plan.mounts.extend(etc::mounts(&id, &dir.path, flags, &wanted, &spec.mounts));
+        wanted.prepare(&dir.path)?;
         made.name_it(&id, flags)?;
         let mut record = Record {
             image: named.clone(),
@@ -185,6 +189,12 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let states = States::of(Face::Image, None)?;
         let streams = if flags.tty { Given::Terminal } else { Given::Pipes { input: flags.interactive } };
         let signals = Signals::hold()?;
+        let attached = std::cell::RefCell::new(network::Attached::default());
+        let attach = |pid: i32, namespace: BorrowedFd<'_>| {
+            let who = Who { id: &id, name: &name, dir: &dir.path, pid, namespace };
+            attached.replace(wanted.attach(&who)?);
+            Ok(())
+        };
         let life = Life {
             plan: &plan,
             groups: &groups.plan,
@@ -192,6 +202,7 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
             home: &dir.path,
             streams,
             network,
+            attach: wanted.attaches().then_some(&attach),
             guarded: true,
             keep: false,
             oci: None,
@@ -203,6 +214,11 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let ended = life.live(write, |container, outputs| attend(container, outputs, &signals, flags))?;
         Ok((ended, record))
     })();
+    if wanted.attaches()
+        && let Err(e) = network::detach(&id)
+    {
+        coracle_sys::warn!("runner: {}", e.wrap("take the container off its network"));
+    }
     let ((attended, usage), mut record) = ended.inspect_err(|_| made.remove())?;
     if flags.rm {
         made.remove();

@@ -1,0 +1,125 @@
+//! The network of an ordinary user's container: a program of somebody else's carries its packets, when it is installed.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use coracle_sys::{Context, Error, Kind, Result};
+
+use super::ports::Asked;
+
+/// Which one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Program {
+    path: PathBuf,
+    pasta: bool,
+}
+
+/// One that runs. It ends with the container's namespace, and with this at the latest.
+pub(crate) struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The one that was asked for, or the better one that is installed.
+pub(crate) fn find(asked: Option<&str>) -> Result<Option<Program>> {
+    let names: &[&str] = match asked {
+        Some("pasta") => &["pasta"],
+        Some(_) => &["slirp4netns"],
+        None => &["pasta", "slirp4netns"],
+    };
+    let found = names.iter().find_map(|name| Some(Program { path: installed(name)?, pasta: *name == "pasta" }));
+    match (found, asked) {
+        (None, Some(name)) => Err(Error::not_found(format!("--network {name}: {name} is not installed"))),
+        (found, _) => Ok(found),
+    }
+}
+
+fn installed(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = [PathBuf::from("/usr/bin"), PathBuf::from("/usr/local/bin")];
+    let mut all = std::env::split_paths(&path).chain(usual).map(|dir| dir.join(name));
+    all.find(|file| file.is_absolute() && is_program(file))
+}
+
+fn is_program(file: &Path) -> bool {
+    file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+impl Program {
+    pub(crate) fn name(&self) -> &'static str {
+        if self.pasta { "pasta" } else { "slirp4netns" }
+    }
+
+    /// What it cannot do is refused.
+    pub(crate) fn check(&self, flag: &str) -> Result<()> {
+        match flag {
+            "-p" | "-P" if self.pasta => Ok(()),
+            flag => Err(Error::unsupported(format!(
+                "{flag} does not go with {}{}",
+                self.name(),
+                if flag.eq_ignore_ascii_case("-p") { ": install pasta (the package passt)" } else { "" }
+            ))),
+        }
+    }
+
+    /// Start it for a container's first process, and wait until the network is there.
+    pub(crate) fn run(&self, pid: i32, ports: &[Asked]) -> Result<Running> {
+        let mut command = Command::new(&self.path);
+        match self.pasta {
+            true => {
+                command.args(["--config-net", "--foreground", "--quiet", "-T", "none", "-U", "none"]);
+                for (flag, udp) in [("-t", false), ("-u", true)] {
+                    let mut any = false;
+                    for spec in ports.iter().filter_map(|asked| asked.for_pasta(udp)) {
+                        command.args([flag, &spec?]);
+                        any = true;
+                    }
+                    if !any {
+                        command.args([flag, "none"]);
+                    }
+                }
+            }
+            false => {
+                command.args(["--configure", "--mtu=65520", "--disable-host-loopback"]);
+            }
+        }
+        command.arg(pid.to_string());
+        if !self.pasta {
+            command.arg("tap0");
+        }
+        let name = self.name();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut running = Running(child.context(|| format!("start {name}"))?);
+        running.wait_for(pid, name)?;
+        Ok(running)
+    }
+}
+
+impl Running {
+    /// Its device is there once it has set it up: it says so to nobody else.
+    fn wait_for(&mut self, pid: i32, name: &str) -> Result<()> {
+        let table = format!("/proc/{pid}/net/route");
+        for _ in 0..5000 {
+            if let Ok(Some(status)) = self.0.try_wait() {
+                use std::io::Read;
+                let mut text = String::new();
+                let _ = self.0.stderr.take().map(|mut e| e.read_to_string(&mut text));
+                let line = text.lines().next_back().unwrap_or_default();
+                return Err(Error::new(Kind::System, format!("{name} ended ({status}): {line}")));
+            }
+            // Behind the table's head: a route by which all goes.
+            let text = std::fs::read_to_string(&table).unwrap_or_default();
+            let out = |line: &str| line.split_whitespace().nth(1) == Some("00000000");
+            if text.lines().skip(1).any(out) {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Err(Error::new(Kind::System, format!("{name} sets up no network")))
+    }
+}
