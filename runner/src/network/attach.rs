@@ -363,34 +363,41 @@ fn tell(world: &[Attachment], network: &str, but: &str) {
 /// Take a container off all its networks. It need not be on any.
 pub(crate) fn detach(id: &str) -> Result<()> {
     let home = Home::of_this_user()?;
-    let Some(_held) = home.lock(false)? else { return Ok(()) };
-    home.keys()?.iter().try_for_each(|key| leave(&home, key, id))
+    let Some(held) = home.lock(false)? else { return Ok(()) };
+    let mut old = Vec::new();
+    let left = home.keys()?.iter().try_for_each(|key| leave(&home, key, id, &mut old));
+    drop(held);
+    link::remove_beside(&old)?;
+    left
 }
 
 /// Take off all networks whoever does not run any more.
 pub(crate) fn forget_all_over() -> Result<()> {
     let home = Home::of_this_user()?;
-    let Some(_held) = home.lock(false)? else { return Ok(()) };
+    let Some(held) = home.lock(false)? else { return Ok(()) };
+    let mut old = link::disowned(&Socket::route()?)?;
     for key in home.keys()? {
         for id in home.ids(&key)?.iter().filter(|id| home.is_over(id)) {
-            leave(&home, &key, id)?;
+            leave(&home, &key, id, &mut old)?;
         }
         // One who made the network, and was killed before anything was on it.
-        if home.ids(&key)?.is_empty() {
-            down(&home, &key)?;
+        if home.ids(&key)?.is_empty() && home.keys()?.contains(&key) {
+            down(&home, &key, &mut old)?;
         }
     }
-    Ok(())
+    drop(held);
+    link::remove_beside(&old)
 }
 
-/// Take one off a network, tell the others, and take the network away after the last.
-fn leave(home: &Home, key: &str, id: &str) -> Result<()> {
+/// Take one off a network, tell the others, and take the network away after the last. The bridge, without its name, is
+/// left to be removed.
+fn leave(home: &Home, key: &str, id: &str, old: &mut Vec<u32>) -> Result<()> {
     if !home.ids(key)?.iter().any(|other| other == id) {
         return Ok(());
     }
     release(home, key, id)?;
     if home.ids(key)?.is_empty() {
-        return down(home, key);
+        return down(home, key, old);
     }
     let name = home.network(key)?.map(|network| network.name).unwrap_or_default();
     tell(&world(home)?, &name, id);
@@ -416,7 +423,7 @@ fn release(home: &Home, key: &str, id: &str) -> Result<()> {
 }
 
 /// Take away what the containers of a network shared.
-fn down(home: &Home, key: &str) -> Result<()> {
+fn down(home: &Home, key: &str, old: &mut Vec<u32>) -> Result<()> {
     let filter = Socket::netfilter()?;
     let mut change = Change::of(INET);
     change.no_table(&table_of(key));
@@ -425,6 +432,13 @@ fn down(home: &Home, key: &str) -> Result<()> {
         other => other?,
     }
     firewall::close(&filter, &bridge_of(key))?;
-    link::remove(&Socket::route()?, &bridge_of(key))?;
+    let socket = Socket::route()?;
+    if let Some(index) = link::index(&socket, &bridge_of(key))? {
+        match link::disown(&socket, index) {
+            Ok(()) => old.push(index),
+            // Before Linux 6.2 one that is up keeps its name.
+            Err(_) => link::remove(&socket, index)?,
+        }
+    }
     home.forget_network(key)
 }

@@ -76,6 +76,11 @@ impl Socket {
             .context(|| format!("socket(AF_NETLINK, {name})"))
     }
 
+    /// Its number.
+    pub(crate) fn as_raw_fd(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
     /// Send them. The kernel has done all, or refused, when this returns: errors lie in the socket then.
     pub(crate) fn refused(&self, batch: &Batch) -> Result<Vec<Refused>> {
         let socket = self.0.as_raw_fd();

@@ -28,6 +28,7 @@ pub(crate) const REGISTER: u32 = 8;
 
 pub(crate) const DROP: i32 = 0;
 pub(crate) const ACCEPT: i32 = 1;
+pub(crate) const RETURN: i32 = -5;
 const JUMP: i32 = -3;
 
 /// What a packet is asked for.

@@ -2,7 +2,7 @@
 //! and nothing else comes in. One table a network, so that it comes and goes as a whole.
 
 use super::address::{Ip, Subnet};
-use super::nft::{ACCEPT, Change, DROP, Hook, INET, IPV4, IPV6, Map, Meta, REGISTER, Rule};
+use super::nft::{ACCEPT, Change, DROP, Hook, INET, IPV4, IPV6, Map, Meta, REGISTER, RETURN, Rule};
 use super::ports::Port;
 
 /// What the rules are about.
@@ -60,6 +60,8 @@ pub(crate) fn table(around: &Around<'_>) -> Change {
     // Published ports are led in from 127.0.0.1, so the kernel lets packets to it pass at the bridge.
     add("loopback", from(rule().device(Meta::InName, true, bridge), LOCAL4, 16).verdict(DROP));
     add("in", rule().to_the_host().jump("publish"));
+    // An answer to ::1 finds no way through the kernel: refused there, clients turn to 127.0.0.1.
+    add("own", from(rule(), LOCAL6, 24).verdict(RETURN));
     add("own", rule().to_the_host().jump("publish"));
     for (v6, exact) in ALL {
         add("publish", publish(v6, exact));
@@ -71,9 +73,7 @@ pub(crate) fn table(around: &Around<'_>) -> Change {
     if internal {
         add("forward", rule().device(Meta::InName, true, bridge).device(Meta::OutName, false, bridge).verdict(DROP));
     }
-    for (subnet, at) in [(LOCAL4, 12), (LOCAL6, 8)] {
-        add("out", from(out(true), subnet, at).masquerade());
-    }
+    add("out", from(out(true), LOCAL4, 12).masquerade());
     for subnet in subnets {
         let at = if subnet.base.is_v6() { 8 } else { 12 };
         // By way of the host and back: the answer has to come the same way.
