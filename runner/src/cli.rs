@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::cgroups::Manager;
 use crate::commands::{
-    Global, create, delete, doctor, events, exec, exit_code, features, image_verb, info, kill, list, pause,
+    Global, create, delete, doctor, events, exec, exit_code, features, image_verb, info, kill, list, network, pause,
     ps, rm, run, spec, start, state, typed, update,
 };
 use crate::from_image::flags::Flags as RunFlags;
@@ -28,6 +28,7 @@ Usage: runner [--store DIR] COMMAND ...
   exec ID CMD...       run a command in one that runs        runner exec -it my-container sh
   kill ID              send a signal to one                  runner kill -s HUP my-container
   rm ID                remove one, and what it wrote         runner rm -f my-container
+  network VERB         create, ls, rm, inspect, prune, connect, disconnect
   run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
   create start state kill delete list pause resume update events: an OCI runtime's, for podman, docker, containerd
   spec                 write a config.json for a bundle      runner spec --bundle DIR
@@ -175,6 +176,7 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("info", info::TABLE.clone()),
         ("kill", kill::TABLE.clone()),
         ("list", list::TABLE.clone()),
+        ("network", network::TABLE.clone()),
         ("ps", ps::TABLE.clone()),
         ("rm", rm::TABLE.clone()),
         ("run", RunFlags::get_args_info()),
@@ -249,6 +251,7 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
 fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
     match verb {
         "exec" => exec::run(global, words),
+        "network" => network::run(global, words),
         "ps" => ps::run(global, words),
         "rm" => rm::run(global, words),
         "kill" => kill::run(global, words),

@@ -13,6 +13,7 @@ pub(crate) mod kill;
 mod life;
 pub(crate) mod list;
 mod oci;
+pub(crate) mod network;
 pub(crate) mod pause;
 mod processes;
 pub(crate) mod ps;

@@ -13,6 +13,7 @@ use super::typed::{self, Typed};
 use super::{Global, processes, sweep};
 use crate::from_image::short;
 use crate::json;
+use crate::network;
 use crate::record::{self, Record};
 use crate::state::{Face, States};
 
@@ -64,6 +65,7 @@ struct Line {
     created: u64,
     running_for: String,
     status: String,
+    ports: String,
     names: String,
     state: &'static str,
     pid: i32,
@@ -134,6 +136,12 @@ fn list(store: &Store) -> Result<Vec<Line>> {
             (None, None) => ("created", "Created".to_owned(), 0),
         };
         let command = record.spec.process.map(|p| p.args.join(" ")).unwrap_or_default();
+        // What cannot be read is the next start's to tell.
+        let ports = (pid != 0).then(|| network::attachments(&record.id).unwrap_or_default());
+        let ports = ports.map(|all| {
+            let texts = all.iter().map(network::Attachment::ports_text).filter(|text| !text.is_empty());
+            texts.collect::<Vec<_>>().join(", ")
+        });
         lines.push(Line {
             id: record.id,
             image: record.image,
@@ -141,6 +149,7 @@ fn list(store: &Store) -> Result<Vec<Line>> {
             created: record.created,
             running_for: format!("{} ago", ago(record.created)),
             status,
+            ports: ports.unwrap_or_default(),
             names: record.name,
             state,
             pid,
@@ -151,7 +160,7 @@ fn list(store: &Store) -> Result<Vec<Line>> {
 }
 
 fn print(lines: &[Line], whole: bool) {
-    let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"].map(str::to_owned);
+    let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"].map(str::to_owned);
     let mut rows = vec![head.to_vec()];
     rows.extend(lines.iter().map(|l| {
         let mut command = l.command.clone();
@@ -164,6 +173,7 @@ fn print(lines: &[Line], whole: bool) {
             format!("\"{command}\""),
             l.running_for.clone(),
             l.status.clone(),
+            l.ports.clone(),
             l.names.clone(),
         ]
     }));

@@ -63,7 +63,8 @@ impl Plan {
         };
         let joined = self.join(network, who);
         if joined.is_err() {
-            let _ = detach(who.id);
+            let key = network.map_or(DEFAULT, Network::key);
+            let _ = detach_from(Some(key), who.id);
         }
         match joined {
             Err(e) if self.by_default && self.asks_for_nothing() && is_the_hosts(&e) => {
@@ -87,20 +88,27 @@ impl Plan {
         let (network, first) = known(&home, &socket, named)?;
         let key = network.key();
         let others = living(&home, key)?;
-        let (own, claimed) = self.decide(&home, &network, &others, who)?;
+        let mine: Vec<Attachment> = world(&home)?.into_iter().filter(|a| a.id == who.id).collect();
+        if mine.iter().any(|a| a.network == network.name) {
+            return Err(Error::new(Kind::Exists, format!("it is on the network {} already", network.name)));
+        }
+        let (own, claimed) = self.decide(&home, &network, &others, &mine, who)?;
         if first {
             home.keep_network(&network)?;
         }
         home.keep(key, &own)?;
         let (bridge, news) = up(&socket, &network, &others, &own)?;
-        let base = names::base("", &self.more_hosts(&own));
+        let fresh = fs::metadata(&own.hosts).is_ok_and(|m| m.len() == 0);
+        let base = fresh.then(|| names::base("", &self.more_hosts(&own)));
         let world = world(&home)?;
-        names::write(&own.hosts, Some(&base), &block(&world, who.id))?;
+        names::write(&own.hosts, base.as_deref(), &block(&world, who.id))?;
         tell(&world, &network.name, who.id);
         drop(held);
         news.iter().for_each(|word| coracle_sys::warn!("runner: {word}"));
         let mac = parse_mac(&own.mac)?;
-        let reach = |a: &Address| (a.ip, a.prefix, (!network.internal).then_some(a.gateway));
+        // The way out is that of the first network that has one.
+        let out = !network.internal && mine.is_empty();
+        let reach = |a: &Address| (a.ip, a.prefix, out.then_some(a.gateway));
         let addresses: Vec<_> = own.addresses.iter().map(reach).collect();
         let pair = Pair {
             outside: &own.device,
@@ -120,6 +128,7 @@ impl Plan {
         home: &Home,
         network: &Network,
         others: &[Attachment],
+        mine: &[Attachment],
         who: &Who<'_>,
     ) -> Result<(Attachment, Claimed)> {
         let mut addresses = Vec::new();
@@ -139,14 +148,17 @@ impl Plan {
             Some(mac) => mac.to_ascii_lowercase(),
             None => mac_text(addresses.first().map(|a| a.ip).unwrap_or_default()),
         };
+        let names = (0..).map(|n| (n, format!("eth{n}")));
+        let (n, inside) =
+            names.into_iter().find(|(_, name)| mine.iter().all(|a| a.inside != *name)).unwrap_or_default();
         let attachment = Attachment {
             id: who.id.to_owned(),
             name: who.name.to_owned(),
             hostname: self.hostname(who.id),
             network: network.name.clone(),
             aliases: self.aliases.clone(),
-            device: format!("vc{}", who.id.get(..12).unwrap_or(who.id)),
-            inside: "eth0".to_owned(),
+            device: format!("vc{}{n}", who.id.get(..10).unwrap_or(who.id)),
+            inside,
             mac,
             addresses,
             ports: claimed.ports.clone(),
@@ -362,13 +374,35 @@ fn tell(world: &[Attachment], network: &str, but: &str) {
 
 /// Take a container off all its networks. It need not be on any.
 pub(crate) fn detach(id: &str) -> Result<()> {
+    detach_from(None, id)
+}
+
+fn detach_from(only: Option<&str>, id: &str) -> Result<()> {
     let home = Home::of_this_user()?;
     let Some(held) = home.lock(false)? else { return Ok(()) };
     let mut old = Vec::new();
-    let left = home.keys()?.iter().try_for_each(|key| leave(&home, key, id, &mut old));
+    let keys = home.keys()?;
+    let mut keys = keys.iter().filter(|key| only.is_none_or(|only| only == *key));
+    let left = keys.try_for_each(|key| leave(&home, key, id, &mut old));
     drop(held);
     link::remove_beside(&old)?;
     left
+}
+
+/// Take a container that goes on running off one network.
+pub(crate) fn disconnect(network: &Network, id: &str) -> Result<()> {
+    let home = Home::of_this_user()?;
+    let none = || Error::not_found(format!("it is not connected to the network {}", network.name));
+    let Some(held) = home.lock(false)? else { return Err(none()) };
+    let key = network.key();
+    let had = home.read(key, id)?.ok_or_else(none)?;
+    let socket = Socket::route()?;
+    let mut old = link::index(&socket, &had.device)?.into_iter().collect();
+    leave(&home, key, id, &mut old)?;
+    names::write(&had.hosts, None, &block(&world(&home)?, id))?;
+    drop(held);
+    // Those who are on it see it gone when this returns.
+    old.iter().try_for_each(|index| link::remove(&socket, *index))
 }
 
 /// Take off all networks whoever does not run any more.

@@ -140,9 +140,9 @@ pub(crate) fn default_id() -> String {
 }
 
 /// Networks without an owner's choice are of 10.83.0.0 to 10.95.255.255: neither docker's nor podman's first choices,
-/// nor those of the usual clusters.
+/// nor those of the usual clusters. The default one has the first 16 bits for itself.
 pub(crate) fn free_v4(taken: &[Subnet], prefix: u8) -> Result<Subnet> {
-    let first: u32 = 10 << 24 | 83 << 16;
+    let first: u32 = 10 << 24 | (if prefix > 16 { 84 } else { 83 }) << 16;
     let last: u32 = 10 << 24 | 96 << 16;
     let all = (first..last).step_by(1 << (32 - prefix));
     let mut all = all.map(|base| Subnet { base: Ip(std::net::Ipv4Addr::from(base).into()), prefix });
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(free_v4(&[], 16).unwrap().to_string(), "10.83.0.0/16");
         let taken = [net("10.83.7.0/24"), net("10.84.0.0/15")];
         assert_eq!(free_v4(&taken, 16).unwrap().to_string(), "10.86.0.0/16");
-        assert_eq!(free_v4(&taken, 24).unwrap().to_string(), "10.83.0.0/24");
+        assert_eq!(free_v4(&taken, 24).unwrap().to_string(), "10.86.0.0/24");
         assert!(free_v4(&[net("10.0.0.0/8")], 24).is_err());
         let six = free_v6(&[], "x").unwrap();
         assert!(six.to_string().starts_with("fd") && six.prefix == 64);

@@ -83,6 +83,12 @@ impl Attachment {
         })
     }
 
+    /// Its published ports as docker's `ps` has them: `0.0.0.0:8080->80/tcp`.
+    pub(crate) fn ports_text(&self) -> String {
+        let one = |p: &Port| format!("{}->{}/{}", p.address(), p.inside, p.protocol.name());
+        self.ports.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
     /// Its address of a family.
     pub(crate) fn ip(&self, v6: bool) -> Option<Address> {
         self.addresses.iter().copied().find(|a| a.ip.is_v6() == v6)
@@ -210,6 +216,16 @@ impl Home {
             Err(e) => e.kind() == Kind::NotFound,
         }
     }
+}
+
+/// What a container has of networks, for whoever shows it. Nothing where it has nothing.
+pub(crate) fn of_container(id: &str) -> Result<Vec<Attachment>> {
+    let home = Home::of_this_user()?;
+    let mut all = Vec::new();
+    for key in home.keys()? {
+        all.extend(home.read(&key, id)?);
+    }
+    Ok(all)
 }
 
 fn names(dir: &Path) -> Result<Vec<String>> {

@@ -157,7 +157,8 @@ fn image(global: &Global, flags: &mut Flags, typed: &[String]) -> Result<Option<
         let groups = cgroups::prepare(&spec, &id, global.groups, Lifetime::ForegroundRun, flags.best_effort)?;
         let root = root(&base, &store, dirs, &dir, flags)?;
         let options = options(&id, &dir, root, flags, &spec, groups.mounted)?;
-        return print(&spec, flags, &options, &host).map(|()| None);
+        let wanted = network::plan(flags, &config, &store, &host)?;
+        return print(&spec, flags, &options, &host, &wanted).map(|()| None);
     }
     let wanted = network::plan(flags, &config, &store, &host)?;
     let ahead = wanted.makes_namespace() && !host.needs_user_namespace();
@@ -276,7 +277,13 @@ fn labels(flags: &Flags) -> Result<BTreeMap<String, String>> {
 }
 
 /// `--dry-run`.
-fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<()> {
+fn print(
+    spec: &Spec,
+    flags: &Flags,
+    options: &Options,
+    host: &Host,
+    wanted: &network::Plan,
+) -> Result<()> {
     let mut spec = spec.clone();
     let shown = match flags.dry_run_mode.as_deref() {
         None | Some("spec") => {
@@ -287,7 +294,11 @@ fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<(
             }
             json::value(&spec)?
         }
-        Some("plan") => json::value(&plan::plan(&spec, options, host)?)?,
+        Some("plan") => {
+            let mut shown = json::value(&plan::plan(&spec, options, host)?)?;
+            shown["network"] = wanted.json();
+            shown
+        }
         Some(word) => return Err(Error::usage(format!("--dry-run={word}: it is spec or plan"))),
     };
     coracle_sys::print::json(&shown, true);
