@@ -62,10 +62,6 @@ impl Plan {
             Way::Bridge(network) => network.as_deref(),
         };
         let joined = self.join(network, who);
-        if joined.is_err() {
-            let key = network.map_or(DEFAULT, Network::key);
-            let _ = detach_from(Some(key), who.id);
-        }
         match joined {
             Err(e) if self.by_default && self.asks_for_nothing() && is_the_hosts(&e) => {
                 coracle_sys::warn!("runner: the container has no network: {e} (--network none says so beforehand)");
@@ -97,29 +93,37 @@ impl Plan {
             home.keep_network(&network)?;
         }
         home.keep(key, &own)?;
-        let (bridge, news) = up(&socket, &network, &others, &own)?;
-        let fresh = fs::metadata(&own.hosts).is_ok_and(|m| m.len() == 0);
-        let base = fresh.then(|| names::base("", &self.more_hosts(&own)));
-        let world = world(&home)?;
-        names::write(&own.hosts, base.as_deref(), &block(&world, who.id))?;
-        tell(&world, &network.name, who.id);
-        drop(held);
-        news.iter().for_each(|word| coracle_sys::warn!("runner: {word}"));
-        let mac = parse_mac(&own.mac)?;
-        // The way out is that of the first network that has one.
-        let out = !network.internal && mine.is_empty();
-        let reach = |a: &Address| (a.ip, a.prefix, out.then_some(a.gateway));
-        let addresses: Vec<_> = own.addresses.iter().map(reach).collect();
-        let pair = Pair {
-            outside: &own.device,
-            bridge,
-            inside: &own.inside,
-            mac,
-            mtu: network.mtu,
-            addresses: &addresses,
-        };
-        link::join(&socket, who.namespace, &pair)?;
-        Ok(Attached { _sockets: claimed.sockets, _program: None })
+        let made = (|| {
+            let (bridge, news) = up(&socket, &network, &others, &own)?;
+            let fresh = fs::metadata(&own.hosts).is_ok_and(|m| m.len() == 0);
+            let base = fresh.then(|| names::base("", &self.more_hosts(&own)));
+            let world = world(&home)?;
+            names::write(&own.hosts, base.as_deref(), &block(&world, who.id))?;
+            tell(&world, &network.name, who.id);
+            drop(held);
+            news.iter().for_each(|word| coracle_sys::warn!("runner: {word}"));
+            // The way out is that of the first network that has one.
+            let out = !network.internal && mine.is_empty();
+            let reach = |a: &Address| (a.ip, a.prefix, out.then_some(a.gateway));
+            let addresses: Vec<_> = own.addresses.iter().map(reach).collect();
+            let pair = Pair {
+                outside: &own.device,
+                bridge,
+                inside: &own.inside,
+                mac: parse_mac(&own.mac)?,
+                mtu: network.mtu,
+                hairpin: !own.ports.is_empty(),
+                addresses: &addresses,
+            };
+            link::join(&socket, who.namespace, &pair)
+        })();
+        match made {
+            Ok(()) => Ok(Attached { _sockets: claimed.sockets, _program: None }),
+            Err(e) => {
+                let _ = detach_from(Some(key), who.id);
+                Err(e)
+            }
+        }
     }
 
     /// Choose what it gets: the first address of each subnet that nobody has, a port for each that is published.

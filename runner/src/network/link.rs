@@ -41,6 +41,8 @@ pub(crate) struct Pair<'a> {
     pub(crate) inside: &'a str,
     pub(crate) mac: [u8; 6],
     pub(crate) mtu: Option<u32>,
+    /// What it sends may come back to it: by a port of the host that is its own.
+    pub(crate) hairpin: bool,
     /// Its addresses, each with the gateway of its family, where there is one.
     pub(crate) addresses: &'a [(Ip, u8, Option<Ip>)],
 }
@@ -238,11 +240,28 @@ fn pair_body(pair: &Pair<'_>, namespace: i32) -> Vec<u8> {
     body
 }
 
+/// Of a port of a bridge (IFLA_BRPORT_MODE).
+fn hairpin_body(name: &str) -> Vec<u8> {
+    const SLAVE_KIND: u16 = 4;
+    const SLAVE_DATA: u16 = 5;
+    const MODE: u16 = 4;
+    let (mut body, mut info, mut data) = (head(0, false), Vec::new(), Vec::new());
+    attribute(&mut data, MODE, &[1]);
+    attribute(&mut info, SLAVE_KIND, &c_name("bridge"));
+    nested(&mut info, SLAVE_DATA, &data);
+    attribute(&mut body, IFNAME, &c_name(name));
+    nested(&mut body, LINKINFO, &info);
+    body
+}
+
 /// Join a container's namespace to a bridge. This process has one thread, and is back in its own after.
 pub(crate) fn join(socket: &Socket, namespace: BorrowedFd<'_>, pair: &Pair<'_>) -> Result<()> {
     let (create, namespace_fd) = (CREATE | EXCLUSIVE, namespace.as_raw_fd());
     let mut batch = Batch::default();
     batch.add("RTM_NEWLINK veth", NEWLINK, create, &pair_body(pair, namespace_fd));
+    if pair.hairpin {
+        batch.add("RTM_NEWLINK hairpin", NEWLINK, 0, &hairpin_body(pair.outside));
+    }
     match socket.refused(&batch)?.first() {
         None => {}
         // A kernel without IPv6 has no way to say so.
@@ -252,6 +271,9 @@ pub(crate) fn join(socket: &Socket, namespace: BorrowedFd<'_>, pair: &Pair<'_>) 
             body.truncate(without);
             let mut batch = Batch::default();
             batch.add("RTM_NEWLINK veth", NEWLINK, create, &body);
+            if pair.hairpin {
+                batch.add("RTM_NEWLINK hairpin", NEWLINK, 0, &hairpin_body(pair.outside));
+            }
             socket.run(&batch)?;
         }
         Some((_, name, errno)) => return Err(Error::syscall(format!("netlink({name})"), *errno)),
@@ -317,6 +339,7 @@ mod tests {
             inside: "eth0",
             mac: [2, 66, 10, 0, 0, 2],
             mtu: Some(1400),
+            hairpin: false,
             addresses: &[],
         };
         let body = pair_body(&pair, 5);

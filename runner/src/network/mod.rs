@@ -149,7 +149,10 @@ fn is_host_name(name: &str) -> bool {
 fn parse_mac(text: &str) -> Result<[u8; 6]> {
     let parts: Vec<Option<u8>> = text
         .split(':')
-        .map(|part| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2))
+        .map(|part| {
+            let hex = part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+            u8::from_str_radix(part, 16).ok().filter(|_| hex)
+        })
         .collect();
     let read: Option<Vec<u8>> = parts.into_iter().collect();
     match read.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok()) {
