@@ -59,6 +59,22 @@ impl Host {
         Some(Self { inside, outside, store, talk })
     }
 
+    /// The process that holds the host's namespaces.
+    pub fn pid(&self) -> u32 {
+        self.inside.pid()
+    }
+
+    /// The program `talk`, for [`Host::on`].
+    pub fn talk(&self) -> &str {
+        self.talk.to_str().expect("a path in UTF-8")
+    }
+
+    /// `talk` on the outside machine.
+    pub fn outside_talk(&self) -> Cmd {
+        let pid = self.outside.pid().to_string();
+        Cmd::new("nsenter").args(["-t", &pid, "-n"]).arg(&self.talk)
+    }
+
     /// A command on the host.
     pub fn on(&self, program: &str) -> Cmd {
         let enter = ["-t", &self.inside.pid().to_string(), "-n", "-m", program];
@@ -91,27 +107,25 @@ impl Host {
     /// Let the host itself serve.
     #[track_caller]
     pub fn serve_on_the_host(&self, port: u16) -> Running {
-        let running = self.on(&self.talk.display().to_string()).arg("serve").arg(port.to_string()).spawn();
+        let running = self.on(self.talk()).arg("serve").arg(port.to_string()).spawn();
         running.wait_for("ready");
         running
     }
 
     /// What the host is told at an address: `tcp 127.0.0.1 80`.
     pub fn ask(&self, words: &str) -> Output {
-        self.on(&self.talk.display().to_string()).arg("ask").words(words).run()
+        self.on(self.talk()).arg("ask").words(words).run()
     }
 
     /// What the outside machine is told.
     pub fn ask_from_outside(&self, words: &str) -> Output {
-        let pid = self.outside.pid().to_string();
-        Cmd::new("nsenter").args(["-t", &pid, "-n"]).arg(&self.talk).arg("ask").words(words).run()
+        self.outside_talk().arg("ask").words(words).run()
     }
 
     /// Let the outside machine serve at port 80.
     #[track_caller]
     pub fn serve_outside(&self) -> Running {
-        let pid = self.outside.pid().to_string();
-        let running = Cmd::new("nsenter").args(["-t", &pid, "-n"]).arg(&self.talk).words("serve 80").spawn();
+        let running = self.outside_talk().words("serve 80").spawn();
         running.wait_for("ready");
         running
     }

@@ -92,7 +92,7 @@ fn a_published_port_is_reached_from_everywhere_and_the_client_keeps_its_address(
     host.ask_from_outside("tcp 10.83.0.2 80").fails(1);
     let _own = host.serve_on_the_host(7000);
     let rude = "--cap-add NET_ADMIN --sysctl net.ipv4.conf.all.route_localnet=1";
-    let to_loopback = "ip route del table local local 127.0.0.0/8 dev lo && ip route add 127.0.0.0/8 via 10.83.0.1 && talk ask tcp 127.0.0.1 7000";
+    let to_loopback = "ip route del table local local 127.0.0.0/8 dev lo && ip route add 127.0.0.0/8 via 10.83.0.1 && talk ask tcp 127.0.0.2 7000";
     host.script(rude, to_loopback).fails(1);
     host.sh("nft flush chain inet coracle-bridge loopback").ok();
     host.script(rude, to_loopback).ok();
