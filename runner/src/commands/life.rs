@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use coracle_sys::{Error, Result, file};
+use coracle_sys::{Error, Result};
 
 use super::oci::document;
 use crate::cgroups::{self, Cgroup, Stats};
@@ -186,6 +186,7 @@ impl Life<'_> {
             adopted: cgroup.is_adopted(),
             seccomp: self.plan.seccomp.as_ref(),
             network: network.as_ref().map(AsFd::as_fd),
+            wants_network: network.is_none() && self.attach.is_some(),
             hold,
         };
         let (mut starting, outputs) = (launch::spawn(self.plan, &setup)?, streams.restore());
@@ -197,10 +198,7 @@ impl Life<'_> {
         let filtered = filtered.and_then(|()| match (self.attach, &network) {
             (None, _) => Ok(()),
             (Some(attach), Some(network)) => attach(starting.pid(), network.as_fd()),
-            (Some(attach), None) => {
-                let path = format!("/proc/{}/ns/net", starting.pid());
-                attach(starting.pid(), file::open_plain(Path::new(&path))?.as_fd())
-            }
+            (Some(attach), None) => starting.network().map_or(Ok(()), |own| attach(starting.pid(), own)),
         });
         let prepared = filtered.and_then(|()| match turns {
             Some(turns) if turns.before_the_root() => starting.built(|pid| {

@@ -43,8 +43,11 @@ pub(crate) struct Who<'a> {
 impl Plan {
     /// What has to be there before the container's process is.
     pub(crate) fn prepare(&self, dir: &Path) -> Result<()> {
-        let Some(hosts) = self.hosts_file(dir) else { return Ok(()) };
         use std::os::unix::fs::PermissionsExt;
+        if !matches!(self.way, Way::Bridge(_)) {
+            return Ok(());
+        }
+        let hosts = dir.join("hosts");
         fs::write(&hosts, "").context(|| format!("write({hosts:?})"))?;
         let mode = fs::Permissions::from_mode(0o644);
         fs::set_permissions(&hosts, mode).context(|| format!("chmod({hosts:?}, 0644)"))
@@ -56,8 +59,13 @@ impl Plan {
         let network = match &self.way {
             Way::Nothing => return Ok(Attached::default()),
             Way::Program(program) => {
-                let running = program.run(who.pid, &self.ports)?;
-                return Ok(Attached { _program: Some(running), ..Attached::default() });
+                return match program.run(who.pid, who.namespace, &self.ports) {
+                    Err(e) if self.by_default && self.asks_for_nothing() => {
+                        coracle_sys::warn!("runner: the container has no network: {e}");
+                        Ok(Attached::default())
+                    }
+                    ran => ran.map(|running| Attached { _program: Some(running), ..Attached::default() }),
+                };
             }
             Way::Bridge(network) => network.as_deref(),
         };
@@ -207,7 +215,7 @@ fn known(home: &Home, socket: &Socket, named: Option<&Network>) -> Result<(Netwo
     let network = match named {
         Some(network) => network.clone(),
         None => {
-            let v6 = Path::new("/proc/sys/net/ipv6/conf").is_dir();
+            let v6 = get("net/ipv6/conf/default/disable_ipv6").as_deref() == Some("0");
             Network::default_with(&link::routes(socket)?, v6)?
         }
     };

@@ -283,13 +283,23 @@ pub(crate) fn join(socket: &Socket, namespace: BorrowedFd<'_>, pair: &Pair<'_>) 
     let index = index(&inside, pair.inside)?.ok_or_else(gone)?;
     let mut batch = Batch::default();
     batch.add("RTM_NEWLINK", NEWLINK, 0, &head(index, true));
+    let mut six = Vec::new();
+    let mut note = |batch: &Batch, ip: Ip| if ip.is_v6() { six.push(batch.len()) };
     for (ip, prefix, _) in pair.addresses {
+        note(&batch, *ip);
         batch.add("RTM_NEWADDR", NEWADDR, create, &address_body(index, *ip, *prefix));
     }
     for gateway in pair.addresses.iter().filter_map(|a| a.2) {
+        note(&batch, gateway);
         batch.add("RTM_NEWROUTE", NEWROUTE, create, &route_body(index, gateway));
     }
-    inside.run(&batch)
+    for (at, name, errno) in inside.refused(&batch)? {
+        // A container may have IPv6 switched off for itself.
+        if !(at > 0 && six.contains(&at) && matches!(errno, Errno::EACCES | Errno::EHOSTUNREACH)) {
+            return Err(Error::syscall(format!("netlink({name})"), errno));
+        }
+    }
+    Ok(())
 }
 
 /// A socket in another network namespace.

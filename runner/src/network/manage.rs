@@ -223,6 +223,7 @@ impl Manager {
             servers: Vec::new(),
             search: Vec::new(),
             options: Vec::new(),
+            shared: None,
         };
         plan.attach(&Who { id, name, dir, pid, namespace: namespace.as_fd() }).map(drop)
     }

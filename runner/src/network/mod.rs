@@ -67,6 +67,8 @@ pub(crate) struct Plan {
     servers: Vec<String>,
     search: Vec<String>,
     options: Vec<String>,
+    /// The /etc/hosts of the container whose network it shares.
+    shared: Option<PathBuf>,
 }
 
 /// Decide. Nothing is touched; networks are read, and programs looked for.
@@ -100,10 +102,17 @@ pub(crate) fn plan(flags: &Flags, config: &ProcessConfig, store: &Store, host: &
         servers: flags.dns.clone(),
         search: flags.dns_search.clone(),
         options: flags.dns_option.clone(),
+        shared: word.strip_prefix("container:").and_then(|named| hosts_of(store, named)),
         way,
     };
-    plan.check(word, flags)?;
+    plan.check(word, flags, rootless)?;
     Ok(plan)
+}
+
+/// Where another container's names are kept.
+fn hosts_of(store: &Store, named: &str) -> Option<PathBuf> {
+    let hosts = store.find_container(named).ok()?.path.join("hosts");
+    hosts.is_file().then_some(hosts)
 }
 
 /// What is published: what `-p` names, and with `-P` what is exposed and not named.
@@ -163,7 +172,7 @@ fn parse_mac(text: &str) -> Result<[u8; 6]> {
 
 impl Plan {
     /// What cannot be with this network is refused, and nothing dropped in silence.
-    fn check(&self, word: &str, flags: &Flags) -> Result<()> {
+    fn check(&self, word: &str, flags: &Flags, rootless: bool) -> Result<()> {
         let resolve = self.resolve();
         resolve.check()?;
         if let Some(mac) = &self.mac {
@@ -189,9 +198,10 @@ impl Plan {
         match (&self.way, asked) {
             (Way::Bridge(_), _) | (_, None) => {}
             (Way::Nothing, Some(flag)) if self.by_default => {
-                return Err(Error::unsupported(format!(
-                    "{flag} needs a network: an ordinary user's is carried by pasta or slirp4netns, of which neither is installed"
-                )));
+                return Err(Error::unsupported(match rootless {
+                    true => format!("{flag} needs a network: an ordinary user's is carried by pasta or slirp4netns, of which neither is installed"),
+                    false => format!("{flag} needs a network: without CAP_NET_ADMIN there is none"),
+                }));
             }
             (Way::Program(program), Some(flag)) => program.check(flag)?,
             (Way::Nothing, Some(flag)) => {
@@ -223,7 +233,7 @@ impl Plan {
 
     /// Where its /etc/hosts is, when it is one that is kept up to date.
     pub(crate) fn hosts_file(&self, dir: &Path) -> Option<PathBuf> {
-        matches!(self.way, Way::Bridge(_)).then(|| dir.join("hosts"))
+        matches!(self.way, Way::Bridge(_)).then(|| dir.join("hosts")).or_else(|| self.shared.clone())
     }
 
     /// Its /etc/hosts, when nobody else is in it.

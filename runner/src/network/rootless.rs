@@ -1,10 +1,15 @@
 //! The network of an ordinary user's container: a program of somebody else's carries its packets, when it is installed.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use coracle_sys::{Context, Error, Kind, Result};
+use coracle_sys::process::{self, Cloned};
+use coracle_sys::{Context, Error, Kind, Result, namespace};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 
 use super::ports::Asked;
 
@@ -15,8 +20,51 @@ pub(crate) struct Program {
     pasta: bool,
 }
 
-/// One that runs. It ends with the container's namespace, and with this at the latest.
-pub(crate) struct Running(Child);
+/// One that runs, and what it takes for the container. Both end with this, and with this process.
+pub(crate) struct Running(Child, #[allow(dead_code)] Holder);
+
+/// A process that does nothing in the container's namespaces: one that has changed its ids, as the container's own has,
+/// shows its namespaces to nobody.
+struct Holder(i32);
+
+impl Holder {
+    fn new(network: BorrowedFd<'_>) -> Result<Self> {
+        let user = namespace::owner(network)?;
+        let (ready, tell) = nix::unistd::pipe().context(|| "pipe()")?;
+        match process::clone(0, None)? {
+            Cloned::Parent { pid, .. } => {
+                let holder = Self(pid);
+                drop(tell);
+                match nix::unistd::read(&ready, &mut [0]).context(|| "read(pipe)")? {
+                    1 => Ok(holder),
+                    _ => Err(Error::new(Kind::System, "join the container's namespaces for its network")),
+                }
+            }
+            Cloned::Child => {
+                let enter = || {
+                    setns(&user, CloneFlags::CLONE_NEWUSER)?;
+                    setns(network, CloneFlags::CLONE_NEWNET)?;
+                    prctl::set_dumpable(true)?;
+                    prctl::set_pdeathsig(Signal::SIGKILL)?;
+                    nix::unistd::write(&tell, &[1])
+                };
+                if enter().is_ok() {
+                    // A caller may wait for the end of our output.
+                    let _ = process::close_all_from(0, ready.as_raw_fd());
+                    nix::unistd::pause();
+                }
+                process::exit_now(1)
+            }
+        }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0), Signal::SIGKILL);
+        let _ = process::wait(self.0);
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -68,7 +116,8 @@ impl Program {
     }
 
     /// Start it for a container's first process, and wait until the network is there.
-    pub(crate) fn run(&self, pid: i32, ports: &[Asked]) -> Result<Running> {
+    pub(crate) fn run(&self, pid: i32, network: BorrowedFd<'_>, ports: &[Asked]) -> Result<Running> {
+        let holder = Holder::new(network)?;
         let mut command = Command::new(&self.path);
         match self.pasta {
             true => {
@@ -88,13 +137,13 @@ impl Program {
                 command.args(["--configure", "--mtu=65520", "--disable-host-loopback"]);
             }
         }
-        command.arg(pid.to_string());
+        command.arg(holder.0.to_string());
         if !self.pasta {
             command.arg("tap0");
         }
         let name = self.name();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let mut running = Running(child.context(|| format!("start {name}"))?);
+        let mut running = Running(child.context(|| format!("start {name}"))?, holder);
         running.wait_for(pid, name)?;
         Ok(running)
     }
