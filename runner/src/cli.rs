@@ -12,8 +12,8 @@ use serde_json::json;
 
 use crate::cgroups::Manager;
 use crate::commands::{
-    Global, create, delete, doctor, events, exec, exit_code, features, image_verb, info, kill, list, network, pause,
-    ps, rm, run, spec, start, state, typed, update,
+    Global, create, delete, doctor, events, exec, exit_code, features, image_verb, info, kill, list, network,
+    pause, ps, rm, run, spec, start, state, typed, update,
 };
 use crate::from_image::flags::Flags as RunFlags;
 

@@ -87,7 +87,8 @@ impl Device {
         let inside = self::index(there, &self.to)?;
         for address in addresses {
             if let Some(body) = kept(&address, index, inside) {
-                there.ask("RTM_NEWADDR", NEWADDR, CREATE | EXCLUSIVE, &body)
+                there
+                    .ask("RTM_NEWADDR", NEWADDR, CREATE | EXCLUSIVE, &body)
                     .context(|| "give it its address again")?;
             }
         }

@@ -27,11 +27,8 @@ fn main() {
         Contender::new(name, enter(&host, &words)).env("CORACLE_STORE", host.store.path())
     };
     let field = |up: bool| {
-        let mut field = vec![
-            own("none", "--network none"),
-            own("bridge", ""),
-            own("bridge, -p", "-p 8080:80"),
-        ];
+        let mut field =
+            vec![own("none", "--network none"), own("bridge", ""), own("bridge, -p", "-p 8080:80")];
         if docker.is_some() {
             let words = |flags: &str| format!("docker -H {SOCKET} run --rm {flags} box true");
             field.push(Contender::new("docker, none", enter(&host, &words("--network none"))).every(10));
@@ -73,7 +70,8 @@ fn dockerd(host: &Host, archive: &str) -> Running {
     );
     let daemon = host.on("sh").args(["-c", &script]).spawn();
     eventually("dockerd answers", || host.sh(&format!("docker -H {SOCKET} version")).status.success());
-    host.sh(&format!("docker -H {SOCKET} load -i {archive} && docker -H {SOCKET} tag localhost/box box")).ok();
+    host.sh(&format!("docker -H {SOCKET} load -i {archive} && docker -H {SOCKET} tag localhost/box box"))
+        .ok();
     daemon
 }
 

@@ -51,10 +51,12 @@ impl Host {
         Image::busybox()?.program("bin/talk", source)?.compose(&store, "box");
         let talk = store.scratch.join("talk");
         rootfs::compile(source, &talk)?;
-        let outside = Cmd::new("unshare").args(["-n", "sh", "-c", "ip link set lo up; echo ready; exec sleep 1000"]);
+        let outside =
+            Cmd::new("unshare").args(["-n", "sh", "-c", "ip link set lo up; echo ready; exec sleep 1000"]);
         let outside = outside.spawn();
         outside.wait_for("ready");
-        let inside = Cmd::new("unshare").args(["-nm", "sh", "-c", WIRE, "sh", &outside.pid().to_string()]).spawn();
+        let inside =
+            Cmd::new("unshare").args(["-nm", "sh", "-c", WIRE, "sh", &outside.pid().to_string()]).spawn();
         inside.wait_for("ready");
         Some(Self { inside, outside, store, talk })
     }

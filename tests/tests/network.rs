@@ -7,7 +7,8 @@ use coracle_tests::lan::{HOST, Host, OUTSIDE};
 use coracle_tests::{Output, eventually};
 
 /// The address that a name has in a container's /etc/hosts.
-const OF: &str = "of() { awk -v n=$1 '{ for (i = 2; i <= NF; i++) if ($i == n) { print $1; exit } }' /etc/hosts; };";
+const OF: &str =
+    "of() { awk -v n=$1 '{ for (i = 2; i <= NF; i++) if ($i == n) { print $1; exit } }' /etc/hosts; };";
 
 #[track_caller]
 fn nothing_is_left(host: &Host) {
@@ -19,7 +20,8 @@ fn a_container_has_an_address_a_way_out_and_its_own_name() {
     let Some(host) = Host::new("net-address") else { return };
     let seen = "cat /proc/net/route /etc/hosts; ip addr show eth0; ip -6 route; hostname";
     let output = host.script("--name web --mac-address 02:00:00:00:00:07", seen).ok();
-    for wanted in ["inet 10.83.0.2/16", "02:00:00:00:00:07", "default via fd", "host.docker.internal", " web"] {
+    for wanted in ["inet 10.83.0.2/16", "02:00:00:00:00:07", "default via fd", "host.docker.internal", " web"]
+    {
         assert!(output.stdout.contains(wanted), "{wanted}: {output}");
     }
     assert_eq!(output.stderr, "");
@@ -28,10 +30,15 @@ fn a_container_has_an_address_a_way_out_and_its_own_name() {
         let told = host.script("", &format!("talk ask tcp {outside} 80")).ok().stdout;
         assert!(HOST.contains(&told.trim()), "it comes as the host: {told}");
     }
-    let resolv = host.script("--dns 192.0.2.53 --dns-search a.test --dns-option ndots:2", "cat /etc/resolv.conf").ok();
+    let resolv =
+        host.script("--dns 192.0.2.53 --dns-search a.test --dns-option ndots:2", "cat /etc/resolv.conf").ok();
     assert_eq!(resolv.stdout, "nameserver 192.0.2.53\nsearch a.test\noptions ndots:2\n");
     let hosts = host.script("--add-host db:192.0.2.7 --add-host up=host-gateway", "cat /etc/hosts").ok();
     assert!(hosts.stdout.contains("192.0.2.7\tdb\n") && hosts.stdout.contains("10.83.0.1\tup\n"), "{hosts}");
+    let off = host.script("--sysctl net.ipv6.conf.all.disable_ipv6=1", "ip -o addr show eth0").ok();
+    assert!(off.stdout.contains("10.83.0.2/16"), "{off}");
+    let set = "cat /proc/sys/net/ipv4/conf/eth0/rp_filter";
+    assert_eq!(host.script("--sysctl net.ipv4.conf.eth0.rp_filter=2", set).ok().stdout, "2\n");
     nothing_is_left(&host);
 }
 
@@ -49,7 +56,9 @@ fn containers_of_one_network_know_each_other_by_name_and_hear_of_who_comes_and_g
         let told = host.script("--network back", &format!("{OF} talk ask tcp $(of {name}) 80")).ok();
         assert!(told.stdout.starts_with("10.84.0."), "{told}");
     }
-    let six = host.script("--network back", "talk ask tcp $(awk '/^fd.*web/ { print $1; exit }' /etc/hosts) 80").ok();
+    let six = host
+        .script("--network back", "talk ask tcp $(awk '/^fd.*web/ { print $1; exit }' /etc/hosts) 80")
+        .ok();
     assert!(six.stdout.starts_with("fd"), "{six}");
     let late = host.runner("run --rm --network back --name late box sleep 100").spawn();
     waits.wait_for("came");
@@ -69,7 +78,8 @@ fn containers_of_one_network_know_each_other_by_name_and_hear_of_who_comes_and_g
 #[test]
 fn a_published_port_is_reached_from_everywhere_and_the_client_keeps_its_address() {
     let Some(host) = Host::new("net-ports") else { return };
-    let _web = host.serve("--name web -p 8080:80 -p 8080:80/udp -p 127.0.0.1:8081:80 -p [2001:db8:1::1]:8082:80");
+    let _web =
+        host.serve("--name web -p 8080:80 -p 8080:80/udp -p 127.0.0.1:8081:80 -p [2001:db8:1::1]:8082:80");
     let is = |told: Output, ip: &str| assert_eq!(told.ok().stdout.trim(), ip);
     for protocol in ["tcp", "udp"] {
         for (at, from) in HOST.iter().zip(OUTSIDE) {
@@ -127,11 +137,14 @@ fn a_port_that_somebody_has_is_refused_with_the_name_of_who_has_it() {
     host.runner("run --rm -p 127.0.0.1:8080:81 box true").fails(125).complains("already allocated");
     host.runner("run --rm -p 8080:81/udp box true").ok();
     // The host's own programs cannot take it either, nor it theirs.
-    let taken = host.sh("nc -l -p 8080 </dev/null & sleep 0.3; kill $! 2>&1; busybox nc -l -p 8080 2>&1 </dev/null");
+    let taken =
+        host.sh("nc -l -p 8080 </dev/null & sleep 0.3; kill $! 2>&1; busybox nc -l -p 8080 2>&1 </dev/null");
     assert!(!taken.status.success(), "{taken}");
     let own = host.on("sh").args(["-c", "echo up; exec busybox nc -l -p 7070"]).spawn();
     own.wait_for("up");
-    eventually("it listens", || host.sh("grep -q ':1B9E .* 0A ' /proc/net/tcp /proc/net/tcp6").status.success());
+    eventually("it listens", || {
+        host.sh("grep -q ':1B9E .* 0A ' /proc/net/tcp /proc/net/tcp6").status.success()
+    });
     let refused = host.runner("run --rm -p 7070:80 box true").fails(125);
     assert!(refused.stderr.contains("already allocated (by the process "), "{refused}");
     assert!(refused.stderr.contains(", busybox)") || refused.stderr.contains(", nc)"), "{refused}");
@@ -147,17 +160,27 @@ fn an_internal_network_leads_nowhere() {
     host.runner("network create --internal --subnet 10.9.0.0/24 --ip-range 10.9.0.128/25 in").ok();
     let _web = host.serve("--network in --name web");
     let _server = host.serve_outside();
-    let out = host.script("--network in", &format!("{OF} talk ask tcp $(of web) 80; ip route; talk ask tcp {} 80", OUTSIDE[0]));
+    let out = host.script(
+        "--network in",
+        &format!("{OF} talk ask tcp $(of web) 80; ip route; talk ask tcp {} 80", OUTSIDE[0]),
+    );
     let out = out.fails(1);
     assert!(out.stdout.starts_with("10.9.0.129\n") && !out.stdout.contains("default"), "{out}");
     // Not even with a route of its own making.
-    host.script("--network in --cap-add NET_ADMIN", &format!("ip route add default via 10.9.0.1 && talk ask tcp {} 80", OUTSIDE[0])).fails(1);
+    host.script(
+        "--network in --cap-add NET_ADMIN",
+        &format!("ip route add default via 10.9.0.1 && talk ask tcp {} 80", OUTSIDE[0]),
+    )
+    .fails(1);
 }
 
 #[test]
 fn networks_are_made_shown_and_removed_as_docker_does() {
     let Some(host) = Host::new("net-verbs") else { return };
-    let id = host.runner("network create --subnet 10.7.0.0/24 --gateway 10.7.0.9 --label a=b -o mtu=1400 one").ok().stdout;
+    let id = host
+        .runner("network create --subnet 10.7.0.0/24 --gateway 10.7.0.9 --label a=b -o mtu=1400 one")
+        .ok()
+        .stdout;
     assert_eq!(id.trim().len(), 64);
     host.runner("network create one").fails(125).complains("network with name one already exists");
     host.runner("network create --subnet 10.7.0.128/25 two").fails(125).complains("Pool overlaps");
@@ -170,8 +193,17 @@ fn networks_are_made_shown_and_removed_as_docker_does() {
     assert!(list.starts_with("NETWORK ID     NAME     DRIVER   SCOPE\n"), "{list}");
     let names = host.runner("network ls --format {{.Name}}/{{.Driver}}").ok().stdout;
     assert_eq!(names, "bridge/bridge\nhost/host\nnone/null\none/bridge\ntwo/bridge\n");
-    for (filter, found) in [("label=a=b", "one\n"), ("type=custom", "one\ntwo\n"), ("name=tw", "two\n"), ("driver=null", "none\n")] {
-        assert_eq!(host.runner("network ls --format {{.Name}} -f").arg(filter).ok().stdout, found, "{filter}");
+    for (filter, found) in [
+        ("label=a=b", "one\n"),
+        ("type=custom", "one\ntwo\n"),
+        ("name=tw", "two\n"),
+        ("driver=null", "none\n"),
+    ] {
+        assert_eq!(
+            host.runner("network ls --format {{.Name}} -f").arg(filter).ok().stdout,
+            found,
+            "{filter}"
+        );
     }
     host.runner("network ls -f x=y").fails(125);
     let _web = host.serve("--network one --name web --ip 10.7.0.5");
@@ -181,8 +213,12 @@ fn networks_are_made_shown_and_removed_as_docker_does() {
     let inside = shown[0]["Containers"].as_object().unwrap().values().next().unwrap().clone();
     assert_eq!((inside["Name"].as_str(), inside["IPv4Address"].as_str()), (Some("web"), Some("10.7.0.5/24")));
     assert_eq!(host.runner("exec web cat /sys/class/net/eth0/mtu").ok().stdout, "1400\n");
-    host.runner("run --rm --network one --ip 10.7.0.5 box true").fails(125).complains("Address already in use");
-    host.runner("run --rm --network one --ip 10.8.0.5 box true").fails(125).complains("none of the network one");
+    host.runner("run --rm --network one --ip 10.7.0.5 box true")
+        .fails(125)
+        .complains("Address already in use");
+    host.runner("run --rm --network one --ip 10.8.0.5 box true")
+        .fails(125)
+        .complains("none of the network one");
     host.runner("network rm one").fails(1).complains("has active endpoints");
     host.runner("network rm bridge").fails(1).complains("pre-defined");
     host.runner("network rm nothing").fails(1).complains("network nothing not found");

@@ -22,7 +22,14 @@ fn starts_at_once_get_addresses_of_their_own() {
     let found: BTreeSet<String> = all.iter().map(|one| address(one.stdout_so_far())).collect();
     assert_eq!(found.len(), 16, "{found:?}");
     let hosts = host.runner("exec c0 cat /etc/hosts").ok().stdout;
-    (0..16).for_each(|n| assert!(hosts.contains(&format!("c{n}\n")) || hosts.contains(&format!(" c{n} ")) || hosts.contains(&format!("\tc{n} ")), "c{n}: {hosts}"));
+    (0..16).for_each(|n| {
+        assert!(
+            hosts.contains(&format!("c{n}\n"))
+                || hosts.contains(&format!(" c{n} "))
+                || hosts.contains(&format!("\tc{n} ")),
+            "c{n}: {hosts}"
+        )
+    });
     (0..16).for_each(|n| drop(host.runner("kill -s KILL").arg(format!("c{n}")).ok()));
     all.into_iter().for_each(|one| drop(one.wait(Duration::from_secs(30)).unwrap()));
     eventually("nothing is left", || host.left().is_empty());
@@ -101,7 +108,10 @@ fn with_dockerd_running_ports_are_reached_and_docker_keeps_its_rules() {
     }
     let Some(host) = Host::new("net-dockerd") else { return };
     let data = host.store.scratch.mkdir("dockerd");
-    let daemon = format!("exec dockerd --data-root {} --exec-root /run/dk --pidfile /run/dk.pid -H unix:///run/dk.sock 2>&1", data.display());
+    let daemon = format!(
+        "exec dockerd --data-root {} --exec-root /run/dk --pidfile /run/dk.pid -H unix:///run/dk.sock 2>&1",
+        data.display()
+    );
     let daemon = host.on("sh").args(["-c", &daemon]).limit(Duration::from_secs(300)).spawn();
     eventually("dockerd answers", || host.sh("docker -H unix:///run/dk.sock version").status.success());
     let forward = host.sh("iptables -S FORWARD").ok().stdout;

@@ -167,6 +167,12 @@ impl Life<'_> {
     fn spawn(&mut self, cgroup: &mut Cgroup, hold: Hold<'_>) -> Result<(Starting, Vec<Output>)> {
         let enter = |pid: Option<i32>| cgroup.enter_late(pid.unwrap_or(0));
         let network = self.network.take().and_then(Ahead::finish);
+        // Beside the child, but where a kernel parameter of the child's is one of the device.
+        let early = self.plan.sysctl.iter().any(|(path, _)| path.to_string_lossy().contains("/eth"));
+        let early = self.attach.filter(|_| early).zip(network.as_ref());
+        if let Some((attach, network)) = early {
+            attach(0, network.as_fd())?;
+        }
         let streams = match self.streams {
             Given::Terminal | Given::Ours => Streams::ours(),
             Given::Pipes { input } => Streams::replace(input)?,
@@ -195,7 +201,7 @@ impl Life<'_> {
             false => Ok(()),
         };
         let filtered = adopted.and_then(|()| cgroup.filter_devices(starting.pid()));
-        let filtered = filtered.and_then(|()| match (self.attach, &network) {
+        let filtered = filtered.and_then(|()| match (self.attach.filter(|_| early.is_none()), &network) {
             (None, _) => Ok(()),
             (Some(attach), Some(network)) => attach(starting.pid(), network.as_fd()),
             (Some(attach), None) => starting.network().map_or(Ok(()), |own| attach(starting.pid(), own)),

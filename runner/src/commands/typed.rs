@@ -36,8 +36,10 @@ pub(crate) const CONTAINERS: &[PositionalInfo<'static>] = &[NAMES];
 pub(crate) const CONTAINERS_AND_SIGNAL: &[PositionalInfo<'static>] =
     &[NAMES, optional(positional("signal", "the signal, as runc has it"))];
 /// any words,
-pub(crate) const WORDS: &[PositionalInfo<'static>] =
-    &[PositionalInfo { optionality: Optionality::Repeating, ..positional("words", "names, as the verb has it") }];
+pub(crate) const WORDS: &[PositionalInfo<'static>] = &[PositionalInfo {
+    optionality: Optionality::Repeating,
+    ..positional("words", "names, as the verb has it")
+}];
 /// an image.
 pub(crate) const IMAGE: &[PositionalInfo<'static>] = &[optional(positional(
     "image",

@@ -65,7 +65,18 @@ impl Starting {
         identity: Result<Identity>,
     ) -> Self {
         let (console, warnings, notify) = (None, Vec::new(), None);
-        Self { pid, by_init: false, pidfd, channel, console, warnings, command, identity, notify, network: None }
+        Self {
+            pid,
+            by_init: false,
+            pidfd,
+            channel,
+            console,
+            warnings,
+            command,
+            identity,
+            notify,
+            network: None,
+        }
     }
 
     pub(super) fn open_network(&mut self) -> Result<()> {

@@ -1,10 +1,79 @@
 //! Addresses and subnets of both families, which are counted alike.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use coracle_sys::json::{self, Value, Wrong};
 use coracle_sys::{Error, Result};
+
+/// An object of these members, in one piece of code for all.
+pub(crate) fn object(members: &[(&str, &dyn ToValue)]) -> Value {
+    let mut object = json::Map::new();
+    for (name, value) in members {
+        object.insert((*name).to_owned(), value.value());
+    }
+    Value::Object(object)
+}
+
+/// What can be a member.
+pub(crate) trait ToValue {
+    fn value(&self) -> Value;
+}
+
+impl ToValue for Value {
+    fn value(&self) -> Value {
+        self.clone()
+    }
+}
+
+impl ToValue for &str {
+    fn value(&self) -> Value {
+        Value::String((*self).to_owned())
+    }
+}
+
+impl ToValue for String {
+    fn value(&self) -> Value {
+        Value::String(self.clone())
+    }
+}
+
+impl ToValue for bool {
+    fn value(&self) -> Value {
+        Value::Bool(*self)
+    }
+}
+
+impl ToValue for u64 {
+    fn value(&self) -> Value {
+        (*self).into()
+    }
+}
+
+impl ToValue for Ip {
+    fn value(&self) -> Value {
+        Value::String(self.to_string())
+    }
+}
+
+impl ToValue for Subnet {
+    fn value(&self) -> Value {
+        Value::String(self.to_string())
+    }
+}
+
+impl ToValue for Vec<String> {
+    fn value(&self) -> Value {
+        Value::Array(self.iter().map(ToValue::value).collect())
+    }
+}
+
+impl ToValue for BTreeMap<String, String> {
+    fn value(&self) -> Value {
+        Value::Object(self.iter().map(|(name, value)| (name.clone(), value.value())).collect())
+    }
+}
 
 /// An address, as it is read from JSON too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,9 +210,9 @@ impl Subnet {
 
     /// The first address that can be had and is not taken.
     pub(crate) fn free(self, taken: &[Ip], within: Self) -> Option<Ip> {
-        (0..=taken.len() as u128 + 2).filter_map(|n| self.at(n)).find(|ip| {
-            within.can_be_had(*ip) && !taken.contains(ip)
-        })
+        (0..=taken.len() as u128 + 2)
+            .filter_map(|n| self.at(n))
+            .find(|ip| within.can_be_had(*ip) && !taken.contains(ip))
     }
 }
 

@@ -72,7 +72,9 @@ impl Plan {
         let joined = self.join(network, who);
         match joined {
             Err(e) if self.by_default && self.asks_for_nothing() && is_the_hosts(&e) => {
-                coracle_sys::warn!("runner: the container has no network: {e} (--network none says so beforehand)");
+                coracle_sys::warn!(
+                    "runner: the container has no network: {e} (--network none says so beforehand)"
+                );
                 let hosts = who.dir.join("hosts");
                 names::write(&hosts, Some(&self.hosts_text(&self.hostname(who.id))), "")?;
                 Ok(Attached::default())
@@ -149,7 +151,10 @@ impl Plan {
             addresses.push(Address { ip, prefix: pool.subnet.prefix, gateway: pool.gateway });
         }
         if let Some(ip) = self.ips.iter().find(|ip| !addresses.iter().any(|a| a.ip == **ip)) {
-            return Err(Error::usage(format!("the network {} has no subnet for the address {ip}", network.name)));
+            return Err(Error::usage(format!(
+                "the network {} has no subnet for the address {ip}",
+                network.name
+            )));
         }
         let v6 = addresses.iter().any(|a| a.ip.is_v6());
         let claimed = match self.ports.is_empty() {
@@ -249,10 +254,9 @@ fn address(pool: &Pool, asked: Option<Ip>, others: &[Attachment], network: &str)
     let mut taken: Vec<Ip> = others.iter().flat_map(|o| o.addresses.iter().map(|a| a.ip)).collect();
     taken.push(pool.gateway);
     match asked {
-        Some(ip) if !pool.subnet.can_be_had(ip) => Err(Error::usage(format!(
-            "the address {ip} is none of the network {network}, {}",
-            pool.subnet
-        ))),
+        Some(ip) if !pool.subnet.can_be_had(ip) => {
+            Err(Error::usage(format!("the address {ip} is none of the network {network}, {}", pool.subnet)))
+        }
         Some(ip) if taken.contains(&ip) => {
             let who = others.iter().find(|o| o.addresses.iter().any(|a| a.ip == ip));
             let who = who.map_or("the gateway".to_owned(), |o| format!("the container {}", o.name));
@@ -260,14 +264,22 @@ fn address(pool: &Pool, asked: Option<Ip>, others: &[Attachment], network: &str)
         }
         Some(ip) => Ok(ip),
         None => pool.range.free(&taken, pool.subnet).ok_or_else(|| {
-            Error::new(Kind::Busy, format!("all addresses of the network {network}, {}, are taken", pool.range))
+            Error::new(
+                Kind::Busy,
+                format!("all addresses of the network {network}, {}, are taken", pool.range),
+            )
         }),
     }
 }
 
 /// Make what a network's containers share, or see that it is there, and publish the ports of the new one. The bridge's
 /// number, and what people should hear.
-fn up(socket: &Socket, network: &Network, others: &[Attachment], own: &Attachment) -> Result<(u32, Vec<String>)> {
+fn up(
+    socket: &Socket,
+    network: &Network,
+    others: &[Attachment],
+    own: &Attachment,
+) -> Result<(u32, Vec<String>)> {
     let (bridge, table) = (network.bridge(), network.table());
     let filter = Socket::netfilter()?;
     let chains = firewall::chains(&filter)?;

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use coracle_store::{Digest, Store};
 use coracle_sys::json::{self, Value};
 use coracle_sys::{Context, Error, Kind, Result, file, read_json};
-use serde_json::json;
 
-use super::address::{Ip, Subnet};
+use super::address::{Ip, Subnet, object};
 
 /// The format written by this version. A newer one is refused.
 const VERSION: u32 = 1;
@@ -91,23 +90,17 @@ impl Network {
     }
 
     pub(crate) fn json(&self) -> Value {
-        let pool = |p: &Pool| {
-            json!({
-                "subnet": p.subnet.to_string(),
-                "gateway": p.gateway.to_string(),
-                "range": p.range.to_string(),
-            })
-        };
-        json!({
-            "version": VERSION,
-            "id": self.id,
-            "name": self.name,
-            "created": self.created,
-            "pools": self.pools.iter().map(pool).collect::<Vec<_>>(),
-            "internal": self.internal,
-            "mtu": self.mtu,
-            "labels": self.labels,
-        })
+        let pool = |p: &Pool| object(&[("subnet", &p.subnet), ("gateway", &p.gateway), ("range", &p.range)]);
+        object(&[
+            ("version", &u64::from(VERSION)),
+            ("id", &self.id),
+            ("name", &self.name),
+            ("created", &self.created),
+            ("pools", &Value::Array(self.pools.iter().map(pool).collect())),
+            ("internal", &self.internal),
+            ("mtu", &self.mtu.map_or(Value::Null, Value::from)),
+            ("labels", &self.labels),
+        ])
     }
 
     /// Read one that was written, and see that it is one.
@@ -147,7 +140,9 @@ pub(crate) fn free_v4(taken: &[Subnet], prefix: u8) -> Result<Subnet> {
     let all = (first..last).step_by(1 << (32 - prefix));
     let mut all = all.map(|base| Subnet { base: Ip(std::net::Ipv4Addr::from(base).into()), prefix });
     let free = all.find(|subnet| !taken.iter().any(|t| t.overlaps(*subnet)));
-    free.ok_or_else(|| Error::new(Kind::Busy, "all subnets from 10.83.0.0 to 10.95.255.255 are in use: say --subnet"))
+    free.ok_or_else(|| {
+        Error::new(Kind::Busy, "all subnets from 10.83.0.0 to 10.95.255.255 are in use: say --subnet")
+    })
 }
 
 /// One of this machine alone: made of what names it, and of the network's name.
@@ -190,9 +185,7 @@ impl Networks {
         match (all.pop(), all.is_empty()) {
             (Some(one), true) => Ok(one),
             (None, _) => Err(none()),
-            (Some(_), false) => {
-                Err(Error::usage(format!("network {typed}: more than one id begins so")))
-            }
+            (Some(_), false) => Err(Error::usage(format!("network {typed}: more than one id begins so"))),
         }
     }
 
@@ -214,7 +207,10 @@ impl Networks {
     pub(crate) fn add(&self, network: &Network) -> Result<()> {
         let path = self.path(&network.name);
         if network.name == DEFAULT || path.exists() {
-            return Err(Error::new(Kind::Exists, format!("network with name {} already exists", network.name)));
+            return Err(Error::new(
+                Kind::Exists,
+                format!("network with name {} already exists", network.name),
+            ));
         }
         fs::create_dir_all(&self.0).context(|| format!("mkdir({:?})", self.0))?;
         file::write_atomic(&path, network.json().to_string().as_bytes(), 0o600)
@@ -228,6 +224,8 @@ impl Networks {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

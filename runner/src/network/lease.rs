@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use coracle_store::lock::Lock;
 use coracle_sys::json::{self, Value};
 use coracle_sys::{Context, Error, Kind, Result, file, read_json};
-use serde_json::json;
 
-use super::address::Ip;
+use super::address::{Ip, object};
 use super::config::Network;
 use super::ports::Port;
 use crate::state::{Face, States, check_id};
@@ -65,22 +64,21 @@ read_json!(Attachment {
 
 impl Attachment {
     pub(crate) fn json(&self) -> Value {
-        let address = |a: &Address| {
-            json!({"ip": a.ip.to_string(), "prefix": a.prefix, "gateway": a.gateway.to_string()})
-        };
-        json!({
-            "id": self.id,
-            "name": self.name,
-            "hostname": self.hostname,
-            "network": self.network,
-            "aliases": self.aliases,
-            "device": self.device,
-            "inside": self.inside,
-            "mac": self.mac,
-            "addresses": self.addresses.iter().map(address).collect::<Vec<_>>(),
-            "ports": self.ports.iter().map(Port::json).collect::<Vec<_>>(),
-            "hosts": self.hosts,
-        })
+        let address =
+            |a: &Address| object(&[("ip", &a.ip), ("prefix", &u64::from(a.prefix)), ("gateway", &a.gateway)]);
+        object(&[
+            ("id", &self.id),
+            ("name", &self.name),
+            ("hostname", &self.hostname),
+            ("network", &self.network),
+            ("aliases", &self.aliases),
+            ("device", &self.device),
+            ("inside", &self.inside),
+            ("mac", &self.mac),
+            ("addresses", &Value::Array(self.addresses.iter().map(address).collect())),
+            ("ports", &Value::Array(self.ports.iter().map(Port::json).collect())),
+            ("hosts", &self.hosts.to_string_lossy().into_owned()),
+        ])
     }
 
     /// Its published ports as docker's `ps` has them: `0.0.0.0:8080->80/tcp`.
@@ -254,7 +252,8 @@ mod tests {
     #[test]
     fn what_a_container_has_is_read_as_it_was_written_and_a_broken_file_is_named() {
         let dir = std::env::temp_dir().join(format!("coracle-leases-{}", std::process::id()));
-        let home = Home { dir: dir.clone(), states: States::of(Face::Image, Some(&dir.join("image"))).unwrap() };
+        let home =
+            Home { dir: dir.clone(), states: States::of(Face::Image, Some(&dir.join("image"))).unwrap() };
         let network = Network::default_with(&[], false).unwrap();
         let _held = home.lock(true).unwrap();
         home.keep_network(&network).unwrap();

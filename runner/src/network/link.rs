@@ -13,9 +13,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 
 use super::address::{Ip, Subnet};
-use super::netlink::{
-    Batch, CREATE, DUMP, EXCLUSIVE, Socket, attribute, c_name, find, nested, number, text,
-};
+use super::netlink::{Batch, CREATE, DUMP, EXCLUSIVE, Socket, attribute, c_name, find, nested, number, text};
 
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
@@ -284,7 +282,11 @@ pub(crate) fn join(socket: &Socket, namespace: BorrowedFd<'_>, pair: &Pair<'_>) 
     let mut batch = Batch::default();
     batch.add("RTM_NEWLINK", NEWLINK, 0, &head(index, true));
     let mut six = Vec::new();
-    let mut note = |batch: &Batch, ip: Ip| if ip.is_v6() { six.push(batch.len()) };
+    let mut note = |batch: &Batch, ip: Ip| {
+        if ip.is_v6() {
+            six.push(batch.len())
+        }
+    };
     for (ip, prefix, _) in pair.addresses {
         note(&batch, *ip);
         batch.add("RTM_NEWADDR", NEWADDR, create, &address_body(index, *ip, *prefix));
@@ -305,8 +307,8 @@ pub(crate) fn join(socket: &Socket, namespace: BorrowedFd<'_>, pair: &Pair<'_>) 
 /// A socket in another network namespace.
 fn within(namespace: BorrowedFd<'_>) -> Result<Socket> {
     let path = Path::new("/proc/self/ns/net");
-    let own =
-        open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).context(|| format!("open({path:?})"))?;
+    let own = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .context(|| format!("open({path:?})"))?;
     setns(namespace, CloneFlags::CLONE_NEWNET).context(|| "setns(CLONE_NEWNET)")?;
     let socket = Socket::route();
     setns(&own, CloneFlags::CLONE_NEWNET).context(|| "setns(CLONE_NEWNET)")?;

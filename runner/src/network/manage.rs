@@ -6,11 +6,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use coracle_store::Store;
-use coracle_sys::json::Value;
+use coracle_sys::json::{self, Value};
 use coracle_sys::{Context, Error, Kind, Result, time};
-use serde_json::json;
 
-use super::address::{Ip, Subnet};
+use super::address::{Ip, Subnet, object};
 use super::attach::{self, Who};
 use super::config::{DEFAULT, Network, Networks, Pool, default_id, free_v4, free_v6};
 use super::lease::Home;
@@ -82,9 +81,9 @@ impl Manager {
     fn ours(&self, typed: &str) -> Result<Network> {
         match self.find(typed)? {
             Known::Ours(network) => Ok(*network),
-            Known::Word(word) => {
-                Err(Error::usage(format!("the network {word} has no bridge: it is chosen at the start alone")))
-            }
+            Known::Word(word) => Err(Error::usage(format!(
+                "the network {word} has no bridge: it is chosen at the start alone"
+            ))),
         }
     }
 
@@ -147,46 +146,58 @@ impl Manager {
 
     /// As docker shows it.
     pub(crate) fn inspect(&self, known: &Known) -> Result<Value> {
+        let none = || Value::Object(json::Map::new());
         let Known::Ours(network) = known else {
-            return Ok(json!({
-                "Name": known.name(), "Id": known.id(), "Scope": "local", "Driver": known.driver(),
-                "EnableIPv6": false, "Internal": false, "Containers": {}, "Options": {}, "Labels": {},
-                "IPAM": {"Driver": "default", "Options": null, "Config": []},
-            }));
+            return Ok(object(&[
+                ("Name", &known.name()),
+                ("Id", &known.id()),
+                ("Scope", &"local"),
+                ("Driver", &known.driver()),
+                ("Internal", &false),
+                ("Containers", &none()),
+                ("Options", &none()),
+                ("Labels", &none()),
+            ]));
         };
-        let mut containers = serde_json::Map::new();
+        let mut containers = json::Map::new();
         for one in self.home.all(network.key())? {
-            let address =
-                |v6| one.ip(v6).map_or(String::new(), |a| format!("{}/{}", a.ip, a.prefix));
-            containers.insert(
-                one.id.clone(),
-                json!({
-                    "Name": one.name, "MacAddress": one.mac, "IPv4Address": address(false),
-                    "IPv6Address": address(true),
-                }),
-            );
+            let address = |v6| one.ip(v6).map_or(String::new(), |a| format!("{}/{}", a.ip, a.prefix));
+            let shown = object(&[
+                ("Name", &one.name),
+                ("MacAddress", &one.mac),
+                ("IPv4Address", &address(false)),
+                ("IPv6Address", &address(true)),
+            ]);
+            containers.insert(one.id, shown);
         }
         let pool = |p: &Pool| {
-            let mut pool = json!({"Subnet": p.subnet.to_string(), "Gateway": p.gateway.to_string()});
+            let mut pool = object(&[("Subnet", &p.subnet), ("Gateway", &p.gateway)]);
             if p.range != p.subnet {
                 pool["IPRange"] = p.range.to_string().into();
             }
             pool
         };
-        let mut options = json!({"com.docker.network.bridge.name": network.bridge()});
+        let mut options = object(&[("com.docker.network.bridge.name", &network.bridge())]);
         if let Some(mtu) = network.mtu {
             options["com.docker.network.driver.mtu"] = mtu.to_string().into();
         }
-        Ok(json!({
-            "Name": network.name, "Id": network.id, "Created": time::rfc3339(network.created as i64),
-            "Scope": "local", "Driver": "bridge", "EnableIPv4": true, "EnableIPv6": known.has_v6(),
-            "Internal": network.internal, "Attachable": false, "Ingress": false,
-            "IPAM": {
-                "Driver": "default", "Options": {},
-                "Config": network.pools.iter().map(pool).collect::<Vec<_>>(),
-            },
-            "Containers": containers, "Options": options, "Labels": network.labels,
-        }))
+        let pools = Value::Array(network.pools.iter().map(pool).collect());
+        Ok(object(&[
+            ("Name", &network.name),
+            ("Id", &network.id),
+            ("Created", &time::rfc3339(network.created as i64)),
+            ("Scope", &"local"),
+            ("Driver", &"bridge"),
+            ("EnableIPv4", &true),
+            ("EnableIPv6", &known.has_v6()),
+            ("Internal", &network.internal),
+            ("Attachable", &false),
+            ("Ingress", &false),
+            ("IPAM", &object(&[("Driver", &"default"), ("Options", &none()), ("Config", &pools)])),
+            ("Containers", &Value::Object(containers)),
+            ("Options", &options),
+            ("Labels", &network.labels),
+        ]))
     }
 
     /// Join a container that runs to one more network.
@@ -280,13 +291,18 @@ impl Known {
             Self::Ours(network) => (network.created, network.internal),
             Self::Word(_) => (0, false),
         };
-        let labels = labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
-        json!({
-            "ID": if whole { &id } else { &id[..12] },
-            "Name": self.name(), "Driver": self.driver(), "Scope": "local",
-            "IPv6": self.has_v6().to_string(), "Internal": internal.to_string(),
-            "Labels": labels, "CreatedAt": time::rfc3339(created as i64),
-        })
+        let labels =
+            labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
+        object(&[
+            ("ID", &if whole { id.as_str() } else { &id[..12] }),
+            ("Name", &self.name()),
+            ("Driver", &self.driver()),
+            ("Scope", &"local"),
+            ("IPv6", &self.has_v6().to_string()),
+            ("Internal", &internal.to_string()),
+            ("Labels", &labels),
+            ("CreatedAt", &time::rfc3339(created as i64)),
+        ])
     }
 }
 
@@ -327,7 +343,8 @@ fn pools(name: &str, asked: &Asked, taken: &[Subnet]) -> Result<Vec<Pool>> {
         pool.ok_or_else(none)?.gateway = ip;
     }
     for range in read(&asked.ranges, "--ip-range")? {
-        let pool = pools.iter_mut().find(|p| p.subnet.contains(range.base) && range.prefix >= p.subnet.prefix);
+        let pool =
+            pools.iter_mut().find(|p| p.subnet.contains(range.base) && range.prefix >= p.subnet.prefix);
         let none = || Error::usage(format!("no matching subnet for range {range}"));
         pool.ok_or_else(none)?.range = range;
     }

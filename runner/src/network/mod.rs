@@ -23,17 +23,16 @@ use coracle_store::Store;
 use coracle_store::image::ProcessConfig;
 use coracle_sys::json::Value;
 use coracle_sys::{Error, Result};
-use serde_json::json;
 
 use crate::caps;
 use crate::from_image::flags::Flags;
 use crate::from_image::{self, short};
 use crate::host::Host;
-use address::{Ip, Subnet};
+use address::{Ip, Subnet, object};
 pub(crate) use attach::{Attached, Who, detach, forget_all_over as sweep};
+use config::{DEFAULT, Network, Networks};
 pub(crate) use lease::{Attachment, of_container as attachments};
 pub(crate) use manage::{Asked as AskedNetwork, Known, Manager};
-use config::{DEFAULT, Network, Networks};
 use names::Resolve;
 use ports::Asked;
 use rootless::Program;
@@ -199,7 +198,9 @@ impl Plan {
             (Way::Bridge(_), _) | (_, None) => {}
             (Way::Nothing, Some(flag)) if self.by_default => {
                 return Err(Error::unsupported(match rootless {
-                    true => format!("{flag} needs a network: an ordinary user's is carried by pasta or slirp4netns, of which neither is installed"),
+                    true => format!(
+                        "{flag} needs a network: an ordinary user's is carried by pasta or slirp4netns, which takes one of them installed and /dev/net/tun for everybody to use"
+                    ),
                     false => format!("{flag} needs a network: without CAP_NET_ADMIN there is none"),
                 }));
             }
@@ -247,24 +248,27 @@ impl Plan {
     }
 
     fn extra_hosts(&self, gateway: Option<Ip>) -> String {
-        let lines = self.hosts.iter().filter_map(|(name, ip)| Some(format!("{}\t{name}\n", (*ip).or(gateway)?)));
+        let lines =
+            self.hosts.iter().filter_map(|(name, ip)| Some(format!("{}\t{name}\n", (*ip).or(gateway)?)));
         lines.collect()
     }
 
     /// For people.
     pub(crate) fn json(&self) -> Value {
-        let way = match &self.way {
-            Way::Nothing => json!(null),
-            Way::Bridge(None) => json!({"bridge": DEFAULT}),
-            Way::Bridge(Some(network)) => json!({"bridge": network.name}),
-            Way::Program(program) => json!({"program": program.name()}),
+        let (bridge, program) = match &self.way {
+            Way::Nothing => ("", ""),
+            Way::Bridge(None) => (DEFAULT, ""),
+            Way::Bridge(Some(network)) => (network.name.as_str(), ""),
+            Way::Program(program) => ("", program.name()),
         };
-        json!({
-            "attach": way,
-            "ports": self.ports.iter().map(|p| format!("{p:?}")).collect::<Vec<_>>(),
-            "aliases": self.aliases,
-            "mac": self.mac,
-        })
+        let ports: Vec<String> = self.ports.iter().map(Asked::text).collect();
+        object(&[
+            ("bridge", &bridge),
+            ("program", &program),
+            ("ports", &ports),
+            ("aliases", &self.aliases),
+            ("mac", &self.mac.clone().unwrap_or_default()),
+        ])
     }
 
     fn hostname(&self, id: &str) -> String {
@@ -296,7 +300,16 @@ mod tests {
     #[test]
     fn a_hardware_address_is_that_of_one_machine() {
         assert_eq!(parse_mac("02:42:0a:53:00:02").unwrap(), [2, 0x42, 0x0a, 0x53, 0, 2]);
-        for bad in ["", "02:42:0a:53:00", "02:42:0a:53:00:02:03", "x2:42:0a:53:00:02", "03:42:0a:53:00:02", "2:42:a:53:0:2", "00:00:00:00:00:00", "+2:42:0a:53:00:02"] {
+        for bad in [
+            "",
+            "02:42:0a:53:00",
+            "02:42:0a:53:00:02:03",
+            "x2:42:0a:53:00:02",
+            "03:42:0a:53:00:02",
+            "2:42:a:53:0:2",
+            "00:00:00:00:00:00",
+            "+2:42:0a:53:00:02",
+        ] {
             assert!(parse_mac(bad).is_err(), "{bad}");
         }
     }

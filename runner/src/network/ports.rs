@@ -10,9 +10,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket, sockopt,
 };
-use serde_json::json;
 
-use super::address::Ip;
+use super::address::{Ip, object};
 use super::holder;
 
 /// What is carried.
@@ -73,12 +72,12 @@ read_json!(Port {
 
 impl Port {
     pub(crate) fn json(&self) -> Value {
-        json!({
-            "hostIp": self.host_ip.to_string(),
-            "hostPort": self.host,
-            "containerPort": self.inside,
-            "protocol": self.protocol.name(),
-        })
+        object(&[
+            ("hostIp", &self.host_ip),
+            ("hostPort", &u64::from(self.host)),
+            ("containerPort", &u64::from(self.inside)),
+            ("protocol", &self.protocol.name()),
+        ])
     }
 
     /// `0.0.0.0:8080`, `[::]:8080`.
@@ -164,12 +163,21 @@ impl Asked {
         }
     }
 
+    /// As it was typed, more or less.
+    pub(crate) fn text(&self) -> String {
+        let ip = self.ip.map_or(String::new(), |ip| format!("{ip} "));
+        let host = self.host.map_or("any".to_owned(), |(first, last)| format!("{first}-{last}"));
+        let (first, last) = self.inside;
+        format!("{ip}{host} -> {first}-{last}/{}", self.protocol.name())
+    }
+
     /// As pasta has it on its command line, if it is of this protocol: `127.0.0.1/8080:80`.
     pub(crate) fn for_pasta(&self, udp: bool) -> Option<Result<String>> {
         if udp != (self.protocol == Protocol::Udp) {
             return None;
         }
-        let span = |(first, last): Range| if first == last { first.to_string() } else { format!("{first}-{last}") };
+        let span =
+            |(first, last): Range| if first == last { first.to_string() } else { format!("{first}-{last}") };
         Some(match self.host {
             Some(host) if host.1 - host.0 == self.inside.1 - self.inside.0 => {
                 let ip = self.ip.map_or(String::new(), |ip| format!("{ip}/"));
@@ -284,8 +292,11 @@ fn take(port: &Port) -> Result<(OwnedFd, u16)> {
     }
     .map_err(|errno| match errno {
         Errno::EADDRINUSE => not_free(port, &holder::of(port)),
-        errno => Error::syscall(format!("bind({})", port.address()), errno)
-            .wrap(format!("publish {}/{}", port.address(), port.protocol.name())),
+        errno => Error::syscall(format!("bind({})", port.address()), errno).wrap(format!(
+            "publish {}/{}",
+            port.address(),
+            port.protocol.name()
+        )),
     })
 }
 
@@ -342,8 +353,24 @@ mod tests {
             assert_eq!(shown(text), means, "{text}");
         }
         for bad in [
-            "", "x", "0", "65536", "80:", "x:80", "8080:80/icmp", "8080:80/", "1.2.3:1:2", "8000-8010:80-85",
-            "90-80:1", "-1:80", "+1:80", "80-", "::1:80:80x", "1:2:3:4:5:80", "127.0.0.1:80:", "8080:80/tcp/udp",
+            "",
+            "x",
+            "0",
+            "65536",
+            "80:",
+            "x:80",
+            "8080:80/icmp",
+            "8080:80/",
+            "1.2.3:1:2",
+            "8000-8010:80-85",
+            "90-80:1",
+            "-1:80",
+            "+1:80",
+            "80-",
+            "::1:80:80x",
+            "1:2:3:4:5:80",
+            "127.0.0.1:80:",
+            "8080:80/tcp/udp",
         ] {
             assert!(Asked::parse(bad).is_err(), "{bad}");
         }

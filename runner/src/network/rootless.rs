@@ -80,11 +80,19 @@ pub(crate) fn find(asked: Option<&str>) -> Result<Option<Program>> {
         Some(_) => &["slirp4netns"],
         None => &["pasta", "slirp4netns"],
     };
-    let found = names.iter().find_map(|name| Some(Program { path: installed(name)?, pasta: *name == "pasta" }));
+    let found =
+        names.iter().find_map(|name| Some(Program { path: installed(name)?, pasta: *name == "pasta" }));
     match (found, asked) {
         (None, Some(name)) => Err(Error::not_found(format!("--network {name}: {name} is not installed"))),
+        (Some(_), None) if !has_tun() => Ok(None),
         (found, _) => Ok(found),
     }
+}
+
+/// Both stand on the device that packets are written to.
+fn has_tun() -> bool {
+    use nix::unistd::{AccessFlags, access};
+    access("/dev/net/tun", AccessFlags::R_OK | AccessFlags::W_OK).is_ok()
 }
 
 fn installed(name: &str) -> Option<PathBuf> {

@@ -55,34 +55,68 @@ pub(crate) fn table(around: &Around<'_>) -> Change {
     }
     change.chain(table, "publish", None);
     ALL.iter().for_each(|(v6, exact)| change.map(table, map(*v6, *exact)));
-    let mut add = |chain: &str, rule: Rule| change.rule(table, chain, &rule, false, None);
-    let rule = Rule::default;
+    let (to, at) = (Do::Device(Meta::OutName, true), Do::Device(Meta::InName, true));
+    let (beside, behind) = (Do::Device(Meta::OutName, false), Do::Device(Meta::InName, false));
+    let mut add = |chain: &str, steps: &[Do]| {
+        let rule = steps.iter().fold(Rule::default(), |rule, step| step.of(rule, bridge));
+        change.rule(table, chain, &rule, false, None);
+    };
     // Published ports are led in from 127.0.0.1, so the kernel lets packets to it pass at the bridge.
-    add("loopback", from(rule().device(Meta::InName, true, bridge), LOCAL4, 16).verdict(DROP));
-    add("in", rule().to_the_host().jump("publish"));
+    add("loopback", &[at, Do::To(LOCAL4), Do::Verdict(DROP)]);
+    add("in", &[Do::Publish]);
     // An answer to ::1 finds no way through the kernel: refused there, clients turn to 127.0.0.1.
-    add("own", from(rule(), LOCAL6, 24).verdict(RETURN));
-    add("own", rule().to_the_host().jump("publish"));
+    add("own", &[Do::To(LOCAL6), Do::Verdict(RETURN)]);
+    add("own", &[Do::Publish]);
     for (v6, exact) in ALL {
-        add("publish", publish(v6, exact));
+        add("publish", &[Do::Lead(v6, exact)]);
     }
-    let out = |yes: bool| rule().device(Meta::OutName, yes, bridge);
-    add("forward", out(true).goes_on().verdict(ACCEPT));
-    add("forward", out(true).was_led().verdict(ACCEPT));
-    add("forward", out(true).device(Meta::InName, false, bridge).verdict(DROP));
+    add("forward", &[to, Do::GoesOn, Do::Verdict(ACCEPT)]);
+    add("forward", &[to, Do::WasLed, Do::Verdict(ACCEPT)]);
+    add("forward", &[to, behind, Do::Verdict(DROP)]);
     if internal {
-        add("forward", rule().device(Meta::InName, true, bridge).device(Meta::OutName, false, bridge).verdict(DROP));
+        add("forward", &[at, beside, Do::Verdict(DROP)]);
     }
-    add("out", from(out(true), LOCAL4, 12).masquerade());
+    add("out", &[to, Do::From(LOCAL4), Do::Masquerade]);
     for subnet in subnets {
-        let at = if subnet.base.is_v6() { 8 } else { 12 };
         // By way of the host and back: the answer has to come the same way.
-        add("out", from(out(true), *subnet, at).was_led().masquerade());
+        add("out", &[to, Do::From(*subnet), Do::WasLed, Do::Masquerade]);
         if !internal {
-            add("out", from(out(false), *subnet, at).masquerade());
+            add("out", &[beside, Do::From(*subnet), Do::Masquerade]);
         }
     }
     change
+}
+
+/// A step of a rule.
+#[derive(Clone, Copy)]
+enum Do {
+    /// It goes this way by the bridge, or by another device.
+    Device(Meta, bool),
+    From(Subnet),
+    To(Subnet),
+    GoesOn,
+    WasLed,
+    /// What is for the host may be for a container.
+    Publish,
+    Lead(bool, bool),
+    Masquerade,
+    Verdict(i32),
+}
+
+impl Do {
+    fn of(self, rule: Rule, bridge: &str) -> Rule {
+        match self {
+            Self::Device(way, yes) => rule.device(way, yes, bridge),
+            Self::From(subnet) => of_subnet(rule, subnet, if subnet.base.is_v6() { 8 } else { 12 }),
+            Self::To(subnet) => of_subnet(rule, subnet, if subnet.base.is_v6() { 24 } else { 16 }),
+            Self::GoesOn => rule.goes_on(),
+            Self::WasLed => rule.was_led(),
+            Self::Publish => rule.to_the_host().jump("publish"),
+            Self::Lead(v6, exact) => lead(rule, v6, exact),
+            Self::Masquerade => rule.masquerade(),
+            Self::Verdict(code) => rule.verdict(code),
+        }
+    }
 }
 
 const LOCAL4: Subnet =
@@ -90,7 +124,7 @@ const LOCAL4: Subnet =
 const LOCAL6: Subnet = Subnet { base: Ip(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)), prefix: 128 };
 
 /// The address at this place of the packet's header is of the subnet.
-fn from(rule: Rule, subnet: Subnet, at: u32) -> Rule {
+fn of_subnet(rule: Rule, subnet: Subnet, at: u32) -> Rule {
     let base = subnet.base.bytes();
     let mut mask = vec![0; base.len()];
     for bit in 0..usize::from(subnet.prefix) {
@@ -102,9 +136,9 @@ fn from(rule: Rule, subnet: Subnet, at: u32) -> Rule {
 }
 
 /// Lead a packet to whoever has its port.
-fn publish(v6: bool, exact: bool) -> Rule {
+fn lead(rule: Rule, v6: bool, exact: bool) -> Rule {
     let (family, at, length) = if v6 { (IPV6, 24, 16) } else { (IPV4, 16, 4) };
-    let mut rule = Rule::default().family(family);
+    let mut rule = rule.family(family);
     let mut next = REGISTER;
     if exact {
         rule = rule.payload(1, at, length, next);

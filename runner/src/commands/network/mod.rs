@@ -101,7 +101,11 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         "connect" => (&CONNECT, connect),
         "disconnect" => (&DISCONNECT, disconnect),
         "--help" => return Typed::read(&TABLE, words).map(|_| 0),
-        "" => return Err(Error::usage("network needs a verb: create, ls, rm, inspect, prune, connect, disconnect")),
+        "" => {
+            return Err(Error::usage(
+                "network needs a verb: create, ls, rm, inspect, prune, connect, disconnect",
+            ));
+        }
         other => {
             return Err(Error::usage(format!(
                 "unknown command: network {other} (there are create, ls, rm, inspect, prune, connect, disconnect)"
@@ -260,7 +264,8 @@ fn pair(at: &Context, typed: &Typed, verb: &str) -> Result<(String, Record, i32)
     };
     let dir = at.store.find_container(container).map_err(|_| no_such_container(container))?;
     let state = States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive());
-    let stopped = || Error::unsupported(format!("the container {container} does not run: say --network at its start"));
+    let stopped =
+        || Error::unsupported(format!("the container {container} does not run: say --network at its start"));
     let pid = state.ok_or_else(stopped)?.init.pid;
     Ok((network.clone(), Record::read(&dir.path)?, pid))
 }

@@ -277,13 +277,7 @@ fn labels(flags: &Flags) -> Result<BTreeMap<String, String>> {
 }
 
 /// `--dry-run`.
-fn print(
-    spec: &Spec,
-    flags: &Flags,
-    options: &Options,
-    host: &Host,
-    wanted: &network::Plan,
-) -> Result<()> {
+fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host, wanted: &network::Plan) -> Result<()> {
     let mut spec = spec.clone();
     let shown = match flags.dry_run_mode.as_deref() {
         None | Some("spec") => {
