@@ -13,8 +13,8 @@ use serde_json::json;
 use crate::cgroups::Manager;
 use crate::commands::{
     Global, attach, container_files, create, delete, doctor, events, exec, exit_code, features, image_verb,
-    info, inspect, kill, list, logs, nouns, pause, port, prune, ps, rename, rm, run, spec, start, state,
-    stats, stop, top, typed, update, version, wait,
+    info, inspect, kill, list, logs, network, nouns, pause, port, prune, ps, rename, rm, run, spec, start,
+    state, stats, stop, top, typed, update, version, wait,
 };
 use crate::from_image::flags::{self, Flags};
 use crate::guise;
@@ -36,6 +36,7 @@ Usage: runner [--store DIR] COMMAND ...
   diff ID              what one has changed                  runner diff my-container
   export ID            all files of one, as a tar            runner export -o my.tar my-container
   commit ID NAME       make an image of one                  runner commit my-container my/image:1
+  network VERB         create, ls, rm, inspect, prune, connect, disconnect
   run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
   create start state kill delete list pause resume update events: an OCI runtime's, for podman, docker, containerd
   spec                 write a config.json for a bundle      runner spec --bundle DIR
@@ -185,6 +186,7 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("kill", kill::TABLE.clone()),
         ("list", list::TABLE.clone()),
         ("logs", logs::TABLE.clone()),
+        ("network", network::TABLE.clone()),
         ("ps", ps::TABLE.clone()),
         ("restart", stop::RESTART.clone()),
         ("port", port::TABLE.clone()),
@@ -259,6 +261,7 @@ fn dispatch(typed: &guise::Typed, log: &mut Log) -> Result<u8> {
 fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
     match verb {
         "exec" => exec::run(global, words),
+        "network" => network::run(global, words),
         "ps" => ps::run(global, words),
         "rm" => rm::run(global, words),
         "kill" => kill::run(global, words),

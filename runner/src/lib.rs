@@ -28,6 +28,7 @@ mod monitor;
 pub mod mounts;
 pub mod namespaces;
 pub mod netdev;
+mod network;
 mod passwd;
 pub mod plan;
 pub mod process;

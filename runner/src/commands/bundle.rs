@@ -104,6 +104,7 @@ impl Bundle {
             home: &self.dir,
             streams: Given::Ours,
             network: None,
+            attach: None,
             guarded: false,
             keep: self.keep,
             oci: Some(Oci { gate: gate.map(|g| g.name().to_owned()), ..self.oci.clone() }),

@@ -18,6 +18,7 @@ pub(crate) mod kill;
 mod life;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod network;
 pub(crate) mod nouns;
 mod oci;
 pub(crate) mod pause;

@@ -22,6 +22,7 @@ use crate::from_image::flags::Flags;
 use crate::host::Host;
 use crate::json;
 use crate::launch::{Ahead, Container};
+use crate::network;
 use crate::plan::{self, Options};
 use crate::record;
 use crate::relay::{Output, Relay, Screen};
@@ -169,9 +170,8 @@ fn image(global: &Global, flags: Flags, typed: &[String]) -> Result<Option<Told>
     if is_supervised(&wanted.flags) {
         return attached(Made::new(wanted)?).map(|report| report.map(Told::ByMonitor));
     }
-    let own_network =
-        from_image::shared_words(&wanted.flags)?[0].2 == "none" && !wanted.host.needs_user_namespace();
-    let network = own_network.then(Ahead::begin).flatten();
+    let ahead = network(&wanted)?.makes_namespace() && !wanted.host.needs_user_namespace();
+    let network = ahead.then(Ahead::begin).flatten();
     let made = Made::new(wanted)?;
     let planned = made.plan(Lifetime::ForegroundRun).inspect_err(|_| made.remove())?;
     made.name_it().inspect_err(|_| made.remove())?;
@@ -224,11 +224,15 @@ fn show(wanted: &Wanted<'_>) -> Result<()> {
     let root = root(base, store, dirs, &dir, flags)?;
     let seccomp = filter(flags, &spec)?;
     let options = options(&id, &dir, root, flags, &spec, groups.mounted, seccomp)?;
-    print(&spec, flags, &options, host)
+    print(&spec, flags, &options, host, &network(wanted)?)
+}
+
+fn network(wanted: &Wanted<'_>) -> Result<network::Plan> {
+    network::plan(&wanted.flags, &wanted.base.config(), &wanted.store, &wanted.host)
 }
 
 /// `--dry-run`.
-fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<()> {
+fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host, network: &network::Plan) -> Result<()> {
     let mut spec = spec.clone();
     let shown = match flags.dry_run_mode.as_deref() {
         None | Some("spec") => {
@@ -239,7 +243,11 @@ fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<(
             }
             json::value(&spec)?
         }
-        Some("plan") => json::value(&plan::plan(&spec, options, host)?)?,
+        Some("plan") => {
+            let mut shown = json::value(&plan::plan(&spec, options, host)?)?;
+            shown["network"] = network.json();
+            shown
+        }
         Some(word) => return Err(Error::usage(format!("--dry-run={word}: it is spec or plan"))),
     };
     coracle_sys::print::json(&shown, true);

@@ -9,6 +9,7 @@ use coracle_sys::Result;
 
 use super::{forget, sweep_unfinished};
 use crate::cgroups::{self, Cgroup, Layout};
+use crate::network;
 use crate::record::{self, Exit, Record};
 use crate::state::{Face, States};
 
@@ -18,7 +19,7 @@ const NEWBORN: Duration = Duration::from_secs(60);
 /// Clean up after runners that are gone. Containers of OCI clients are never touched. What cannot be cleaned
 /// up is told, and keeps nobody from anything.
 pub(crate) fn sweep(store: &Store) {
-    for step in [states, orphans, groups, sweep_unfinished] {
+    for step in [states, orphans, groups, sweep_unfinished, networks] {
         if let Err(e) = step(store) {
             coracle_sys::warn!("runner: {}", e.wrap("sweep up after killed runners"));
         }
@@ -62,6 +63,10 @@ fn orphans(store: &Store) -> Result<()> {
         }
     }
     store.sweep_names()
+}
+
+fn networks(_: &Store) -> Result<()> {
+    network::sweep()
 }
 
 /// Those of a runner that was killed before it could write them down: they are known by their names.

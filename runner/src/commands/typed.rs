@@ -51,6 +51,11 @@ pub(crate) const CONTAINERS: &[PositionalInfo<'static>] = &[NAMES];
 /// several and what is sent to them,
 pub(crate) const CONTAINERS_AND_SIGNAL: &[PositionalInfo<'static>] =
     &[NAMES, optional(positional("signal", "the signal, as runc has it"))];
+/// any words,
+pub(crate) const WORDS: &[PositionalInfo<'static>] = &[PositionalInfo {
+    optionality: Optionality::Repeating,
+    ..positional("words", "names, as the verb has it")
+}];
 /// an image.
 pub(crate) const IMAGE: &[PositionalInfo<'static>] = &[optional(positional(
     "image",

@@ -49,6 +49,8 @@ pub struct Setup<'a> {
     pub seccomp: Option<&'a Program>,
     /// The network namespace that was made ahead for it, its loopback device up.
     pub network: Option<BorrowedFd<'a>>,
+    /// Whoever starts it wants [`Starting::network`].
+    pub wants_network: bool,
     /// The cgroup v2 to be born in.
     pub born_in: Option<BorrowedFd<'a>>,
     /// Enters the container's cgroups: this process, or, where the child has no right to, the child
@@ -136,6 +138,9 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
         }
     };
     let mut starting = Starting::new(pid, pidfd, ours, &plan.process, setup.seccomp);
+    if setup.wants_network {
+        starting.open_network().inspect_err(|_| starting.kill())?;
+    }
     starting.map_ids(plan, setup)?;
     let joined = plan.namespaces.joined(Ns::Network);
     let network = joined.map_or_else(|| format!("/proc/{pid}/ns/net").into(), Path::to_path_buf);

@@ -30,6 +30,8 @@ pub struct Starting {
     identity: Result<Identity>,
     /// Who is asked about its system calls.
     notify: Option<Notify>,
+    /// Its network namespace, looked up before it hides itself.
+    network: Option<OwnedFd>,
 }
 
 /// A container whose command runs.
@@ -63,7 +65,31 @@ impl Starting {
         identity: Result<Identity>,
     ) -> Self {
         let (console, warnings, notify) = (None, Vec::new(), None);
-        Self { pid, by_init: false, pidfd, channel, console, warnings, command, identity, notify }
+        Self {
+            pid,
+            by_init: false,
+            pidfd,
+            channel,
+            console,
+            warnings,
+            command,
+            identity,
+            notify,
+            network: None,
+        }
+    }
+
+    pub(super) fn open_network(&mut self) -> Result<()> {
+        let path = format!("/proc/{}/ns/net", self.pid);
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let file = nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty());
+        self.network = Some(file.context(|| format!("open({path:?})"))?);
+        Ok(())
+    }
+
+    /// Its network namespace, where that was wanted.
+    pub fn network(&self) -> Option<BorrowedFd<'_>> {
+        self.network.as_ref().map(AsFd::as_fd)
     }
 
     /// Its pid, in the runner's pid namespace.

@@ -1,7 +1,7 @@
 //! A container's life: in front of its caller, or in the background with a monitor.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use coracle_store::image::Healthcheck;
@@ -12,12 +12,13 @@ use super::{Made, Planned, timeout};
 use crate::attach::Client;
 use crate::cgroups::Lifetime;
 use crate::commands::exit_code;
-use crate::commands::life::{Given, Life, Usage};
+use crate::commands::life::{Attach, Given, Life, Usage};
 use crate::diary::{self, Event};
 use crate::foreground::{Attended, Signals};
 use crate::launch::{Ahead, Container};
 use crate::monitor::restart::{self, Policy};
 use crate::monitor::{self, Duties, Farewell, First, Probe, Starter, Watched};
+use crate::network::{self, Who};
 use crate::record::{self, Exit, Record};
 use crate::relay::Output;
 use crate::report::Report;
@@ -30,6 +31,7 @@ impl Made {
         states: &'a States,
         streams: Given,
         network: Option<Ahead>,
+        attach: &'a Attach<'a>,
     ) -> Life<'a> {
         Life {
             plan: &planned.plan,
@@ -38,6 +40,7 @@ impl Made {
             home: &self.dir.path,
             streams,
             network,
+            attach: planned.network.attaches().then_some(attach),
             guarded: true,
             keep: false,
             oci: None,
@@ -54,7 +57,9 @@ impl Made {
         let states = States::of(Face::Image, None)?;
         let streams = Given::Pipes { input: self.flags.interactive };
         let kept = RefCell::new(self.record.clone());
-        let life = self.life(planned, &states, streams, network);
+        let attached = RefCell::new(network::Attached::default());
+        let attach = |pid, namespace: BorrowedFd<'_>| self.join(planned, pid, namespace, &attached);
+        let life = self.life(planned, &states, streams, network, &attach);
         let write = |runner| {
             let mut record = kept.borrow_mut();
             record.begins(runner, false);
@@ -68,12 +73,37 @@ impl Made {
             let report = Report::of(&attended.ending, attended.timed_out, Duration::ZERO);
             self.over(&mut kept.borrow_mut(), &report.with_usage(&usage.stats, Vec::new()), false);
         };
-        let ended = life.live(write, begun, over).inspect_err(|_| self.remove())?;
+        let ended = life.live(write, begun, over);
+        self.part(planned);
+        let ended = ended.inspect_err(|_| self.remove())?;
         self.record = kept.into_inner();
         if self.record.rm {
             self.remove();
         }
         Ok(ended)
+    }
+
+    /// Join its process to its network.
+    fn join(
+        &self,
+        planned: &Planned,
+        pid: i32,
+        namespace: BorrowedFd<'_>,
+        attached: &RefCell<network::Attached>,
+    ) -> Result<()> {
+        let (id, name) = (&self.record.id, &self.record.name);
+        let who = Who { id, name, dir: &self.dir.path, pid, namespace };
+        attached.replace(planned.network.attach(&who)?);
+        Ok(())
+    }
+
+    /// Take it off its network. What is left is for a sweep.
+    fn part(&self, planned: &Planned) {
+        if planned.network.attaches()
+            && let Err(e) = network::detach(&self.record.id)
+        {
+            coracle_sys::warn!("runner: {}", e.wrap("take the container off its network"));
+        }
     }
 
     /// It has ended: write down how, and whether it waits to begin again.
@@ -150,7 +180,9 @@ impl Made {
         let began = Instant::now();
         let streams = Given::These(Box::<[OwnedFd; 3]>::new(theirs));
         let (kept, report) = (RefCell::new(self.record.clone()), Cell::new(Vec::new()));
-        let life = self.life(planned, &states, streams, None);
+        let attached = RefCell::new(network::Attached::default());
+        let join = |pid, namespace: BorrowedFd<'_>| self.join(planned, pid, namespace, &attached);
+        let life = self.life(planned, &states, streams, None, &join);
         let write = |runner: Identity| {
             record::unmark(&self.dir.path)?;
             let mut record = kept.borrow_mut();
@@ -168,6 +200,7 @@ impl Made {
             report.set(told.json().unwrap_or_default());
         };
         let lived = life.live(write, attend, over);
+        self.part(planned);
         let mut record = kept.into_inner();
         let ((watched, farewell), _) = match lived {
             Ok(ended) => ended,
