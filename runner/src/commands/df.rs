@@ -87,7 +87,7 @@ fn head(field: &str) -> String {
 
 fn row(kind: &str, total: usize, active: usize, size: u64, free: u64) -> Value {
     let free = free.min(size);
-    let share = if size == 0 { String::new() } else { format!(" ({}%)", free * 100 / size) };
+    let share = (free * 100).checked_div(size).map_or(String::new(), |share| format!(" ({share}%)"));
     let mut row = Value::Object(Map::new());
     set_all(
         &mut row,

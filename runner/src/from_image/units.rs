@@ -62,8 +62,13 @@ pub(crate) fn duration(text: &str, flag: &str) -> Result<Duration> {
     })
 }
 
-/// `1h30m`, as nanoseconds.
+/// `1h30m`, as nanoseconds; `0s` is this moment.
 pub(crate) fn ago(text: &str, flag: &str) -> Result<u64> {
+    match text {
+        "" => return Err(Error::usage(format!("{flag}: it is empty"))),
+        "0s" => return Ok(0),
+        _ => {}
+    }
     let mut sum = 0u64;
     let mut rest = text;
     while !rest.is_empty() {

@@ -232,9 +232,6 @@ fn moment(text: &str, flag: &str) -> Result<u64> {
             "{flag} {text:?}: it is RFC 3339, seconds since 1970, or how long ago, such as 10m"
         ))
     };
-    if matches!(text, "0s" | "0") {
-        return Ok(record::now());
-    }
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
     if let (Ok(seconds), true) = (whole.parse::<u64>(), digits(fraction)) {
