@@ -1,8 +1,9 @@
 //! `--change`: an instruction of a Dockerfile that alters an image's config and nothing else.
 
-use coracle_store::image::ProcessConfig;
+use coracle_store::image::{Healthcheck, ProcessConfig};
 use coracle_sys::{Error, Result};
 use serde_json::{Map, Value};
+use std::path::Path;
 
 /// One instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,14 @@ impl Change {
             "CMD" => p.cmd = Some(command(&self.rest)),
             "ENTRYPOINT" => p.entrypoint = Some(command(&self.rest)),
             "USER" => p.user = Some(self.rest.clone()),
-            "WORKDIR" => p.working_dir = Some(self.rest.clone()),
+            "WORKDIR" => {
+                let here = Path::new(p.working_dir.as_deref().unwrap_or("/")).join(&self.rest);
+                p.working_dir = Some(here.display().to_string());
+            }
+            "HEALTHCHECK" => match healthcheck(&self.rest) {
+                Ok(check) => p.healthcheck = Some(check),
+                Err(why) => return bad(&why),
+            },
             "STOPSIGNAL" => p.stop_signal = Some(self.rest.clone()),
             "ONBUILD" => p.on_build.get_or_insert_default().push(self.rest.clone()),
             "ENV" => {
@@ -67,12 +75,95 @@ impl Change {
             }
             _ => {
                 return bad(
-                    "there are CMD ENTRYPOINT ENV EXPOSE LABEL ONBUILD STOPSIGNAL USER VOLUME WORKDIR",
+                    "there are CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL ONBUILD STOPSIGNAL USER VOLUME WORKDIR",
                 );
             }
         }
         Ok(())
     }
+
+    /// Is it this instruction?
+    fn is(&self, word: &str) -> bool {
+        self.word == word
+    }
+}
+
+/// Alter a config by all of them, in their order. The command of a container is none for another entry point.
+pub fn apply_all(changes: &[String], p: &mut ProcessConfig) -> Result<()> {
+    let changes: Vec<Change> = changes.iter().map(|c| c.parse()).collect::<Result<_>>()?;
+    for (n, change) in changes.iter().enumerate() {
+        change.apply(p)?;
+        if change.is("ENTRYPOINT") && !changes[..n].iter().any(|c| c.is("CMD")) {
+            p.cmd = None;
+        }
+    }
+    Ok(())
+}
+
+/// `NONE`, or `[--interval=TIME ...] CMD COMMAND`.
+fn healthcheck(text: &str) -> std::result::Result<Healthcheck, String> {
+    let mut check = Healthcheck::default();
+    let mut rest = text.trim();
+    while let Some(flag) = rest.strip_prefix("--") {
+        let (flag, after) = flag.split_once(char::is_whitespace).unwrap_or((flag, ""));
+        let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+        let time = || time(value).ok_or_else(|| format!("--{name}={value:?} is no time, such as 1m30s"));
+        match name {
+            "interval" => check.interval = Some(time()?),
+            "timeout" => check.timeout = Some(time()?),
+            "start-period" => check.start_period = Some(time()?),
+            "start-interval" => check.start_interval = Some(time()?),
+            "retries" => {
+                let number = value.parse().map_err(|_| format!("--retries={value:?} is no number"))?;
+                check.retries = Some(number);
+            }
+            _ => return Err(format!("it takes no --{name}")),
+        }
+        rest = after.trim_start();
+    }
+    let (word, argument) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let argument = argument.trim();
+    let words = |first: &str, rest: Vec<String>| Some([vec![first.to_owned()], rest].concat());
+    check.test = match word.to_ascii_uppercase().as_str() {
+        "NONE" if argument.is_empty() => words("NONE", Vec::new()),
+        "CMD" if argument.is_empty() => return Err("CMD needs a command".to_owned()),
+        "CMD" => match list(argument) {
+            Some(command) => words("CMD", command),
+            None => words("CMD-SHELL", vec![argument.to_owned()]),
+        },
+        _ => return Err("it has the form NONE or [--interval=TIME ...] CMD COMMAND".to_owned()),
+    };
+    Ok(check)
+}
+
+/// Nanoseconds of a time as Go writes it: `1h2m3.5s`, `100ms`.
+fn time(text: &str) -> Option<i64> {
+    let mut rest = text;
+    let mut total: i64 = 0;
+    while !rest.is_empty() {
+        let at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(at);
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, next) = after.split_at(end);
+        let nanos: i64 = match unit {
+            "h" => 3_600_000_000_000,
+            "m" => 60_000_000_000,
+            "s" => 1_000_000_000,
+            "ms" => 1_000_000,
+            "us" | "\u{b5}s" => 1_000,
+            "ns" => 1,
+            _ => return None,
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        total = total.checked_add(whole.parse::<i64>().ok()?.checked_mul(nanos)?)?;
+        let mut digit = nanos;
+        for c in fraction.chars() {
+            digit /= 10;
+            total = total.checked_add(digit.checked_mul(c.to_digit(10)?.into())?)?;
+        }
+        rest = next;
+    }
+    (!text.is_empty()).then_some(total)
 }
 
 /// A JSON list of words.
@@ -127,6 +218,8 @@ mod tests {
             "VOLUME /w /x",
             "USER me",
             "WORKDIR /d",
+            "WORKDIR sub",
+            "HEALTHCHECK --interval=1m1.5s --retries=3 CMD test -e /x",
         ] {
             change.parse::<Change>().unwrap().apply(&mut p).unwrap();
         }
@@ -136,10 +229,37 @@ mod tests {
         assert_eq!(p.env, words(&["B=x y", "C=a b", "A=2 3"]));
         assert_eq!(p.exposed_ports.unwrap().keys().collect::<Vec<_>>(), ["53/udp", "80/tcp"]);
         assert_eq!(p.volumes.unwrap().keys().collect::<Vec<_>>(), ["/v", "/w", "/x"]);
-        assert_eq!((p.user.unwrap(), p.working_dir.unwrap()), ("me".to_owned(), "/d".to_owned()));
-        for bad in ["", "CMD", "RUN x", "EXPOSE x", "EXPOSE 80/icmp", "ENV A", "FROM x"] {
+        assert_eq!((p.user.unwrap(), p.working_dir.unwrap()), ("me".to_owned(), "/d/sub".to_owned()));
+        let check = p.healthcheck.unwrap();
+        assert_eq!(check.test, words(&["CMD-SHELL", "test -e /x"]));
+        assert_eq!((check.interval, check.retries, check.timeout), (Some(61_500_000_000), Some(3), None));
+        for bad in [
+            "",
+            "CMD",
+            "RUN x",
+            "EXPOSE x",
+            "EXPOSE 80/icmp",
+            "ENV A",
+            "FROM x",
+            "HEALTHCHECK x",
+            "HEALTHCHECK CMD",
+            "HEALTHCHECK NONE x",
+            "HEALTHCHECK --interval=5 CMD x",
+        ] {
             let change = bad.parse::<Change>().unwrap();
             assert!(change.apply(&mut ProcessConfig::default()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn another_entry_point_takes_the_command_that_it_was_not_given() {
+        let cmd = |changes: &[&str]| {
+            let mut p = ProcessConfig { cmd: Some(vec!["old".to_owned()]), ..ProcessConfig::default() };
+            apply_all(&changes.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>(), &mut p).unwrap();
+            p.cmd
+        };
+        assert_eq!(cmd(&["ENTRYPOINT [\"x\"]"]), None);
+        assert_eq!(cmd(&["CMD [\"c\"]", "ENTRYPOINT [\"x\"]"]), Some(vec!["c".to_owned()]));
+        assert_eq!(cmd(&["ENV a=b"]), Some(vec!["old".to_owned()]));
     }
 }

@@ -32,6 +32,10 @@ enum Verb {
     Apply(commands::apply::Apply),
     Catalog(commands::remote::Catalog),
     Compose(commands::compose::Compose),
+    ContainerCommit(commands::container_commit::ContainerCommit),
+    ContainerCp(commands::container_cp::ContainerCp),
+    ContainerDiff(commands::container_diff::ContainerDiff),
+    ContainerExport(commands::container_export::ContainerExport),
     Copy(commands::copy::Copy),
     Delete(commands::remote::Delete),
     Diff(commands::diff::Diff),
@@ -96,7 +100,8 @@ fn run(args: &[OsString]) -> Result<()> {
     if let [noun, verb] = typed[..]
         && let Some(verb) = argv::of_noun(noun, verb)
     {
-        let verb = OsString::from(verb);
+        let of_container = noun == "container" && matches!(verb, "commit" | "cp" | "diff" | "export");
+        let verb = OsString::from(if of_container { format!("container-{verb}") } else { verb.to_owned() });
         args.splice(..2, [verb]);
     }
     if let Some(store) = store {
@@ -126,6 +131,10 @@ fn run(args: &[OsString]) -> Result<()> {
     match verb {
         Verb::Apply(c) => c.run(),
         Verb::Compose(c) => c.run(),
+        Verb::ContainerCommit(c) => c.run(),
+        Verb::ContainerCp(c) => c.run(),
+        Verb::ContainerDiff(c) => c.run(),
+        Verb::ContainerExport(c) => c.run(),
         Verb::Images(c) => c.run(),
         Verb::Pull(c) => c.run(),
         Verb::Push(c) => c.run(),

@@ -5,6 +5,7 @@ pub mod change;
 pub mod cli;
 mod commands;
 mod compose;
+mod container;
 mod filter;
 mod progress;
 mod recipe;

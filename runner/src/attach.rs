@@ -7,27 +7,40 @@ use std::path::Path;
 use coracle_sys::{Context, Error, Result, terminal as sys};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::unistd::{read, write};
 
 use crate::foreground::Signals;
-use crate::monitor::{LONGEST, SOCKET, Said};
+use crate::monitor::{First, LONGEST, SOCKET, Said};
 use crate::relay::Stream;
+use crate::report;
 use crate::terminal::{Raw, stop_here};
 use crate::unix;
 
 /// One who is attached.
 pub(crate) struct Client {
     socket: OwnedFd,
+    /// Where the owner of a container hears of its end.
+    end: Option<OwnedFd>,
 }
 
 /// How it went.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Outcome {
-    /// The container has ended with this code.
-    Ended(i32),
+    /// The container has ended with this code, and what its monitor reports.
+    Ended(i32, Vec<u8>),
     /// It was left, and goes on.
     Detached,
+}
+
+impl Outcome {
+    /// The exit code: the container's own, or 0 where it was left.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Ended(code, _) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+            Self::Detached => 0,
+        }
+    }
 }
 
 /// What one who is attached does.
@@ -45,20 +58,27 @@ pub(crate) struct Manner<'a> {
 impl Client {
     /// Of the container whose directory this is; none where it has no monitor.
     pub(crate) fn connect(dir: &Path) -> Result<Option<Self>> {
-        Ok(unix::connect_to(dir, SOCKET)?.map(|socket| Self { socket }))
+        Ok(unix::connect_to(dir, SOCKET)?.map(|socket| Self { socket, end: None }))
     }
 
-    /// Over one end of a pair, whose other end the monitor gets.
-    pub(crate) fn of(socket: OwnedFd) -> Self {
-        Self { socket }
+    /// One who is there before the container, and what its monitor gets. It owns the container where that is not to outlive
+    /// it.
+    pub(crate) fn pair(owns: bool) -> Result<(Self, First)> {
+        let pair = || {
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .context(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)")
+        };
+        let (socket, theirs) = pair()?;
+        let (end, owner) = owns.then(pair).transpose()?.unzip();
+        Ok((Self { socket, end }, First { socket: theirs, owner }))
     }
 
     /// Wait for its end, and look at nothing else. None where its monitor is gone.
     pub(crate) fn wait(&self) -> Result<Option<i32>> {
         self.say(&Said::Wait);
         loop {
-            match self.hear(&mut [0; 64], MsgFlags::empty())? {
-                Heard::Packet(Said::Ended(code)) => return Ok(Some(code)),
+            match hear(&self.socket, &mut [0; LONGEST], MsgFlags::empty())? {
+                Heard::Packet(Said::Ended(code, _)) => return Ok(Some(code)),
                 Heard::Packet(_) | Heard::Nothing => {}
                 Heard::End => return Ok(None),
             }
@@ -68,17 +88,23 @@ impl Client {
     /// Stay with it.
     pub(crate) fn attend(&self, signals: &Signals, mut manner: Manner<'_>) -> Result<Outcome> {
         let mut shown: Vec<(Stream, Vec<u8>)> = Vec::new();
-        let mut ended = None;
-        let mut typed = 0;
+        let mut ended: Option<(i32, Vec<u8>)> = None;
+        let (mut over, mut typed) = (false, 0);
         if manner.raw.is_some() {
             self.tell_size();
         }
         loop {
-            if let (Some(code), true) = (ended, shown.is_empty()) {
-                return Ok(Outcome::Ended(code));
+            if over
+                && shown.is_empty()
+                && let Some((code, report)) = ended
+            {
+                return Ok(Outcome::Ended(code, report));
             }
-            let (mut signal, mut said, mut keys, mut room) = (false, false, false, false);
+            let (mut signal, mut said, mut keys, mut room, mut last) = (false, false, false, false, false);
             let mut fds = vec![(PollFd::new(signals.as_fd(), PollFlags::POLLIN), &mut signal)];
+            if let (Some(end), None) = (&self.end, &ended) {
+                fds.push((PollFd::new(end.as_fd(), PollFlags::POLLIN), &mut last));
+            }
             match shown.first() {
                 Some((stream, _)) => fds.push((PollFd::new(stream.fd(), PollFlags::POLLOUT), &mut room)),
                 None => fds.push((PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), &mut said)),
@@ -99,14 +125,30 @@ impl Client {
                 show(&mut shown);
             }
             if said {
-                match self.hear(&mut [0; LONGEST], MsgFlags::MSG_DONTWAIT)? {
+                match hear(&self.socket, &mut [0; LONGEST], MsgFlags::MSG_DONTWAIT)? {
                     Heard::Packet(Said::Written(stream, bytes)) => shown.push((stream, bytes.to_vec())),
-                    Heard::Packet(Said::Ended(code)) => ended = Some(code),
+                    Heard::Packet(Said::Ended(code, report)) => {
+                        (ended, over) = (Some((code, report.to_vec())), true);
+                    }
                     Heard::Packet(_) | Heard::Nothing => {}
-                    Heard::End => return Err(Error::invalid("the container's monitor is gone")),
+                    Heard::End => match &ended {
+                        Some(_) => over = true,
+                        None => return Err(Error::invalid("the container's monitor is gone")),
+                    },
                 }
             }
+            if let (true, Some(end)) = (last, &self.end)
+                && let Heard::Packet(Said::Ended(code, report)) =
+                    hear(end, &mut [0; LONGEST], MsgFlags::MSG_DONTWAIT)?
+            {
+                // What nobody has read in time is not waited for.
+                if report::is_of_a_timeout(report) {
+                    return Ok(Outcome::Ended(code, report.to_vec()));
+                }
+                ended = Some((code, report.to_vec()));
+            }
             if keys && self.type_in(&mut manner, &mut typed) {
+                self.say(&Said::Leave);
                 return Ok(Outcome::Detached);
             }
         }
@@ -176,14 +218,14 @@ impl Client {
     fn say(&self, said: &Said<'_>) {
         while send(self.socket.as_raw_fd(), &said.encode(), MsgFlags::MSG_NOSIGNAL) == Err(Errno::EINTR) {}
     }
+}
 
-    fn hear<'a>(&self, buffer: &'a mut [u8], flags: MsgFlags) -> Result<Heard<'a>> {
-        match recv(self.socket.as_raw_fd(), buffer, flags) {
-            Ok(0) | Err(Errno::ECONNRESET) => Ok(Heard::End),
-            Ok(n) => Ok(Said::decode(&buffer[..n]).map_or(Heard::Nothing, Heard::Packet)),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Heard::Nothing),
-            Err(e) => Err(e).context(|| "recv(attach)"),
-        }
+fn hear<'a>(socket: &OwnedFd, buffer: &'a mut [u8], flags: MsgFlags) -> Result<Heard<'a>> {
+    match recv(socket.as_raw_fd(), buffer, flags) {
+        Ok(0) | Err(Errno::ECONNRESET) => Ok(Heard::End),
+        Ok(n) => Ok(Said::decode(&buffer[..n]).map_or(Heard::Nothing, Heard::Packet)),
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(Heard::Nothing),
+        Err(e) => Err(e).context(|| "recv(attach)"),
     }
 }
 

@@ -4,19 +4,19 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
-use coracle_sys::argv::{Tail, complaint, normalise};
+use argh::CommandInfoWithArgs;
+use coracle_sys::argv::{Tail, normalise};
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Result, process, time};
 use serde_json::json;
 
 use crate::cgroups::Manager;
 use crate::commands::{
-    Global, attach, create, delete, doctor, events, exec, exit_code, features, image_verb, info, inspect,
-    kill, list, logs, nouns, pause, port, prune, ps, rename, rm, run, spec, start, state, stats, stop, top,
-    typed, update, version, wait,
+    Global, attach, container_files, create, delete, doctor, events, exec, exit_code, features, image_verb,
+    info, inspect, kill, list, logs, nouns, pause, port, prune, ps, rename, rm, run, spec, start, state,
+    stats, stop, top, typed, update, version, wait,
 };
-use crate::from_image::flags::Flags as RunFlags;
+use crate::from_image::flags::{self, Flags};
 use crate::guise;
 
 /// What `--help` prints.
@@ -26,10 +26,16 @@ Coracle's runner: runs commands in containers, without a daemon.
 Usage: runner [--store DIR] COMMAND ...
 
   run IMAGE [CMD...]   run a command in a new container      runner run --rm -it shell sh
+  run -d IMAGE         leave it in the background            runner run -d --name web --restart always shell sh -c ...
+  create start stop restart wait attach logs: containers that live on      runner logs -f web; runner stop web
   ps                   list containers                       runner ps -a
   exec ID CMD...       run a command in one that runs        runner exec -it my-container sh
   kill ID              send a signal to one                  runner kill -s HUP my-container
   rm ID                remove one, and what it wrote         runner rm -f my-container
+  cp FROM TO           copy files out of one or into one     runner cp my-container:/etc/hosts .
+  diff ID              what one has changed                  runner diff my-container
+  export ID            all files of one, as a tar            runner export -o my.tar my-container
+  commit ID NAME       make an image of one                  runner commit my-container my/image:1
   run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
   create start state kill delete list pause resume update events: an OCI runtime's, for podman, docker, containerd
   spec                 write a config.json for a bundle      runner spec --bundle DIR
@@ -43,39 +49,32 @@ Before the command: --store DIR (CORACLE_STORE), --root DIR (OCI states), --log 
 --systemd-cgroup, --cgroup-manager cgroupfs|systemd|disabled, --version, --help. `runner COMMAND --help` tells more.
 ";
 
-/// Run commands in containers, without a daemon. Containers are made of images and of OCI bundles.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(help_triggers("--help"))]
-struct Top {
-    /// the store, RW[:RO...]
-    #[argh(option)]
-    store: Option<String>,
-    /// directory of OCI states
-    #[argh(option)]
-    root: Option<PathBuf>,
-    /// have systemd make the groups, where linux.cgroupsPath says slice:prefix:name
-    #[argh(switch)]
-    systemd_cgroup: bool,
-    /// who makes the groups: cgroupfs, systemd or disabled
-    #[argh(option)]
-    cgroup_manager: Option<String>,
-    /// append errors to this file as well
-    #[argh(option)]
-    log: Option<PathBuf>,
-    /// how errors look: text or json
-    #[argh(option)]
-    log_format: Option<String>,
-    /// tell more of what is done: a line at the verb's begin and end
-    #[argh(switch)]
-    debug: bool,
-    /// print the version
-    #[argh(switch, short = 'v')]
-    version: bool,
-    /// the verb
-    #[argh(positional)]
-    #[allow(dead_code)] // read from the words: what follows it is cut off first
-    verb: Option<String>,
-}
+/// The flags before the verb.
+static TOP: CommandInfoWithArgs = typed::table(
+    "Top",
+    "Run commands in containers, without a daemon. Containers are made of images and of OCI bundles.",
+    &[typed::optional(typed::positional("verb", "the verb"))],
+    &[
+        typed::option("--store", None, "store", "the store, RW[:RO...]"),
+        typed::option("--root", None, "root", "directory of OCI states"),
+        typed::switch(
+            "--systemd-cgroup",
+            None,
+            "have systemd make the groups, where linux.cgroupsPath says slice:prefix:name",
+        ),
+        typed::option(
+            "--cgroup-manager",
+            None,
+            "cgroup-manager",
+            "who makes the groups: cgroupfs, systemd or disabled",
+        ),
+        typed::option("--log", None, "log", "append errors to this file as well"),
+        typed::option("--log-format", None, "log-format", "how errors look: text or json"),
+        typed::switch("--debug", None, "tell more of what is done: a line at the verb's begin and end"),
+        typed::switch("--version", Some('v'), "print the version"),
+    ],
+    &[],
+);
 
 /// Verbs about one container, which have no flags.
 static STATE: CommandInfoWithArgs =
@@ -171,11 +170,15 @@ pub const HANDED_OVER: [&str; image_verb::VERBS.len()] = image_verb::VERBS;
 pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)>) {
     let verbs = vec![
         ("attach", attach::TABLE.clone()),
+        ("commit", container_files::COMMIT.clone()),
+        ("cp", container_files::CP.clone()),
         ("create", create::TABLE.clone()),
         ("delete", delete::TABLE.clone()),
+        ("diff", container_files::DIFF.clone()),
         ("doctor", doctor::TABLE.clone()),
         ("events", events::TABLE.clone()),
         ("exec", exec::TABLE.clone()),
+        ("export", container_files::EXPORT.clone()),
         ("features", features::TABLE.clone()),
         ("info", info::TABLE.clone()),
         ("inspect", inspect::TABLE.clone()),
@@ -187,7 +190,7 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("port", port::TABLE.clone()),
         ("prune", prune::TABLE.clone()),
         ("rm", rm::TABLE.clone()),
-        ("run", RunFlags::get_args_info()),
+        ("run", flags::TABLE.clone()),
         ("pause", pause::PAUSE.clone()),
         ("rename", rename::TABLE.clone()),
         ("resume", pause::RESUME.clone()),
@@ -202,41 +205,40 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("version", version::TABLE.clone()),
         ("wait", wait::TABLE.clone()),
     ];
-    (Top::get_args_info(), verbs)
+    (TOP.clone(), verbs)
 }
 
 fn dispatch(typed: &guise::Typed, log: &mut Log) -> Result<u8> {
     let argv = &typed.argv[..];
-    let cut = normalise(&Top::get_args_info(), argv, Tail::Verb)?;
-    let asks_help = cut.words.iter().any(|w| w == "--help");
-    let Some(top) = (!asks_help).then(|| parse::<Top>("runner", &cut.words)).transpose()?.flatten() else {
+    let cut = normalise(&TOP, argv, Tail::Verb)?;
+    let Some(top) = typed::Typed::of(&TOP, cut.words)? else {
         coracle_sys::print::out(format_args!("{HELP}"));
         return Ok(0);
     };
-    log.json = match top.log_format.as_deref() {
+    log.json = match top.get("--log-format") {
         None | Some("text") => false,
         Some("json") => true,
         Some(other) => return Err(Error::usage(format!("--log-format {other:?}: it is text or json"))),
     };
-    log.file = top.log.clone();
-    log.debug = top.debug;
+    log.file = top.get("--log").map(PathBuf::from);
+    log.debug = top.get("--debug").is_some();
     log.debug(format_args!("arguments {argv:?}"));
-    if top.version {
+    if top.get("--version").is_some() {
         coracle_sys::say!("runner version {}", env!("CARGO_PKG_VERSION"));
         return Ok(0);
     }
-    let groups = match top.cgroup_manager.as_deref().map(Manager::parse).transpose()? {
-        _ if top.systemd_cgroup => Manager::Systemd,
+    let groups = match top.get("--cgroup-manager").map(Manager::parse).transpose()? {
+        _ if top.get("--systemd-cgroup").is_some() => Manager::Systemd,
         said => said.unwrap_or_default(),
     };
     let global = Global {
-        store: top.store,
-        root: top.root,
+        store: top.get("--store").map(str::to_owned),
+        root: top.get("--root").map(PathBuf::from),
         groups,
         docker: typed.docker,
         docker_config: typed.config.clone(),
     };
-    match (top.verb.as_deref(), cut.tail.first()) {
+    match (top.words.first().map(String::as_str), cut.tail.first()) {
         (None, _) => {
             coracle_sys::print::err(format_args!("{HELP}"));
             Ok(125)
@@ -262,8 +264,8 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "kill" => kill::run(global, words),
         "info" => info::run(global, words),
         "inspect" => inspect::run(global, words),
-        "create" if create::is_for_bundle(global, words) => create::run(global, words),
-        "create" => with(verb, words, Tail::After(1), |f, tail| create::of_image(global, f, &tail)),
+        "create" if !global.docker && create::is_for_bundle(words) => create::run(global, words),
+        "create" => of_image(words, |flags, tail| create::of_image(global, flags, &tail)),
         "attach" => attach::run(global, words),
         "logs" => logs::run(global, words),
         "stop" => stop::run(global, words),
@@ -287,49 +289,28 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "doctor" => doctor::run(global, words),
         "features" => features::run(words),
         "spec" if spec::is_for_bundle(words) => spec::run(words),
-        "run" | "spec" => {
-            with(verb, words, Tail::After(1), |f, tail| run::run(global, f.shown_if(verb == "spec"), &tail))
-        }
+        "run" | "spec" => of_image(words, |f, tail| run::run(global, f.shown_if(verb == "spec"), &tail)),
         // rootfs-tool tells whether it can.
         "build" if global.docker => image_verb::run(global, verb, words),
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
-        "diff" | "export" | "mount" | "umount" => Err(Error::usage(format!(
+        "commit" => container_files::run(global, &container_files::COMMIT, words),
+        "cp" => container_files::run(global, &container_files::CP, words),
+        "diff" => container_files::run(global, &container_files::DIFF, words),
+        "export" => container_files::run(global, &container_files::EXPORT, words),
+        "mount" | "umount" => Err(Error::usage(format!(
             "unknown command: {verb} (of images: runner image {verb}, rootfs-tool {verb})"
         ))),
         _ => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),
     }
 }
 
-/// Read a verb's words and go on with them, unless they ask for help.
-fn with(
-    verb: &str,
-    words: &[OsString],
-    tail: Tail,
-    go: impl FnOnce(RunFlags, Vec<String>) -> Result<u8>,
-) -> Result<u8> {
-    let cut = normalise(&RunFlags::get_args_info(), words, tail)?;
-    let command = cut
-        .tail
-        .into_iter()
-        .map(|word| word.into_string().map_err(|word| Error::usage(format!("{word:?} is not UTF-8"))));
-    let command = command.collect::<Result<Vec<_>>>()?;
-    match parse::<RunFlags>(verb, &cut.words)? {
-        Some(flags) => go(RunFlags { word: cut.words, ..flags }, command),
-        None => Ok(0),
+/// Flags of `run`, an image, and what follows it.
+fn of_image(words: &[OsString], go: impl FnOnce(Flags, Vec<String>) -> Result<u8>) -> Result<u8> {
+    let typed = typed::Typed::before(&flags::TABLE, words, Tail::After(1))?;
+    let Some((typed, tail)) = typed else { return Ok(0) };
+    let mut command = Vec::new();
+    for word in tail {
+        command.push(word.into_string().map_err(|word| Error::usage(format!("{word:?} is not UTF-8")))?);
     }
-}
-
-/// `None`: help was asked for, and is printed.
-fn parse<T: FromArgs>(name: &str, words: &[String]) -> Result<Option<T>> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match T::from_args(&["runner", name], &words) {
-        Ok(parsed) => Ok(Some(parsed)),
-        Err(exit) if exit.status.is_ok() => {
-            // What follows the image is cut off before, so argh knows nothing of it.
-            let output = exit.output.replace("[--] [<image>]", "IMAGE [CMD...]");
-            coracle_sys::print::out(format_args!("{output}"));
-            Ok(None)
-        }
-        Err(exit) => Err(Error::usage(complaint(name, &exit.output))),
-    }
+    go(Flags::of(typed.given(), typed.words.first())?, command)
 }

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use coracle_sys::{Context, Result};
+use coracle_sys::{Context, Result, process};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -37,6 +37,11 @@ impl Signals {
             Signal::SIGSYS,
         ] {
             set.remove(own);
+        }
+        // Under nohup the container outlives the caller's terminal as well. What is held back would be seen though it
+        // is ignored.
+        if process::ignores(libc::SIGHUP) {
+            set.remove(Signal::SIGHUP);
         }
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&set), None).context(|| "sigprocmask(SIG_SETMASK)")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;

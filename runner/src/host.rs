@@ -55,8 +55,18 @@ pub fn usable_processors() -> usize {
 }
 
 /// The kernel's security modules, separated by commas. Where securityfs is not mounted, as in most
-/// containers, those that leave a trace elsewhere.
+/// containers, those that leave a trace elsewhere. SELinux is among them once it has a policy: without one it takes
+/// any label and heeds none.
 pub fn security_modules() -> String {
+    let mut modules = modules_of_the_kernel();
+    let own = || file::read(Path::new("/proc/self/attr/current")).unwrap_or_default();
+    if modules.contains("selinux") && own().starts_with(b"kernel") {
+        modules = modules.replace("selinux", "");
+    }
+    modules
+}
+
+fn modules_of_the_kernel() -> String {
     let list = file::read(Path::new("/sys/kernel/security/lsm")).unwrap_or_default();
     if !list.is_empty() {
         return String::from_utf8_lossy(&list).into_owned();

@@ -73,13 +73,33 @@ impl Log {
     /// What the container has just written. A full disk loses lines, and nothing else.
     pub(crate) fn write(&mut self, stream: Stream, bytes: &[u8]) {
         let text = lines(&time::rfc3339_now(), stream, bytes);
-        if self.size > 0 && self.size.saturating_add(text.len() as u64) > self.limits.size {
-            self.rotate();
-        }
-        match self.file.write(&text) {
-            Ok(n) if n == text.len() => self.size += n as u64,
-            // Nothing is left of half a piece, so that the next line begins on its own.
-            _ => drop(self.file.set_len(self.size)),
+        let mut rest = &text[..];
+        while !rest.is_empty() {
+            let room = usize::try_from(self.limits.size.saturating_sub(self.size)).unwrap_or(usize::MAX);
+            let fits = match rest.len() <= room {
+                true => rest.len(),
+                false => rest[..room].iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1),
+            };
+            if fits == 0 && self.size > 0 {
+                self.rotate();
+                if self.size > 0 {
+                    return;
+                }
+                continue;
+            }
+            // A line that is longer than a file may be has one of its own.
+            let fits = if fits > 0 {
+                fits
+            } else {
+                rest.iter().position(|b| *b == b'\n').map_or(rest.len(), |n| n + 1)
+            };
+            let (piece, after) = rest.split_at(fits);
+            match self.file.write(piece) {
+                Ok(n) if n == piece.len() => self.size += n as u64,
+                // Nothing is left of half a piece, so that the next line begins on its own.
+                _ => drop(self.file.set_len(self.size)),
+            }
+            rest = after;
         }
     }
 

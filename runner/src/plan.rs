@@ -7,7 +7,7 @@ use coracle_sys::{Context, Error, Result};
 use serde::Serialize;
 
 use crate::hooks::{self, Hook};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::mounts::{self, Around, Hidden, Hierarchy, Mount};
 use crate::namespaces::{self, Kind as Ns, Sysctl};
 use crate::process::{self, Init};
@@ -15,7 +15,7 @@ use crate::rootfs::{self, Source};
 use crate::seccomp::{Choice, Program};
 use crate::spec::{Linux, Spec};
 use crate::volumes::Fill;
-use crate::{devices, idmap, netdev, timens};
+use crate::{devices, idmap, lsm, netdev, rdt, timens};
 
 /// What the spec does not say: the runner's own choices.
 #[derive(Clone, Debug)]
@@ -66,6 +66,9 @@ pub struct Plan {
     pub net_devices: Vec<netdev::Device>,
     /// How far the clocks of a new time namespace are from the host's.
     pub time_offsets: String,
+    /// Its class of cache and memory bandwidth.
+    #[serde(skip)]
+    pub rdt: Option<rdt::Plan>,
     /// The host name inside.
     pub hostname: Option<String>,
     /// The domain name inside.
@@ -91,7 +94,7 @@ pub struct Plan {
 pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
     let none = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&none);
-    refuse_unsupported(linux)?;
+    let label = lsm::plan_mounts(linux.mount_label.as_deref(), host::security_modules)?;
     let namespaces = namespaces::plan(&linux.namespaces)?;
     let new_user = namespaces.makes(Ns::User);
     let maps = match new_user {
@@ -109,12 +112,14 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
         bundle: &options.bundle,
         maps: new_user.then_some((&linux.uid_mappings[..], &linux.gid_mappings[..])),
         user: namespaces.joined(Ns::User),
+        label: label.as_deref(),
         cgroup_v1: options.cgroup_v1.as_deref(),
     };
     let mounts = mounts::plan(&spec.mounts, &around)?;
     let (source, mut readonly) = root(spec, options)?;
     let propagation = linux.rootfs_propagation.as_deref();
     let mut hidden = mounts::plan_hidden(&linux.masked_paths, &linux.readonly_paths)?;
+    hidden.label.clone_from(&label);
     // Nobody enters what would be mounted over the root.
     readonly |= hidden.readonly.extract_if(.., |path| path == Path::new("/")).count() > 0;
     let root = rootfs::plan(source, readonly, propagation, mounts::propagation(&mounts))?;
@@ -133,6 +138,7 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
         sysctl: namespaces::plan_sysctl(&linux.sysctl, &namespaces)?,
         net_devices: netdev::plan(linux, &namespaces)?,
         time_offsets: timens::plan(linux, &namespaces)?,
+        rdt: rdt::plan(linux.intel_rdt.as_ref(), &options.id, rdt::mountinfo)?,
         hostname: own_name(&spec.hostname, "hostname", &namespaces)?,
         domainname: own_name(&spec.domainname, "domainname", &namespaces)?,
         process: process::plan(process, options.init.clone(), &mut warnings)?.in_linux(linux)?,
@@ -229,16 +235,4 @@ fn idle(linux: &Linux, user_namespace: bool) -> Vec<String> {
     .filter(|(_, asked, _)| *asked)
     .map(|(field, _, why)| format!("linux.{field} is ignored: {why}"))
     .collect()
-}
-
-fn refuse_unsupported(linux: &Linux) -> Result<()> {
-    for (field, asked) in [
-        ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|l| !l.is_empty())),
-        ("linux.intelRdt", linux.intel_rdt.is_some()),
-    ] {
-        if asked {
-            return Err(Error::unsupported(format!("{field} is not supported yet")));
-        }
-    }
-    Ok(())
 }

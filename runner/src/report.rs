@@ -75,10 +75,20 @@ impl Report {
         self
     }
 
+    /// As JSON, on one line.
+    pub(crate) fn json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|e| Error::invalid(e.to_string()))
+    }
+
     /// Of one that did not.
     pub(crate) fn of_error(error: &Error, code: u8) -> Self {
         Self { cause: "error", code, error: Some(error.to_string()), ..Self::default() }
     }
+}
+
+/// Whether a report as JSON is of a container whose time was over.
+pub(crate) fn is_of_a_timeout(report: &[u8]) -> bool {
+    serde_json::from_slice(report).is_ok_and(|told: serde_json::Value| told["cause"] == "timeout")
 }
 
 /// Where reports go: opened before the run, so that a wrong place is told before anything happens.
@@ -101,10 +111,9 @@ impl Sink {
         open().context(|| "--report").map(Self)
     }
 
-    /// Write it, on one line.
-    pub(crate) fn write(&mut self, report: &Report) -> Result<()> {
-        let mut text = serde_json::to_vec(report).map_err(|e| Error::invalid(e.to_string()))?;
-        text.push(b'\n');
-        self.0.write_all(&text).context(|| "write(report)").context(|| "--report")
+    /// Write one, on one line.
+    pub(crate) fn write(&mut self, report: &[u8]) -> Result<()> {
+        let line = [report, b"\n"].concat();
+        self.0.write_all(&line).context(|| "write(report)").context(|| "--report")
     }
 }

@@ -7,11 +7,14 @@ mod trial;
 use std::path::Path;
 
 use coracle_sys::idmap::{self, Grant};
+use coracle_sys::process::Status;
+use coracle_sys::program::Program;
 use nix::sched::CloneFlags;
 use serde::Serialize;
 
 use crate::cgroups::Layout;
-use files::{exists, number, read, which};
+pub(crate) use files::which;
+use files::{exists, number, read};
 use trial::tried;
 
 /// One thing that a host has or has not.
@@ -276,8 +279,10 @@ fn programs() -> Vec<Finding> {
 fn forwarding() -> Finding {
     let name = "forwarding";
     let tool = |program: &str, words: &[&str]| -> Option<String> {
-        let output = std::process::Command::new(which(program)?).args(words).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        let mut program = Program::new(&which(program)?);
+        words.iter().for_each(|word| program.word(word));
+        let (status, said, _) = program.hear().ok()?;
+        (status == Status::Exited(0)).then(|| String::from_utf8_lossy(&said).into_owned())
     };
     let rules = tool("nft", &["list", "chains"]).or_else(|| tool("iptables", &["-S", "FORWARD"]));
     match rules {

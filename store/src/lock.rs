@@ -1,6 +1,7 @@
 //! Locks between processes: flock(2) on a file of the store, released when its holder dies.
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -56,6 +57,13 @@ impl Lock {
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, e)) => Err(e).context(|| format!("flock({path:?}, LOCK_EX|LOCK_NB)")),
         }
+    }
+
+    /// Leave it to a process that was forked with it: close the descriptor, and let nobody have the lock.
+    pub fn leave(self) {
+        let fd = self._held.as_raw_fd();
+        std::mem::forget(self);
+        let _ = nix::unistd::close(fd);
     }
 
     /// Is the file that was locked still the one at `path`?

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 
 use coracle_sys::{Context, Error, Kind, Result};
 
-use crate::container::check_name;
+use crate::container::{check_name, list};
 use crate::lock::Lock;
 use crate::read::Store;
 
@@ -64,6 +64,22 @@ impl Store {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             other => other.context(|| format!("unlink({path:?})")),
         }
+    }
+
+    /// Forget the names of containers that are no more: who made or removed them was killed on the way.
+    pub fn sweep_names(&self) -> Result<()> {
+        let names = self.main.root().join("names");
+        let gone = |name: &String| self.claimed(name).is_some_and(|id| !self.main.container(&id).exists());
+        let left: Vec<String> = list(&names)?.into_iter().filter(gone).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let _alone = Lock::exclusive(&self.main.index_lock())?;
+        for name in left.iter().filter(|name| gone(name)) {
+            let path = names.join(name);
+            fs::remove_file(&path).context(|| format!("unlink({path:?})"))?;
+        }
+        Ok(())
     }
 
     /// The id that has this name.

@@ -120,7 +120,7 @@ pub fn verbs_of(noun: &str) -> &'static [&'static str] {
             "diff", "export", "history", "import", "inspect", "load", "ls", "mount", "prune", "pull", "push",
             "rm", "save", "tag", "umount",
         ],
-        "container" => &["exec", "kill", "ls", "rm", "run"],
+        "container" => &["commit", "cp", "diff", "exec", "export", "kill", "ls", "rm", "run"],
         "system" => &["df", "info"],
         _ => &[],
     }
@@ -247,13 +247,15 @@ impl Table<'_> {
             .flags
             .iter()
             .filter(|f| !f.hidden && flag.starts_with("--"))
-            .map(|f| (distance(name, f.long.trim_start_matches('-')), f.long))
+            .map(|f| f.long)
+            .chain(flag.starts_with("--").then_some("--help"))
+            .map(|long| (distance(name, long.trim_start_matches('-')), long))
             .min()
             .filter(|(d, _)| *d <= 2.min(name.len() / 2));
         let hint = match near {
             Some((_, near)) => format!(" (did you mean {near}?)"),
             // The name of a type is nothing that anybody has typed.
-            None if self.command.starts_with(|c: char| c.is_uppercase()) => " (see --help)".to_owned(),
+            None if self.command.starts_with(|c: char| c.is_ascii_uppercase()) => " (see --help)".to_owned(),
             None => format!(" (see {} --help)", self.command),
         };
         Error::usage(format!("unknown flag: {flag}{hint}"))

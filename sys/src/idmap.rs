@@ -9,7 +9,6 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -17,6 +16,8 @@ use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid, pipe2, read, write};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::process;
+use crate::process::Status;
+use crate::program::Program;
 
 /// One line of a map: `count` ids from `inside` on are those from `outside` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,17 +258,14 @@ fn put(path: &Path, text: &str) -> Result<()> {
 }
 
 fn run_helper(helper: &Path, pid: Pid, map: &[Range]) -> Result<()> {
-    let args = map.iter().flat_map(|r| [r.inside, r.outside, r.count]).map(|n| n.to_string());
-    let out = Command::new(helper)
-        .arg(pid.to_string())
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .context(|| format!("execve({helper:?})"))?;
-    if out.status.success() {
+    let mut program = Program::new(helper);
+    program.word(pid.to_string());
+    map.iter().flat_map(|r| [r.inside, r.outside, r.count]).for_each(|n| program.word(n.to_string()));
+    let (status, _, said) = program.hear()?;
+    if status == Status::Exited(0) {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&out.stderr);
+    let said = String::from_utf8_lossy(&said);
     let said = said.trim().replace('\n', "; ");
     Err(Error::new(Kind::Denied, said).wrap(format!("run {}", helper.display())))
 }

@@ -35,6 +35,10 @@ impl Wrong {
         Self::new(format!("expected {what}, found {found}"))
     }
 
+    fn number(least: i64, most: u64, found: &Value) -> Self {
+        Self::expected(&format!("a number from {least} to {most}"), found)
+    }
+
     fn error(self) -> Error {
         match self.path.as_str() {
             "" => Error::invalid(self.why),
@@ -129,9 +133,8 @@ macro_rules! read_number {
         impl Read for $type {
             fn read(&mut self, value: Value) -> Result<(), Wrong> {
                 let number = value.$as().and_then(|n| n.try_into().ok());
-                *self = number.ok_or_else(|| {
-                    Wrong::expected(&format!("a number from {} to {}", <$type>::MIN, <$type>::MAX), &value)
-                })?;
+                *self = number
+                    .ok_or_else(|| Wrong::number(<$type>::MIN as i64, <$type>::MAX as u64, &value))?;
                 Ok(())
             }
         }
@@ -202,29 +205,40 @@ impl<T: Read> Read for Box<T> {
 
 impl<T: Read + Default> Read for Vec<T> {
     fn read(&mut self, value: Value) -> Result<(), Wrong> {
-        let items = match value {
-            Value::Array(items) => items,
-            other => return Err(Wrong::expected("a list", &other)),
-        };
         self.clear();
-        self.resize_with(items.len(), T::default);
-        for (n, (item, into)) in items.into_iter().zip(self).enumerate() {
-            into.read(item).map_err(|e| e.within(&format!("[{n}]")))?;
-        }
-        Ok(())
+        list(value, &mut |item| {
+            self.push(T::default());
+            self.last_mut().map_or(Ok(()), |into| into.read(item))
+        })
     }
+}
+
+/// What a list and an object of many have in common is compiled once.
+fn list(value: Value, add: &mut dyn FnMut(Value) -> Result<(), Wrong>) -> Result<(), Wrong> {
+    let Value::Array(items) = value else { return Err(Wrong::expected("a list", &value)) };
+    for (n, item) in items.into_iter().enumerate() {
+        add(item).map_err(|e| e.within(&format!("[{n}]")))?;
+    }
+    Ok(())
 }
 
 impl<T: Read + Default> Read for BTreeMap<String, T> {
     fn read(&mut self, value: Value) -> Result<(), Wrong> {
         self.clear();
-        for (name, value) in members(value, &mut [])? {
+        object(value, &mut |name, value| {
             let mut item = T::default();
-            item.read(value).map_err(|e| e.within(&name))?;
+            let read = item.read(value);
             self.insert(name, item);
-        }
-        Ok(())
+            read
+        })
     }
+}
+
+fn object(value: Value, add: &mut dyn FnMut(String, Value) -> Result<(), Wrong>) -> Result<(), Wrong> {
+    for (name, value) in members(value, &mut [])? {
+        add(name.clone(), value).map_err(|e| e.within(&name))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod namespace;
 pub mod order;
 pub mod print;
 pub mod process;
+pub mod program;
 pub mod table;
 pub mod template;
 pub mod terminal;

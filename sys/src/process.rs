@@ -273,11 +273,31 @@ pub fn run_beside<T>(thread: &std::thread::JoinHandle<T>) {
 }
 
 /// signal(2) with SIG_DFL.
-pub fn default_signal(signal: i32) -> Result<()> {
+fn default_signal(signal: i32) -> Result<()> {
     // SAFETY: SIG_DFL runs no code of ours.
     match unsafe { libc::signal(signal, libc::SIG_DFL) } {
         libc::SIG_ERR => Err(Errno::last()).context(|| format!("signal({signal}, SIG_DFL)")),
         _ => Ok(()),
+    }
+}
+
+/// Every signal to its default action, whatever was inherited, those of the C library included.
+pub fn default_signals() {
+    // struct sigaction as the kernel has it: SIG_DFL, no flags, no restorer, an empty mask.
+    let default = [0u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: `default` outlives the call, whose mask is of 8 bytes; the default action runs no code of ours. For
+        // SIGKILL and SIGSTOP, which have no other, it is an error.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, 8) };
+    }
+}
+
+/// Whether this process ignores a signal.
+pub fn ignores(signal: i32) -> bool {
+    // SAFETY: an all-zero sigaction is one; it outlives the call, which changes nothing.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
     }
 }
 

@@ -116,18 +116,38 @@ const LISTMOUNT: i64 = 458;
 /// Names the variable under which every runner that a test starts is denied [`NEWER`] calls.
 const DENIED: &str = "CORACLE_TEST_NEWER_CALLS_DENIED";
 
+/// Its value where there are no files in memory besides.
+const NO_MEMFD: &str = "memfd_create";
+
 /// Where the tests run on what looks like an older kernel, have this runner see it so.
 pub fn as_on_an_older_kernel(command: &mut Command) {
-    if std::env::var_os(DENIED).is_some() {
-        Filter::denying(&NEWER).install(command);
+    let Some(more) = std::env::var_os(DENIED) else { return };
+    let mut calls = NEWER.to_vec();
+    if more == NO_MEMFD {
+        calls.push(libc::SYS_memfd_create);
     }
+    Filter::denying(&calls).install(command);
 }
 
 /// All tests of this program but the one that calls this, with [`NEWER`] calls denied to the runner. The caller is
 /// root.
 #[track_caller]
 pub fn again_with_newer_calls_denied() {
+    again("1");
+}
+
+/// The same on a kernel that was built without memfd_create.
+#[track_caller]
+pub fn again_without_files_in_memory() {
+    again(NO_MEMFD);
+}
+
+#[track_caller]
+fn again(denied: &str) {
     let this = std::thread::current().name().expect("a test has a name").to_owned();
     let tests = std::env::current_exe().expect("the tests are a program");
-    crate::Cmd::new(tests).args(["--skip", &this, "--skip", "killed"]).env(DENIED, "1").ok();
+    crate::Cmd::new(tests)
+        .args(["--skip", &this, "--skip", "killed", "--skip", "older_kernel"])
+        .env(DENIED, denied)
+        .ok();
 }

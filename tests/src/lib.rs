@@ -54,7 +54,7 @@ pub use binaries::{dist, peer, workspace};
 pub use command::{Cmd, Output};
 pub use privilege::{Privilege, need};
 pub use scratch::{Scratch, Store};
-pub use sys::unread;
+pub use sys::{adopt, unread};
 
 /// Poll until `done` holds; panic with `what` after half a minute. No test asserts how long a thing
 /// took: this waits for an event that must come.

@@ -22,6 +22,12 @@ pub(crate) fn leak(command: &mut Command, leaked: RawFd, numbers: std::ops::Rang
     }
 }
 
+/// Own a descriptor that was received over a socket.
+pub fn adopt(fd: RawFd) -> std::fs::File {
+    // SAFETY: the caller has it from recvmsg alone, and nothing else owns it.
+    unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) }
+}
+
 /// Bytes in a pipe that its reader has not read yet.
 pub fn unread(pipe: &std::fs::File) -> usize {
     let mut bytes: libc::c_int = 0;

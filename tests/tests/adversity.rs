@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_tests::binaries::runner;
+use coracle_tests::bundle::Bundle;
+use coracle_tests::oci::Client;
 use coracle_tests::rootfs::Image;
 use coracle_tests::{Cmd, Privilege, Store, eventually, need};
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 /// A store with a busybox image called `box`.
 fn store(name: &str) -> Option<Store> {
@@ -48,6 +51,71 @@ fn what_is_printed_to_nobody_ends_nothing() {
 fn an_ignored_sigchld_is_no_business_of_the_container() {
     let Some(store) = store("adversity-sigchld") else { return };
     shell(&store, "trap '' CHLD; $R run --rm box sh -c 'true; exit 7'").fails(7);
+}
+
+/// What the command that this is run in front of would do by itself: nothing at these signals.
+const DEAF: &str = "trap '' HUP INT QUIT PIPE USR1 XFSZ RTMIN;";
+const NONE_IGNORED: &str = "SigIgn:\t0000000000000000\n";
+
+#[test]
+fn what_the_caller_ignores_is_not_ignored_inside() {
+    let Some(store) = store("adversity-ignoring") else { return };
+    let look = "grep SigIgn /proc/self/status";
+    shell(&store, &format!("{DEAF} {look}")).ok().prints("SigIgn:\t0000000");
+    for flags in ["", "--init=never", "-t"] {
+        let out = shell(&store, &format!("{DEAF} $R run --rm {flags} box {look}")).ok();
+        assert_eq!(out.stdout.replace('\r', ""), NONE_IGNORED, "{flags}");
+    }
+    let line = format!("{DEAF} exec $R run --init=never --name deaf box sh -c 'echo up; exec sleep 1000'");
+    let running = shell(&store, &line).spawn();
+    running.wait_for("up");
+    let seen = shell(&store, &format!("{DEAF} $R exec deaf {look}")).ok().stdout;
+    assert_eq!(seen, NONE_IGNORED);
+    running.signal(Signal::SIGKILL);
+}
+
+#[test]
+fn what_the_caller_ignores_is_not_ignored_in_a_bundle() {
+    let look = "grep SigIgn /proc/self/status";
+    let sleep = |b: Bundle| b.set("/process/args", json!(["sleep", "1000"]));
+    let Some(one) = Client::of(sleep, "") else { return };
+    let typed = |words: &str| {
+        let line = format!("{DEAF} $R --root {} {words}", one.file("state").display());
+        Cmd::new("sh").arg("-c").arg(line).env("R", runner()).dir(one.bundle.path())
+    };
+    let id = one.bundle.id();
+    typed(&format!("create {id} >out 2>&1")).ok();
+    typed(&format!("start {id}")).ok();
+    let seen = typed(&format!("exec {id} {look} /proc/1/status")).ok().stdout;
+    assert_eq!(seen.matches(NONE_IGNORED).count(), 2, "{seen}");
+    typed(&format!("exec -d {id} {look} >later")).ok();
+    one.wait_until("what is detached has looked", || one.read("later").contains("SigIgn"));
+    assert_eq!(one.read("later"), NONE_IGNORED);
+    typed(&format!("delete -f {id}")).ok();
+    typed(&format!("run -d {id} >out 2>&1")).ok();
+    let seen = typed(&format!("exec {id} {look} /proc/1/status")).ok().stdout;
+    typed(&format!("delete -f {id}")).ok();
+    assert_eq!(seen.matches(NONE_IGNORED).count(), 2, "{seen}");
+    let bundle = Bundle::busybox(&look.split(' ').collect::<Vec<_>>()).expect("busybox-static");
+    bundle.write();
+    let run = format!("{DEAF} $R run --bundle . {}", bundle.id());
+    let out = Cmd::new("sh").args(["-c", &run]).env("R", runner()).dir(bundle.path()).ok();
+    assert_eq!(out.stdout, NONE_IGNORED);
+}
+
+#[test]
+fn a_runner_under_nohup_forwards_no_hang_up() {
+    let Some(store) = store("adversity-nohup") else { return };
+    let script = "trap 'echo hung up; exit 4' HUP; trap 'echo told; exit 5' USR1; echo up; while :; do sleep 0.1; done";
+    for (before, seen, code) in [("trap '' HUP; ", "up\ntold\n", 5), ("", "up\nhung up\n", 4)] {
+        let line = format!("{before}exec $R run --rm box sh -c \"{script}\"");
+        let running = shell(&store, &line).spawn();
+        running.wait_for("up");
+        running.signal(Signal::SIGHUP);
+        running.signal(Signal::SIGUSR1);
+        let out = running.wait(Duration::from_secs(20)).expect("it ends").fails(code);
+        assert_eq!(out.stdout, seen);
+    }
 }
 
 #[test]

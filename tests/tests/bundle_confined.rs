@@ -121,6 +121,26 @@ fn a_security_module_that_the_kernel_lacks_is_named() {
 }
 
 #[test]
+fn a_class_of_cache_where_there_is_no_resctrl_is_refused() {
+    if !have() || std::fs::read_to_string("/proc/self/mountinfo").expect("mounts").contains(" - resctrl ") {
+        return;
+    }
+    for (rdt, says) in [
+        (json!({}), "linux.intelRdt: no resctrl file system is mounted"),
+        (json!({"closID": "gold"}), "linux.intelRdt: no resctrl file system is mounted"),
+        (json!({"closID": "a/b"}), "linux.intelRdt.closID \"a/b\""),
+        (json!({"memBwSchema": "L3:0=f"}), "linux.intelRdt.memBwSchema"),
+    ] {
+        let bundle = Bundle::busybox(&["echo", "ran"]).expect("busybox-static").set("/linux/intelRdt", rdt);
+        let out = bundle.run().fails(125);
+        assert!(
+            out.stderr.contains(says) && out.stderr.lines().count() == 1 && out.stdout.is_empty(),
+            "{out}"
+        );
+    }
+}
+
+#[test]
 fn all_of_it_goes_on_an_older_kernel_too() {
     if need(Privilege::Root) {
         coracle_tests::filters::again_with_newer_calls_denied();

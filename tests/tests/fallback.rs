@@ -94,6 +94,36 @@ fn where_no_overlay_can_be_mounted_the_layers_are_copied() {
 }
 
 #[test]
+fn what_a_container_changed_in_a_copy_is_told_copied_and_committed() {
+    if !ready() {
+        return;
+    }
+    let store = Store::new("fallback-files");
+    let at = overlay(&store.scratch, 2).join("store");
+    compose(&store, &at);
+    let runner = |line: &str| store.runner().words(line).env("CORACLE_STORE", &at);
+    let script = "echo mine >/d/kept; rm -r /x; mkdir -p /made/in; ln /d/new /made/linked";
+    runner("run --name box image sh -c").arg(script).ok();
+    let told = runner("diff box").ok().stdout;
+    assert_eq!(told, "C /d\nC /d/kept\nA /made\nA /made/in\nA /made/linked\nD /x\n");
+    runner("cp box:/d/kept out").ok();
+    assert_eq!(std::fs::read_to_string(store.scratch.join("out")).expect("read"), "mine\n");
+    store.scratch.write("f", "f\n");
+    runner("cp f box:/made/f").ok();
+    runner("export box -o tar").ok();
+    let names = Cmd::new("tar").words("-tf tar").dir(store.scratch.path()).ok().stdout;
+    assert!(names.contains("made/f\n") && !names.contains("x/young"), "{names}");
+    runner("commit box committed").ok();
+    let look = "cat /d/kept /made/f /made/linked; ls /x";
+    let seen = runner("run --rm committed sh -c").arg(look).run();
+    assert!(seen.stdout == "mine\nf\nnext" && seen.stderr.contains("/x: No such file"), "{seen}");
+    let scratch = runner("run --rm --name mem --scratch tmpfs:64m image sleep 1000").spawn();
+    coracle_tests::eventually("it runs", || runner("exec mem true").run().code() == 0);
+    runner("diff mem").fails(1).complains("keeps what it writes in memory");
+    drop(scratch);
+}
+
+#[test]
 fn an_ordinary_users_store_on_an_overlay_works_too() {
     if !ready() || !need(Privilege::UserNamespaces) {
         return;

@@ -9,7 +9,7 @@ use coracle_sys::{Error, Result, interrupt};
 
 use super::{enter_user_namespace, new_name, platform, warn};
 use crate::archive::packed;
-use crate::change::Change;
+use crate::change::apply_all;
 use crate::streams;
 use coracle_sys::time;
 
@@ -22,8 +22,8 @@ use coracle_sys::time;
 tar -C tree -c . | rootfs-tool import -c 'CMD [\"/bin/sh\"]' - my/base"
 )]
 pub(crate) struct Import {
-    /// an instruction of a Dockerfile for the image's config: CMD ENTRYPOINT ENV EXPOSE LABEL ONBUILD STOPSIGNAL USER
-    /// VOLUME WORKDIR
+    /// an instruction of a Dockerfile for the image's config: CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL ONBUILD
+    /// STOPSIGNAL USER VOLUME WORKDIR
     #[argh(option, short = 'c', arg_name = "CHANGE")]
     change: Vec<String>,
     /// a remark for the image's history
@@ -48,9 +48,7 @@ impl Import {
     pub(crate) fn run(self) -> Result<()> {
         let platform = platform(self.platform.as_deref())?;
         let mut process = ProcessConfig::default();
-        for change in &self.change {
-            change.parse::<Change>()?.apply(&mut process)?;
-        }
+        apply_all(&self.change, &mut process)?;
         let name = self.name.as_deref().map(new_name).transpose()?;
         let text = self.file.to_string_lossy();
         if text.starts_with("http://") || text.starts_with("https://") {

@@ -3,6 +3,10 @@
 
 pub(crate) mod apply;
 pub(crate) mod compose;
+pub(crate) mod container_commit;
+pub(crate) mod container_cp;
+pub(crate) mod container_diff;
+pub(crate) mod container_export;
 pub(crate) mod copy;
 pub(crate) mod diff;
 pub(crate) mod du;

@@ -227,7 +227,7 @@ fn own_path<'a>(cgroup: &'a str, controllers: &str) -> Option<&'a str> {
 }
 
 /// mountinfo writes white space and backslashes in octal.
-fn unescape(field: &str) -> PathBuf {
+pub(crate) fn unescape(field: &str) -> PathBuf {
     let mut bytes = Vec::new();
     let mut rest = field.as_bytes();
     while let Some((&b, tail)) = rest.split_first() {

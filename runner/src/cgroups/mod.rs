@@ -28,8 +28,8 @@ use crate::mounts::Hierarchy;
 use crate::spec::Spec;
 
 pub use group::Cgroup;
-pub(crate) use layout::is_unified;
 pub use layout::{Layout, Node, V1, V2};
+pub(crate) use layout::{is_unified, unescape};
 pub use oom::Oom;
 pub use plan::{Group, Lifetime, Plan, Request, Write, plan};
 pub use stats::Stats;

@@ -10,11 +10,39 @@ pub(super) fn cpu_weight(shares: u64) -> u64 {
         ..=2 => 1,
         262_144.. => 10_000,
         _ => {
-            let l = (shares as f64).log2();
+            let l = log2(shares);
             let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
-            10f64.powf(exponent).ceil() as u64
+            // 10 to that, rounded up: the least number whose logarithm is not below it. What is lost in the
+            // arithmetic must not count as more, for the default is met exactly.
+            let wanted = exponent * std::f64::consts::LOG2_10 - 1e-10;
+            let (mut least, mut most) = (1, 10_000);
+            while least < most {
+                let middle = (least + most) / 2;
+                if log2(middle) < wanted {
+                    least = middle + 1;
+                } else {
+                    most = middle;
+                }
+            }
+            least
         }
     }
+}
+
+/// The logarithm of a number above 0, bit after bit: that of the C library, and its power, bring tables of 10 kB.
+fn log2(n: u64) -> f64 {
+    let whole = n.ilog2();
+    let mut rest = n as f64 / (1_u64 << whole) as f64;
+    let (mut log, mut bit) = (f64::from(whole), 0.5);
+    for _ in 0..50 {
+        rest *= rest;
+        if rest >= 2.0 {
+            rest /= 2.0;
+            log += bit;
+        }
+        bit /= 2.0;
+    }
+    log
 }
 
 /// A weight of v1's blkio (10 to 1000) as one of v2's `io.weight` (1 to 10000).
@@ -48,6 +76,11 @@ mod tests {
         for (shares, weight) in
             [(0, 1), (2, 1), (1024, 100), (262_144, 10_000), (u64::MAX, 10_000), (512, 59), (2048, 174)]
         {
+            assert_eq!(cpu_weight(shares), weight, "{shares}");
+        }
+        for shares in (3..5000).chain((5000..262_144).step_by(61)) {
+            let l = (shares as f64).log2();
+            let weight = 10_f64.powf((l * l + 125.0 * l) / 612.0 - 7.0 / 34.0).ceil() as u64;
             assert_eq!(cpu_weight(shares), weight, "{shares}");
         }
         assert_eq!((io_weight(10), io_weight(1000)), (1, 10_000));

@@ -47,7 +47,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         leave: keys(typed.get("--detach-keys"))?,
         signals: typed.truth("--sig-proxy")?.unwrap_or(true),
     };
-    how.stay(&client, state.init, named)
+    how.stay(&client, state.init, named).map(|outcome| outcome.code())
 }
 
 /// How somebody is attached.
@@ -63,8 +63,8 @@ pub(crate) struct How {
 }
 
 impl How {
-    /// Stay with the container whose first process is `init`. The exit code is its own, or 0 where it is left.
-    pub(crate) fn stay(self, client: &Client, init: Identity, named: &str) -> Result<u8> {
+    /// Stay with the container whose first process is `init`.
+    pub(crate) fn stay(self, client: &Client, init: Identity, named: &str) -> Result<Outcome> {
         let stdin = std::io::stdin();
         if self.terminal && self.input && !stdin.is_terminal() {
             return Err(Error::usage("the input device is not a TTY (see --no-stdin)"));
@@ -77,12 +77,10 @@ impl How {
             false => Err(Error::invalid(format!("left by signal {signal}"))),
         };
         let manner = Manner { raw, input: self.input, leave: &self.leave, forward: &forward };
-        match client.attend(&held, manner)? {
-            Outcome::Ended(code) => Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
-            Outcome::Detached => {
-                coracle_sys::warn!("runner: left the container {named}, which goes on");
-                Ok(0)
-            }
+        let outcome = client.attend(&held, manner)?;
+        if outcome == Outcome::Detached {
+            coracle_sys::warn!("runner: left the container {named}, which goes on");
         }
+        Ok(outcome)
     }
 }

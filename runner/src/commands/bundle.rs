@@ -14,6 +14,7 @@ use crate::host::Host;
 use crate::launch::{Container, Gate, Starting};
 use crate::plan::{self, Options, Plan};
 use crate::process::Init;
+use crate::rdt::Class;
 use crate::relay::Output;
 use crate::spec::Spec;
 use crate::state::{self, Face, Oci, State, States};
@@ -89,6 +90,7 @@ impl Bundle {
             rootfs: rootfs.canonicalize().unwrap_or(rootfs),
             spec,
             gate: None,
+            class: Class::default(),
         };
         let states = States::of(Face::Oci, flags.root.as_deref())?;
         Ok(Self { plan, groups: groups.plan, states, dir, keep: flags.keep, oci })

@@ -44,14 +44,10 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     &["runner create --bundle DIR my-container"],
 );
 
-/// Whether it is a bundle's: flags say so, or a client's `--root`, or a config.json lies here and nothing else is said.
-pub(crate) fn is_for_bundle(global: &Global, words: &[OsString]) -> bool {
+/// Whether it is a bundle's: flags say so that only bundles have, or a config.json lies here and nothing but an id is said.
+pub(crate) fn is_for_bundle(words: &[OsString]) -> bool {
     let Ok(typed) = Typed::read_quietly(&TABLE, words) else { return false };
-    if global.docker {
-        return false;
-    }
-    let here = Path::new("config.json").exists() && typed.words.len() == 1;
-    global.root.is_some() || typed.other_than(&[]).is_some() || here
+    typed.other_than(&[]).is_some() || typed.words.len() == 1 && Path::new("config.json").exists()
 }
 
 /// Make one of an image.

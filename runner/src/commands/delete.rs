@@ -43,8 +43,9 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     container.state.init.kill()?;
     cgroup.kill_all()?;
     cgroup.remove()?;
-    container.states.remove(id)?;
     let oci = container.state.oci.as_ref();
+    oci.map_or(Ok(()), |o| o.class.remove())?;
+    container.states.remove(id)?;
     let hooks = hooks::plan(oci.and_then(|o| o.spec.hooks.as_ref()))?;
     if !hooks.is_empty() {
         let state = container.document(Status::Stopped).to_string();

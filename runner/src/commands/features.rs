@@ -10,9 +10,9 @@ use super::typed::{self, Typed};
 use crate::{caps, mounts, namespaces::Kind, seccomp, spec};
 
 /// `linux.intelRdt`: on the whole, its `schemata`, its `enableMonitoring`.
-const INTEL_RDT: bool = false;
+const INTEL_RDT: bool = true;
 /// `process.selinuxLabel`, `linux.mountLabel`.
-const SELINUX: bool = false;
+const SELINUX: bool = true;
 const HOOKS: &str =
     r#"["prestart","createRuntime","createContainer","startContainer","poststart","poststop"]"#;
 const ACTIONS: &str = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG TRACE TRAP NOTIFY";

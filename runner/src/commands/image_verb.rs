@@ -1,10 +1,12 @@
 //! Verbs about images are rootfs-tool's: the runner brings no network and no archive, and hands over.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
+use coracle_sys::process::Status;
+use coracle_sys::program::Program;
 use coracle_sys::{Context, Error, Result, terminal as tty};
 
 use super::Global;
@@ -18,8 +20,9 @@ pub(crate) const VERBS: [&str; 19] = [
 /// Become rootfs-tool. Comes back only with an error.
 pub(crate) fn run(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
     let mut command = rootfs_tool(global)?;
-    let error = command.arg(verb).args(words).exec();
-    Err::<u8, _>(error).context(|| format!("execve({:?})", command.get_program()))
+    command.word(verb);
+    words.iter().for_each(|word| command.word(word));
+    Err(command.exec())
 }
 
 /// Let rootfs-tool get an image.
@@ -43,19 +46,21 @@ pub(crate) fn apply(global: &Global, name: &str, platform: Option<&str>) -> Resu
 /// the container's.
 fn aside(global: &Global, verb: &str, name: &str, platform: Option<&str>, quiet: bool) -> Result<bool> {
     let mut command = rootfs_tool(global)?;
-    command.arg(verb).args(quiet.then_some("--quiet"));
-    command.args(platform.into_iter().flat_map(|p| ["--platform", p])).arg(name);
-    let said = tty::standard_error().try_clone_to_owned().context(|| "dup(2)")?;
-    let status = command.stdin(Stdio::null()).stdout(said).status();
-    let status = status.context(|| format!("execve({:?})", command.get_program()))?;
-    Ok(status.success())
+    let words = [verb].into_iter().chain(quiet.then_some("--quiet"));
+    let words = words.chain(platform.into_iter().flat_map(|p| ["--platform", p])).chain([name]);
+    words.for_each(|word| command.word(word));
+    let null = File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
+    let status = command.run([Some(null.as_fd()), Some(tty::standard_error()), None])?;
+    Ok(status == Status::Exited(0))
 }
 
 /// rootfs-tool, on the store that is meant.
-fn rootfs_tool(global: &Global) -> Result<Command> {
-    let mut command = Command::new(find()?);
-    command.envs(global.store.iter().map(|store| ("CORACLE_STORE", store)));
-    command.envs(global.docker_config.iter().map(|dir| ("DOCKER_CONFIG", dir)));
+pub(super) fn rootfs_tool(global: &Global) -> Result<Program> {
+    let mut command = Program::new(&find()?);
+    global.store.iter().for_each(|store| command.set("CORACLE_STORE", store));
+    if let Some(dir) = global.docker_config.as_ref().and_then(|dir| dir.to_str()) {
+        command.set("DOCKER_CONFIG", dir);
+    }
     Ok(command)
 }
 
@@ -76,7 +81,7 @@ fn find() -> Result<PathBuf> {
 /// What rootfs-tool prints when it is asked; none where it cannot tell.
 pub(crate) fn answer(global: &Global, words: &[&str]) -> Result<Option<Vec<u8>>> {
     let mut command = rootfs_tool(global)?;
-    let output = command.args(words).stdin(Stdio::null()).stderr(Stdio::null()).output();
-    let output = output.context(|| format!("execve({:?})", command.get_program()))?;
-    Ok(output.status.success().then_some(output.stdout))
+    words.iter().for_each(|word| command.word(*word));
+    let (status, said, _) = command.hear()?;
+    Ok((status == Status::Exited(0)).then_some(said))
 }

@@ -15,6 +15,7 @@ use crate::hooks::{self, Scene};
 use crate::launch::{self, Ahead, Container, Gate, Hold, Setup, Starting, Turns};
 use crate::namespaces::Kind as Ns;
 use crate::plan::Plan;
+use crate::rdt::Class;
 use crate::relay::Output;
 use crate::state::{self, Identity, Oci, Reserved, State, States};
 use crate::streams::Streams;
@@ -118,6 +119,7 @@ impl Life<'_> {
 
     /// Nothing of it is left but its state, which goes now.
     fn undone(&self) -> Result<()> {
+        self.oci.as_ref().map_or(Ok(()), |o| o.class.remove())?;
         self.states.remove(&self.plan.id)?;
         if hooks::any(&self.plan.hooks, hooks::Kind::Poststop) {
             poststop(&self.plan.hooks, &self.hooks_state("stopped", 0), self.home);
@@ -193,7 +195,12 @@ impl Life<'_> {
             false => Ok(()),
         };
         let filtered = adopted.and_then(|()| cgroup.filter_devices(starting.pid()));
-        let prepared = filtered.and_then(|()| match turns {
+        let mut class = Class::default();
+        let classed = filtered.and_then(|()| match &self.plan.rdt {
+            Some(rdt) => rdt.enter(starting.pid()).map(|entered| class = entered),
+            None => Ok(()),
+        });
+        let prepared = classed.and_then(|()| match turns {
             Some(turns) if turns.before_the_root() => starting.built(|pid| {
                 let state = tell("creating", pid);
                 for kind in [hooks::Kind::Prestart, hooks::Kind::CreateRuntime] {
@@ -203,6 +210,9 @@ impl Life<'_> {
             }),
             _ => Ok(()),
         });
+        if let Some(oci) = &mut self.oci {
+            oci.class = class;
+        }
         match prepared {
             Ok(()) => Ok((starting, outputs)),
             // A child that has failed tells more than what could not be done for it.

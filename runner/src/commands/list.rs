@@ -32,11 +32,12 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     }
     let states = States::of(Face::Oci, global.root.as_deref())?;
     let mut all: Vec<Value> = Vec::new();
-    states.forget_all_unmade()?;
     for id in states.ids()? {
-        // One that is about to be made, or has gone meanwhile.
-        let Ok(container) = Container::find(global, &id) else { continue };
-        all.push(container.document(container.status()?));
+        match Container::find(global, &id) {
+            Ok(container) => all.push(container.document(container.status()?)),
+            // One that is about to be made, has gone meanwhile, or never came to be.
+            Err(_) => states.forget_unmade(&id)?,
+        }
     }
     let text = |v: &Value, key: &str| v[key].as_str().map_or_else(|| v[key].to_string(), str::to_owned);
     if typed.get("--quiet").is_some() {
@@ -45,7 +46,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         coracle_sys::print::json(&Value::Array(all), false);
     } else {
         let keys = ["id", "pid", "status", "bundle", "created", "owner"];
-        let mut rows = vec![keys.map(str::to_uppercase).to_vec()];
+        let mut rows = vec![keys.map(str::to_ascii_uppercase).to_vec()];
         rows.extend(all.iter().map(|c| keys.map(|key| text(c, key)).to_vec()));
         table::print(&rows, false);
     }

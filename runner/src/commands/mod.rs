@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 pub(crate) mod bundle;
 pub(crate) mod container;
+pub(crate) mod container_files;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod df;

@@ -2,14 +2,18 @@
 //! pids alone.
 
 use std::ffi::OsString;
-use std::process::{Command, Stdio};
+use std::fs::File;
+use std::os::fd::AsFd;
 
-use coracle_sys::{Error, Kind, Result, print};
+use coracle_sys::process::Status;
+use coracle_sys::program::{self, Program};
+use coracle_sys::{Context, Error, Kind, Result, print};
 use serde_json::json;
 
 use super::Global;
 use super::oci::Container;
 use super::typed::Typed;
+use crate::survey;
 
 /// What ps(1) is asked for where nothing is said.
 const ASKED: &str = "-ef";
@@ -40,21 +44,23 @@ pub(super) fn run(global: &Global, typed: Typed, asked: &[OsString]) -> Result<u
 
 /// What ps(1) says of all processes.
 pub(super) fn said(asked: &[OsString]) -> Result<String> {
-    let mut ps = Command::new("ps");
-    match asked {
-        [] => ps.arg(ASKED),
-        asked => ps.args(asked),
-    };
-    let output = ps.stderr(Stdio::inherit()).output().map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::not_found("execute ps: it is not in PATH (ps --format json lists the pids without)")
-        }
-        _ => Error::new(Kind::System, format!("execute ps: {e}")),
+    let ps = survey::which("ps").ok_or_else(|| {
+        Error::not_found("execute ps: it is not in PATH (ps --format json lists the pids without)")
     })?;
-    if !output.status.success() {
-        return Err(Error::new(Kind::System, format!("ps: {}", output.status)));
+    let mut ps = Program::new(&ps);
+    match asked {
+        [] => ps.word(ASKED),
+        asked => asked.iter().for_each(|word| ps.word(word)),
     }
-    String::from_utf8(output.stdout).map_err(|_| Error::invalid("read what ps says: it is not UTF-8"))
+    let null = File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
+    let said = program::memory()?;
+    match ps.run([Some(null.as_fd()), Some(said.as_fd()), None])? {
+        Status::Exited(0) => {}
+        Status::Exited(code) => return Err(Error::new(Kind::System, format!("ps: exit status: {code}"))),
+        Status::Signaled(n) => return Err(Error::new(Kind::System, format!("ps: signal: {n}"))),
+    }
+    let said = program::heard(said)?;
+    String::from_utf8(said).map_err(|_| Error::invalid("read what ps says: it is not UTF-8"))
 }
 
 /// Its head, and the lines of these processes.

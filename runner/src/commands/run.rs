@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use coracle_sys::{Error, Result};
+use serde_json::Value;
 
 use super::Global;
+use super::attach::How;
 use super::container::lookup::found;
 use super::container::options::{filter, options, root};
 use super::container::{Made, Wanted, timeout};
 use super::life::Usage;
+use crate::attach::{Outcome, keys};
 use crate::cgroups::{self, Lifetime};
 use crate::foreground::{self, Attended, Signals};
 use crate::from_image;
@@ -24,6 +27,7 @@ use crate::record;
 use crate::relay::{Output, Relay, Screen};
 use crate::report::{Report, Sink};
 use crate::spec::Spec;
+use crate::state::{Face, States};
 use crate::terminal::Raw;
 
 /// Run it. The exit code is the command's.
@@ -36,31 +40,49 @@ pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8>
         image(global, flags.clone(), typed)
     };
     let report = match result {
-        Ok(Some((attended, usage))) => {
+        Ok(Some(Told::Here(attended, usage))) => {
             let report = Report::of(&attended.ending, attended.timed_out, began.elapsed());
-            report.with_usage(&usage.stats, usage.dropped)
+            report.with_usage(&usage.stats, usage.dropped).json()?
         }
+        Ok(Some(Told::ByMonitor(report))) => report,
         Ok(None) => return Ok(0),
         Err(e) => {
             if let Some(sink) = &mut sink {
-                sink.write(&Report::of_error(&e, super::exit_code(&e)))?;
+                sink.write(&Report::of_error(&e, super::exit_code(&e)).json()?)?;
             }
             return Err(e);
         }
     };
-    if report.cause == "timeout" {
-        coracle_sys::warn!(
+    let told: Value = serde_json::from_slice(&report).map_err(|e| Error::invalid(e.to_string()))?;
+    match told["cause"].as_str() {
+        Some("timeout") => coracle_sys::warn!(
             "runner: the container was killed: its time of {} was over",
             flags.timeout.unwrap_or_default()
-        );
-    }
-    if report.cause == "oom" {
-        coracle_sys::warn!("runner: the container was killed: it needed more than its memory limit");
+        ),
+        Some("oom") => {
+            coracle_sys::warn!("runner: the container was killed: it needed more than its memory limit");
+        }
+        _ => {}
     }
     if let Some(sink) = &mut sink {
         sink.write(&report)?;
     }
-    Ok(report.code)
+    Ok(told["code"].as_u64().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
+
+/// How a container ended that we were attached to.
+enum Told {
+    /// It was ours.
+    Here(Box<Attended>, Usage),
+    /// Its monitor's report.
+    ByMonitor(Vec<u8>),
+}
+
+impl Told {
+    #[allow(clippy::unnecessary_wraps)] // there is nothing to tell of one that was left
+    fn here((attended, usage): (Attended, Usage)) -> Option<Self> {
+        Some(Self::Here(Box::new(attended), usage))
+    }
 }
 
 /// It names a bundle; or one is in this folder, and it is typed as OCI clients do, who name no command.
@@ -80,7 +102,7 @@ fn is_of_a_bundle(global: &Global, flags: &Flags, typed: &[String]) -> bool {
 }
 
 /// `run --bundle DIR ID`.
-fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(Attended, Usage)>> {
+fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<Told>> {
     let id = flags.image.as_deref().ok_or_else(|| Error::usage("run --bundle DIR ID: the id is missing"))?;
     if !typed.is_empty() {
         return Err(Error::usage("run --bundle DIR ID: the command is the bundle's, say none"));
@@ -100,7 +122,6 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(At
         report: None,
         timeout: None,
         rm: false,
-        word: Vec::new(),
         ..flags.clone()
     };
     if others != Flags::default() {
@@ -125,11 +146,11 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<(At
     }
     let signals = Signals::hold()?;
     super::bundle::run(dir, id, &own, |container, outputs| attend(container, outputs, &signals, flags))
-        .map(Some)
+        .map(Told::here)
 }
 
 /// `run IMAGE` and `run --rootfs DIR`.
-fn image(global: &Global, flags: Flags, typed: &[String]) -> Result<Option<(Attended, Usage)>> {
+fn image(global: &Global, flags: Flags, typed: &[String]) -> Result<Option<Told>> {
     if flags.tty && flags.interactive && !flags.detach && !std::io::stdin().is_terminal() {
         return Err(Error::usage("the input device is not a TTY (leave out -t)"));
     }
@@ -141,9 +162,12 @@ fn image(global: &Global, flags: Flags, typed: &[String]) -> Result<Option<(Atte
         let made = Made::new(wanted)?;
         made.name_it().inspect_err(|_| made.remove())?;
         let id = made.record.id.clone();
-        made.background(true, None)?;
+        made.background(true)?;
         coracle_sys::say!("{id}");
         return Ok(None);
+    }
+    if is_supervised(&wanted.flags) {
+        return attached(Made::new(wanted)?).map(|report| report.map(Told::ByMonitor));
     }
     let own_network =
         from_image::shared_words(&wanted.flags)?[0].2 == "none" && !wanted.host.needs_user_namespace();
@@ -154,7 +178,38 @@ fn image(global: &Global, flags: Flags, typed: &[String]) -> Result<Option<(Atte
     let signals = Signals::hold()?;
     let flags = made.flags.clone();
     let attend = |container, outputs| attend(container, outputs, &signals, &flags);
-    made.foreground(&planned, network, attend).map(Some)
+    made.foreground(&planned, network, attend).map(Told::here)
+}
+
+/// Whether a container in front of its caller has a monitor all the same: it can be left, or what was asked for is what
+/// monitors do.
+fn is_supervised(flags: &Flags) -> bool {
+    flags.tty
+        || flags.restart.as_deref().is_some_and(|policy| policy != "no")
+        || flags.log_driver.is_some()
+        || !flags.log_opt.is_empty()
+        || flags.health_cmd.is_some()
+        || flags.detach_keys.is_some()
+}
+
+/// Start it with a monitor, and stay attached. What the monitor reports of its end; nothing where it was left.
+fn attached(made: Made) -> Result<Option<Vec<u8>>> {
+    made.name_it().inspect_err(|_| made.remove())?;
+    let (flags, record) = (&made.flags, &made.record);
+    let how = How {
+        terminal: flags.tty,
+        input: flags.interactive,
+        leave: keys(flags.detach_keys.as_deref()).inspect_err(|_| made.remove())?,
+        signals: true,
+    };
+    let (id, name) = (record.id.clone(), record.name.clone());
+    let client = made.attached(true, true)?;
+    // One that has ended already needs no signals.
+    let init = States::of(Face::Image, None)?.read(&id).map(|s| s.init).unwrap_or_default();
+    match how.stay(&client, init, &name)? {
+        Outcome::Ended(_, report) => Ok(Some(report)),
+        Outcome::Detached => Ok(None),
+    }
 }
 
 /// `--dry-run`.

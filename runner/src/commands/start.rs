@@ -1,13 +1,11 @@
 //! `start`: the command of a created container of an OCI client; containers of images, in the background.
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use argh::CommandInfoWithArgs;
-use coracle_store::Store;
-use coracle_sys::{Context, Error, Kind, Result};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use coracle_store::{ContainerDir, Store};
+use coracle_sys::{Error, Kind, Result};
 
 use super::attach::How;
 use super::container::{self, Made};
@@ -19,7 +17,7 @@ use crate::hooks::{self, Scene};
 use crate::monitor::restart::Policy;
 use crate::record::{self, Record};
 use crate::seccomp::Choice;
-use crate::state::{Face, States};
+use crate::state::{Face, State, States};
 
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
@@ -70,7 +68,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     };
     let mut code = 0;
     for word in &named {
-        match start(global, &store, word, None) {
+        match start(global, &store, word) {
             Ok(()) => coracle_sys::say!("{word}"),
             Err(e) => {
                 coracle_sys::warn!("runner: {e}");
@@ -82,30 +80,37 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
 }
 
 /// One that runs already, runs.
-fn start(global: &Global, store: &Store, typed: &str, first: Option<OwnedFd>) -> Result<()> {
+fn start(global: &Global, store: &Store, typed: &str) -> Result<()> {
     let dir = container::find(store, typed)?;
-    let state = States::of(Face::Image, None)?.read(&dir.id);
-    if state.is_ok_and(|s| s.init.is_alive()) {
+    if state(&dir)?.is_some() {
         return Ok(());
     }
     // One that waits to begin again does so now.
     if container::ending::stop_waiting(&dir.path)? {
         drop(container::ending::await_end(&dir, None)?);
     }
-    Made::load(global, &dir.id)?.background(false, first)
+    Made::load(global, &dir.id)?.background(false)
+}
+
+fn state(dir: &ContainerDir) -> Result<Option<State>> {
+    Ok(States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive()))
 }
 
 fn attached(global: &Global, store: &Store, named: &str, input: bool, leave: Option<&str>) -> Result<u8> {
     let leave = keys(leave)?;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-        .context(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)")?;
-    start(global, store, named, Some(theirs))?;
     let dir = container::find(store, named)?;
+    let running = state(&dir)?;
+    let client = match &running {
+        Some(_) => Client::connect(&dir.path)?
+            .ok_or_else(|| Error::invalid(format!("attach to {named}: it has no monitor")))?,
+        None => Made::load(global, &dir.id)?.attached(false, false)?,
+    };
     let record = Record::read(&dir.path)?;
     let terminal = record.spec.process.as_ref().is_some_and(|p| p.terminal);
-    let state = States::of(Face::Image, None)?.read(&dir.id);
+    // One that has ended already needs no signals.
+    let init = state(&dir)?.map(|s| s.init).unwrap_or_default();
     let how = How { terminal, input, leave, signals: true };
-    how.stay(&Client::of(ours), state.map(|s| s.init).unwrap_or_default(), named)
+    how.stay(&client, init, named).map(|outcome| outcome.code())
 }
 
 /// The containers that come back after a reboot, and do not run.

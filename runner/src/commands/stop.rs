@@ -61,7 +61,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
 pub(crate) fn restart(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&RESTART, words)? else { return Ok(0) };
     each(global, &typed, "restart", |dir| {
-        Made::load(global, &dir.id)?.background(false, None)?;
+        Made::load(global, &dir.id)?.background(false)?;
         diary::tell_of(&dir.path, &Event::plain("restart"));
         Ok(())
     })

@@ -61,7 +61,7 @@ fn orphans(store: &Store) -> Result<()> {
             states.remove(&dir.id)?;
         }
     }
-    Ok(())
+    store.sweep_names()
 }
 
 /// Those of a runner that was killed before it could write them down: they are known by their names.

@@ -11,7 +11,8 @@ use coracle_sys::{Error, Result, print};
 /// What was typed behind a verb.
 #[derive(Debug, Default)]
 pub(crate) struct Typed {
-    flags: Vec<(String, String)>,
+    /// The flags, each with its value, empty for one that takes none.
+    pub(crate) flags: Vec<(String, String)>,
     /// Words that are no flags.
     pub(crate) words: Vec<String>,
 }
@@ -25,6 +26,12 @@ pub(crate) const CONTAINER: &[PositionalInfo<'static>] = &[NAMED];
 /// perhaps one,
 pub(crate) const PERHAPS_ID: &[PositionalInfo<'static>] =
     &[optional(positional("id", "a container of an OCI client"))];
+/// one, and the name of an image,
+pub(crate) const CONTAINER_AND_NAME: &[PositionalInfo<'static>] =
+    &[NAMED, optional(positional("name", "the image's name"))];
+/// what is copied and where to,
+pub(crate) const FROM_TO: &[PositionalInfo<'static>] =
+    &[positional("from", "what is copied"), positional("to", "where it goes")];
 /// one, and what follows it for ps(1),
 pub(crate) const PROCESSES: &[PositionalInfo<'static>] = &[
     optional(positional("id", "a container")),
@@ -34,7 +41,7 @@ pub(crate) const PROCESSES: &[PositionalInfo<'static>] = &[
     },
 ];
 /// one, and a name,
-pub(crate) const CONTAINER_AND_NAME: &[PositionalInfo<'static>] =
+pub(crate) const CONTAINER_AND_NEW_NAME: &[PositionalInfo<'static>] =
     &[NAMED, positional("name", "the new name")];
 /// one, and a port of it,
 pub(crate) const CONTAINER_AND_PORT: &[PositionalInfo<'static>] =
@@ -56,11 +63,11 @@ const NAMES: PositionalInfo<'static> = PositionalInfo {
     ..positional("containers", "containers, by their names or ids")
 };
 
-const fn positional(name: &'static str, description: &'static str) -> PositionalInfo<'static> {
+pub(crate) const fn positional(name: &'static str, description: &'static str) -> PositionalInfo<'static> {
     PositionalInfo { name, description, optionality: Optionality::Required, hidden: false }
 }
 
-const fn optional(of: PositionalInfo<'static>) -> PositionalInfo<'static> {
+pub(crate) const fn optional(of: PositionalInfo<'static>) -> PositionalInfo<'static> {
     PositionalInfo { optionality: Optionality::Optional, ..of }
 }
 
@@ -146,16 +153,22 @@ impl Typed {
         argv: &[OsString],
         tail: Tail,
     ) -> Result<Option<(Self, Vec<OsString>)>> {
-        let mut typed = Self::default();
         let normal = normalise(table, argv, tail)?;
-        let mut rest = normal.words.into_iter();
+        let typed = Self::of(table, normal.words)?;
+        if typed.is_none() {
+            help(table, matches!(tail, Tail::After(n) if n >= table.positionals.len()));
+        }
+        Ok(typed.map(|typed| (typed, normal.tail)))
+    }
+
+    /// Of words that are in argh's form. `None`: they ask for help.
+    pub(crate) fn of(table: &CommandInfoWithArgs, words: Vec<String>) -> Result<Option<Self>> {
+        let mut typed = Self::default();
+        let mut rest = words.into_iter();
         while let Some(word) = rest.next() {
             match word.as_str() {
                 "--" => typed.words.extend(rest.by_ref()),
-                "--help" => {
-                    help(table, matches!(tail, Tail::After(n) if n >= table.positionals.len()));
-                    return Ok(None);
-                }
+                "--help" => return Ok(None),
                 _ => {
                     let takes =
                         |f: &FlagInfo<'_>| f.long == word && matches!(f.kind, FlagInfoKind::Option { .. });
@@ -167,7 +180,12 @@ impl Typed {
         if let ([], Some(word)) = (table.positionals, typed.words.first()) {
             return Err(Error::usage(format!("{0} takes no {word:?} (see {0} --help)", table.name)));
         }
-        Ok(Some((typed, normal.tail)))
+        Ok(Some(typed))
+    }
+
+    /// The flags in their order.
+    pub(crate) fn given(&self) -> &[(String, String)] {
+        &self.flags
     }
 
     /// All values of a flag.
@@ -233,16 +251,21 @@ impl Typed {
 
 fn help(table: &CommandInfoWithArgs, runs: bool) {
     print::out(format_args!("Usage: runner {} [OPTIONS]", table.name));
+    let mut command = if runs { " COMMAND..." } else { "" };
     for word in table.positionals {
-        let name = word.name.trim_end_matches('s').to_uppercase();
+        let name = word.name.trim_end_matches('s').to_ascii_uppercase();
         let (open, close) = match word.optionality {
+            // There is no command without it.
+            Optionality::Optional if runs => {
+                command = " [CMD...]";
+                ("", "")
+            }
             Optionality::Required => ("", ""),
             Optionality::Optional => ("[", "]"),
             Optionality::Repeating | Optionality::Greedy => ("", "..."),
         };
         print::out(format_args!(" {open}{name}{close}"));
     }
-    let command = if runs { " COMMAND..." } else { "" };
     print::out(format_args!("{command}\n\n{}\n\nOptions:\n", table.description));
     for flag in table.flags.iter().filter(|flag| !flag.hidden) {
         let value = match flag.kind {
@@ -250,10 +273,32 @@ fn help(table: &CommandInfoWithArgs, runs: bool) {
             FlagInfoKind::Option { arg_name } => format!(" <{arg_name}>"),
         };
         let short = flag.short.map_or(String::new(), |c| format!("-{c}, "));
-        print::out(format_args!("  {:<34} {}\n", format!("{short}{}{value}", flag.long), flag.description));
+        described(&format!("{short}{}{value}", flag.long), flag.description);
     }
-    print::out(format_args!("  {:<34} display usage information\n\nExamples:\n", "--help"));
+    described("--help", "display usage information");
+    print::out(format_args!("\nExamples:\n"));
     table.examples.iter().for_each(|example| print::out(format_args!("  {example}\n")));
+    if !table.notes.is_empty() {
+        print::out(format_args!("\nNotes:\n"));
+        table.notes.iter().for_each(|note| print::out(format_args!("  {note}\n")));
+    }
+}
+
+/// What is said of a flag, in a column of its own.
+fn described(flag: &str, text: &str) {
+    const BEGIN: usize = 37;
+    let mut line = format!("  {flag:<34}");
+    let mut column = line.len();
+    for word in text.split(' ') {
+        if column > BEGIN && column + 1 + word.len() > 100 {
+            line.push_str("\n                                    ");
+            column = BEGIN - 1;
+        }
+        line.push(' ');
+        line.push_str(word);
+        column += 1 + word.len();
+    }
+    print::out(format_args!("{line}\n"));
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod defaults;
 mod devices;
+mod field;
 pub(crate) mod flags;
 mod limits;
 pub(crate) mod mounts;

@@ -58,6 +58,7 @@ pub(super) fn become_program(
         let none: libc::sigset_t = std::mem::zeroed();
         libc::setpgid(0, 0);
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())
     };
     if ready < 0 {

@@ -15,6 +15,7 @@ use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid
 
 use super::wire::{Channel, Message};
 use super::{Hold, Opened, Setup, Turns, image, lookup, tty};
+use crate::caps;
 use crate::hooks;
 use crate::mounts::Memory;
 use crate::namespaces::Kind as Ns;
@@ -23,7 +24,6 @@ use crate::process;
 use crate::rootfs::{self, Root, Source};
 use crate::seccomp::Program;
 use crate::timens;
-use crate::{caps, lsm};
 
 /// Run the container's side. Comes back only with an error.
 pub(super) fn run(plan: &Plan, setup: &Setup<'_>, opened: Opened, channel: &Channel) -> Error {
@@ -221,7 +221,7 @@ impl<'a> Entered<'a> {
             return Ok(None);
         }
         let make = || -> Result<OwnedFd> {
-            let ptmx = root.open_read_write(Path::new("/dev/pts/ptmx"))?;
+            let ptmx = root.open_read_write(Path::new("/dev/pts/ptmx"), true)?;
             let peer = tty::make(ptmx, self.channel)?;
             let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let mode = Mode::from_bits_truncate(0o600);
@@ -283,6 +283,7 @@ impl<'a> Confining<'a> {
     pub(super) fn confine(mut self) -> Result<Confined<'a>> {
         let process = self.process;
         if self.new_keyring {
+            process.lsm.label_keys()?;
             match sys::join_new_session_keyring(c"coracle") {
                 // A kernel without keyrings has none to share, and a filter may hide them.
                 Err(e) if matches!(e.kind(), Kind::Unsupported | Kind::Denied) => {}
@@ -359,9 +360,7 @@ impl Confined<'_> {
         }
         reset_signals()?;
         process.sched.apply_last()?;
-        if let Some(profile) = &process.apparmor {
-            lsm::confine(profile)?;
-        }
+        process.lsm.confine()?;
         // The command's limits hold already: no more descriptors than there must be.
         let asks = setup.seccomp.is_some_and(|filter| filter.notify.is_some());
         let channel = asks.then(|| channel.duplicate()).transpose()?;
@@ -423,10 +422,10 @@ pub(super) fn become_root_inside() -> Result<()> {
     setresuid(uid, uid, uid).context(|| "setresuid(0, 0, 0)").context(|| "become root in the user namespace")
 }
 
-/// The command starts with no signal blocked; SIGPIPE and SIGXFSZ we ignore, and the command is not to.
+/// The command starts with no signal blocked and none ignored: what the runner ignores, or its caller (nohup, a job in
+/// the background of a script), is no affair of the container's.
 fn reset_signals() -> Result<()> {
+    sys::default_signals();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
-        .context(|| "sigprocmask(SIG_SETMASK, [])")?;
-    sys::default_signal(libc::SIGXFSZ)?;
-    sys::default_signal(libc::SIGPIPE)
+        .context(|| "sigprocmask(SIG_SETMASK, [])")
 }

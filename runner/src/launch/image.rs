@@ -1,6 +1,6 @@
 //! Our init as an executable that the container can neither change nor name: a sealed memfd, made
 //! anew for every start, so that nothing that a container could reach is shared with the host. Where
-//! `vm.memfd_noexec` forbids that, a file on a read-only mount that is attached nowhere.
+//! `vm.memfd_noexec` forbids that, or a kernel has none, a file on a read-only mount that is attached nowhere.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -28,7 +28,7 @@ pub(super) fn in_memory(init: &[u8]) -> Result<Option<OwnedFd>> {
     let made = match memfd_create(c"init", flags | EXEC) {
         // Linux before 6.3 does not know the flag, and needs none.
         Err(Errno::EINVAL) => memfd_create(c"init", flags),
-        Err(Errno::EACCES) => return Ok(None),
+        Err(Errno::EACCES | Errno::ENOSYS) => return Ok(None),
         other => other,
     };
     let fd = made.context(|| "memfd_create(\"init\", MFD_EXEC)").context(|| "make init's executable")?;

@@ -2,6 +2,7 @@
 //! what is entered is what was found, and it can be neither traced nor read before it has.
 
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use coracle_sys::process::{self as process_sys, Cloned};
 use coracle_sys::{Context, Error, Result};
@@ -13,6 +14,7 @@ use super::wire::{self, Channel, Message};
 use super::{Setup, Starting, tty};
 use crate::namespaces::Kind as Ns;
 use crate::process;
+use crate::rootfs::Root;
 
 /// The container to join.
 pub struct Target<'a> {
@@ -101,15 +103,11 @@ fn run(plan: &Plan, setup: &Setup<'_>, channel: &Channel, passed: Vec<RawFd>) ->
 
 /// A terminal of the container's own devpts, which is looked at before it is used.
 fn open_terminal(channel: &Channel) -> Result<OwnedFd> {
-    use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+    use nix::fcntl::{OFlag, open};
     let make = || -> Result<OwnedFd> {
-        let root = nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
+        let root = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
             .context(|| "open(\"/\", O_PATH)")?;
-        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let how = OpenHow::new()
-            .flags(flags)
-            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        let ptmx = openat2(&root, "dev/pts/ptmx", how).context(|| "openat2(\"/dev/pts/ptmx\", O_RDWR)")?;
+        let ptmx = Root::new(root).open_read_write(Path::new("/dev/pts/ptmx"), false)?;
         tty::make(ptmx, channel)
     };
     make().context(|| "make a terminal in the container")

@@ -33,12 +33,14 @@ pub(crate) enum Said<'a> {
     NoMoreKeys,
     /// To the monitor: what the container writes is not wanted, its end is.
     Wait,
+    /// To the monitor: the container goes on without me.
+    Leave,
     /// To the monitor: rows and columns of the caller's terminal.
     Size(u16, u16),
     /// From the monitor: what the container has written.
     Written(Stream, &'a [u8]),
-    /// From the monitor: the container has ended with this code.
-    Ended(i32),
+    /// From the monitor: the container has ended with this code, and a report of it as JSON.
+    Ended(i32, &'a [u8]),
 }
 
 impl<'a> Said<'a> {
@@ -48,10 +50,11 @@ impl<'a> Said<'a> {
             Self::Keys(bytes) => with(b'k', bytes),
             Self::NoMoreKeys => with(b'e', b""),
             Self::Wait => with(b'w', b""),
+            Self::Leave => with(b'l', b""),
             Self::Size(rows, columns) => with(b's', &[rows.to_ne_bytes(), columns.to_ne_bytes()].concat()),
             Self::Written(Stream::Output, bytes) => with(b'o', bytes),
             Self::Written(Stream::Error, bytes) => with(b'r', bytes),
-            Self::Ended(code) => with(b'x', &code.to_ne_bytes()),
+            Self::Ended(code, report) => with(b'x', &[&code.to_ne_bytes(), *report].concat()),
         }
     }
 
@@ -61,10 +64,14 @@ impl<'a> Said<'a> {
             (b'k', bytes) => Self::Keys(bytes),
             (b'e', []) => Self::NoMoreKeys,
             (b'w', []) => Self::Wait,
+            (b'l', []) => Self::Leave,
             (b's', &[a, b, c, d]) => Self::Size(u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])),
             (b'o', bytes) => Self::Written(Stream::Output, bytes),
             (b'r', bytes) => Self::Written(Stream::Error, bytes),
-            (b'x', code) => Self::Ended(i32::from_ne_bytes(code.try_into().ok()?)),
+            (b'x', rest) => {
+                let (code, report) = rest.split_first_chunk()?;
+                Self::Ended(i32::from_ne_bytes(*code), report)
+            }
             _ => return None,
         })
     }
@@ -76,12 +83,23 @@ struct Client {
     owed: usize,
     /// It waits for the end alone.
     waits: bool,
+    /// The container is not to outlive it.
+    owns: bool,
 }
 
 impl Client {
     fn new(fd: OwnedFd) -> Self {
-        Self { fd, owed: 0, waits: false }
+        Self { fd, owed: 0, waits: false, owns: false }
     }
+}
+
+/// Who is attached before the container is there.
+pub(crate) struct First {
+    /// One end of a pair of sockets.
+    pub(crate) socket: OwnedFd,
+    /// For the last word alone, which is not to wait behind what nobody reads: the container is not to outlive who has the
+    /// other end of both.
+    pub(crate) owner: Option<OwnedFd>,
 }
 
 /// All of them.
@@ -91,13 +109,33 @@ pub(super) struct Attached {
     /// Packets that some have yet to take: one of each stream at most, since nothing is read as long as there are any.
     packets: VecDeque<Vec<u8>>,
     input_once: bool,
+    /// Who owned the container is gone without a word.
+    orphaned: bool,
+    /// How its owner hears of its end.
+    owner: Option<OwnedFd>,
 }
 
 impl Attached {
     /// With one who was there before the container.
-    pub(super) fn new(listening: OwnedFd, first: Option<OwnedFd>, input_once: bool) -> Self {
-        let clients = first.into_iter().map(Client::new).collect();
-        Self { listening, clients, packets: VecDeque::new(), input_once }
+    pub(super) fn new(listening: OwnedFd, first: Option<First>, input_once: bool) -> Self {
+        let mut all = Self {
+            listening,
+            clients: Vec::new(),
+            packets: VecDeque::new(),
+            input_once,
+            orphaned: false,
+            owner: None,
+        };
+        if let Some(First { socket, owner }) = first {
+            all.clients.push(Client { owns: owner.is_some(), ..Client::new(socket) });
+            all.owner = owner;
+        }
+        all
+    }
+
+    /// Whether the container is to end since who owned it is gone. Said once.
+    pub(super) fn is_orphaned(&mut self) -> bool {
+        std::mem::take(&mut self.orphaned)
     }
 
     /// Whether all have what was shown so far.
@@ -129,7 +167,7 @@ impl Attached {
             };
             match alive {
                 true => at += 1,
-                false => drop(self.clients.remove(at)),
+                false => self.orphaned |= self.clients.remove(at).owns,
             }
         }
         self.forget_taken();
@@ -152,26 +190,29 @@ impl Attached {
 
     /// As [`Attached::show`], once the container has ended: who does not read is waited for, but not for ever.
     pub(super) fn finish(&mut self, stream: Stream, bytes: &[u8]) {
-        self.flush();
+        self.flush(true);
         self.show(stream, bytes);
     }
 
-    /// The last word.
-    pub(super) fn end(&mut self, code: i32) {
-        self.flush();
+    /// The last word. What there is of the container's is waited for, unless its time was over.
+    pub(super) fn end(&mut self, code: i32, report: &[u8], patient: bool) {
+        if let Some(owner) = &self.owner {
+            let _ = send(owner.as_raw_fd(), &Said::Ended(code, report).encode(), MsgFlags::MSG_NOSIGNAL);
+        }
+        self.flush(patient);
         // Those who have just come wait for it too.
         while let Ok(fd) =
             accept4(self.listening.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)
         {
             self.clients.push(Client::new(unix::adopt(fd)));
         }
-        self.say(&Said::Ended(code));
-        self.flush();
+        self.say(&Said::Ended(code, report));
+        self.flush(patient);
     }
 
     fn say(&mut self, said: &Said<'_>) {
         self.packets.push_back(said.encode());
-        let last = matches!(said, Said::Ended(_));
+        let last = matches!(said, Said::Ended(..));
         for client in self.clients.iter_mut().filter(|c| last || !c.waits) {
             client.owed += 1;
             client.take(&self.packets);
@@ -186,25 +227,25 @@ impl Attached {
         }
     }
 
-    /// Wait until all have taken what there is; those who have not when the patience is over are let go.
-    fn flush(&mut self) {
-        let end = Instant::now() + PATIENCE;
+    /// Wait until all have taken what there is. Those who have not when the patience is over are let go; the container's
+    /// owner is waited for as long as it is there.
+    fn flush(&mut self, patient: bool) {
+        let end = Instant::now() + if patient { PATIENCE } else { Duration::ZERO };
         loop {
             self.clients.iter_mut().for_each(|c| c.take(&self.packets));
-            self.clients.retain(|c| c.owed == 0 || !c.is_gone());
-            let mut owed: Vec<PollFd<'_>> = self
-                .clients
-                .iter()
-                .filter(|c| c.owed > 0)
-                .map(|c| PollFd::new(c.fd.as_fd(), PollFlags::POLLOUT))
-                .collect();
             let left = end.saturating_duration_since(Instant::now());
-            if !owed.is_empty() && !left.is_zero() {
-                let _ = poll(&mut owed, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
-                continue;
+            self.clients.retain(|c| c.owed == 0 || !c.is_gone() && (!left.is_zero() || patient && c.owns));
+            let owed = self.clients.iter().filter(|c| c.owed > 0);
+            let mut set: Vec<PollFd<'_>> =
+                owed.map(|c| PollFd::new(c.fd.as_fd(), PollFlags::POLLOUT)).collect();
+            if set.is_empty() {
+                return self.forget_taken();
             }
-            self.clients.retain(|c| c.owed == 0);
-            return self.forget_taken();
+            let timeout = match left.is_zero() {
+                true => PollTimeout::NONE,
+                false => PollTimeout::try_from(left).unwrap_or(PollTimeout::NONE),
+            };
+            let _ = poll(&mut set, timeout);
         }
     }
 }
@@ -241,6 +282,10 @@ impl Client {
                     }
                     true
                 }
+                Some(Said::Leave) => {
+                    self.owns = false;
+                    true
+                }
                 Some(Said::Wait) => {
                     self.waits = true;
                     true
@@ -271,7 +316,8 @@ mod tests {
             Said::Size(24, 80),
             Said::Written(Stream::Output, b""),
             Said::Written(Stream::Error, b"\xff"),
-            Said::Ended(137),
+            Said::Leave,
+            Said::Ended(137, b"{}"),
         ] {
             assert_eq!(Said::decode(&said.encode()), Some(said));
         }

@@ -23,7 +23,7 @@ use crate::launch::{Channel, Container, Ending, Message, pair};
 use crate::log::{Limits, Log};
 use crate::unix;
 use attached::Attached;
-pub(crate) use attached::{LONGEST, SOCKET, Said};
+pub(crate) use attached::{First, LONGEST, SOCKET, Said};
 pub(crate) use health::{Health, Probe};
 use screen::Screen;
 
@@ -40,7 +40,7 @@ pub(crate) struct Duties {
     /// Its input ends with that of one who is attached.
     pub(crate) input_once: bool,
     /// One who is attached from the beginning.
-    pub(crate) first: Option<OwnedFd>,
+    pub(crate) first: Option<First>,
 }
 
 /// How it went.
@@ -135,12 +135,12 @@ pub(crate) fn fork(live: impl FnOnce(&mut Starter) -> Result<()>) -> Result<()> 
 }
 
 /// Those who are attached to a container that has ended, and are to hear it once that is written down.
-pub(crate) struct Farewell(Attached);
+pub(crate) struct Farewell(Attached, bool);
 
 impl Farewell {
-    /// It has ended with this code.
-    pub(crate) fn say(mut self, code: i32) {
-        self.0.end(code);
+    /// It has ended with this code. A report that is too long for a packet is none.
+    pub(crate) fn say(mut self, code: i32, report: &[u8]) {
+        self.0.end(code, if report.len() < LONGEST - 8 { report } else { b"" }, self.1);
     }
 }
 
@@ -200,6 +200,9 @@ pub(crate) fn attend(
             }
         }
         attached.act(&seen.clients, &mut screen)?;
+        if attached.is_orphaned() {
+            pass(&container, libc::SIGKILL)?;
+        }
         if seen.screen.contains(&true) {
             screen.read(&seen.screen, |stream, bytes| {
                 if let Some(log) = &mut log {
@@ -225,13 +228,15 @@ pub(crate) fn attend(
         if let Some(log) = &mut log {
             log.write(stream, bytes);
         }
-        attached.finish(stream, bytes);
+        if !timed_out {
+            attached.finish(stream, bytes);
+        }
     })? {}
     let _ = std::fs::remove_file(duties.dir.join(SOCKET));
     if let Some(health) = health {
         health.end();
     }
-    Ok((watched, Farewell(attached)))
+    Ok((watched, Farewell(attached, !timed_out)))
 }
 
 /// What one wait has shown.

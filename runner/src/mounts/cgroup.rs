@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Mount;
 use super::fs::new_file_system;
-use super::options::Options;
+use super::options::{self, Options};
 use crate::rootfs::Root;
 
 /// One cgroup v1 hierarchy to be seen inside.
@@ -29,8 +29,9 @@ impl Mount {
     pub(super) fn cgroups_v1(&self, hierarchies: &[Hierarchy], bind: bool, root: &Root) -> Result<OwnedFd> {
         let flags = self.options.flags.set;
         let attrs = Attrs { set: flags, clear: self.options.flags.clear & attr::ATIME, ..Attrs::default() };
-        let mode = [("mode".into(), Some("755".into())), ("size".into(), Some("64k".into()))];
-        let holder = Options { data: mode.into(), ..Options::default() };
+        let mut data = vec![("mode".into(), Some("755".into())), ("size".into(), Some("64k".into()))];
+        data.extend(self.options.data.iter().filter(|(key, _)| options::is_label(key)).cloned());
+        let holder = Options { data, ..Options::default() };
         let tree = new_file_system("tmpfs", Some("cgroup"), &holder)?;
         let target = self.target(root, Some(&tree))?;
         sys::attach(tree.as_fd(), target.as_fd())?;

@@ -66,6 +66,7 @@ fn for_mount(options: &Options) -> Result<(MsFlags, String)> {
             ("sync", None) => flags |= MsFlags::MS_SYNCHRONOUS,
             ("dirsync", None) => flags |= MsFlags::MS_DIRSYNC,
             (key, None) => words.push(key.to_owned()),
+            (key, Some(value)) if options::is_label(key) => words.push([key, "=\"", value, "\""].concat()),
             (key, Some(value)) => words.push([key, "=", value].concat()),
         }
     }

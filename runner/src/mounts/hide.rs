@@ -19,6 +19,8 @@ pub struct Hidden {
     pub masked: Vec<PathBuf>,
     /// As they are, but nothing can be written.
     pub readonly: Vec<PathBuf>,
+    /// The label of what covers directories.
+    pub label: Option<String>,
 }
 
 /// Absolute paths only: a relative one would mean something else with every working directory.
@@ -31,7 +33,8 @@ pub fn plan_hidden(masked: &[PathBuf], readonly: &[PathBuf]) -> Result<Hidden> {
             })
             .collect()
     };
-    Ok(Hidden { masked: check(masked, "maskedPaths")?, readonly: check(readonly, "readonlyPaths")? })
+    let (masked, readonly) = (check(masked, "maskedPaths")?, check(readonly, "readonlyPaths")?);
+    Ok(Hidden { masked, readonly, label: None })
 }
 
 impl Hidden {
@@ -43,9 +46,11 @@ impl Hidden {
             }
         }
         let (mut null, mut empty) = (None, None);
+        let label = self.label.as_deref();
         for path in &self.masked {
             if let Some(at) = open(root, path)? {
-                mask(root, &at, &mut null, &mut empty).context(|| format!("mask {}", path.display()))?;
+                mask(root, &at, (&mut null, &mut empty), label)
+                    .context(|| format!("mask {}", path.display()))?;
             }
         }
         Ok(())
@@ -70,7 +75,12 @@ fn make_readonly(at: OwnedFd) -> Result<()> {
 
 /// Cover a file with the container's /dev/null, a directory with an empty read-only tmpfs. One of
 /// each is made; every further one is a clone.
-fn mask(root: &Root, at: &OwnedFd, null: &mut Option<OwnedFd>, empty: &mut Option<OwnedFd>) -> Result<()> {
+fn mask(
+    root: &Root,
+    at: &OwnedFd,
+    (null, empty): (&mut Option<OwnedFd>, &mut Option<OwnedFd>),
+    label: Option<&str>,
+) -> Result<()> {
     let is_directory = fstat(at).context(|| "fstat(path)")?.st_mode & libc::S_IFMT == libc::S_IFDIR;
     if !is_directory {
         let null = match null {
@@ -90,6 +100,7 @@ fn mask(root: &Root, at: &OwnedFd, null: &mut Option<OwnedFd>, empty: &mut Optio
             context.string("size", "0")?;
             context.string("nr_inodes", "1")?;
             context.string("mode", "555")?;
+            label.map_or(Ok(()), |label| context.string("context", label))?;
             context.create()?;
             let flags = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
             let tree = empty.insert(context.mount(flags)?);

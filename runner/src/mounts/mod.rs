@@ -85,6 +85,8 @@ pub struct Around<'a> {
     pub maps: Option<(&'a [spec::IdMapping], &'a [spec::IdMapping])>,
     /// The user namespace that is joined.
     pub user: Option<&'a Path>,
+    /// The label of new file systems (`linux.mountLabel`).
+    pub label: Option<&'a str>,
     /// The container's cgroup v1 hierarchies; `None` where the host has cgroup v2 alone.
     pub cgroup_v1: Option<&'a [Hierarchy]>,
 }
@@ -129,12 +131,27 @@ fn decide(mount: &spec::Mount, around: &Around<'_>) -> Result<Mount> {
         return Err(Error::invalid("tmpcopyup is for a tmpfs alone"));
     }
     let mut sealed_late = false;
+    if let (Some(label), true) = (around.label, takes_label(&from))
+        && !options.data.iter().any(|(key, _)| options::is_label(key))
+    {
+        options.data.push(("context".into(), Some(label.to_owned())));
+    }
     if let Source::Fs { kind, .. } = &from {
         // Nothing is mounted below yet: what holds for all below holds for it.
         options.flags.join(std::mem::take(&mut options.all_flags));
         sealed_late = (kind == "tmpfs" || at == Path::new("/dev")) && options.flags.take(attr::RDONLY);
     }
     Ok(Mount { at, from, options, sealed_late, ids })
+}
+
+/// Whether its files are labelled by how it is mounted: proc, sysfs and the tree of groups label their files themselves,
+/// and a bind's have their labels.
+fn takes_label(from: &Source) -> bool {
+    match from {
+        Source::Fs { kind, .. } => !matches!(kind.as_str(), "proc" | "sysfs" | "cgroup2"),
+        Source::CgroupV1 { .. } => true,
+        Source::Bind { .. } | Source::Text(_) | Source::Remount => false,
+    }
 }
 
 /// What stands for proc: itself, or the host's where a new one is forbidden.

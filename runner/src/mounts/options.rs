@@ -156,11 +156,12 @@ impl Options {
 
     /// What is not known here is for the file system, which parts it at its commas as mount(2) does.
     fn take_data(&mut self, words: &str) -> Result<()> {
-        pieces(words).filter(|word| !word.is_empty()).try_for_each(|word| self.take_piece(word))
+        pieces(words).into_iter().filter(|word| !word.is_empty()).try_for_each(|word| self.take_piece(word))
     }
 
     fn take_piece(&mut self, word: &str) -> Result<()> {
         let (key, value) = match word.split_once('=') {
+            Some((key, value)) if is_label(key) => (key, Some(value.trim_matches('"').to_string())),
             Some((key, value)) => (key, Some(value.to_string())),
             None => (word, None),
         };
@@ -179,14 +180,26 @@ impl Options {
     }
 }
 
-/// The parts between commas, but those that a backslash stands before, as in a path of an overlay's.
-fn pieces(words: &str) -> impl Iterator<Item = &str> {
-    let mut escaped = false;
-    words.split(move |c| {
-        let ends = c == ',' && !escaped;
+/// The parts between commas, but those that a backslash stands before, as in a path of an overlay's, and those of a
+/// label in quotes.
+fn pieces(words: &str) -> Vec<&str> {
+    let (mut pieces, mut start, mut escaped, mut quoted) = (Vec::new(), 0, false, false);
+    for (at, c) in words.char_indices() {
+        if c == '"' {
+            quoted = !quoted && words[start..at].ends_with("context=");
+        } else if c == ',' && !escaped && !quoted {
+            pieces.push(&words[start..at]);
+            start = at + 1;
+        }
         escaped = c == '\\' && !escaped;
-        ends
-    })
+    }
+    pieces.push(&words[start..]);
+    pieces
+}
+
+/// Whether a key's value is a label of SELinux's, which mount(2) wants in quotes for its commas.
+pub(super) fn is_label(key: &str) -> bool {
+    matches!(key, "context" | "fscontext" | "defcontext" | "rootcontext")
 }
 
 /// Whether a file system that does not know the word does as well without.
@@ -225,6 +238,16 @@ mod tests {
 
     fn options(words: &str) -> Options {
         parse(&words.split(',').map(String::from).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn a_label_in_quotes_is_one_word() {
+        let data = |words: &str| parse(&[words.to_owned()]).unwrap().data;
+        let label = |key: &str| (key.to_owned(), Some("u:r:t:s0:c1,c2".to_owned()));
+        let size = ("size".to_owned(), Some("1m".to_owned()));
+        assert_eq!(data("size=1m,context=\"u:r:t:s0:c1,c2\""), [size.clone(), label("context")]);
+        assert_eq!(data("rootcontext=\"u:r:t:s0:c1,c2\",size=1m"), [label("rootcontext"), size]);
+        assert_eq!(data("lowerdir=\"a,b").len(), 2, "a quote in a path is part of it");
     }
 
     #[test]

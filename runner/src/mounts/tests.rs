@@ -16,6 +16,7 @@ fn plan_one(m: spec::Mount, user: bool, ns: &[Ns]) -> Result<Mount> {
     let namespaces = namespaces::Plan { new: ns.to_vec(), join: vec![] };
     let gids = [spec::IdMapping { container_id: 0, host_id: 1000, size: 1 }];
     let around = Around {
+        label: Some("u:object_r:t:s0:c1,c2"),
         namespaces: &namespaces,
         bundle: Path::new("/b"),
         maps: user.then_some((&gids[..], &gids[..])),
@@ -48,7 +49,26 @@ fn the_terminals_group_is_asked_for_only_where_it_has_an_id() {
         let m = plan_one(mount("devpts", "/dev/pts", &["newinstance", "gid=5"]), user, &[]);
         m.unwrap().options.data.len()
     };
-    assert_eq!((keys(false), keys(true)), (2, 1));
+    assert_eq!((keys(false), keys(true)), (3, 2), "with the label");
+}
+
+#[test]
+fn what_takes_its_label_from_the_mount_is_mounted_with_it() {
+    let labels = |kind, at, options: &[&str]| {
+        let data = plan_one(mount(kind, at, options), false, &[]).unwrap().options.data;
+        data.into_iter()
+            .filter(|(key, _)| key == "context")
+            .filter_map(|(_, label)| label)
+            .collect::<Vec<_>>()
+    };
+    for (kind, at) in [("tmpfs", "/t"), ("devpts", "/dev/pts"), ("mqueue", "/dev/mqueue"), ("overlay", "/o")]
+    {
+        assert_eq!(labels(kind, at, &[]), ["u:object_r:t:s0:c1,c2"], "{kind}");
+    }
+    for (kind, at) in [("proc", "/proc"), ("sysfs", "/sys"), ("cgroup", "/sys/fs/cgroup"), ("bind", "/b")] {
+        assert!(labels(kind, at, &[]).is_empty(), "{kind}");
+    }
+    assert_eq!(labels("tmpfs", "/t", &["context=\"u:object_r:own:s0\""]), ["u:object_r:own:s0"]);
 }
 
 #[test]

@@ -56,8 +56,8 @@ pub struct Plan {
     pub no_new_privileges: bool,
     /// /proc/self/oom_score_adj, when it is to change.
     pub oom_score_adj: Option<i32>,
-    /// The AppArmor profile that it is confined by.
-    pub apparmor: Option<String>,
+    /// What security modules confine it to.
+    pub lsm: lsm::Plan,
     /// How the kernel runs it.
     #[serde(skip)]
     pub sched: sched::Plan,
@@ -111,7 +111,7 @@ pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> 
         limits: limits::plan(&process.rlimits)?,
         no_new_privileges: process.no_new_privileges,
         oom_score_adj: process.oom_score_adj,
-        apparmor: lsm::plan(
+        lsm: lsm::plan(
             process.apparmor_profile.as_deref(),
             process.selinux_label.as_deref(),
             host::security_modules,

@@ -33,10 +33,12 @@ impl Root {
         self.resolve(path, OFlag::O_PATH, ResolveFlag::empty())
     }
 
-    /// Open `path` for reading and writing: a device node, not what could block.
-    pub fn open_read_write(&self, path: &Path) -> Result<OwnedFd> {
+    /// Open `path` for reading and writing: a device node, not what could block. With `links` they are followed inside
+    /// the root, without one on the way is an error.
+    pub fn open_read_write(&self, path: &Path, links: bool) -> Result<OwnedFd> {
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-        self.resolve(path, flags, ResolveFlag::empty())
+        let more = if links { ResolveFlag::empty() } else { ResolveFlag::RESOLVE_NO_SYMLINKS };
+        self.resolve(path, flags, more)
     }
 
     /// Open the directory at `path`, no part of which may be a symbolic link.

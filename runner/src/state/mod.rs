@@ -319,11 +319,6 @@ impl States {
         }
     }
 
-    /// Forget what runners left who were killed before there was a container.
-    pub fn forget_all_unmade(&self) -> Result<()> {
-        self.ids()?.iter().try_for_each(|id| self.forget_unmade(id))
-    }
-
     /// Forget an id that was taken by a runner who was killed before there was a container.
     pub fn forget_unmade(&self, id: &str) -> Result<()> {
         self.forget_if(id, |state| state.is_err_and(|e| useless(&e))).map(drop)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use coracle_sys::read_json;
 use serde::Serialize;
 
+use crate::rdt::Class;
 use crate::spec::Spec;
 
 /// What a client is told of it, and what later calls need.
@@ -22,6 +23,9 @@ pub struct Oci {
     /// Where it waits for its start, in the directory of states.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gate: Option<String>,
+    /// Its class of cache and memory bandwidth.
+    #[serde(skip_serializing_if = "Class::is_none")]
+    pub class: Class,
 }
 
 read_json!(Oci {
@@ -30,4 +34,5 @@ read_json!(Oci {
     rootfs: must "rootfs",
     spec: must "spec",
     gate: may "gate",
+    class: may "class",
 });

@@ -99,10 +99,10 @@ fn what_a_killed_runner_had_begun_is_taken_away() {
     reserved.begin(&cgroups::Plan { groups: vec![group], ..cgroups::Plan::default() }).unwrap();
     let gate = reserved.make_gate(|dir, name| Ok(dir.join(name))).unwrap();
     fs::write(&gate, "").unwrap();
-    all.forget_all_unmade().unwrap();
+    all.forget_unmade("a").unwrap();
     assert!(gate.exists() && dir.exists(), "it is still being made");
     drop(reserved);
-    all.forget_all_unmade().unwrap();
+    all.forget_unmade("a").unwrap();
     assert_eq!(fs::read_dir(&all.dir).unwrap().count(), 0);
     fs::remove_dir(&all.dir).unwrap();
 }

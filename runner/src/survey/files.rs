@@ -23,7 +23,7 @@ pub(super) fn may_use(path: &str) -> bool {
 }
 
 /// A program in PATH or where administrators' programs are.
-pub(super) fn which(program: &str) -> Option<PathBuf> {
+pub(crate) fn which(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path)

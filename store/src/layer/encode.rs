@@ -2,19 +2,41 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use coracle_sys::{Context, Error, Result};
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use tar::Header;
 
 use super::attributes::is_overlays;
 use super::pack::{Content, Meta};
 
 /// Write an entry with its content.
-pub(super) fn entry(out: &mut impl Write, path: &[u8], meta: &Meta, content: &Content) -> Result<()> {
+pub fn entry(out: &mut impl Write, path: &[u8], meta: &Meta, content: &Content) -> Result<()> {
+    match content {
+        Content::File { path: from, size } => {
+            streamed(out, path, meta, *size, open(from)?).map_err(|e| e.wrap(format!("copy {from:?}")))
+        }
+        other => head_and_bytes(out, path, meta, other),
+    }
+}
+
+/// Write an entry whose bytes come from `from`: as many as its head says, or it is an error.
+pub fn streamed(out: &mut impl Write, path: &[u8], meta: &Meta, size: u64, from: impl Read) -> Result<()> {
+    head_and_bytes(out, path, meta, &Content::File { path: Default::default(), size })?;
+    // One more than there should be, to see that there is none.
+    let copied = std::io::copy(&mut from.take(size + 1), out).context(|| "copy its bytes")?;
+    if copied != size {
+        return Err(Error::invalid(format!("its size changed from {size}")));
+    }
+    pad(out, size)
+}
+
+fn head_and_bytes(out: &mut impl Write, path: &[u8], meta: &Meta, content: &Content) -> Result<()> {
     let mut header = Header::new_ustar();
     let mut pax: Vec<u8> = Vec::new();
     let mut name = if path.is_empty() { b".".to_vec() } else { path.to_vec() };
@@ -87,23 +109,31 @@ pub(super) fn entry(out: &mut impl Write, path: &[u8], meta: &Meta, content: &Co
     header.set_cksum();
     put(out, header.as_bytes())?;
     match content {
-        Content::Bytes(bytes) => put(out, bytes)?,
-        Content::File { path, size } => copy(out, path, *size)?,
-        _ => {}
+        Content::Bytes(bytes) => {
+            put(out, bytes)?;
+            pad(out, size)
+        }
+        _ => Ok(()),
     }
-    pad(out, size)
 }
 
-fn copy(out: &mut impl Write, path: &Path, size: u64) -> Result<()> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd =
-        openat(nix::fcntl::AT_FDCWD, path, flags, Mode::empty()).context(|| format!("open({path:?})"))?;
-    let copied =
-        std::io::copy(&mut File::from(fd).take(size + 1), out).context(|| format!("copy {path:?}"))?;
-    if copied != size {
-        return Err(Error::invalid(format!("copy {path:?}: its size changed from {size}")));
+/// The file that was found at a path without links. Whoever has the directories at hand may have put a link, a pipe or a
+/// device into its way since: no link is followed, and of nothing else a byte is read.
+fn open(path: &Path) -> Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let here = nix::fcntl::AT_FDCWD;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let fd = match openat2(here, path, how) {
+        // Linux before 5.6.
+        Err(Errno::ENOSYS) => openat(here, path, flags, Mode::empty()),
+        other => other,
+    };
+    let fd = fd.context(|| format!("open({path:?})"))?;
+    let kind = fstat(fd.as_fd()).context(|| format!("fstat({path:?})"))?.st_mode & SFlag::S_IFMT.bits();
+    match kind == SFlag::S_IFREG.bits() {
+        true => Ok(File::from(fd)),
+        false => Err(Error::invalid(format!("open({path:?}): it is no plain file any more"))),
     }
-    Ok(())
 }
 
 fn put(out: &mut impl Write, bytes: &[u8]) -> Result<()> {

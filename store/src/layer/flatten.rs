@@ -26,6 +26,12 @@ impl Archive {
         Ok(out)
     }
 
+    /// Put a layer on top, as [`Archive::of_stack`] does.
+    pub fn stack(&mut self, layer: Self) -> Result<()> {
+        self.warnings.extend(layer.warnings);
+        stack(&mut self.entries, layer.entries)
+    }
+
     /// The bytes of all files together.
     pub fn size(&self) -> u64 {
         let size = |content: &Content| match content {

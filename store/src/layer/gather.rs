@@ -38,6 +38,8 @@ impl Gather {
 
     /// Put everything in `dir` below `at`.
     pub(super) fn fill(&mut self, archive: &mut Archive, dir: &Path, at: &Path) -> Result<()> {
+        // Files are opened by their paths later, and no link is followed then.
+        let dir = &std::fs::canonicalize(dir).context(|| format!("open({dir:?})"))?;
         let fd = file::open_dir(dir)?;
         let at = clean(at)?;
         let st = fstatat(&fd, ".", AtFlags::AT_SYMLINK_NOFOLLOW).context(|| format!("fstatat({dir:?})"))?;

@@ -3,7 +3,7 @@
 mod attributes;
 pub(crate) mod compare;
 pub mod copy;
-mod encode;
+pub mod encode;
 mod field;
 mod flatten;
 mod gather;

@@ -66,7 +66,7 @@ impl FromStr for Function {
 /// What comes of it.
 pub(super) fn call(function: Function, values: &[Value]) -> Result<Value> {
     use Function as F;
-    let wrong = || Error::usage(format!("wrong number of arguments for {function:?}").to_lowercase());
+    let wrong = || Error::usage(format!("wrong number of arguments for {function:?}").to_ascii_lowercase());
     let one = || values.first().filter(|_| values.len() == 1).ok_or_else(wrong);
     let joined = || values.iter().map(text).collect::<Vec<_>>();
     Ok(match function {

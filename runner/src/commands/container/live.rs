@@ -8,13 +8,14 @@ use coracle_sys::{Context, Error, Result};
 use nix::unistd::execv;
 
 use super::{Made, Planned, timeout};
+use crate::attach::Client;
 use crate::cgroups::Lifetime;
 use crate::commands::exit_code;
 use crate::commands::life::{Given, Life, Usage};
 use crate::diary::{self, Event};
 use crate::foreground::{Attended, Signals};
-use crate::launch::{Ahead, Container, Ending};
-use crate::monitor::{self, Duties, Farewell, Probe, Starter, Watched, restart};
+use crate::launch::{Ahead, Container};
+use crate::monitor::{self, Duties, Farewell, First, Probe, Starter, Watched, restart};
 use crate::record::{self, Exit};
 use crate::relay::Output;
 use crate::report::Report;
@@ -49,10 +50,7 @@ impl Made {
         attend: impl FnOnce(Container, Vec<Output>) -> Result<Attended>,
     ) -> Result<(Attended, Usage)> {
         let states = States::of(Face::Image, None)?;
-        let streams = match self.flags.tty {
-            true => Given::Terminal,
-            false => Given::Pipes { input: self.flags.interactive },
-        };
+        let streams = Given::Pipes { input: self.flags.interactive };
         let mut record = self.record.clone();
         let life = self.life(planned, &states, streams, network);
         let write = |runner| {
@@ -64,22 +62,41 @@ impl Made {
             attend(container, outputs)
         };
         let ended = life.live(write, begun).inspect_err(|_| self.remove())?;
-        self.tell_end(&exit(&ended.0.ending, ended.0.timed_out, &ended.1));
+        let report = Report::of(&ended.0.ending, ended.0.timed_out, Duration::ZERO);
+        let exit = exit(&report.with_usage(&ended.1.stats, Vec::new()));
+        self.tell_end(&exit);
         if self.flags.rm {
             self.record.take_changes(&self.dir.path);
             self.remove();
         } else {
-            record.exit = Some(exit(&ended.0.ending, ended.0.timed_out, &ended.1));
+            record.exit = Some(exit);
             self.record = record;
             self.write_end();
         }
         Ok(ended)
     }
 
-    /// Start it in the background. It runs when this comes back.
-    pub(crate) fn background(mut self, new: bool, first: Option<OwnedFd>) -> Result<()> {
+    /// Start it in the background. It runs when this comes back. A new one goes again where it cannot be started.
+    pub(crate) fn background(self, new: bool) -> Result<()> {
+        self.begin(new, None).map(drop)
+    }
+
+    /// [`Made::background`], attached from the beginning. What is owned ends with its owner.
+    pub(crate) fn attached(self, new: bool, owned: bool) -> Result<Client> {
+        let (client, first) = Client::pair(owned).inspect_err(|_| {
+            if new {
+                self.remove();
+            }
+        })?;
+        let client = self.begin(new, Some((client, first)))?;
+        client.ok_or_else(|| Error::invalid("nobody is attached"))
+    }
+
+    fn begin(mut self, new: bool, mut pair: Option<(Client, First)>) -> Result<Option<Client>> {
         let started = self.plan(Lifetime::Detached).and_then(|planned| {
             monitor::fork(|starter| {
+                // The monitor is not to hold the caller's end.
+                let first = pair.take().map(|(_, first)| first);
                 let started = self.monitored(&planned, starter, first, None);
                 if started.is_err() && new {
                     self.remove();
@@ -91,9 +108,9 @@ impl Made {
             // Where there was no monitor to do it.
             self.remove();
         }
-        // To let go of the lock on its directory would let go of the monitor's, who has it by the same descriptor.
-        std::mem::forget(self);
-        started
+        // The monitor has the lock on its directory by the same descriptor, and keeps it.
+        self.held.leave();
+        started.map(|()| pair.map(|(client, _)| client))
     }
 
     /// Begin again in place of the monitor, which has waited for `last` before.
@@ -108,7 +125,7 @@ impl Made {
         &mut self,
         planned: &Planned,
         starter: &mut Starter,
-        first: Option<OwnedFd>,
+        first: Option<First>,
         last: Option<Duration>,
     ) -> Result<()> {
         let signals = Signals::hold()?;
@@ -144,22 +161,25 @@ impl Made {
         self.record.take_changes(&self.dir.path);
         let policy = self.policy()?;
         self.record.stopped = crate::record::is_marked(&self.dir.path);
-        let ended = exit(&watched.ending, watched.timed_out, &usage);
+        let report = Report::of(&watched.ending, watched.timed_out, began.elapsed());
+        let report = report.with_usage(&usage.stats, usage.dropped);
+        let ended = exit(&report);
         self.tell_end(&ended);
         self.record.exit = Some(ended);
+        let report = report.json()?;
         let again = !self.record.stopped && policy.again(watched.code(), self.record.restarts);
         if !again {
             match self.record.rm {
                 true => self.remove(),
                 false => self.write_end(),
             }
-            farewell.say(watched.code());
+            farewell.say(watched.code(), &report);
             return Ok(());
         }
         let pause = restart::delay(last, began.elapsed());
         self.record.restarting = true;
         self.write_end();
-        farewell.say(watched.code());
+        farewell.say(watched.code(), &report);
         if monitor::pause(&signals, pause)? && !crate::record::is_marked(&self.dir.path) {
             return self.replace(pause);
         }
@@ -189,7 +209,7 @@ impl Made {
         self.global.store.iter().flat_map(|store| ["--store".to_owned(), store.clone()]).collect()
     }
 
-    fn duties(&self, first: Option<OwnedFd>) -> Result<Duties> {
+    fn duties(&self, first: Option<First>) -> Result<Duties> {
         Ok(Duties {
             dir: self.dir.path.clone(),
             log: self.log()?,
@@ -234,8 +254,7 @@ impl Made {
     }
 }
 
-fn exit(ending: &Ending, timed_out: bool, usage: &Usage) -> Exit {
-    let report = Report::of(ending, timed_out, Duration::ZERO).with_usage(&usage.stats, Vec::new());
+fn exit(report: &Report) -> Exit {
     Exit { code: report.code.into(), at: record::now(), oom: report.cause == "oom", error: None }
 }
 
@@ -268,7 +287,7 @@ pub(super) fn healthcheck(
         }
     }
     if let Some(retries) = flags.health_retries {
-        check.retries = Some(i64::from(retries));
+        check.retries = Some(retries.try_into().unwrap_or(i64::MAX));
     }
     Ok(check.test.is_some().then_some(check))
 }

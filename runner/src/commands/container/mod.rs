@@ -39,7 +39,7 @@ pub(crate) struct Made {
     base: Base,
     /// Volumes that are yet to be filled.
     fills: Vec<Fill>,
-    _held: Lock,
+    held: Lock,
 }
 
 /// A start, decided.
@@ -91,17 +91,8 @@ impl Made {
             rm: flags.rm,
             ..Record::new(id.clone(), name)
         };
-        let mut made = Self {
-            global: global.clone(),
-            store,
-            dir,
-            flags,
-            record,
-            host,
-            base,
-            fills: Vec::new(),
-            _held: held,
-        };
+        let mut made =
+            Self { global: global.clone(), store, dir, flags, record, host, base, fills: Vec::new(), held };
         made.decide(&config, typed).inspect_err(|_| made.remove())?;
         Ok(made)
     }
@@ -154,7 +145,7 @@ impl Made {
             }
         }
         let host = Host::probe()?;
-        Ok(Self { global: global.clone(), store, dir, flags, record, host, base, fills, _held: held })
+        Ok(Self { global: global.clone(), store, dir, flags, record, host, base, fills, held })
     }
 
     /// Decide its next start.

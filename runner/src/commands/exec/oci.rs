@@ -32,8 +32,8 @@ pub(super) fn run(container: Container, flags: &Flags, command: &[String]) -> Re
         _ => {}
     }
     let state = &container.state;
-    let spec = match &state.oci {
-        Some(oci) => &oci.spec,
+    let (spec, class) = match &state.oci {
+        Some(oci) => (&oci.spec, &oci.class),
         None => return Err(Error::unsupported("exec: an older version made this container")),
     };
     let process = process(flags, command, spec)?;
@@ -61,10 +61,13 @@ pub(super) fn run(container: Container, flags: &Flags, command: &[String]) -> Re
     let signals = (!flags.detach).then(Signals::hold).transpose()?;
     let cgroup = container.cgroup()?;
     let wanted = cgroup.named(&flags.cgroup)?;
-    let enter = |pid: Option<i32>| cgroup.enter_beside(pid.unwrap_or(0), &wanted, state.init.pid);
+    let enter = |pid: Option<i32>| {
+        let pid = pid.unwrap_or(0);
+        class.enter(pid).and_then(|()| cgroup.enter_beside(pid, &wanted, state.init.pid))
+    };
     let setup = Setup {
         init: init_image(),
-        enter_cgroups: if cgroup.is_empty() { None } else { Some(&enter) },
+        enter_cgroups: if cgroup.is_empty() && class.is_none() { None } else { Some(&enter) },
         seccomp: filter.as_ref(),
         ..Setup::default()
     };
@@ -148,7 +151,7 @@ fn process(flags: &Flags, command: &[String], spec: &Spec) -> Result<Process> {
         let Capabilities { bounding, effective, permitted, ambient, .. } =
             process.capabilities.get_or_insert_default();
         for set in [bounding, effective, permitted, ambient] {
-            set.extend(flags.cap.iter().map(|c| c.to_uppercase()));
+            set.extend(flags.cap.iter().map(|c| c.to_ascii_uppercase()));
         }
     }
     Ok(process)

@@ -87,11 +87,6 @@ const FLAGS: [(&str, &str, &str, Form); 15] = [
 /// Change them. What a container has from then on is written down, for the next change and the next start.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
-    for flag in ["--l3-cache-schema", "--mem-bw-schema"] {
-        if typed.get(flag).is_some() {
-            return Err(Error::unsupported(format!("{flag}: the container has no Intel RDT")));
-        }
-    }
     match &typed.words[..] {
         [] => return Err(Error::usage("update needs the name or id of a container (see update --help)")),
         [id] => {
@@ -105,13 +100,27 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     if typed.other_than(&[]).is_none() {
         return Err(Error::usage("update needs a flag that says what is to be changed (see update --help)"));
     }
+    if let Some(flag) = CLASS.into_iter().find(|flag| typed.get(flag).is_some()) {
+        return Err(Error::unsupported(format!("{flag}: the container has no Intel RDT")));
+    }
     image::run(global, &typed)
 }
+
+/// Of a class of cache and memory bandwidth.
+const CLASS: [&str; 2] = ["--l3-cache-schema", "--mem-bw-schema"];
 
 /// One of an OCI client.
 fn client(mut container: Container, typed: &Typed) -> Result<u8> {
     if let Some(flag) = ["--cpus", "--restart"].into_iter().find(|flag| typed.get(flag).is_some()) {
         return Err(Error::usage(format!("update {flag}: it is for containers of images")));
+    }
+    let mut schemata = Vec::new();
+    for flag in CLASS {
+        let Some(line) = typed.get(flag) else { continue };
+        if container.state.oci.as_ref().is_none_or(|o| o.class.is_none()) {
+            return Err(Error::unsupported(format!("{flag}: the container has no Intel RDT")));
+        }
+        schemata.push(line);
     }
     let change = change(typed)?;
     let _alone = container.hold()?;
@@ -121,6 +130,7 @@ fn client(mut container: Container, typed: &Typed) -> Result<u8> {
     let cgroup = container.cgroup()?;
     let oci = container.state.oci.as_mut();
     let linux = oci.ok_or_else(|| Error::unsupported("update: an older version made this container"))?;
+    linux.class.change(&schemata)?;
     let had = &mut linux.spec.linux.get_or_insert_default().resources;
     let had = had.get_or_insert_default();
     let merged = cgroups::merge(had, &change)?;

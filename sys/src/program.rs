@@ -1,0 +1,188 @@
+//! Another program, run by this one or in its place: its words, its environment, and where its streams go. It begins with
+//! no signal blocked and with SIGPIPE as usual. What it says to nobody else is kept in memory.
+#![allow(unsafe_code)] // raw pointers to argv and environment, between clone and exec
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::ptr::null;
+
+use nix::errno::Errno;
+
+use crate::process::{self, Cloned, Status};
+use crate::{Context, Error, Result};
+
+/// A program with its words.
+pub struct Program {
+    path: PathBuf,
+    words: Vec<OsString>,
+    env: Vec<OsString>,
+}
+
+impl Program {
+    /// Without words, in this program's environment.
+    pub fn new(path: &Path) -> Self {
+        let mut env = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            env.push(joined(&name, &value));
+        }
+        Self { path: path.to_owned(), words: vec![path.into()], env }
+    }
+
+    /// One more word.
+    pub fn word(&mut self, word: impl Into<OsString>) {
+        self.words.push(word.into());
+    }
+
+    /// A variable of its environment.
+    pub fn set(&mut self, name: &str, value: &str) {
+        let prefix = format!("{name}=");
+        self.env.retain(|other| !other.as_bytes().starts_with(prefix.as_bytes()));
+        self.env.push((prefix + value).into());
+    }
+
+    /// Become it. Comes back only with an error.
+    pub fn exec(&self) -> Error {
+        match self.texts() {
+            Ok(texts) => self.failed(become_program(&texts, [None; 3])),
+            Err(e) => e,
+        }
+    }
+
+    /// Run it with these streams, its own ones where there is none, up to its end.
+    pub fn run(&self, streams: [Option<BorrowedFd<'_>>; 3]) -> Result<Status> {
+        let texts = self.texts()?;
+        let told = memory()?;
+        let pid = match process::clone(0, None)? {
+            Cloned::Parent { pid, .. } => pid,
+            Cloned::Child => {
+                let errno = become_program(&texts, streams) as i32;
+                let _ = (&told).write(&errno.to_ne_bytes());
+                process::exit_now(127)
+            }
+        };
+        let ended = process::wait(pid)?;
+        match <[u8; 4]>::try_from(&heard(told)?[..]) {
+            Ok(errno) => Err(self.failed(Errno::from_raw(i32::from_ne_bytes(errno)))),
+            Err(_) => Ok(ended.status),
+        }
+    }
+
+    /// Run it with nothing to read, and hear what it says on standard output and standard error.
+    pub fn hear(&self) -> Result<(Status, Vec<u8>, Vec<u8>)> {
+        let null = File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
+        let (out, err) = (memory()?, memory()?);
+        let status = self.run([Some(null.as_fd()), Some(out.as_fd()), Some(err.as_fd())])?;
+        Ok((status, heard(out)?, heard(err)?))
+    }
+
+    fn failed(&self, errno: Errno) -> Error {
+        Error::syscall(format!("execve({:?})", self.path), errno)
+    }
+
+    fn texts(&self) -> Result<Texts> {
+        let path = [self.path.clone().into_os_string()];
+        let lists = [texts(&path)?, texts(&self.words)?, texts(&self.env)?];
+        let pointers = |list: &[CString]| list.iter().map(|s| s.as_ptr()).chain([null()]).collect();
+        let pointers = [pointers(&lists[0]), pointers(&lists[1]), pointers(&lists[2])];
+        Ok(Texts { pointers, _lists: lists })
+    }
+}
+
+/// A file in memory, for what a program says.
+pub fn memory() -> Result<File> {
+    // SAFETY: the name ends in a NUL; what the kernel gives is owned by nobody else.
+    let fd = unsafe { libc::memfd_create(c"said".as_ptr(), libc::MFD_CLOEXEC) };
+    let fd = Errno::result(fd).context(|| "memfd_create(\"said\")")?;
+    // SAFETY: as above.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// All that was said into it.
+pub fn heard(mut file: File) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut all)).context(|| "read(memfd)")?;
+    Ok(all)
+}
+
+/// Laid out for the kernel: path, words, environment.
+struct Texts {
+    pointers: [Vec<*const libc::c_char>; 3],
+    /// What the pointers lead to: the bytes of a CString stay where they are when it is moved.
+    _lists: [Vec<CString>; 3],
+}
+
+fn joined(name: &OsStr, value: &OsStr) -> OsString {
+    let mut text = name.to_owned();
+    text.push("=");
+    text.push(value);
+    text
+}
+
+fn texts(list: &[OsString]) -> Result<Vec<CString>> {
+    let mut texts = Vec::new();
+    for text in list {
+        let c = CString::new(text.as_bytes());
+        texts.push(c.map_err(|_| Error::invalid(format!("{text:?} holds a NUL byte")))?);
+    }
+    Ok(texts)
+}
+
+/// The last steps: system calls on what was made before, for whoever was cloned may have had threads, whose locks
+/// nobody will open here. Returns only with the reason why not.
+fn become_program(texts: &Texts, streams: [Option<BorrowedFd<'_>>; 3]) -> Errno {
+    for (number, fd) in (0..).zip(streams) {
+        // SAFETY: no pointers; the standard streams of this process are open, so that others have greater numbers.
+        if fd.is_some_and(|fd| unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0) {
+            return Errno::last();
+        }
+    }
+    // SAFETY: an all-zero sigset_t is the empty set on Linux and outlives the call; a default action runs no code of ours.
+    unsafe {
+        let none: libc::sigset_t = std::mem::zeroed();
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+    let [path, words, env] = &texts.pointers;
+    // SAFETY: all three end in a null pointer, and what they point to lives in `texts`.
+    unsafe { libc::execve(path[0], words.as_ptr(), env.as_ptr()) };
+    Errno::last()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Program {
+        let mut sh = Program::new(Path::new("/bin/sh"));
+        ["-c", script].into_iter().for_each(|word| sh.word(word));
+        sh
+    }
+
+    #[test]
+    fn a_program_has_its_words_its_environment_and_its_streams() {
+        let (out, err) = (memory().unwrap(), memory().unwrap());
+        let null = File::open("/dev/null").unwrap();
+        let mut program = sh("cat; echo $A:$HOME; echo err >&2; kill -PIPE $$");
+        program.set("A", "1");
+        program.set("A", "2");
+        let streams = [Some(null.as_fd()), Some(out.as_fd()), Some(err.as_fd())];
+        assert_eq!(program.run(streams).unwrap(), Status::Signaled(libc::SIGPIPE));
+        let home = std::env::var("HOME").unwrap_or_default();
+        assert_eq!(heard(out).unwrap(), format!("2:{home}\n").as_bytes());
+        assert_eq!(heard(err).unwrap(), b"err\n");
+        assert_eq!(sh("exit 7").run([None; 3]).unwrap(), Status::Exited(7));
+    }
+
+    #[test]
+    fn one_that_cannot_be_executed_is_named() {
+        let e = Program::new(Path::new("/nonexistent")).run([None; 3]).unwrap_err();
+        assert_eq!((e.errno(), e.kind()), (Some(Errno::ENOENT), crate::Kind::NotFound));
+        assert!(e.to_string().starts_with("execve(\"/nonexistent\"): "), "{e}");
+        let e = Program::new(Path::new("/a\0b")).run([None; 3]).unwrap_err().to_string();
+        assert!(e.contains("NUL"), "{e}");
+    }
+}
