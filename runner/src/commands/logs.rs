@@ -14,6 +14,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use super::Global;
 use super::container::{self};
 use super::typed::{self, Typed};
+use crate::from_image::flags::Flags;
 use crate::log::{Line, Reader};
 use crate::moment::moment;
 use crate::record::Record;
@@ -79,7 +80,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
                 "container {named} ran in front of its runner, which showed what it wrote and kept nothing (run -d keeps it)"
             )));
         }
-        if record.flags.windows(2).any(|f| f == ["--log-driver", "none"]) {
+        if Flags::read(&record.flags)?.log_driver.as_deref() == Some("none") {
             return Err(Error::invalid(format!("container {named} has no log: --log-driver none")));
         }
     }

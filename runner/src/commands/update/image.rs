@@ -9,6 +9,7 @@ use crate::commands::container::ending::hold;
 use crate::commands::typed::Typed;
 use crate::commands::{Global, container};
 use crate::diary::{self, Event};
+use crate::from_image::flags::Flags;
 use crate::from_image::units;
 use crate::monitor::restart::Policy;
 use crate::record::{self, Record};
@@ -56,8 +57,7 @@ fn one(
             Cgroup::open(state.cgroups.clone())?.set(&had, &merged, &Layout::probe()?)?;
         }
         record.spec.linux.get_or_insert_default().resources = Some(merged);
-        tell_processors(record, typed);
-        Ok(())
+        tell_processors(record, typed)
     });
     let told = |record: Record| diary::tell(&dir.path, &record, &[Event::plain("update")]);
     changed.map(told).map_err(|e| e.wrap(format!("update the container {named}")))
@@ -77,26 +77,12 @@ fn check(had: &LinuxResources, wanted: &LinuxResources) -> Result<()> {
 }
 
 /// `inspect` tells processors where processors were said, and a quota where that was.
-fn tell_processors(record: &mut Record, typed: &Typed) {
-    let said = ["--cpus", "--cpu-quota", "--cpu-period"].map(|flag| typed.get(flag));
-    if said.iter().all(Option::is_none) {
-        return;
+fn tell_processors(record: &mut Record, typed: &Typed) -> Result<()> {
+    if ["--cpus", "--cpu-quota", "--cpu-period"].iter().any(|flag| typed.get(flag).is_some()) {
+        let mut flags = Flags::read(&record.flags)?;
+        flags.cpus = typed.get("--cpus").map(str::to_owned);
+        (flags.cpu_quota, flags.cpu_period) = (None, None);
+        record.flags = flags.words();
     }
-    let flags = &mut record.flags;
-    let is_one = |word: &String| matches!(word.as_str(), "--cpus" | "--cpu-quota" | "--cpu-period");
-    // Behind them stands the image.
-    let mut end = flags.iter().position(|word| word == "--").unwrap_or(flags.len());
-    let mut at = 0;
-    while at < end {
-        match is_one(&flags[at]) && at + 1 < end {
-            true => {
-                flags.drain(at..at + 2);
-                end -= 2;
-            }
-            false => at += 1,
-        }
-    }
-    if let Some(cpus) = said[0] {
-        flags.splice(0..0, ["--cpus".to_owned(), cpus.to_owned()]);
-    }
+    Ok(())
 }
