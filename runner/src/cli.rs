@@ -28,7 +28,12 @@ Usage: runner [--store DIR] COMMAND ...
   run IMAGE [CMD...]   run a command in a new container      runner run --rm -it shell sh
   run -d IMAGE         leave it in the background            runner run -d --name web --restart always shell sh -c ...
   create start stop restart wait attach logs: containers that live on      runner logs -f web; runner stop web
-  ps                   list containers                       runner ps -a
+  ps                   list containers                       runner ps -a --filter status=exited
+  inspect NAME...      all of containers and images          runner inspect -f '{{.State.Status}}' web
+  pause unpause update rename top port of containers         runner update --memory 64m web; runner top web
+  stats                what they use, every second           runner stats --no-stream
+  events               what happens to them                  runner events --since 1h -f event=die
+  prune                remove those that do not run          runner prune -f --filter until=24h
   exec ID CMD...       run a command in one that runs        runner exec -it my-container sh
   kill ID              send a signal to one                  runner kill -s HUP my-container
   rm ID                remove one, and what it wrote         runner rm -f my-container
@@ -38,13 +43,14 @@ Usage: runner [--store DIR] COMMAND ...
   commit ID NAME       make an image of one                  runner commit my-container my/image:1
   run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
   create start state kill delete list pause resume update events: an OCI runtime's, for podman, docker, containerd
+  version info         this installation, and what it stands on; `system df` what takes the disk, `system prune` frees
   spec                 write a config.json for a bundle      runner spec --bundle DIR
   spec IMAGE [CMD...]  print the one that flags amount to    runner spec --memory 1g shell sh
   features             what of the OCI specification is known, for clients
-  info                 this installation, and what it stands on
   doctor               what this host can and cannot give, with the remedies
 
 Images, by rootfs-tool: images pull push search rmi tag inspect history save load import copy login logout compose
+docker's nouns: container, image, system. A link named `docker` to this program behaves as docker's client.
 Before the command: --store DIR (CORACLE_STORE), --root DIR (OCI states), --log FILE, --log-format text|json, --debug,
 --systemd-cgroup, --cgroup-manager cgroupfs|systemd|disabled, --version, --help. `runner COMMAND --help` tells more.
 ";

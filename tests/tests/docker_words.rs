@@ -297,3 +297,34 @@ fn lists_events_and_prunes_are_dockers() {
         )],
     );
 }
+
+#[test]
+fn files_go_in_and_out_as_dockers_do() {
+    if !ready() {
+        return;
+    }
+    same(
+        "words-files",
+        r#"
+        docker create --name c box true
+        echo hi >f; docker cp f c:/tmp/f && docker cp c:/tmp/f g && cat g
+        docker cp f c:/tmp/ && docker cp c:/tmp/f - | tar -tf -
+        docker cp c:/nosuch .
+        docker cp nosuch:/x .
+        docker cp f c:/no/such/place
+        tar -cf - f | docker cp - c:/root && docker cp c:/root/f - | tar -xOf -
+        docker diff c
+        docker export c | tar -tf - | grep -c '^tmp/f$'
+        docker commit -m note c new; docker run --rm new cat /tmp/f
+        docker commit -c 'CMD ["echo", "said"]' c new; docker run --rm new
+        docker container diff c
+        docker run -d --name r box sleep 1000; docker cp f r:/f; docker exec r cat /f
+        docker exec r sh -c "echo more >>/f"; docker cp r:/f h; cat h
+        docker rm -f c r
+        docker diff nosuch
+        docker export nosuch
+        docker commit nosuch
+        "#,
+        &[],
+    );
+}

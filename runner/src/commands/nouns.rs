@@ -21,8 +21,12 @@ use Meant::{Own, Verb};
 
 const CONTAINER: &[(&str, Meant)] = &[
     ("attach", Verb("attach")),
+    ("commit", Verb("commit")),
+    ("cp", Verb("cp")),
     ("create", Verb("create")),
+    ("diff", Verb("diff")),
     ("exec", Verb("exec")),
+    ("export", Verb("export")),
     ("inspect", Own(|global, words| inspect::look(global, words, Some("container")))),
     ("kill", Verb("kill")),
     ("list", Own(ps::run)),
