@@ -306,21 +306,21 @@ fn files_go_in_and_out_as_dockers_do() {
     same(
         "words-files",
         r#"
-        docker create --name c box true
-        echo hi >f; docker cp f c:/tmp/f && docker cp c:/tmp/f g && cat g
-        docker cp f c:/tmp/ && docker cp c:/tmp/f - | tar -tf -
-        docker cp c:/nosuch .
+        docker create --name cc box true
+        echo hi >f; docker cp f cc:/tmp/f && docker cp cc:/tmp/f g && cat g
+        docker cp f cc:/tmp/ && docker cp cc:/tmp/f - | tar -tf -
+        docker cp cc:/nosuch .
         docker cp nosuch:/x .
-        docker cp f c:/no/such/place
-        tar -cf - f | docker cp - c:/root && docker cp c:/root/f - | tar -xOf -
-        docker diff c
-        docker export c | tar -tf - | grep -c '^tmp/f$'
-        docker commit -m note c new; docker run --rm new cat /tmp/f
-        docker commit -c 'CMD ["echo", "said"]' c new; docker run --rm new
-        docker container diff c
-        docker run -d --name r box sleep 1000; docker cp f r:/f; docker exec r cat /f
-        docker exec r sh -c "echo more >>/f"; docker cp r:/f h; cat h
-        docker rm -f c r
+        docker cp f cc:/no/such/place
+        tar -cf - f | docker cp - cc:/root && docker cp cc:/root/f - | tar -xOf -
+        docker diff cc
+        docker export cc | tar -tf - | grep -c '^tmp/f$'
+        docker commit -m note cc new; docker run --rm new cat /tmp/f
+        docker commit -c 'CMD ["echo", "said"]' cc new; docker run --rm new
+        docker container diff cc
+        docker run -d --name rr box sleep 1000; docker cp f rr:/f; docker exec rr cat /f
+        docker exec rr sh -c "echo more >>/f"; docker cp rr:/f h; cat h
+        docker rm -f cc rr
         docker diff nosuch
         docker export nosuch
         docker commit nosuch
