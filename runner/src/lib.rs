@@ -26,6 +26,7 @@ mod monitor;
 pub mod mounts;
 pub mod namespaces;
 pub mod netdev;
+mod own_file;
 mod passwd;
 pub mod plan;
 pub mod process;

@@ -10,8 +10,10 @@ use coracle_sys::{Context, Error, Result, time};
 use super::life::{Given, Life, Usage};
 use crate::cgroups::{self, Lifetime, Manager};
 use crate::console::Console;
+use crate::foreground::Signals;
 use crate::host::Host;
 use crate::launch::{Container, Gate, Starting};
+use crate::own_file;
 use crate::plan::{self, Options, Plan};
 use crate::process::Init;
 use crate::rdt::Class;
@@ -53,7 +55,7 @@ struct Bundle {
 }
 
 impl Bundle {
-    fn decide(bundle: &Path, id: &str, flags: &Flags, detached: bool) -> Result<Self> {
+    fn decide(bundle: &Path, id: &str, flags: &Flags, detached: bool, waits: bool) -> Result<Self> {
         // What is kept is looked at afterwards, its groups as well.
         let lifetime = if detached || flags.keep { Lifetime::Detached } else { Lifetime::ForegroundRun };
         state::check_id(id)?;
@@ -63,6 +65,9 @@ impl Bundle {
             .context(|| format!("open({bundle:?})"))
             .context(|| "find the bundle")?;
         let spec = Spec::load(flags.config.as_deref().unwrap_or(&bundle.join("config.json")))?;
+        if waits || may_be_seen(&spec) {
+            own_file::shield_from(&spec)?;
+        }
         let mut started = spec.clone();
         let listening = listen_fds();
         if let (1.., Some(process)) = (listening, &mut started.process) {
@@ -111,6 +116,15 @@ impl Bundle {
     }
 }
 
+/// Whether its first process, before it is the command, is seen by somebody else who may look into it: by what lives in
+/// the pid namespace already, or by a hook of its own.
+fn may_be_seen(spec: &Spec) -> bool {
+    let namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    let pid = namespaces.filter(|n| n.kind == "pid").any(|n| n.path.is_none());
+    let capabilities = spec.process.iter().flat_map(|p| &p.capabilities);
+    !pid || capabilities.flat_map(|sets| &sets.bounding).any(|name| name == "CAP_SYS_PTRACE")
+}
+
 /// How many descriptors systemd's socket activation, or whoever speaks it, passed to this process.
 fn listen_fds() -> u32 {
     let number = |name| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
@@ -125,24 +139,25 @@ pub(crate) fn run<T>(
     dir: &Path,
     id: &str,
     flags: &Flags,
-    attend: impl FnOnce(Container, Vec<Output>) -> Result<T>,
+    attend: impl FnOnce(Container, Vec<Output>, &Signals) -> Result<T>,
 ) -> Result<(T, Usage)> {
     if flags.console_socket.is_some() {
         return Err(Console::unwanted());
     }
-    let bundle = Bundle::decide(dir, id, flags, false)?;
+    let bundle = Bundle::decide(dir, id, flags, false, false)?;
+    let signals = Signals::hold()?;
     bundle.life(None).live(
         |_| Ok(()),
         |container, outputs| {
             flags.pid_file.iter().try_for_each(|path| write_pid(path, container.pid()))?;
-            attend(container, outputs)
+            attend(container, outputs, &signals)
         },
     )
 }
 
 /// Begin it for others to live with: `create`, behind a gate, and `run -d`.
 pub(crate) fn begin(dir: &Path, id: &str, flags: &Flags, wait: bool) -> Result<()> {
-    let bundle = Bundle::decide(dir, id, flags, true)?;
+    let bundle = Bundle::decide(dir, id, flags, true, wait)?;
     let terminal = bundle.plan.process.terminal.is_some();
     let console = Console::asked(flags.console_socket.as_deref(), terminal, true)?;
     let pidfd_socket = flags.pidfd_socket.as_deref();

@@ -17,6 +17,7 @@ use super::container::{self, Made};
 use super::typed::{self, Typed};
 use crate::cgroups::Cgroup;
 use crate::from_image::units;
+use crate::own_file;
 use crate::record::{self, Record};
 use crate::state::{Face, State, States};
 
@@ -59,6 +60,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
 /// Stop them, and start them again.
 pub(crate) fn restart(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&RESTART, words)? else { return Ok(0) };
+    own_file::shield()?;
     each(global, &typed, "restart", |id| Made::load(global, id)?.background(false))
 }
 

@@ -33,6 +33,7 @@ use crate::seccomp::Program;
 pub use ahead::Ahead;
 pub use ending::Ending;
 pub use gate::Gate;
+pub(crate) use image::open as executable;
 pub use starting::{Container, Starting};
 pub(crate) use wire::{Channel, Message, pair};
 

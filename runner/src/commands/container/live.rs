@@ -15,6 +15,7 @@ use crate::commands::life::{Given, Life, Usage};
 use crate::foreground::{Attended, Signals};
 use crate::launch::{Ahead, Container};
 use crate::monitor::{self, Duties, Farewell, First, Probe, Starter, Watched, restart};
+use crate::own_file;
 use crate::record::{self, Exit};
 use crate::relay::Output;
 use crate::report::Report;
@@ -176,7 +177,7 @@ impl Made {
 
     /// The runner once more, in place of this process: what one life has left in memory is not the next one's.
     fn replace(&self, pause: Duration) -> Result<()> {
-        let mut words = vec!["runner".to_owned()];
+        let mut words = vec![own_file::path()?.display().to_string()];
         words.extend(self.store_words());
         words.extend([
             "start".into(),
@@ -206,7 +207,7 @@ impl Made {
 
     fn probe(&self) -> Result<Option<Probe>> {
         let Some(said) = &self.record.healthcheck else { return Ok(None) };
-        let mut exec = vec!["runner".to_owned()];
+        let mut exec = vec![own_file::path()?.display().to_string()];
         exec.extend(self.store_words());
         exec.extend(["exec".to_owned(), self.record.id.clone()]);
         Probe::of(said, self.base.config().shell.as_deref().unwrap_or_default(), exec)

@@ -16,6 +16,8 @@ use crate::foreground::{self, Signals};
 use crate::from_image::{self, units, user};
 use crate::host::Host;
 use crate::launch::{Setup, join};
+use crate::namespaces::Kind as Ns;
+use crate::own_file;
 use crate::process::{self, Init};
 use crate::record::Record;
 use crate::relay::{Relay, Screen};
@@ -35,6 +37,9 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     }
     let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
     let state = running(&store, typed)?;
+    if !state.namespaces.contains(&Ns::User) {
+        own_file::shield()?;
+    }
     let pidfd = pidfd_open(state.init.pid)?;
     let record = Record::read(&state.bundle)?;
     let process = process(flags, command, &record, &state)?;
