@@ -14,6 +14,7 @@ const STEAL: &str = r#"
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 static struct stat kept[256];
 static int fds[256], n;
@@ -31,8 +32,10 @@ int main(void) {
             fstat(fd, &now);
             for (int k = 0; k < n; k++) known |= now.st_ino == kept[k].st_ino && now.st_dev == kept[k].st_dev;
             if (known || n == 256) { close(fd); continue; }
-            /* Our own init is small. */
-            if (now.st_size > 500000) puts("seen");
+            struct statfs on;
+            fstatfs(fd, &on);
+            /* Our own init is small. What runs is not written anyway, by most kernels: that is no defence. */
+            if (now.st_size > 500000) puts(on.f_flags & 1 || on.f_type == 0x01021994 ? "seen" : "seen, exposed");
             kept[n] = now, fds[n++] = fd;
         }
         for (int k = 2; k < n; k++) {
@@ -68,12 +71,19 @@ fn thief(namespace: Option<&str>) -> Option<Client> {
     Some(client)
 }
 
+/// The first that it saw is the runner; what came later may be another container's own program.
+#[track_caller]
+fn assert_kept(out: &str) {
+    let first = out.lines().find(|line| line.starts_with("seen"));
+    assert!(first == Some("seen") && !out.contains("written"), "{out}");
+}
+
 /// Nobody runs the runner any more: now or never.
 fn assert_not_written(thief: &Client, stop: &Path) {
     std::thread::sleep(std::time::Duration::from_millis(300));
     std::fs::write(stop, "").expect("tell it to stop");
     thief.wait_until("it has tried", || thief.read("out").ends_with("tried\n"));
-    assert!(!thief.read("out").contains("written"), "{}", thief.read("out"));
+    assert_kept(&thief.read("out"));
 }
 
 // CVE-2019-5736, the way of `exec`, where the container may trace: O_PATH now, O_WRONLY when the runner has ended.
@@ -134,5 +144,5 @@ fn the_file_of_a_runner_that_joins_an_images_container_cannot_be_written_later()
     std::thread::sleep(std::time::Duration::from_millis(300));
     store.runner().words("exec steal touch /tmp/stop").ok();
     thief.wait_for("tried");
-    assert!(!thief.stdout_so_far().contains("written"), "{}", thief.stdout_so_far());
+    assert_kept(&thief.stdout_so_far());
 }
