@@ -198,17 +198,42 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     Ok(())
 }
 
-/// Close every descriptor from `first` on but one. Nothing that owns one of them may be used after.
-pub fn close_all_from(first: u32, but: RawFd) -> Result<()> {
-    let but = but as u32;
-    for (from, to) in [(first, but.saturating_sub(1)), (first.max(but + 1), u32::MAX)] {
+/// Close every descriptor from 3 on but those of `keep`. Nothing that owns one of them may be used after.
+pub fn close_all_but(keep: &[RawFd]) -> Result<()> {
+    let mut from = 3;
+    loop {
+        let next = keep.iter().map(|fd| *fd as u32).filter(|fd| *fd >= from).min();
+        let to = next.map_or(u32::MAX, |fd| fd - 1);
         if from <= to {
             // SAFETY: no pointers; the caller uses no other descriptor of the range any more.
             let r = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
             Errno::result(r).context(|| format!("close_range({from}, {to}, 0)"))?;
         }
+        match next {
+            Some(fd) => from = fd + 1,
+            None => return Ok(()),
+        }
     }
-    Ok(())
+}
+
+/// Wipe the environment that this process was started with, which others may read in /proc/PID/environ. For a child
+/// of one thread: it has none after this.
+pub fn forget_environment() {
+    unsafe extern "C" {
+        static mut environ: *mut *mut libc::c_char;
+    }
+    // SAFETY: there is one thread. `environ` is null or an array that ends in a null, of NUL-terminated strings: those
+    // on the initial stack, or what setenv(3) made of them; all of them can be written.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            libc::memset((*entry).cast(), 0, libc::strlen(*entry));
+            entry = entry.add(1);
+        }
+        if !environ.is_null() {
+            *environ = std::ptr::null_mut();
+        }
+    }
 }
 
 /// Those of `count` descriptors from `first` on that are open and that an exec would pass on.

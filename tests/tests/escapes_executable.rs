@@ -146,3 +146,26 @@ fn the_file_of_a_runner_that_joins_an_images_container_cannot_be_written_later()
     thief.wait_for("tried");
     assert_kept(&thief.stdout_so_far());
 }
+
+// What waits for its start waits inside, where another container that shares its pid namespace may look into it.
+#[test]
+fn a_container_that_waits_holds_nothing_of_the_host_and_shows_no_variable_of_its_caller() {
+    let Some(client) = Client::new("exec sleep 1000") else { return };
+    let status = client.creating(&[]).env("CORACLE_CANARY", "sings").status().expect("run create");
+    assert!(status.success(), "{}", client.read("err"));
+    let pid = client.call("state").ok().json()["pid"].clone();
+    let mut open = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").flatten() {
+        let link = std::fs::read_link(entry.path()).expect("a descriptor");
+        let number: u32 = entry.file_name().to_string_lossy().parse().expect("a number");
+        if number > 2 {
+            open.push(link.to_string_lossy().into_owned());
+        }
+    }
+    let expected = |link: &String| link.starts_with("socket:") || link.starts_with("/memfd:init");
+    assert!(open.len() == 3 && open.iter().all(expected), "{open:?}");
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).expect("its environment");
+    assert!(!String::from_utf8_lossy(&environ).contains("CORACLE_CANARY"));
+    client.call("start").ok();
+    client.wait_until("it runs", || client.status() == "running");
+}

@@ -29,7 +29,9 @@ use crate::timens;
 pub(super) fn run(plan: &Plan, setup: &Setup<'_>, opened: Opened, channel: &Channel) -> Error {
     let go = || -> Result<Error> {
         let entered = Entered::new(plan, setup, opened, channel)?;
-        entered.root()?.confine()?.exec()
+        let confining = entered.root()?;
+        confining.let_go()?;
+        confining.confine()?.exec()
     };
     go().unwrap_or_else(|e| e)
 }
@@ -73,9 +75,8 @@ impl<'a> Entered<'a> {
         // executed on the way to the command inherits none at all.
         let passed = sys::inheritable(3, plan.preserve_fds);
         sys::close_on_exec_from(3)?;
-        if plan.die_with_parent {
-            die_with_parent(channel)?;
-        }
+        // Who is left to others is not held by one that does not come to it, whatever it waits for.
+        die_with_parent(channel)?;
         let mut stack = None;
         if plan.maps.is_some() {
             match channel.receive()? {
@@ -223,10 +224,7 @@ impl<'a> Entered<'a> {
         let make = || -> Result<OwnedFd> {
             let ptmx = root.open_read_write(Path::new("/dev/pts/ptmx"))?;
             let peer = tty::make(ptmx, self.channel)?;
-            let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            let mode = Mode::from_bits_truncate(0o600);
-            let console = nix::fcntl::openat(&dev, "console", flags, mode)
-                .context(|| "openat(\"/dev/console\", O_CREAT|O_NOFOLLOW)")?;
+            let console = open_console(&dev)?;
             let tree = mounts_sys::clone_tree(peer.as_fd(), Path::new(""), false)?;
             mounts_sys::attach(tree.as_fd(), console.as_fd())?;
             Ok(peer)
@@ -279,6 +277,19 @@ impl<'a> Entered<'a> {
 }
 
 impl<'a> Confining<'a> {
+    /// Close what was the runner's, and forget what it was told: who shares the pid namespace and may trace sees both.
+    fn let_go(&self) -> Result<()> {
+        let gate = match self.setup.hold {
+            Hold::Gate(gate) => Some(gate.number()),
+            _ => None,
+        };
+        let ours = [Some(self.channel.number()), self.init.as_ref().map(AsRawFd::as_raw_fd), gate];
+        let keep: Vec<RawFd> = self.passed.iter().copied().chain(ours.into_iter().flatten()).collect();
+        sys::close_all_but(&keep)?;
+        sys::forget_environment();
+        Ok(())
+    }
+
     /// From the runner's rights to the container's.
     pub(super) fn confine(mut self) -> Result<Confined<'a>> {
         let process = self.process;
@@ -322,6 +333,10 @@ impl<'a> Confining<'a> {
 impl Confining<'_> {
     /// Wait for what the start is held by.
     fn wait(&self) -> Result<()> {
+        if !self.die_with_parent {
+            // From here on it hears by the channel that the runner is gone.
+            prctl::set_pdeathsig(None).context(|| "prctl(PR_SET_PDEATHSIG, 0)")?;
+        }
         let go = || match self.channel.receive()? {
             Message::Go => Ok(()),
             _ => Err(Error::new(Kind::System, "the runner is gone")),
@@ -400,6 +415,25 @@ fn restrict(
         filter.install(give).context(|| "install the filter of system calls")?;
     }
     capabilities.finish()
+}
+
+/// What the terminal is mounted on: whatever the image has there is not opened to be read, and no link is followed.
+fn open_console(dev: &OwnedFd) -> Result<OwnedFd> {
+    let open = |flags, text| {
+        let mode = Mode::from_bits_truncate(0o600);
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | flags;
+        nix::fcntl::openat(dev, "console", flags, mode)
+            .context(|| format!("openat(\"/dev/console\", {text})"))
+    };
+    let found = match open(OFlag::O_PATH, "O_PATH|O_NOFOLLOW") {
+        Err(e) if e.kind() == Kind::NotFound => open(OFlag::O_CREAT | OFlag::O_EXCL, "O_CREAT|O_EXCL")?,
+        found => found?,
+    };
+    let stat = nix::sys::stat::fstat(&found).context(|| "fstat(\"/dev/console\")")?;
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG | libc::S_IFCHR => Ok(found),
+        _ => Err(Error::invalid("the image's /dev/console is neither a file nor a terminal")),
+    }
 }
 
 /// Be killed when the parent is, also when that has happened before we asked.
