@@ -2,10 +2,13 @@
 //! others to live with. Signals and terminals of the foreground are the caller's, who gets the container once its
 //! command runs.
 
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Result, time};
+use coracle_sys::{Context, Error, Result, file, time};
 
 use super::life::{Given, Life, Usage};
 use crate::cgroups::{self, Lifetime, Manager};
@@ -182,10 +185,16 @@ pub(crate) fn write_pid(path: &Path, pid: i32) -> Result<()> {
     let name = path.file_name().ok_or_else(|| Error::usage(format!("--pid-file {path:?} is no file")))?;
     let mut temp = std::ffi::OsString::from(".");
     temp.push(name);
+    temp.push(file::unique_name("."));
     let temp = path.with_file_name(temp);
     let write = || -> Result<()> {
-        std::fs::write(&temp, pid.to_string()).context(|| format!("write({temp:?})"))?;
-        std::fs::rename(&temp, path).context(|| format!("rename({temp:?}, {path:?})"))
+        // Others may write into the folder: what they have put there is neither followed nor waited for.
+        let made = File::options().write(true).create_new(true).mode(0o644).open(&temp);
+        let mut made = made.context(|| format!("open({temp:?}, O_CREAT|O_EXCL)"))?;
+        let written = made.write_all(pid.to_string().as_bytes()).context(|| format!("write({temp:?})"));
+        let placed = written
+            .and_then(|()| std::fs::rename(&temp, path).context(|| format!("rename({temp:?}, {path:?})")));
+        placed.inspect_err(|_| drop(std::fs::remove_file(&temp)))
     };
     write().context(|| "--pid-file")
 }
