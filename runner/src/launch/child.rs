@@ -360,9 +360,11 @@ impl Confined<'_> {
     pub(super) fn exec(self) -> Result<Error> {
         let Confining { process, setup, channel, passed, .. } = self.confining;
         let (init, capabilities) = (self.init, self.capabilities);
-        let error_fd = channel.as_fd().as_raw_fd();
+        // Init would have to mark it close-on-exec. Without that call the command's failure is told on standard error.
+        let marks = setup.seccomp.is_none_or(|filter| filter.fcntl);
+        let error_fd = marks.then(|| channel.as_fd().as_raw_fd());
         let (argv, env) = (process.init_argv(error_fd)?, process.c_env()?);
-        for fd in passed.into_iter().chain([error_fd]) {
+        for fd in passed.into_iter().chain(error_fd) {
             sys::set_close_on_exec(fd, false)?;
         }
         if let Some(turns) = setup.hooks.filter(|t| hooks::any(t.hooks, hooks::Kind::StartContainer)) {
@@ -386,8 +388,13 @@ impl Confined<'_> {
             };
             channel.is_some_and(|channel| matches!(ask(channel), Ok(Message::Go)))
         };
+        prctl::set_name(super::UNBORN).context(|| "prctl(PR_SET_NAME)")?;
         restrict(process, &capabilities, setup.seccomp, give)?;
-        let error = sys::exec_fd(init.as_fd(), &argv, &env);
+        let error = match setup.seccomp.is_none_or(|filter| filter.execveat) {
+            true => sys::exec_fd(init.as_fd(), &argv, &env),
+            // A /proc of the container's own making leads to nothing but what it may execute itself.
+            false => sys::exec_by_path(init.as_fd(), &argv, &env),
+        };
         let what = match error.errno() {
             Some(Errno::E2BIG) => "the command and its environment are longer than the kernel passes on",
             _ => "execute init",
@@ -397,8 +404,8 @@ impl Confined<'_> {
 }
 
 /// The rights that are left, in the order in which each can still be given up: no new privileges; the filter, which
-/// needs CAP_SYS_ADMIN or that, so that the one is kept until it is in, and the calls that are left after it are few;
-/// the capabilities.
+/// needs CAP_SYS_ADMIN or that, so that without it the one is kept until the filter is in, and the calls that are left
+/// after it are few; the capabilities.
 fn restrict(
     process: &process::Plan,
     capabilities: &caps::Sets,
@@ -408,13 +415,18 @@ fn restrict(
     if process.no_new_privileges {
         prctl::set_no_new_privs().context(|| "prctl(PR_SET_NO_NEW_PRIVS, 1)")?;
     }
-    if let Some(filter) = filter {
-        if !process.no_new_privileges {
-            capabilities.keep_also(caps::SYS_ADMIN)?;
+    match filter {
+        None => capabilities.finish(),
+        Some(filter) => {
+            // Whatever can be done before it is not for the filter to allow.
+            match process.no_new_privileges {
+                true => capabilities.finish()?,
+                false => capabilities.keep_also(caps::SYS_ADMIN)?,
+            }
+            filter.install(give).context(|| "install the filter of system calls")?;
+            if process.no_new_privileges { Ok(()) } else { capabilities.finish() }
         }
-        filter.install(give).context(|| "install the filter of system calls")?;
     }
-    capabilities.finish()
 }
 
 /// What the terminal is mounted on: whatever the image has there is not opened to be read, and no link is followed.

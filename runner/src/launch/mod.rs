@@ -59,6 +59,10 @@ pub struct Setup<'a> {
     pub adopted: bool,
 }
 
+/// What a process is called between its filter of system calls and the exec of init, which gives it another name: it
+/// keeps the name when it is dead.
+const UNBORN: &std::ffi::CStr = c"runner:filtered";
+
 /// Hooks, and what they are told.
 #[derive(Clone, Copy)]
 pub struct Turns<'a> {
