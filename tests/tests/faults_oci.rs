@@ -167,3 +167,28 @@ fn a_pipe_in_the_place_of_the_console_is_refused_and_not_waited_for() {
     assert!(log.contains("/dev/console is neither a file nor a terminal"), "{log}");
     assert_eq!(client.states(), [""; 0]);
 }
+
+#[test]
+fn who_listens_and_accepts_nobody_is_not_waited_for_for_ever() {
+    use std::os::unix::net::UnixStream;
+    let Some(client) = Client::new(true) else { return };
+    let socket = client.bundle.path().join("deaf");
+    // A queue of one, which is full.
+    let listening = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Unix,
+        nix::sys::socket::SockType::Stream,
+        nix::sys::socket::SockFlag::empty(),
+        None,
+    )
+    .expect("a socket");
+    let address = nix::sys::socket::UnixAddr::new(&socket).expect("an address");
+    nix::sys::socket::bind(std::os::fd::AsRawFd::as_raw_fd(&listening), &address).expect("bind");
+    nix::sys::socket::listen(&listening, nix::sys::socket::Backlog::new(0).expect("a backlog"))
+        .expect("listen");
+    let _waits = UnixStream::connect(&socket).expect("the one that there is room for");
+    let create = format!("create --pidfd-socket {} --bundle", socket.display());
+    let create = Cmd::runner().arg("--root").arg(client.state()).words(&create).arg(client.bundle.path());
+    let out = create.arg(client.bundle.id()).limit(Duration::from_secs(30)).fails(125);
+    out.complains("--pidfd-socket: nobody has accepted a connection");
+    assert_eq!(client.states(), [""; 0]);
+}
