@@ -10,6 +10,7 @@ use coracle_sys::program::Program;
 use coracle_sys::{Context, Error, Result, terminal as tty};
 
 use super::Global;
+use crate::own_file;
 
 /// Those that are handed over.
 pub(crate) const VERBS: [&str; 19] = [
@@ -67,7 +68,7 @@ fn find() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("CORACLE_ROOTFS_TOOL").filter(|p| !p.is_empty()) {
         return Ok(path.into());
     }
-    let own = std::env::current_exe().context(|| "readlink(\"/proc/self/exe\")")?;
+    let own = own_file::path()?;
     let beside = own.with_file_name("rootfs-tool");
     let libexec = own.parent().map(|bin| bin.join("../libexec/coracle/rootfs-tool"));
     let found = [Some(beside), libexec].into_iter().flatten().find(|p| p.is_file());

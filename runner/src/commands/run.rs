@@ -23,6 +23,7 @@ use crate::host::Host;
 use crate::json;
 use crate::launch::{Ahead, Container};
 use crate::network;
+use crate::own_file;
 use crate::plan::{self, Options};
 use crate::record;
 use crate::relay::{Output, Relay, Screen};
@@ -33,6 +34,9 @@ use crate::terminal::Raw;
 
 /// Run it. The exit code is the command's.
 pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8> {
+    if may_be_seen(&flags) {
+        own_file::shield()?;
+    }
     let mut sink = flags.report.as_deref().map(Sink::open).transpose()?;
     let began = Instant::now();
     let result = if is_of_a_bundle(global, &flags, typed) {
@@ -69,6 +73,15 @@ pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8>
         sink.write(&report)?;
     }
     Ok(told["code"].as_u64().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
+
+/// Whether its first process, before it is the command, is seen by others who may look into it.
+fn may_be_seen(flags: &Flags) -> bool {
+    let traces =
+        |name: &String| matches!(name.to_ascii_uppercase().trim_start_matches("CAP_"), "ALL" | "SYS_PTRACE");
+    flags.privileged
+        || flags.cap_add.iter().any(traces)
+        || flags.pid.as_deref().is_some_and(|pid| pid.starts_with("container:"))
 }
 
 /// How a container ended that we were attached to.
@@ -145,9 +158,10 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<Tol
     if flags.detach {
         return super::bundle::begin(dir, id, &own, false).map(|()| None);
     }
-    let signals = Signals::hold()?;
-    super::bundle::run(dir, id, &own, |container, outputs| attend(container, outputs, &signals, flags))
-        .map(Told::here)
+    super::bundle::run(dir, id, &own, |container, outputs, signals| {
+        attend(container, outputs, signals, flags)
+    })
+    .map(Told::here)
 }
 
 /// `run IMAGE` and `run --rootfs DIR`.

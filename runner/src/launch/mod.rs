@@ -33,6 +33,7 @@ use crate::seccomp::Program;
 pub use ahead::Ahead;
 pub use ending::Ending;
 pub use gate::Gate;
+pub(crate) use image::open as executable;
 pub use starting::{Container, Starting};
 pub(crate) use wire::{Channel, Message, pair};
 
@@ -59,6 +60,10 @@ pub struct Setup<'a> {
     /// It is put into them by [`Starting::adopted`]'s caller.
     pub adopted: bool,
 }
+
+/// What a process is called between its filter of system calls and the exec of init, which gives it another name: it
+/// keeps the name when it is dead.
+const UNBORN: &std::ffi::CStr = c"runner:filtered";
 
 /// Hooks, and what they are told.
 #[derive(Clone, Copy)]

@@ -32,6 +32,8 @@ pub struct Starting {
     notify: Option<Notify>,
     /// Its network namespace, looked up before it hides itself.
     network: Option<OwnedFd>,
+    /// Its filter may forbid what it takes to execute the command.
+    filtered: bool,
 }
 
 /// A container whose command runs.
@@ -54,6 +56,7 @@ impl Starting {
         let by_init = matches!(process.init, process::Init::Pid1(_));
         let mut starting = Self::of((pid, pidfd), channel, process.args[0].clone(), Identity::of(pid));
         starting.by_init = by_init;
+        starting.filtered = seccomp.is_some_and(|program| !program.lets_exec());
         starting.notify = seccomp.and_then(|program| program.notify.clone());
         starting
     }
@@ -76,6 +79,7 @@ impl Starting {
             identity,
             notify,
             network: None,
+            filtered: true,
         }
     }
 
@@ -217,6 +221,13 @@ impl Starting {
     pub fn finish(mut self) -> Result<Container> {
         match self.listen()? {
             Message::End => {
+                if self.is_stillborn() {
+                    self.kill();
+                    return Err(Error::new(
+                        Kind::CannotExecute,
+                        "container process is already dead: its filter of system calls forbids what it takes to execute the command",
+                    ));
+                }
                 let Self { pid, by_init, pidfd, console, warnings, .. } = self;
                 Ok(Container { pid, by_init, pidfd, console, warnings })
             }
@@ -225,6 +236,13 @@ impl Starting {
                 Err(Error::new(Kind::System, "the container's process is confused"))
             }
         }
+    }
+
+    /// It has ended before it could execute anything, and not even say so.
+    fn is_stillborn(&self) -> bool {
+        self.filtered
+            && std::fs::read(format!("/proc/{}/comm", self.pid))
+                .is_ok_and(|name| name.strip_suffix(b"\n") == Some(super::UNBORN.to_bytes()))
     }
 
     /// The next message that is neither a descriptor nor an error.

@@ -142,7 +142,7 @@ pub(crate) fn remove_beside(all: &[u32]) -> Result<()> {
             // A caller may wait for the end of our output; and a key for its group is not meant for this.
             let _ = nix::unistd::setsid();
             if let Ok(socket) = Socket::route() {
-                let _ = process::close_all_from(0, socket.as_raw_fd());
+                let _ = process::close_all_but(&[socket.as_raw_fd()]);
                 let _ = all.iter().try_for_each(|index| remove(&socket, *index));
             }
             process::exit_now(0)

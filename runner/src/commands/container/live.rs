@@ -19,6 +19,7 @@ use crate::launch::{Ahead, Container};
 use crate::monitor::restart::{self, Policy};
 use crate::monitor::{self, Duties, Farewell, First, Probe, Starter, Watched};
 use crate::network::{self, Who};
+use crate::own_file;
 use crate::record::{self, Exit, Record};
 use crate::relay::Output;
 use crate::report::Report;
@@ -232,7 +233,7 @@ impl Made {
 
     /// The runner once more, in place of this process: what one life has left in memory is not the next one's.
     fn replace(&self, pause: Duration) -> Result<()> {
-        let mut words = vec!["runner".to_owned()];
+        let mut words = vec![own_file::path()?.display().to_string()];
         words.extend(self.store_words());
         words.extend([
             "start".into(),
@@ -262,7 +263,7 @@ impl Made {
 
     fn probe(&self) -> Result<Option<Probe>> {
         let Some(said) = &self.record.healthcheck else { return Ok(None) };
-        let mut exec = vec!["runner".to_owned()];
+        let mut exec = vec![own_file::path()?.display().to_string()];
         exec.extend(self.store_words());
         exec.extend(["exec".to_owned(), self.record.id.clone()]);
         Probe::of(said, self.base.config().shell.as_deref().unwrap_or_default(), exec)
