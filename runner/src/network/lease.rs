@@ -267,7 +267,7 @@ mod tests {
             ..Attachment::default()
         };
         home.keep("bridge", &one).unwrap();
-        assert_eq!(home.all("bridge").unwrap(), [one.clone()]);
+        assert_eq!(home.all("bridge").unwrap(), std::slice::from_ref(&one));
         assert_eq!((home.network("bridge").unwrap(), home.keys().unwrap().len()), (Some(network), 1));
         assert!(home.is_over(&one.id));
         let path = home.path("bridge", &one.id);
