@@ -203,9 +203,9 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     Ok(())
 }
 
-/// Close every descriptor from 3 on but those of `keep`. Nothing that owns one of them may be used after.
-pub fn close_all_but(keep: &[RawFd]) -> Result<()> {
-    let mut from = 3;
+/// Close every descriptor from `first` on but those of `keep`. Nothing that owns one of them may be used after.
+pub fn close_all_but(first: u32, keep: &[RawFd]) -> Result<()> {
+    let mut from = first;
     loop {
         let next = keep.iter().map(|fd| *fd as u32).filter(|fd| *fd >= from).min();
         let to = next.map_or(u32::MAX, |fd| fd - 1);

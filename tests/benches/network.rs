@@ -36,7 +36,8 @@ fn main() {
             field.push(Contender::new("docker, -p", enter(&host, &words("-p 8081:80"))).every(10));
         }
         if let Some(podman) = podman.as_ref().filter(|_| up) {
-            let words = |flags: &str| format!("{podman} run --rm {flags} box true");
+            let limits = "--ulimit nofile=1024:1024 --ulimit nproc=1024:1024";
+            let words = |flags: &str| format!("{podman} run --rm {limits} {flags} box true");
             field.push(Contender::new("podman, none", enter(&host, &words("--network none"))).every(10));
             field.push(Contender::new("podman", enter(&host, &words(""))).every(10));
         }

@@ -285,7 +285,7 @@ impl<'a> Confining<'a> {
         };
         let ours = [Some(self.channel.number()), self.init.as_ref().map(AsRawFd::as_raw_fd), gate];
         let keep: Vec<RawFd> = self.passed.iter().copied().chain(ours.into_iter().flatten()).collect();
-        sys::close_all_but(&keep)?;
+        sys::close_all_but(3, &keep)?;
         sys::forget_environment();
         Ok(())
     }

@@ -1,22 +1,23 @@
-//! Joining a container to its network, and taking it off again: the effects of a [`super::Plan`], and of its end. Each is
-//! done under the one lock, in an order in which being killed anywhere leaves what a sweep knows: the files first, then
-//! the kernel's things; on the way back the other way round.
+//! Joining a container to its network: the effects of a [`super::Plan`]. It is done under the one lock, in an order in which
+//! being killed anywhere leaves what a sweep knows: the files first, then the kernel's things. On the way back it is the other
+//! way round: see [`super::leave`].
 
 use std::fs;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use coracle_sys::{Context, Error, Kind, Result, file};
+use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
 
 use super::address::Ip;
-use super::config::{DEFAULT, Network, Pool, bridge_of, table_of};
+use super::bridge::{get, mac_of, up};
+use super::config::{DEFAULT, Network, Pool};
 use super::lease::{Address, Attachment, Home};
+use super::leave::{block, detach_from, living, tell, world};
 use super::link::{self, Pair};
 use super::netlink::Socket;
-use super::nft::{Change, INET};
 use super::ports::{self, Claimed, Port};
-use super::{Plan, Way, asked_of, firewall, names, parse_mac, rules};
+use super::{Plan, Way, asked_of, names, parse_mac};
 
 /// A container that has its network. What is in here has to live as long as the container.
 #[derive(Default)]
@@ -201,13 +202,6 @@ fn is_the_hosts(e: &Error) -> bool {
     matches!(e.kind(), Kind::Unsupported | Kind::Denied) || e.errno() == Some(Errno::EROFS)
 }
 
-/// 02:42 and the address, as docker has it.
-fn mac_of(ip: Ip) -> [u8; 6] {
-    let bytes = ip.bytes();
-    let tail = &bytes[bytes.len() - 4..];
-    [2, 0x42, tail[0], tail[1], tail[2], tail[3]]
-}
-
 fn mac_text(ip: Ip) -> String {
     mac_of(ip).iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":")
 }
@@ -225,18 +219,6 @@ fn known(home: &Home, socket: &Socket, named: Option<&Network>) -> Result<(Netwo
         }
     };
     Ok((network, true))
-}
-
-/// Those on a network that run. What is over is taken away first.
-fn living(home: &Home, key: &str) -> Result<Vec<Attachment>> {
-    let mut all = Vec::new();
-    for id in home.ids(key)? {
-        match home.is_over(&id) {
-            true => release(home, key, &id)?,
-            false => all.extend(home.read(key, &id)?),
-        }
-    }
-    Ok(all)
 }
 
 /// All published ports, with the names of those who have them.
@@ -270,233 +252,4 @@ fn address(pool: &Pool, asked: Option<Ip>, others: &[Attachment], network: &str)
             )
         }),
     }
-}
-
-/// Make what a network's containers share, or see that it is there, and publish the ports of the new one. The bridge's
-/// number, and what people should hear.
-fn up(
-    socket: &Socket,
-    network: &Network,
-    others: &[Attachment],
-    own: &Attachment,
-) -> Result<(u32, Vec<String>)> {
-    let (bridge, table) = (network.bridge(), network.table());
-    let filter = Socket::netfilter()?;
-    let chains = firewall::chains(&filter)?;
-    let found = link::index(socket, &bridge)?;
-    let whole = found.is_some() && chains.iter().any(|c| c.table == table);
-    let index = match found {
-        Some(index) if whole => index,
-        _ => make_bridge(socket, network, &bridge)?,
-    };
-    let localhost = own.ports.iter().any(|p| !p.host_ip.is_v6());
-    if localhost {
-        set(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
-    }
-    let mut change = match whole {
-        true => Change::of(INET),
-        false => {
-            let subnets: Vec<_> = network.pools.iter().map(|p| p.subnet).collect();
-            let around = rules::Around {
-                table: &table,
-                bridge: &bridge,
-                subnets: &subnets,
-                internal: network.internal,
-            };
-            let mut change = rules::table(&around);
-            // Somebody has flushed all rules.
-            others.iter().for_each(|other| publish(&mut change, &table, other));
-            change
-        }
-    };
-    publish(&mut change, &table, own);
-    if !whole || !own.ports.is_empty() {
-        change.make(&filter).context(|| "set the network's rules (nftables)")?;
-    }
-    let news = firewall::open(&filter, &chains, &bridge)?;
-    Ok((index, if whole { Vec::new() } else { news }))
-}
-
-fn make_bridge(socket: &Socket, network: &Network, bridge: &str) -> Result<u32> {
-    let addresses: Vec<_> = network.pools.iter().map(|p| (p.gateway, p.subnet.prefix)).collect();
-    let mac = mac_of(network.pools.first().map(|p| p.gateway).unwrap_or_default());
-    let index = link::bridge(socket, bridge, mac, network.mtu, &addresses)?;
-    if !network.internal {
-        set("net/ipv4/ip_forward", "1")?;
-        if network.pools.iter().any(|p| p.subnet.base.is_v6()) {
-            forward_v6()?;
-        }
-    }
-    Ok(index)
-}
-
-/// A host that forwards no longer heeds what routers announce, unless it is told to: its own way out stays.
-fn forward_v6() -> Result<()> {
-    const ALL: &str = "net/ipv6/conf/all/forwarding";
-    if get(ALL).as_deref() == Some("1") {
-        return Ok(());
-    }
-    let devices = fs::read_dir("/proc/sys/net/ipv6/conf").context(|| "opendir(/proc/sys/net/ipv6/conf)")?;
-    for device in devices.filter_map(|d| d.ok()?.file_name().into_string().ok()) {
-        let heeds = format!("net/ipv6/conf/{device}/accept_ra");
-        if get(&heeds).as_deref() == Some("1") {
-            set(&heeds, "2")?;
-        }
-    }
-    set(ALL, "1")
-}
-
-fn get(name: &str) -> Option<String> {
-    let text = file::read(&Path::new("/proc/sys").join(name)).ok()?;
-    Some(String::from_utf8_lossy(&text).trim().to_owned())
-}
-
-fn set(name: &str, value: &str) -> Result<()> {
-    if get(name).as_deref() == Some(value) {
-        return Ok(());
-    }
-    let path = Path::new("/proc/sys").join(name);
-    fs::write(&path, value).context(|| format!("write({path:?}, {value:?})"))
-}
-
-fn publish(change: &mut Change, table: &str, of: &Attachment) {
-    for port in &of.ports {
-        if let Some(address) = of.ip(port.host_ip.is_v6()) {
-            rules::port(change, table, port, Some(address.ip));
-        }
-    }
-}
-
-/// What all containers have of all networks.
-fn world(home: &Home) -> Result<Vec<Attachment>> {
-    let mut all = Vec::new();
-    for key in home.keys()? {
-        all.extend(home.all(&key)?);
-    }
-    Ok(all)
-}
-
-/// What a container's /etc/hosts says of it and of the others on its networks.
-fn block(world: &[Attachment], id: &str) -> String {
-    let (own, others): (Vec<_>, Vec<_>) = world.iter().partition(|a| a.id == id);
-    let shared = |a: &&Attachment| own.iter().any(|o| o.network == a.network);
-    names::block(&own, &others.into_iter().filter(shared).collect::<Vec<_>>())
-}
-
-/// Tell those on a network who is on it now; `but` has been told.
-fn tell(world: &[Attachment], network: &str, but: &str) {
-    for one in world.iter().filter(|one| one.network == network && one.id != but) {
-        match names::write(&one.hosts, None, &block(world, &one.id)) {
-            // One that is about to go. One that has filled its file is nobody whom the others wait for.
-            Err(e) if e.kind() != Kind::NotFound => {
-                coracle_sys::warn!("runner: {}", e.wrap(format!("tell {} who is on its network", one.name)));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Take a container off all its networks. It need not be on any.
-pub(crate) fn detach(id: &str) -> Result<()> {
-    detach_from(None, id)
-}
-
-fn detach_from(only: Option<&str>, id: &str) -> Result<()> {
-    let home = Home::of_this_user()?;
-    let Some(held) = home.lock(false)? else { return Ok(()) };
-    let mut old = Vec::new();
-    let keys = home.keys()?;
-    let mut keys = keys.iter().filter(|key| only.is_none_or(|only| only == *key));
-    let left = keys.try_for_each(|key| leave(&home, key, id, &mut old));
-    drop(held);
-    link::remove_beside(&old)?;
-    left
-}
-
-/// Take a container that goes on running off one network.
-pub(crate) fn disconnect(network: &Network, id: &str) -> Result<()> {
-    let home = Home::of_this_user()?;
-    let none = || Error::not_found(format!("it is not connected to the network {}", network.name));
-    let Some(held) = home.lock(false)? else { return Err(none()) };
-    let key = network.key();
-    let had = home.read(key, id)?.ok_or_else(none)?;
-    let socket = Socket::route()?;
-    let mut old = link::index(&socket, &had.device)?.into_iter().collect();
-    leave(&home, key, id, &mut old)?;
-    names::write(&had.hosts, None, &block(&world(&home)?, id))?;
-    drop(held);
-    // Those who are on it see it gone when this returns.
-    old.iter().try_for_each(|index| link::remove(&socket, *index))
-}
-
-/// Take off all networks whoever does not run any more.
-pub(crate) fn forget_all_over() -> Result<()> {
-    let home = Home::of_this_user()?;
-    let Some(held) = home.lock(false)? else { return Ok(()) };
-    let mut old = link::disowned(&Socket::route()?)?;
-    for key in home.keys()? {
-        for id in home.ids(&key)?.iter().filter(|id| home.is_over(id)) {
-            leave(&home, &key, id, &mut old)?;
-        }
-        // One who made the network, and was killed before anything was on it.
-        if home.ids(&key)?.is_empty() && home.keys()?.contains(&key) {
-            down(&home, &key, &mut old)?;
-        }
-    }
-    drop(held);
-    link::remove_beside(&old)
-}
-
-/// Take one off a network, tell the others, and take the network away after the last. The bridge, without its name, is
-/// left to be removed.
-fn leave(home: &Home, key: &str, id: &str, old: &mut Vec<u32>) -> Result<()> {
-    if !home.ids(key)?.iter().any(|other| other == id) {
-        return Ok(());
-    }
-    release(home, key, id)?;
-    if home.ids(key)?.is_empty() {
-        return down(home, key, old);
-    }
-    let name = home.network(key)?.map(|network| network.name).unwrap_or_default();
-    tell(&world(home)?, &name, id);
-    Ok(())
-}
-
-/// Free what a container has of a network. Its devices go with its namespace.
-fn release(home: &Home, key: &str, id: &str) -> Result<()> {
-    // What cannot be read leads no port anywhere that a rule could be found by.
-    let had = home.read(key, id).ok().flatten().unwrap_or_default();
-    if !had.ports.is_empty() {
-        let filter = Socket::netfilter()?;
-        for port in &had.ports {
-            let mut change = Change::of(INET);
-            rules::port(&mut change, &table_of(key), port, None);
-            match change.make(&filter) {
-                Err(e) if e.kind() == Kind::NotFound => {}
-                other => other?,
-            }
-        }
-    }
-    home.forget(key, id)
-}
-
-/// Take away what the containers of a network shared.
-fn down(home: &Home, key: &str, old: &mut Vec<u32>) -> Result<()> {
-    let filter = Socket::netfilter()?;
-    let mut change = Change::of(INET);
-    change.no_table(&table_of(key));
-    match change.make(&filter) {
-        Err(e) if e.kind() == Kind::NotFound => {}
-        other => other?,
-    }
-    firewall::close(&filter, &bridge_of(key))?;
-    let socket = Socket::route()?;
-    if let Some(index) = link::index(&socket, &bridge_of(key))? {
-        match link::disown(&socket, index) {
-            Ok(()) => old.push(index),
-            // Before Linux 6.2 one that is up keeps its name.
-            Err(_) => link::remove(&socket, index)?,
-        }
-    }
-    home.forget_network(key)
 }

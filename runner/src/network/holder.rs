@@ -1,14 +1,65 @@
-//! Which program of the host has a port. Looked for only when somebody else wants it: it takes a look at everything.
+//! Having a port of the host: it is bound, and not listened on. And who has one that cannot be had, which is looked for
+//! only when somebody else wants it: it takes a look at everything.
 
 use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use coracle_sys::file;
+use coracle_sys::{Error, Kind, Result, file};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket, sockopt,
+};
 
 use super::ports::{Port, Protocol};
 
+/// Docker's clients look for these words.
+pub(crate) fn not_free(port: &Port, who: &str) -> Error {
+    Error::new(
+        Kind::Busy,
+        format!("Bind for {} failed: port is already allocated (by the {who})", port.address()),
+    )
+}
+
+/// Bind it. Which it is, where any was asked for.
+pub(crate) fn take(port: &Port) -> Result<(OwnedFd, u16)> {
+    match bound(port, false) {
+        // What lingers of a connection that is over listens to nobody.
+        Err(Errno::EADDRINUSE) if port.protocol == Protocol::Tcp => bound(port, true),
+        other => other,
+    }
+    .map_err(|errno| match errno {
+        Errno::EADDRINUSE => not_free(port, &of(port)),
+        errno => Error::syscall(format!("bind({})", port.address()), errno).wrap(format!(
+            "publish {}/{}",
+            port.address(),
+            port.protocol.name()
+        )),
+    })
+}
+
+fn bound(port: &Port, again: bool) -> Result<(OwnedFd, u16), Errno> {
+    let family = if port.host_ip.is_v6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let kind = if port.protocol == Protocol::Tcp { SockType::Stream } else { SockType::Datagram };
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    if again {
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    }
+    if port.host_ip.is_v6() {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(port.address()))?;
+    let found: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+    let number = match (found.as_sockaddr_in(), found.as_sockaddr_in6()) {
+        (Some(four), _) => four.port(),
+        (_, Some(six)) => six.port(),
+        _ => port.host,
+    };
+    Ok((socket, number))
+}
+
 /// In words, for an error.
-pub(crate) fn of(port: &Port) -> String {
+fn of(port: &Port) -> String {
     let unknown = || "host".to_owned();
     let name = match (port.protocol, port.host_ip.is_v6()) {
         (Protocol::Tcp, false) => ["tcp", "tcp6"],

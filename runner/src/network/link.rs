@@ -5,7 +5,6 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
-use coracle_sys::process::{self, Cloned};
 use coracle_sys::{Context, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -13,17 +12,16 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 
 use super::address::{Ip, Subnet};
-use super::netlink::{Batch, CREATE, DUMP, EXCLUSIVE, Socket, attribute, c_name, find, nested, number, text};
+use super::netlink::{Batch, CREATE, DUMP, EXCLUSIVE, Socket, attribute, c_name, find, nested, number};
 
-const NEWLINK: u16 = 16;
-const DELLINK: u16 = 17;
-const GETLINK: u16 = 18;
+pub(super) const NEWLINK: u16 = 16;
+pub(super) const GETLINK: u16 = 18;
 const NEWADDR: u16 = 20;
 const NEWROUTE: u16 = 24;
 const GETROUTE: u16 = 26;
 
 const ADDRESS: u16 = 1;
-const IFNAME: u16 = 3;
+pub(super) const IFNAME: u16 = 3;
 const MTU: u16 = 4;
 const MASTER: u16 = 10;
 const LINKINFO: u16 = 18;
@@ -107,58 +105,6 @@ fn bridge_body(name: &str, mac: [u8; 6], mtu: Option<u32>) -> Vec<u8> {
     }
     nested(&mut body, LINKINFO, &kind("bridge", &[]));
     body
-}
-
-/// What a bridge is called that is about to go. Its own name is free then for the next one.
-const GOING: &str = "coracle-old";
-
-/// Take the name from a bridge. The kernel waits for much before a device is gone, and that need not be waited for.
-pub(crate) fn disown(socket: &Socket, index: u32) -> Result<()> {
-    let mut body = head(index, false);
-    attribute(&mut body, IFNAME, &c_name(&format!("{GOING}%d")));
-    let mut batch = Batch::default();
-    batch.add("RTM_NEWLINK name", NEWLINK, 0, &body);
-    socket.run(&batch)
-}
-
-/// Those whose name was taken, and that are still there.
-pub(crate) fn disowned(socket: &Socket) -> Result<Vec<u32>> {
-    let all = socket.ask("RTM_GETLINK", GETLINK, DUMP, &head(0, false))?;
-    let old = |link: &Vec<u8>| {
-        let name = find(link.get(16..)?, IFNAME)?;
-        text(name).starts_with(GOING).then(|| number(link, 4)).flatten()
-    };
-    Ok(all.iter().filter_map(old).collect())
-}
-
-/// Take devices away beside ourselves: whoever has started us does not wait for it.
-pub(crate) fn remove_beside(all: &[u32]) -> Result<()> {
-    if all.is_empty() {
-        return Ok(());
-    }
-    match process::clone(0, None)? {
-        Cloned::Parent { .. } => Ok(()),
-        Cloned::Child => {
-            // A caller may wait for the end of our output; and a key for its group is not meant for this.
-            let _ = nix::unistd::setsid();
-            if let Ok(socket) = Socket::route() {
-                let _ = process::close_all_but(&[socket.as_raw_fd()]);
-                let _ = all.iter().try_for_each(|index| remove(&socket, *index));
-            }
-            process::exit_now(0)
-        }
-    }
-}
-
-/// Take a device away. It need not be there.
-pub(crate) fn remove(socket: &Socket, index: u32) -> Result<()> {
-    let body = head(index, false);
-    let mut batch = Batch::default();
-    batch.add("RTM_DELLINK", DELLINK, 0, &body);
-    match socket.run(&batch) {
-        Err(e) if e.errno() == Some(Errno::ENODEV) => Ok(()),
-        other => other.context(|| format!("remove the network device {index}")),
-    }
 }
 
 /// What a device is, and, for one that needs it, how.
@@ -337,6 +283,7 @@ fn destination(route: &[u8]) -> Option<Subnet> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::netlink::text;
     use super::*;
 
     fn ip(text: &str) -> Ip {

@@ -10,12 +10,12 @@ use coracle_sys::json::{self, Value};
 use coracle_sys::{Context, Error, Kind, Result, time};
 
 use super::address::{Ip, Subnet, object};
-use super::attach::{self, Who};
+use super::attach::Who;
 use super::config::{DEFAULT, Network, Networks, Pool, default_id, free_v4, free_v6};
 use super::lease::Home;
-use super::link;
 use super::netlink::Socket;
 use super::{Plan, Way, is_host_name};
+use super::{leave, link};
 
 /// What `network create` was told.
 #[derive(Default)]
@@ -241,7 +241,7 @@ impl Manager {
 
     /// Take a container that runs off a network.
     pub(crate) fn disconnect(&self, typed: &str, id: &str) -> Result<()> {
-        attach::disconnect(&self.ours(typed)?, id)
+        leave::disconnect(&self.ours(typed)?, id)
     }
 }
 

@@ -4,10 +4,13 @@
 
 mod address;
 mod attach;
+mod bridge;
 mod config;
 mod firewall;
+mod going;
 mod holder;
 mod lease;
+mod leave;
 pub(crate) mod link;
 mod manage;
 mod names;
@@ -29,9 +32,10 @@ use crate::from_image::flags::Flags;
 use crate::from_image::{self, short};
 use crate::host::Host;
 use address::{Ip, Subnet, object};
-pub(crate) use attach::{Attached, Who, detach, forget_all_over as sweep};
+pub(crate) use attach::{Attached, Who};
 use config::{DEFAULT, Network, Networks};
 pub(crate) use lease::{Attachment, of_container as attachments};
+pub(crate) use leave::{detach, forget_all_over as sweep};
 pub(crate) use manage::{Asked as AskedNetwork, Known, Manager};
 use names::Resolve;
 use ports::Asked;

@@ -260,7 +260,7 @@ impl Rule {
     }
 
     /// It goes to an address of the host.
-    pub(crate) fn leading_to_the_host(self) -> Self {
+    pub(crate) fn for_the_host(self) -> Self {
         const LOCAL: u32 = 2;
         self.numbers("fib", &[(1, REGISTER), (2, 3), (3, 2)]).is(true, &LOCAL.to_ne_bytes())
     }

@@ -1,18 +1,14 @@
-//! Published ports: what `-p` says, which ports of the host that comes to, and who has one that cannot be had. A port is
-//! bound, and not listened on, for as long as it is published: no program of the host takes it meanwhile.
+//! Published ports: what `-p` says, and which ports of the host that comes to. They stay bound for as long as they are
+//! published: see [`super::holder`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use coracle_sys::json::{self, Value, Wrong};
 use coracle_sys::{Context, Error, Kind, Result, read_json};
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket, sockopt,
-};
 
 use super::address::{Ip, object};
-use super::holder;
+use super::holder::{not_free, take};
 
 /// What is carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -273,51 +269,6 @@ fn one_of(
         }
     }
     Err(refused.unwrap_or_else(|| Error::new(Kind::Busy, "all ports are allocated")))
-}
-
-/// Docker's clients look for these words.
-fn not_free(port: &Port, who: &str) -> Error {
-    Error::new(
-        Kind::Busy,
-        format!("Bind for {} failed: port is already allocated (by the {who})", port.address()),
-    )
-}
-
-/// Bind it. Which it is, where any was asked for.
-fn take(port: &Port) -> Result<(OwnedFd, u16)> {
-    match bound(port, false) {
-        // What lingers of a connection that is over listens to nobody.
-        Err(Errno::EADDRINUSE) if port.protocol == Protocol::Tcp => bound(port, true),
-        other => other,
-    }
-    .map_err(|errno| match errno {
-        Errno::EADDRINUSE => not_free(port, &holder::of(port)),
-        errno => Error::syscall(format!("bind({})", port.address()), errno).wrap(format!(
-            "publish {}/{}",
-            port.address(),
-            port.protocol.name()
-        )),
-    })
-}
-
-fn bound(port: &Port, again: bool) -> Result<(OwnedFd, u16), Errno> {
-    let family = if port.host_ip.is_v6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    let kind = if port.protocol == Protocol::Tcp { SockType::Stream } else { SockType::Datagram };
-    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
-    if again {
-        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    }
-    if port.host_ip.is_v6() {
-        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
-    }
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(port.address()))?;
-    let found: SockaddrStorage = getsockname(socket.as_raw_fd())?;
-    let number = match (found.as_sockaddr_in(), found.as_sockaddr_in6()) {
-        (Some(four), _) => four.port(),
-        (_, Some(six)) => six.port(),
-        _ => port.host,
-    };
-    Ok((socket, number))
 }
 
 /// `80/tcp`, `80-90/udp`: one that an image or `--expose` names.

@@ -50,7 +50,7 @@ impl Holder {
                 };
                 if enter().is_ok() {
                     // A caller may wait for the end of our output.
-                    let _ = process::close_all_but(&[ready.as_raw_fd()]);
+                    let _ = process::close_all_but(0, &[ready.as_raw_fd()]);
                     nix::unistd::pause();
                 }
                 process::exit_now(1)

@@ -111,7 +111,7 @@ impl Do {
             Self::To(subnet) => of_subnet(rule, subnet, if subnet.base.is_v6() { 24 } else { 16 }),
             Self::GoesOn => rule.goes_on(),
             Self::WasLed => rule.was_led(),
-            Self::Publish => rule.leading_to_the_host().jump("publish"),
+            Self::Publish => rule.for_the_host().jump("publish"),
             Self::Lead(v6, exact) => lead(rule, v6, exact),
             Self::Masquerade => rule.masquerade(),
             Self::Verdict(code) => rule.verdict(code),
