@@ -14,7 +14,16 @@ const NO_WAIT: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
 /// A held lock. Dropping it releases it.
 #[derive(Debug)]
 pub struct Lock {
-    _held: Flock<File>,
+    held: Option<Flock<File>>,
+}
+
+/// What cannot be unlocked, on a file system that has gone away, is let go with the process: that is no reason to panic.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(Err((held, _))) = self.held.take().map(Flock::unlock) {
+            std::mem::forget(held);
+        }
+    }
 }
 
 impl Lock {
@@ -33,7 +42,7 @@ impl Lock {
     pub fn named(path: &Path, wait: impl Fn()) -> Result<Named> {
         loop {
             let lock = match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
-                Ok(held) => Self { _held: held },
+                Ok(held) => Self { held: Some(held) },
                 Err((file, Errno::EWOULDBLOCK)) => {
                     wait();
                     Self::take(file, path, FlockArg::LockExclusive)?
@@ -52,7 +61,7 @@ impl Lock {
         let file = File::options().read(true).custom_flags(NO_WAIT).open(path);
         let file = file.context(|| format!("open({path:?})"))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => Ok(Some(Self { _held: held })),
+            Ok(held) => Ok(Some(Self { held: Some(held) })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, e)) => Err(e).context(|| format!("flock({path:?}, LOCK_EX|LOCK_NB)")),
         }
@@ -60,8 +69,8 @@ impl Lock {
 
     /// Is the file that was locked still the one at `path`?
     pub fn is_at(&self, path: &Path) -> bool {
-        match (self._held.metadata(), path.symlink_metadata()) {
-            (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        match (self.held.as_ref().map(|held| held.metadata()), path.symlink_metadata()) {
+            (Some(Ok(a)), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
             _ => false,
         }
     }
@@ -69,7 +78,7 @@ impl Lock {
     fn take(mut file: File, path: &Path, how: FlockArg) -> Result<Self> {
         loop {
             match Flock::lock(file, how) {
-                Ok(held) => return Ok(Self { _held: held }),
+                Ok(held) => return Ok(Self { held: Some(held) }),
                 Err((back, Errno::EINTR)) => file = back,
                 Err((_, e)) => return Err(e).context(|| format!("flock({path:?})")),
             }

@@ -192,3 +192,15 @@ fn who_listens_and_accepts_nobody_is_not_waited_for_for_ever() {
     out.complains("--pidfd-socket: nobody has accepted a connection");
     assert_eq!(client.states(), [""; 0]);
 }
+
+#[test]
+fn a_pipe_in_the_place_of_config_json_is_refused_at_once() {
+    let Some(client) = Client::new(true) else { return };
+    let config = client.bundle.path().join("config.json");
+    fs::remove_file(&config).expect("remove the config");
+    Cmd::new("mkfifo").arg(&config).ok();
+    let create =
+        Cmd::runner().arg("--root").arg(client.state()).words("create --bundle").arg(client.bundle.path());
+    let out = create.arg(client.bundle.id()).limit(Duration::from_secs(20)).fails(125);
+    out.complains("it is no plain file");
+}
