@@ -15,7 +15,16 @@ const NO_WAIT: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
 /// A held lock. Dropping it releases it.
 #[derive(Debug)]
 pub struct Lock {
-    _held: Flock<File>,
+    held: Option<Flock<File>>,
+}
+
+/// What cannot be unlocked, on a file system that has gone away, is let go with the process: that is no reason to panic.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(Err((held, _))) = self.held.take().map(Flock::unlock) {
+            std::mem::forget(held);
+        }
+    }
 }
 
 impl Lock {
@@ -34,7 +43,7 @@ impl Lock {
     pub fn named(path: &Path, wait: impl Fn()) -> Result<Named> {
         loop {
             let lock = match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
-                Ok(held) => Self { _held: held },
+                Ok(held) => Self { held: Some(held) },
                 Err((file, Errno::EWOULDBLOCK)) => {
                     wait();
                     Self::take(file, path, FlockArg::LockExclusive)?
@@ -53,23 +62,25 @@ impl Lock {
         let file = File::options().read(true).custom_flags(NO_WAIT).open(path);
         let file = file.context(|| format!("open({path:?})"))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => Ok(Some(Self { _held: held })),
+            Ok(held) => Ok(Some(Self { held: Some(held) })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, e)) => Err(e).context(|| format!("flock({path:?}, LOCK_EX|LOCK_NB)")),
         }
     }
 
     /// Leave it to a process that was forked with it: close the descriptor, and let nobody have the lock.
-    pub fn leave(self) {
-        let fd = self._held.as_raw_fd();
-        std::mem::forget(self);
-        let _ = nix::unistd::close(fd);
+    pub fn leave(mut self) {
+        if let Some(held) = self.held.take() {
+            let fd = held.as_raw_fd();
+            std::mem::forget(held);
+            let _ = nix::unistd::close(fd);
+        }
     }
 
     /// Is the file that was locked still the one at `path`?
     pub fn is_at(&self, path: &Path) -> bool {
-        match (self._held.metadata(), path.symlink_metadata()) {
-            (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        match (self.held.as_ref().map(|held| held.metadata()), path.symlink_metadata()) {
+            (Some(Ok(a)), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
             _ => false,
         }
     }
@@ -77,7 +88,7 @@ impl Lock {
     fn take(mut file: File, path: &Path, how: FlockArg) -> Result<Self> {
         loop {
             match Flock::lock(file, how) {
-                Ok(held) => return Ok(Self { _held: held }),
+                Ok(held) => return Ok(Self { held: Some(held) }),
                 Err((back, Errno::EINTR)) => file = back,
                 Err((_, e)) => return Err(e).context(|| format!("flock({path:?})")),
             }

@@ -105,14 +105,21 @@ impl Error {
 
 /// One line: `what: cause: ...: Operation not permitted`. What an image or an archive named is in it as
 /// well, so control characters are escaped.
+/// A part of an error that quotes more than this is cut, in characters.
+const LONGEST: usize = 2000;
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.what.chars() {
+        let mut chars = self.what.chars();
+        for c in chars.by_ref().take(LONGEST) {
             match c {
                 '\n' | '\t' => f.write_char(c)?,
                 c if c.is_control() => write!(f, "{}", c.escape_default())?,
                 c => f.write_char(c)?,
             }
+        }
+        if chars.next().is_some() {
+            f.write_str("...")?;
         }
         if let Some(errno) = self.errno {
             write!(f, ": {}", errno.desc())?;
@@ -186,5 +193,16 @@ mod tests {
     fn a_kind_that_was_set_is_kept_by_what_wraps_it() {
         let e = Error::syscall("execve(\"/x\")", Errno::ENOENT).with_kind(Kind::CommandNotFound);
         assert_eq!(e.wrap("start the command").kind(), Kind::CommandNotFound);
+    }
+
+    #[test]
+    fn what_is_quoted_at_length_is_cut() {
+        let long = Error::invalid("x".repeat(100_000)).wrap("read it");
+        let text = long.to_string();
+        assert!(
+            text.len() < 2100 && text.starts_with("read it: xxx") && text.ends_with("..."),
+            "{}",
+            text.len()
+        );
     }
 }

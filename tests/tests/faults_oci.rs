@@ -192,3 +192,46 @@ fn who_listens_and_accepts_nobody_is_not_waited_for_for_ever() {
     out.complains("--pidfd-socket: nobody has accepted a connection");
     assert_eq!(client.states(), [""; 0]);
 }
+
+#[test]
+fn a_pipe_in_the_place_of_config_json_is_refused_at_once() {
+    let Some(client) = Client::new(true) else { return };
+    let config = client.bundle.path().join("config.json");
+    fs::remove_file(&config).expect("remove the config");
+    Cmd::new("mkfifo").arg(&config).ok();
+    let create =
+        Cmd::runner().arg("--root").arg(client.state()).words("create --bundle").arg(client.bundle.path());
+    let out = create.arg(client.bundle.id()).limit(Duration::from_secs(20)).fails(125);
+    out.complains("it is no plain file");
+}
+
+#[test]
+fn an_update_that_cannot_be_written_down_changes_no_limit() {
+    if !need(Privilege::Controller("pids")) {
+        return;
+    }
+    let Some(client) = Client::new(true) else { return };
+    fs::create_dir_all(client.state()).expect("make the folder of states");
+    Cmd::new("mount").words("-t tmpfs -o size=32k none").arg(client.state()).ok();
+    let limits = || {
+        let found = Cmd::new("find").args(["/sys/fs/cgroup", "-name", "pids.max", "-path"]);
+        let found = found.arg(format!("*faults-{}*", client.bundle.id())).run();
+        found.stdout.lines().map(|path| fs::read_to_string(path).unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let created = client.verb("create --bundle DIR").status().expect("run create").success();
+    let before = limits();
+    let filler = client.state().join("filler");
+    let filled = fs::write(&filler, vec![0; 1 << 20]).is_err();
+    let full = client.call("update --pids-limit 50").run();
+    let after = limits();
+    fs::remove_file(&filler).expect("remove the filler");
+    let good = client.call("update --pids-limit 50").run();
+    let changed = limits();
+    client.call("delete --force").ok();
+    Cmd::new("umount").arg(client.state()).ok();
+    assert!(created && filled && !before.is_empty());
+    assert_eq!(full.code(), 125, "{full}");
+    assert_eq!(after, before, "{full}");
+    assert_eq!(good.code(), 0, "{good}");
+    assert!(changed != before, "{changed:?}");
+}

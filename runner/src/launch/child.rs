@@ -224,7 +224,7 @@ impl<'a> Entered<'a> {
         let make = || -> Result<OwnedFd> {
             let ptmx = root.open_read_write(Path::new("/dev/pts/ptmx"), true)?;
             let peer = tty::make(ptmx, self.channel)?;
-            let console = open_console(&dev)?;
+            let console = tty::console(&dev)?;
             let tree = mounts_sys::clone_tree(peer.as_fd(), Path::new(""), false)?;
             mounts_sys::attach(tree.as_fd(), console.as_fd())?;
             Ok(peer)
@@ -426,25 +426,6 @@ fn restrict(
             filter.install(give).context(|| "install the filter of system calls")?;
             if process.no_new_privileges { Ok(()) } else { capabilities.finish() }
         }
-    }
-}
-
-/// What the terminal is mounted on: whatever the image has there is not opened to be read, and no link is followed.
-fn open_console(dev: &OwnedFd) -> Result<OwnedFd> {
-    let open = |flags, text| {
-        let mode = Mode::from_bits_truncate(0o600);
-        let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | flags;
-        nix::fcntl::openat(dev, "console", flags, mode)
-            .context(|| format!("openat(\"/dev/console\", {text})"))
-    };
-    let found = match open(OFlag::O_PATH, "O_PATH|O_NOFOLLOW") {
-        Err(e) if e.kind() == Kind::NotFound => open(OFlag::O_CREAT | OFlag::O_EXCL, "O_CREAT|O_EXCL")?,
-        found => found?,
-    };
-    let stat = nix::sys::stat::fstat(&found).context(|| "fstat(\"/dev/console\")")?;
-    match stat.st_mode & libc::S_IFMT {
-        libc::S_IFREG | libc::S_IFCHR => Ok(found),
-        _ => Err(Error::invalid("the image's /dev/console is neither a file nor a terminal")),
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_sys::{Context, Error, Kind, Result, process as sys};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{DEVPTS_SUPER_MAGIC, fstatfs};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
@@ -31,4 +32,23 @@ pub(super) fn enter(tty: OwnedFd, (rows, columns): (u16, u16)) -> Result<()> {
     dup2_stdin(&tty).context(|| "dup2(tty, 0)")?;
     dup2_stdout(&tty).context(|| "dup2(tty, 1)")?;
     dup2_stderr(&tty).context(|| "dup2(tty, 2)")
+}
+
+/// What the terminal is mounted on: whatever the image has there is not opened to be read, and no link is followed.
+pub(super) fn console(dev: &OwnedFd) -> Result<OwnedFd> {
+    let open = |flags, text| {
+        let mode = Mode::from_bits_truncate(0o600);
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | flags;
+        nix::fcntl::openat(dev, "console", flags, mode)
+            .context(|| format!("openat(\"/dev/console\", {text})"))
+    };
+    let found = match open(OFlag::O_PATH, "O_PATH|O_NOFOLLOW") {
+        Err(e) if e.kind() == Kind::NotFound => open(OFlag::O_CREAT | OFlag::O_EXCL, "O_CREAT|O_EXCL")?,
+        found => found?,
+    };
+    let stat = fstat(&found).context(|| "fstat(\"/dev/console\")")?;
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG | libc::S_IFCHR => Ok(found),
+        _ => Err(Error::invalid("the image's /dev/console is neither a file nor a terminal")),
+    }
 }

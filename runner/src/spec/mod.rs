@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use coracle_sys::read_json;
-use coracle_sys::{Context, Error, Result, json};
+use coracle_sys::{Context, Error, Result, file, json};
 use serde::Serialize;
 
 pub use linux::{
@@ -154,7 +154,13 @@ impl Spec {
 
     /// Read a config.json.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).context(|| format!("open({path:?})"))?;
+        // Who names another file may mean a pipe; a bundle's own is a file.
+        let bytes = match path.file_name().is_some_and(|name| name == "config.json") {
+            true => file::read_plain(path)?,
+            false => file::read(path)?,
+        };
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Error::invalid(format!("read {path:?}: it is not UTF-8")))?;
         Self::parse(&text).context(|| format!("read {}", path.display()))
     }
 

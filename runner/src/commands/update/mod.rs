@@ -128,10 +128,17 @@ fn client(mut container: Container, typed: &Typed) -> Result<u8> {
     let had = &mut linux.spec.linux.get_or_insert_default().resources;
     let had = had.get_or_insert_default();
     let merged = cgroups::merge(had, &change)?;
-    cgroup.set(had, &merged, &Layout::probe()?)?;
-    *had = merged;
+    // Written down first: on a full disk nothing is changed.
+    let before = std::mem::replace(had, merged.clone());
     container.states.rewrite(&container.state)?;
-    Ok(0)
+    let set = Layout::probe().and_then(|layout| cgroup.set(&before, &merged, &layout));
+    if set.is_err()
+        && let Some(linux) = container.state.oci.as_mut().and_then(|oci| oci.spec.linux.as_mut())
+    {
+        linux.resources = Some(before);
+        container.states.rewrite(&container.state)?;
+    }
+    set.map(|()| 0)
 }
 
 /// What is asked to be changed.
