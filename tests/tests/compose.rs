@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use coracle_tests::dockerd::Dockerd;
 use coracle_tests::{Cmd, Privilege, Scratch, Store, need, workspace};
 
 /// A recipe in a folder of its own.
@@ -277,4 +278,43 @@ fn a_socket_in_a_folder_is_left_out_and_said() {
     let said = format!("{}{}", out.stdout, out.stderr);
     assert!(said.contains("r/etc/socket: a socket was left out"), "{said}");
     assert!(in_a_layer(&store, "etc/x") && !in_a_layer(&store, "etc/socket"));
+}
+
+#[test]
+fn every_layer_can_be_extracted_alone_whatever_links_its_recipe_goes_through() {
+    let folders = [
+        recipe("name = \"one\"\n[[layer]]\nbin = [\"env\"]\nlink = { \"bin/foo\" = \"env\" }\n"),
+        recipe("name = \"two\"\n[[layer]]\nbin = [\"env\", \"sh\"]\nfile = { \"bin/motd\" = \"x\" }\n"),
+    ];
+    let mut all: Vec<_> = folders.iter().map(|f| f.path().to_owned()).collect();
+    if need(Privilege::Peer("busybox")) {
+        all.push(workspace().join("images/busybox"));
+    }
+    for folder in all {
+        let store = Store::new("compose");
+        store.rootfs_tool().arg("compose").arg(&folder).ok();
+        let mut layers = 0;
+        for blob in std::fs::read_dir(store.path().join("blobs/sha256")).expect("blobs").flatten() {
+            if std::fs::read(blob.path()).expect("a blob").starts_with(b"{") {
+                continue;
+            }
+            layers += 1;
+            let into = Scratch::new("extracted");
+            Cmd::new("tar").arg("-xf").arg(blob.path()).arg("-C").arg(into.path()).ok();
+        }
+        assert!(layers > 0, "{}", folder.display());
+    }
+}
+
+#[test]
+fn docker_loads_what_is_composed_of_one_program_and_its_links() {
+    if !need(Privilege::Peer("dockerd")) || !need(Privilege::Peer("busybox")) {
+        return;
+    }
+    let daemon = Dockerd::start(&["--storage-driver=vfs"]);
+    let store = Store::new("compose");
+    store.compose("busybox");
+    let file = daemon.scratch.join("bb.tar").display().to_string();
+    store.rootfs_tool().args(["save", "-o", &file, "busybox"]).ok();
+    daemon.docker(&format!("load -i {file}")).ok().prints("Loaded image");
 }
