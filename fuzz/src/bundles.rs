@@ -91,7 +91,7 @@ pub fn process_json(data: &[u8]) {
     assert_eq!(json::from_slice::<Process>(&written).expect("and read again"), process);
     match process::plan(&process, Init::ExecOnly, &mut Vec::new()) {
         // Nothing that cannot be an argument is left for the moment when it is too late to tell.
-        Ok(plan) => assert!(plan.init_argv(3).is_ok() && plan.c_env().is_ok(), "{plan:?}"),
+        Ok(plan) => assert!(plan.init_argv(Some(3)).is_ok() && plan.c_env().is_ok(), "{plan:?}"),
         Err(e) => told_in_one_line(&e),
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) options: &'a Options,
     pub(crate) argv: Argv,
     pub(crate) env: Env,
-    pub(crate) mask: Mask,
+    pub(crate) mask: Option<Mask>,
     pub(crate) ignored: ChildIgnored,
     /// init's own pid.
     pub(crate) init: Pid,
@@ -72,7 +72,7 @@ impl Launch<'_> {
 }
 
 /// Become the command in place of init.
-pub(crate) fn exec_only(options: &Options, argv: Argv, env: Env, mask: Mask) -> u8 {
+pub(crate) fn exec_only(options: &Options, argv: Argv, env: Env, mask: Option<Mask>) -> u8 {
     if let Err(code) = guard_error_fd(options) {
         return code;
     }
@@ -89,11 +89,15 @@ pub(crate) fn guard_error_fd(options: &Options) -> Result<(), u8> {
 }
 
 /// execvp(3), and what is said when it returns: the exit code.
-fn exec(options: &Options, argv: Argv, env: Env, mask: Mask) -> u8 {
-    sys::set_signal_mask(mask);
+fn exec(options: &Options, argv: Argv, env: Env, mask: Option<Mask>) -> u8 {
+    if let Some(mask) = mask {
+        sys::set_signal_mask(mask);
+    }
     let errno = search(argv, env);
-    // A reader of stderr that is gone must not end this process by SIGPIPE before its exit code.
-    sys::block_all_signals();
+    if mask.is_some() {
+        // A reader of stderr that is gone must not end this process by SIGPIPE before its exit code.
+        sys::block_all_signals();
+    }
     match options.error_fd {
         Some(fd) => sys::write(fd, &errno.0.to_ne_bytes()),
         None => Line::new().text(argv.first().to_bytes()).text(b": ").errno(errno).complain(),

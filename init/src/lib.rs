@@ -27,7 +27,12 @@ use log::Line;
 
 /// What the kernel gave the program, decided upon and carried out. Returns the exit code.
 fn run(argv: sys::Argv, env: sys::Env) -> u8 {
-    let mask = sys::block_all_signals();
+    // Who only executes makes no call that a filter of the command's might not know, and loses no signal that the
+    // command would have had.
+    let mask = match argv.from(1).first() == c"--exec" {
+        true => None,
+        false => Some(sys::block_all_signals()),
+    };
     // A script whose interpreter is init would run itself for ever.
     let name = argv.first().to_bytes();
     if name.starts_with(b"/proc/") && name.ends_with(b"/exe") {

@@ -24,7 +24,7 @@ const LOOK_AGAIN: u64 = 20_000;
 const KILLED_WITHIN: u64 = 5_000_000;
 
 /// Start the command and stay until it is time to leave. Returns the exit code.
-pub(crate) fn run(options: &Options, argv: Argv, env: Env, mask: Mask) -> u8 {
+pub(crate) fn run(options: &Options, argv: Argv, env: Env, mask: Option<Mask>) -> u8 {
     let parent = sys::getppid();
     let init = sys::getpid();
     if let Err(code) = prepare(options, init, parent) {

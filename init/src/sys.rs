@@ -147,10 +147,20 @@ extern "C" fn main(count: c_int, words: *const *const c_char, entries: *mut *mut
     exit(crate::run(argv, Env { entries }))
 }
 
-/// Leave at once: nothing is flushed, no handler runs.
+/// Leave at once: nothing is flushed, no handler runs. A filter may refuse the one call or the other.
 pub(crate) fn exit(code: u8) -> ! {
+    let _ = call!(SYS_exit_group, code);
+    let _ = call!(SYS_exit, code);
     loop {
-        let _ = call!(SYS_exit_group, code);
+        // SAFETY: an instruction that the kernel ends this process for, PID 1 too.
+        unsafe {
+            #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+            core::arch::asm!("ud2");
+            #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+            core::arch::asm!("udf #0");
+            #[cfg(any(target_arch = "riscv64", target_arch = "riscv32"))]
+            core::arch::asm!("unimp");
+        }
     }
 }
 

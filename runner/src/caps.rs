@@ -27,6 +27,8 @@ pub const SETGID: u64 = 1 << 6;
 pub const SETUID: u64 = 1 << 7;
 /// CAP_SYS_PTRACE as a mask.
 pub const SYS_PTRACE: u64 = 1 << 19;
+/// CAP_NET_ADMIN as a mask.
+pub const NET_ADMIN: u64 = 1 << 12;
 /// CAP_SYS_ADMIN as a mask.
 pub const SYS_ADMIN: u64 = 1 << 21;
 /// CAP_SYS_RESOURCE as a mask.

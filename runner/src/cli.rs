@@ -13,8 +13,8 @@ use serde_json::json;
 use crate::cgroups::Manager;
 use crate::commands::{
     Global, attach, container_files, create, delete, doctor, events, exec, exit_code, features, image_verb,
-    info, inspect, kill, list, logs, nouns, pause, port, prune, ps, rename, rm, run, spec, start, state,
-    stats, stop, top, typed, update, version, wait,
+    info, inspect, kill, list, logs, network, nouns, pause, port, prune, ps, rename, rm, run, spec, start,
+    state, stats, stop, top, typed, update, version, wait,
 };
 use crate::from_image::flags::{self, Flags};
 use crate::guise;
@@ -41,6 +41,7 @@ Usage: runner [--store DIR] COMMAND ...
   diff ID              what one has changed                  runner diff my-container
   export ID            all files of one, as a tar            runner export -o my.tar my-container
   commit ID NAME       make an image of one                  runner commit my-container my/image:1
+  network VERB         create, ls, rm, inspect, prune, connect, disconnect
   run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
   create start state kill delete list pause resume update events: an OCI runtime's, for podman, docker, containerd
   version info         this installation, and what it stands on; `system df` what takes the disk, `system prune` frees
@@ -191,6 +192,7 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("kill", kill::TABLE.clone()),
         ("list", list::TABLE.clone()),
         ("logs", logs::TABLE.clone()),
+        ("network", network::TABLE.clone()),
         ("ps", ps::TABLE.clone()),
         ("restart", stop::RESTART.clone()),
         ("port", port::TABLE.clone()),
@@ -265,12 +267,13 @@ fn dispatch(typed: &guise::Typed, log: &mut Log) -> Result<u8> {
 fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
     match verb {
         "exec" => exec::run(global, words),
+        "network" => network::run(global, words),
         "ps" => ps::run(global, words),
         "rm" => rm::run(global, words),
         "kill" => kill::run(global, words),
         "info" => info::run(global, words),
         "inspect" => inspect::run(global, words),
-        "create" if !global.docker && create::is_for_bundle(words) => create::run(global, words),
+        "create" if create::is_for_bundle(global, words) => create::run(global, words),
         "create" => of_image(words, |flags, tail| create::of_image(global, flags, &tail)),
         "attach" => attach::run(global, words),
         "logs" => logs::run(global, words),

@@ -4,13 +4,20 @@ use std::path::Path;
 
 use crate::from_image::{flags::Flags, short};
 use crate::mounts::Mount;
+use crate::network;
 use crate::spec;
 
 /// What is mounted, where.
 const FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
-/// Those of the container with this id, but for those in whose place something else is mounted.
-pub(crate) fn mounts(id: &str, flags: &Flags, taken: &[spec::Mount]) -> Vec<Mount> {
+/// Those of the container with this id and directory, but for those in whose place something else is mounted.
+pub(crate) fn mounts(
+    id: &str,
+    dir: &Path,
+    flags: &Flags,
+    network: &network::Plan,
+    taken: &[spec::Mount],
+) -> Vec<Mount> {
     let host_uts = flags.uts.as_deref() == Some("host");
     let name = match &flags.hostname {
         Some(name) => name.clone(),
@@ -25,19 +32,17 @@ pub(crate) fn mounts(id: &str, flags: &Flags, taken: &[spec::Mount]) -> Vec<Moun
         if taken.iter().any(|m| m.destination == at) {
             continue;
         }
+        if let Some(kept) = network.hosts_file(dir).filter(|_| file == "hosts") {
+            all.push(Mount::file(at, kept));
+            continue;
+        }
         let text = match file {
-            "hosts" => hosts(&name),
+            "hosts" => network.hosts_text(&name),
             "hostname" => format!("{name}\n"),
             // Read as it is now: a container that lives long is told of changes by nobody.
-            _ => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            _ => network.resolv_text(),
         };
         all.push(Mount::text(at, text));
     }
     all
-}
-
-fn hosts(name: &str) -> String {
-    format!(
-        "127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost ip6-loopback {name}\nfe00::0\tip6-localnet\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
-    )
 }

@@ -28,6 +28,8 @@ mod monitor;
 pub mod mounts;
 pub mod namespaces;
 pub mod netdev;
+mod network;
+mod own_file;
 mod passwd;
 pub mod plan;
 pub mod process;

@@ -38,13 +38,10 @@ pub(crate) fn moment(text: &str, flag: &str) -> Result<String> {
     Ok(whole(seconds, &fraction))
 }
 
-/// `1h30m`, as nanoseconds; `0s` is none.
+/// `1h30m`, as nanoseconds.
 fn ago(text: &str, flag: &str) -> Result<u64> {
     if text.is_empty() {
         return Err(Error::usage("no time"));
-    }
-    if text == "0s" {
-        return Ok(0);
     }
     let mut sum = 0u64;
     let mut rest = text;

@@ -16,6 +16,9 @@ use crate::seccomp::Choice;
 use crate::spec::Spec;
 use crate::state::{self, Identity};
 
+/// Its name in the container's directory.
+pub(crate) const FILE: &str = "container.json";
+
 /// The format written by this version. A newer one is refused.
 const VERSION: u32 = 1;
 
@@ -194,7 +197,7 @@ impl Record {
     /// Write it into the container's directory. Readers see the old one or the new one, whole.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_vec(self).map_err(|e| Error::invalid(e.to_string()))?;
-        let (new, path) = (dir.join("container.json.new"), dir.join("container.json"));
+        let (new, path) = (dir.join("container.json.new"), dir.join(FILE));
         match std::fs::write(&new, &text) {
             // On a full disk the blocks of the old one are what there is.
             Err(e) if e.kind() == ErrorKind::StorageFull && path.exists() => {
@@ -211,12 +214,12 @@ impl Record {
 
     /// Whether the container whose directory this is has one.
     pub(crate) fn exists(dir: &Path) -> bool {
-        dir.join("container.json").exists()
+        dir.join(FILE).exists()
     }
 
     /// Read that of the container whose directory this is.
     pub(crate) fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join("container.json");
+        let path = dir.join(FILE);
         let text = file::read(&path)?;
         let wrong = |e: Error| e.wrap(format!("read {}", path.display()));
         if state::is_newer(&text, VERSION) {

@@ -140,7 +140,7 @@ macro_rules! read_number {
         }
     )*};
 }
-read_number!(u16: as_u64, u32: as_u64, u64: as_u64, i32: as_i64, i64: as_i64);
+read_number!(u8: as_u64, u16: as_u64, u32: as_u64, u64: as_u64, i32: as_i64, i64: as_i64);
 
 impl Read for bool {
     fn read(&mut self, value: Value) -> Result<(), Wrong> {

@@ -185,8 +185,13 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
 
 /// The end of a child made by clone: no destructors, no atexit handlers of the parent's.
 pub fn exit_now(code: i32) -> ! {
-    // SAFETY: _exit takes an int and does not return.
-    unsafe { libc::_exit(code) }
+    // SAFETY: an int each. What a filter of system calls refuses comes back; the second ends this process as well when
+    // it has one thread, and the last by an instruction, if by nothing else.
+    unsafe {
+        libc::syscall(libc::SYS_exit_group, code);
+        libc::syscall(libc::SYS_exit, code);
+        libc::abort()
+    }
 }
 
 /// Mark every descriptor from `first` on close-on-exec.
@@ -198,17 +203,42 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     Ok(())
 }
 
-/// Close every descriptor from `first` on but one. Nothing that owns one of them may be used after.
-pub fn close_all_from(first: u32, but: RawFd) -> Result<()> {
-    let but = but as u32;
-    for (from, to) in [(first, but.saturating_sub(1)), (first.max(but + 1), u32::MAX)] {
+/// Close every descriptor from `first` on but those of `keep`. Nothing that owns one of them may be used after.
+pub fn close_all_but(first: u32, keep: &[RawFd]) -> Result<()> {
+    let mut from = first;
+    loop {
+        let next = keep.iter().map(|fd| *fd as u32).filter(|fd| *fd >= from).min();
+        let to = next.map_or(u32::MAX, |fd| fd - 1);
         if from <= to {
             // SAFETY: no pointers; the caller uses no other descriptor of the range any more.
             let r = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
             Errno::result(r).context(|| format!("close_range({from}, {to}, 0)"))?;
         }
+        match next {
+            Some(fd) => from = fd + 1,
+            None => return Ok(()),
+        }
     }
-    Ok(())
+}
+
+/// Wipe the environment that this process was started with, which others may read in /proc/PID/environ. For a child
+/// of one thread: it has none after this.
+pub fn forget_environment() {
+    unsafe extern "C" {
+        static mut environ: *mut *mut libc::c_char;
+    }
+    // SAFETY: there is one thread. `environ` is null or an array that ends in a null, of NUL-terminated strings: those
+    // on the initial stack, or what setenv(3) made of them; all of them can be written.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            libc::memset((*entry).cast(), 0, libc::strlen(*entry));
+            entry = entry.add(1);
+        }
+        if !environ.is_null() {
+            *environ = std::ptr::null_mut();
+        }
+    }
 }
 
 /// Those of `count` descriptors from `first` on that are open and that an exec would pass on.
@@ -336,13 +366,22 @@ pub fn loopback_up() -> Result<()> {
     Ok(())
 }
 
+fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
+    list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// execve(2) of the file that `fd` is, by its path in /proc. Returns only an error.
+pub fn exec_by_path(fd: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> crate::Error {
+    let path = format!("/proc/self/fd/{}\0", fd.as_raw_fd());
+    let (args, vars) = (pointers(argv), pointers(env));
+    // SAFETY: the path ends in a NUL, both arrays in a null pointer, and the strings they point to live in `argv` and
+    // `env`, which outlive the call.
+    unsafe { libc::execve(path.as_ptr().cast(), args.as_ptr(), vars.as_ptr()) };
+    crate::Error::syscall(format!("execve({:?})", path.trim_end_matches('\0')), Errno::last())
+}
+
 /// execveat(2) of the file that `fd` is. Returns only an error.
 pub fn exec_fd(fd: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> crate::Error {
-    let pointers = |list: &[CString]| {
-        let mut all: Vec<*const libc::c_char> = list.iter().map(|s| s.as_ptr()).collect();
-        all.push(std::ptr::null());
-        all
-    };
     let (args, vars) = (pointers(argv), pointers(env));
     // SAFETY: both arrays end in a null pointer, and the strings they point to live in `argv` and
     // `env`, which outlive the call.

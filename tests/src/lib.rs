@@ -15,6 +15,7 @@
 //!     proxy      a proxy that leads every name to one address
 //!     tokens     a token server that signs what a client may do
 //!     clients    a client's script under one OCI runtime after another
+//!     lan        a host with an outside machine, apart from this one's network
 //!     layout     is a folder an OCI image layout, to the letter?
 //!     words      docker's command lines, typed to docker and to the runner
 //!     noise      bytes that do not compress
@@ -32,6 +33,7 @@ pub mod clients;
 pub mod command;
 pub mod dockerd;
 pub mod filters;
+pub mod lan;
 pub mod layout;
 pub mod leftovers;
 pub mod legacy;

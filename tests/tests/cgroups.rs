@@ -2,8 +2,10 @@
 //! nothing of its groups is left behind. On whatever cgroup version the machine has; `boot_v2` runs
 //! them again on v2 alone.
 
-use coracle_tests::bundle::Bundle;
-use coracle_tests::{Output, Privilege, need};
+use std::fs;
+
+use coracle_tests::bundle::{self, Bundle};
+use coracle_tests::{Cmd, Output, Privilege, need};
 use serde_json::{Value, json};
 
 /// Run a script of busybox's with resources.
@@ -169,4 +171,44 @@ fn a_container_cannot_make_itself_a_disk() {
     }
     let output = run_flags("", "mknod /disk b 8 0; head -c 1 /disk; head -c 1 /dev/null && echo null").ok();
     assert!(output.stderr.contains("Operation not permitted") && output.stdout == "null\n", "{output}");
+}
+
+#[test]
+fn groups_of_others_are_neither_entered_nor_killed_nor_taken_away() {
+    let hierarchies =
+        ["pids", "freezer", "unified", ""].map(|h| std::path::Path::new("/sys/fs/cgroup").join(h));
+    let hierarchies: Vec<_> = hierarchies.iter().filter(|dir| dir.join("cgroup.procs").exists()).collect();
+    if !need(Privilege::Root) || !bundle::works() {
+        return;
+    }
+    assert!(!hierarchies.is_empty(), "a hierarchy of groups");
+    for hierarchy in hierarchies {
+        let bundle = Bundle::busybox(&["true"]).expect("busybox-static");
+        let name = format!("others-{}", bundle.id());
+        let (above, held) = (hierarchy.join(&name), hierarchy.join(&name).join("a/b"));
+        fs::create_dir_all(&held).expect("make groups");
+        let mut other = std::process::Command::new("sleep").arg("1000").spawn().expect("run sleep");
+        let entered = fs::write(held.join("cgroup.procs"), other.id().to_string());
+        let bundle = bundle
+            .set("/linux/cgroupsPath", json!(format!("/{name}")))
+            .set("/linux/resources", json!({"pids": {"limit": 50}}));
+        bundle.write();
+        let verb = |words: &str| {
+            Cmd::runner().arg("--root").arg(bundle.path().join("state")).words(words).arg(bundle.id())
+        };
+        let out = verb(&format!("create --bundle {}", bundle.path().display())).run();
+        let forced = verb("delete --force").run();
+        let alive = other.try_wait().expect("wait").is_none();
+        let there = held.exists();
+        other.kill().expect("kill");
+        other.wait().expect("wait");
+        for dir in [&held, &above.join("a"), &above] {
+            let _ = fs::remove_dir(dir);
+        }
+        entered.expect("enter a group");
+        assert!(alive && there, "{hierarchy:?}: {out} {forced}");
+        assert_eq!(out.code(), 125, "{out}");
+        out.complains("container's cgroup is not empty");
+        assert_eq!(groups_of(&name), [""; 0], "{hierarchy:?}");
+    }
 }

@@ -88,7 +88,7 @@ fn containers_in_the_background_live_as_dockers_do() {
         docker inspect --type image web
         docker top web -o pid,args
         docker top nosuch
-        docker stats --no-stream --format '{{.Name}} {{.NetIO}}' web
+        docker stats --no-stream --format '{{.Name}} {{.PIDs}}' web
         docker stats --no-stream nosuch
         docker pause web
         docker ps --format '{{.Names}} {{.Status}}'

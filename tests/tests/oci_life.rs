@@ -8,6 +8,7 @@ use coracle_tests::bundle;
 use coracle_tests::filters::Filter;
 use coracle_tests::leftovers::Leftovers;
 use coracle_tests::oci::Client;
+use coracle_tests::rootfs::compile;
 use coracle_tests::{Cmd, Privilege, filters, need};
 use serde_json::json;
 
@@ -230,5 +231,66 @@ fn a_create_that_is_killed_at_any_of_its_closes_leaves_what_delete_takes_away() 
         if status.success() {
             return;
         }
+    }
+}
+
+/// Its first thread ends, the other goes on and writes.
+const LEADERLESS: &str = r#"
+#include <fcntl.h>
+#include <pthread.h>
+#include <unistd.h>
+static void *beat(void *none) { for (;;) { write(1, "x", 1); usleep(5000); } return none; }
+int main(void) { pthread_t other; pthread_create(&other, 0, beat, 0); pthread_exit(0); }
+"#;
+
+#[test]
+fn a_container_whose_first_thread_has_ended_runs_and_can_be_ended() {
+    if !need(Privilege::Peer("cc")) {
+        return;
+    }
+    for (manager, ends) in
+        [("", "kill"), ("", "delete --force"), ("--cgroup-manager disabled", "delete --force")]
+    {
+        let build = |bundle: bundle::Bundle| {
+            compile(LEADERLESS, &bundle.rootfs("bin/leaderless")).expect("a C compiler");
+            bundle.set("/process/args", json!(["leaderless"]))
+        };
+        let Some(client) = Client::of(build, "") else { return };
+        let mut create = client.creating(&[]);
+        if !manager.is_empty() {
+            create = std::process::Command::new(coracle_tests::binaries::runner());
+            create
+                .arg("--root")
+                .arg(client.file("state"))
+                .args(manager.split(' '))
+                .arg("create")
+                .arg("--bundle");
+            let out = fs::File::create(client.file("out")).expect("a file");
+            create
+                .arg(client.bundle.path())
+                .arg(client.bundle.id())
+                .stdout(out)
+                .stdin(std::process::Stdio::null());
+        }
+        assert!(create.status().expect("run create").success());
+        let pid = client.call("state").ok().json()["pid"].as_u64().expect("a pid");
+        client.call("start").ok();
+        client.wait_until("its other thread writes", || client.read("out").len() > 3);
+        assert_eq!(client.status(), "running", "{manager}");
+        client.call("delete").fails(125).complains("not stopped");
+        let ending = client.call(ends);
+        if ends == "kill" {
+            ending.arg("KILL").ok()
+        } else {
+            ending.ok()
+        };
+        client.wait_until("it has ended", || {
+            let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+            tasks < 2
+        });
+        let written = client.read("out").len();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(client.read("out").len(), written, "{manager} {ends}");
+        client.call("delete --force").ok();
     }
 }

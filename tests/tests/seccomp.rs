@@ -209,3 +209,69 @@ fn calls_and_architectures_of_other_machines_are_passed_over_as_by_docker() {
     );
     assert_eq!(script(&store, &option(&profile), "echo it ran").ok().stdout, "it ran\n");
 }
+
+/// What busybox's `true`, statically linked, makes of calls, and some more.
+const FEW: [&str; 20] = [
+    "execve",
+    "exit_group",
+    "exit",
+    "brk",
+    "arch_prctl",
+    "set_tid_address",
+    "write",
+    "read",
+    "mmap",
+    "munmap",
+    "mprotect",
+    "getuid",
+    "setuid",
+    "setgid",
+    "getgid",
+    "geteuid",
+    "getegid",
+    "readlink",
+    "uname",
+    "prctl",
+];
+
+fn under(names: &[&str], default: &str) -> Option<Output> {
+    if !need(Privilege::Root) {
+        return None;
+    }
+    let profile = json!({
+        "defaultAction": default,
+        "syscalls": [{"names": names, "action": "SCMP_ACT_ALLOW"}],
+    });
+    let bundle = Bundle::busybox(&["true"])?.set("/linux/seccomp", profile);
+    Some(bundle.run().limit(std::time::Duration::from_secs(20)).run())
+}
+
+// As runc does, which needs neither execveat, fcntl, capset nor rt_sigprocmask once the filter is there.
+#[test]
+fn a_profile_that_knows_few_calls_is_no_hindrance_to_the_start() {
+    for default in ["SCMP_ACT_ERRNO", "SCMP_ACT_TRACE", "SCMP_ACT_KILL_PROCESS"] {
+        // More than these are the program's own affair.
+        let own = [
+            "rt_sigaction",
+            "getrandom",
+            "rseq",
+            "set_robust_list",
+            "prlimit64",
+            "newfstatat",
+            "fstat",
+            "ioctl",
+        ];
+        let names: Vec<&str> = FEW.into_iter().chain(own).collect();
+        let Some(out) = under(&names, default) else { return };
+        assert_eq!(out.code(), 0, "{default}: {out}");
+    }
+}
+
+#[test]
+fn a_profile_that_lets_nothing_be_executed_nor_ended_is_told_at_once() {
+    for default in ["SCMP_ACT_ERRNO", "SCMP_ACT_TRACE", "SCMP_ACT_KILL_PROCESS"] {
+        let Some(out) = under(&["read", "brk"], default) else { return };
+        assert_eq!(out.code(), 126, "{default}: {out}");
+        out.complains("container process is already dead");
+    }
+}

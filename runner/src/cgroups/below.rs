@@ -3,7 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use coracle_sys::{Error, Result};
+use coracle_sys::{Context, Error, Result};
 
 use super::Group;
 
@@ -35,6 +35,25 @@ pub(super) fn named(groups: &[Group], words: &[String]) -> Result<Vec<PathBuf>> 
         }
     }
     Ok(all)
+}
+
+/// Whether a process is in a group or in one below it, also one that our pid namespace does not see.
+pub(super) fn holds_a_process(dir: &Path) -> Result<bool> {
+    let mut rest = vec![dir.to_owned()];
+    while let Some(dir) = rest.pop() {
+        let file = dir.join("cgroup.procs");
+        match std::fs::read(&file) {
+            Ok(list) if list.is_empty() => {}
+            Ok(_) => return Ok(true),
+            // One of threads alone, whose processes are told by the group above them.
+            Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(true),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {}
+            Err(e) => return Err(e).context(|| format!("read({file:?})")),
+        }
+        let below = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+        rest.extend(below.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
+    }
+    Ok(false)
 }
 
 /// The group of v2 below `dir` that a process is in.

@@ -73,9 +73,19 @@ impl Cgroup {
     }
 
     fn make_all(&mut self) -> Result<()> {
+        let mut there = Vec::new();
+        let made = self.make_each(&mut there);
+        if made.is_err() {
+            // What was there before is not ours to take away.
+            self.plan.groups.retain(|g| !there.contains(&g.dir));
+        }
+        made
+    }
+
+    fn make_each(&mut self, there: &mut Vec<PathBuf>) -> Result<()> {
         let mut n = 0;
         while n < self.plan.groups.len() {
-            let made = self.make(n);
+            let made = self.make(n, there);
             let refused = |e: &Error| matches!(e.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
             if self.plan.groups[n].soft && made.as_ref().is_err_and(refused) {
                 self.plan.groups.remove(n);
@@ -83,17 +93,17 @@ impl Cgroup {
             }
             n += 1;
             if let Err(e) = made {
-                // Never the group that was there before, and held others' processes.
-                self.plan.groups.truncate(if e.kind() == Kind::Exists { n - 1 } else { n });
+                self.plan.groups.truncate(n);
                 return Err(e);
             }
         }
         self.plan.owner.map_or(Ok(()), |uid| self.give_to(uid))
     }
 
-    fn make(&mut self, n: usize) -> Result<()> {
+    /// Make one. Of those that are there already the directory is noted.
+    fn make(&mut self, n: usize, there: &mut Vec<PathBuf>) -> Result<()> {
         let group = self.plan.groups[n].clone();
-        make_directories(&group, self.is_adopted())
+        make_directories(&group, self.is_adopted(), there)
             .context(|| format!("make the cgroup {}", group.dir.display()))?;
         if group.controllers.iter().any(|c| c == "cpuset") && !group.unified {
             inherit_cpuset(&group.dir)?;
@@ -123,7 +133,7 @@ impl Cgroup {
                 self.plan.groups[n].devices = None;
                 self.plan.groups.push(*other);
                 let last = self.plan.groups.len() - 1;
-                self.make(last)?;
+                self.make(last, &mut Vec::new())?;
                 enter(&self.plan.groups[last].dir, pid)
             }
             (attached, _) => attached,
@@ -233,7 +243,7 @@ pub(super) fn remove_tree(dir: &Path, end: Instant) -> Result<()> {
 
 /// Every directory from the base to the group; on v2 each hands the controllers down. One that is there and has
 /// processes is another container's, but where it is `adopted`.
-fn make_directories(group: &Group, adopted: bool) -> Result<()> {
+fn make_directories(group: &Group, adopted: bool, there: &mut Vec<PathBuf>) -> Result<()> {
     let below = group.dir.strip_prefix(&group.base).unwrap_or(&group.dir);
     let mut dir = group.base.clone();
     for part in below.components() {
@@ -249,11 +259,14 @@ fn make_directories(group: &Group, adopted: bool) -> Result<()> {
                 }
             }
             Ok(()) => {}
-            Err(Errno::EEXIST) if adopted => {}
             Err(Errno::EEXIST) => {
-                let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-                if !procs.is_empty() {
-                    return Err(Error::new(Kind::Exists, "it exists, and processes are in it"));
+                there.push(dir.clone());
+                if adopted {
+                    continue;
+                }
+                if below::holds_a_process(&dir)? {
+                    let why = "container's cgroup is not empty: processes are in it, or in a group below";
+                    return Err(Error::new(Kind::Exists, why));
                 }
                 // Who enters it would wait there for ever, and we for them.
                 let text = |file: &str| std::fs::read_to_string(dir.join(file)).unwrap_or_default();

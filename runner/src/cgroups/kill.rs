@@ -13,6 +13,9 @@ use std::os::fd::AsFd;
 /// How long killed processes may take to be gone, and stopped ones to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long those may take that the kernel kills by itself.
+const KILLED_SOON: Duration = Duration::from_millis(30);
+
 impl Cgroup {
     /// Every process in the groups, and in those that the container made below.
     pub fn processes(&self) -> Result<Vec<i32>> {
@@ -78,7 +81,12 @@ impl Cgroup {
             Some(Err(e)) if e.errno() == Some(Errno::ENOENT) => {}
             Some(other) => {
                 other?;
-                return eventually(|| Ok(processes(&group.dir)?.is_empty()));
+                // It passes over a process whose first thread has ended before the others: that one needs a signal.
+                let patient = Instant::now() + KILLED_SOON;
+                return eventually(|| match Instant::now() < patient {
+                    true => Ok(processes(&group.dir)?.is_empty()),
+                    false => Ok(kill_each(&group.dir)? == 0),
+                });
             }
             None => {}
         }

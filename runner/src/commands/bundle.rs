@@ -2,16 +2,21 @@
 //! others to live with. Signals and terminals of the foreground are the caller's, who gets the container once its
 //! command runs.
 
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Result, time};
+use coracle_sys::{Context, Error, Result, file, time};
 
 use super::life::{Given, Life, Usage};
 use crate::cgroups::{self, Lifetime, Manager};
 use crate::console::Console;
+use crate::foreground::Signals;
 use crate::host::Host;
 use crate::launch::{Container, Gate, Starting};
+use crate::own_file;
 use crate::plan::{self, Options, Plan};
 use crate::process::Init;
 use crate::rdt::Class;
@@ -53,7 +58,7 @@ struct Bundle {
 }
 
 impl Bundle {
-    fn decide(bundle: &Path, id: &str, flags: &Flags, detached: bool) -> Result<Self> {
+    fn decide(bundle: &Path, id: &str, flags: &Flags, detached: bool, waits: bool) -> Result<Self> {
         // What is kept is looked at afterwards, its groups as well.
         let lifetime = if detached || flags.keep { Lifetime::Detached } else { Lifetime::ForegroundRun };
         state::check_id(id)?;
@@ -63,6 +68,9 @@ impl Bundle {
             .context(|| format!("open({bundle:?})"))
             .context(|| "find the bundle")?;
         let spec = Spec::load(flags.config.as_deref().unwrap_or(&bundle.join("config.json")))?;
+        if waits || may_be_seen(&spec) {
+            own_file::shield_from(&spec)?;
+        }
         let mut started = spec.clone();
         let listening = listen_fds();
         if let (1.., Some(process)) = (listening, &mut started.process) {
@@ -104,11 +112,21 @@ impl Bundle {
             home: &self.dir,
             streams: Given::Ours,
             network: None,
+            attach: None,
             guarded: false,
             keep: self.keep,
             oci: Some(Oci { gate: gate.map(|g| g.name().to_owned()), ..self.oci.clone() }),
         }
     }
+}
+
+/// Whether its first process, before it is the command, is seen by somebody else who may look into it: by what lives in
+/// the pid namespace already, or by a hook of its own.
+fn may_be_seen(spec: &Spec) -> bool {
+    let namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    let pid = namespaces.filter(|n| n.kind == "pid").any(|n| n.path.is_none());
+    let capabilities = spec.process.iter().flat_map(|p| &p.capabilities);
+    !pid || capabilities.flat_map(|sets| &sets.bounding).any(|name| name == "CAP_SYS_PTRACE")
 }
 
 /// How many descriptors systemd's socket activation, or whoever speaks it, passed to this process.
@@ -125,24 +143,26 @@ pub(crate) fn run<T>(
     dir: &Path,
     id: &str,
     flags: &Flags,
-    attend: impl FnOnce(Container, Vec<Output>) -> Result<T>,
+    attend: impl FnOnce(Container, Vec<Output>, &Signals) -> Result<T>,
 ) -> Result<(T, Usage)> {
     if flags.console_socket.is_some() {
         return Err(Console::unwanted());
     }
-    let bundle = Bundle::decide(dir, id, flags, false)?;
+    let bundle = Bundle::decide(dir, id, flags, false, false)?;
+    let signals = Signals::hold()?;
     bundle.life(None).live(
         |_| Ok(()),
         |container, outputs| {
             flags.pid_file.iter().try_for_each(|path| write_pid(path, container.pid()))?;
-            attend(container, outputs)
+            attend(container, outputs, &signals)
         },
+        |_, _| {},
     )
 }
 
 /// Begin it for others to live with: `create`, behind a gate, and `run -d`.
 pub(crate) fn begin(dir: &Path, id: &str, flags: &Flags, wait: bool) -> Result<()> {
-    let bundle = Bundle::decide(dir, id, flags, true)?;
+    let bundle = Bundle::decide(dir, id, flags, true, wait)?;
     let terminal = bundle.plan.process.terminal.is_some();
     let console = Console::asked(flags.console_socket.as_deref(), terminal, true)?;
     let pidfd_socket = flags.pidfd_socket.as_deref();
@@ -167,10 +187,16 @@ pub(crate) fn write_pid(path: &Path, pid: i32) -> Result<()> {
     let name = path.file_name().ok_or_else(|| Error::usage(format!("--pid-file {path:?} is no file")))?;
     let mut temp = std::ffi::OsString::from(".");
     temp.push(name);
+    temp.push(file::unique_name("."));
     let temp = path.with_file_name(temp);
     let write = || -> Result<()> {
-        std::fs::write(&temp, pid.to_string()).context(|| format!("write({temp:?})"))?;
-        std::fs::rename(&temp, path).context(|| format!("rename({temp:?}, {path:?})"))
+        // Others may write into the folder: what they have put there is neither followed nor waited for.
+        let made = File::options().write(true).create_new(true).mode(0o644).open(&temp);
+        let mut made = made.context(|| format!("open({temp:?}, O_CREAT|O_EXCL)"))?;
+        let written = made.write_all(pid.to_string().as_bytes()).context(|| format!("write({temp:?})"));
+        let placed = written
+            .and_then(|()| std::fs::rename(&temp, path).context(|| format!("rename({temp:?}, {path:?})")));
+        placed.inspect_err(|_| drop(std::fs::remove_file(&temp)))
     };
     write().context(|| "--pid-file")
 }

@@ -54,7 +54,7 @@ pub(crate) static EXPORT: CommandInfoWithArgs = typed::table(
 pub(crate) static COMMIT: CommandInfoWithArgs = typed::table(
     "commit",
     "Make an image of a container: what it has written becomes a layer on its image's.",
-    typed::CONTAINER_AND_NAME,
+    typed::CONTAINER_AND_IMAGE,
     &[
         typed::option("--author", Some('a'), "author", "who made it"),
         typed::list("--change", Some('c'), "change", "an instruction of a Dockerfile for the config"),

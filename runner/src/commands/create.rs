@@ -45,9 +45,10 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
 );
 
 /// Whether it is a bundle's: flags say so that only bundles have, or a config.json lies here and nothing but an id is said.
-pub(crate) fn is_for_bundle(words: &[OsString]) -> bool {
+pub(crate) fn is_for_bundle(global: &Global, words: &[OsString]) -> bool {
     let Ok(typed) = Typed::read_quietly(&TABLE, words) else { return false };
-    typed.other_than(&[]).is_some() || typed.words.len() == 1 && Path::new("config.json").exists()
+    let here = Path::new("config.json").exists() && typed.words.len() == 1;
+    !global.docker && (typed.other_than(&[]).is_some() || here)
 }
 
 /// Make one of an image.

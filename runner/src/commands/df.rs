@@ -87,7 +87,7 @@ fn head(field: &str) -> String {
 
 fn row(kind: &str, total: usize, active: usize, size: u64, free: u64) -> Value {
     let free = free.min(size);
-    let share = (free * 100).checked_div(size).map_or(String::new(), |share| format!(" ({share}%)"));
+    let share = (free * 100).checked_div(size).map_or_else(String::new, |share| format!(" ({share}%)"));
     let mut row = Value::Object(Map::new());
     set_all(
         &mut row,

@@ -10,6 +10,7 @@ use coracle_sys::program::Program;
 use coracle_sys::{Context, Error, Result, terminal as tty};
 
 use super::Global;
+use crate::own_file;
 
 /// Those that are handed over.
 pub(crate) const VERBS: [&str; 19] = [
@@ -58,9 +59,7 @@ fn aside(global: &Global, verb: &str, name: &str, platform: Option<&str>, quiet:
 pub(super) fn rootfs_tool(global: &Global) -> Result<Program> {
     let mut command = Program::new(&find()?);
     global.store.iter().for_each(|store| command.set("CORACLE_STORE", store));
-    if let Some(dir) = global.docker_config.as_ref().and_then(|dir| dir.to_str()) {
-        command.set("DOCKER_CONFIG", dir);
-    }
+    global.docker_config.iter().for_each(|dir| command.set("DOCKER_CONFIG", &dir.to_string_lossy()));
     Ok(command)
 }
 
@@ -69,7 +68,7 @@ fn find() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("CORACLE_ROOTFS_TOOL").filter(|p| !p.is_empty()) {
         return Ok(path.into());
     }
-    let own = std::env::current_exe().context(|| "readlink(\"/proc/self/exe\")")?;
+    let own = own_file::path()?;
     let beside = own.with_file_name("rootfs-tool");
     let libexec = own.parent().map(|bin| bin.join("../libexec/coracle/rootfs-tool"));
     let found = [Some(beside), libexec].into_iter().flatten().find(|p| p.is_file());

@@ -2,7 +2,7 @@
 //! client. The process is made first, and while it sets itself up what others need to find it is written. Its command waits
 //! for that. Where the plan comes from, and what attending it means, is the callers' business.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use coracle_sys::{Error, Result};
@@ -34,6 +34,8 @@ pub(crate) struct Life<'a> {
     pub(crate) streams: Given,
     /// Its network namespace, where one was begun for it.
     pub(crate) network: Option<Ahead>,
+    /// Joins its process, by its pid, and its network namespace to its network.
+    pub(crate) attach: Option<&'a Attach<'a>>,
     /// It must not outlive us, whatever its command does to the parent-death signal.
     pub(crate) guarded: bool,
     /// Its state stays when it has ended in front of us. What is left to others stays anyway.
@@ -41,6 +43,9 @@ pub(crate) struct Life<'a> {
     /// What is kept for an OCI client.
     pub(crate) oci: Option<Oci>,
 }
+
+/// What joins a container to its network.
+pub(crate) type Attach<'a> = dyn Fn(i32, BorrowedFd<'_>) -> Result<()> + 'a;
 
 /// The standard streams that a container is given.
 #[derive(Default)]
@@ -67,11 +72,12 @@ pub(crate) struct Usage {
 
 impl Life<'_> {
     /// Start it, do `meanwhile` what must be done before its command runs, stay with it through `attend`,
-    /// and take it away.
+    /// and take it away; `over` hears how it ended before its state goes.
     pub(crate) fn live<T>(
         mut self,
         meanwhile: impl FnOnce(Identity) -> Result<()>,
         attend: impl FnOnce(Container, Vec<Output>) -> Result<T>,
+        over: impl FnOnce(&T, &Usage),
     ) -> Result<(T, Usage)> {
         for warning in &self.plan.warnings {
             coracle_sys::warn!("runner: {warning}");
@@ -88,6 +94,9 @@ impl Life<'_> {
             let ended = ended?;
             removed.map(|()| (ended, usage))
         });
+        if let Ok((ended, usage)) = &ended {
+            over(ended, usage);
+        }
         if ended.is_err() || !self.keep {
             self.undone()?;
         }
@@ -167,6 +176,12 @@ impl Life<'_> {
     fn spawn(&mut self, cgroup: &mut Cgroup, hold: Hold<'_>) -> Result<(Starting, Vec<Output>)> {
         let enter = |pid: Option<i32>| cgroup.enter_late(pid.unwrap_or(0));
         let network = self.network.take().and_then(Ahead::finish);
+        // Beside the child, but where a kernel parameter of the child's is one of the device.
+        let early = self.plan.sysctl.iter().any(|(path, _)| path.to_string_lossy().contains("/eth"));
+        let early = self.attach.filter(|_| early).zip(network.as_ref());
+        if let Some((attach, network)) = early {
+            attach(0, network.as_fd())?;
+        }
         let streams = match std::mem::take(&mut self.streams) {
             Given::Terminal | Given::Ours => Streams::ours(),
             Given::These(streams) => Streams::put(&streams)?,
@@ -187,6 +202,7 @@ impl Life<'_> {
             adopted: cgroup.is_adopted(),
             seccomp: self.plan.seccomp.as_ref(),
             network: network.as_ref().map(AsFd::as_fd),
+            wants_network: network.is_none() && self.attach.is_some(),
             hold,
         };
         let (mut starting, outputs) = (launch::spawn(self.plan, &setup)?, streams.restore());
@@ -200,7 +216,12 @@ impl Life<'_> {
             Some(rdt) => rdt.enter(starting.pid()).map(|entered| class = entered),
             None => Ok(()),
         });
-        let prepared = classed.and_then(|()| match turns {
+        let joined = classed.and_then(|()| match (self.attach.filter(|_| early.is_none()), &network) {
+            (None, _) => Ok(()),
+            (Some(attach), Some(network)) => attach(starting.pid(), network.as_fd()),
+            (Some(attach), None) => starting.network().map_or(Ok(()), |own| attach(starting.pid(), own)),
+        });
+        let prepared = joined.and_then(|()| match turns {
             Some(turns) if turns.before_the_root() => starting.built(|pid| {
                 let state = tell("creating", pid);
                 for kind in [hooks::Kind::Prestart, hooks::Kind::CreateRuntime] {

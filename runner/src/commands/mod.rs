@@ -18,6 +18,7 @@ pub(crate) mod kill;
 mod life;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod network;
 pub(crate) mod nouns;
 mod oci;
 pub(crate) mod pause;
@@ -74,8 +75,12 @@ pub(crate) fn no_such_container(typed: &str) -> Error {
     Error::not_found(format!("No such container: {typed}"))
 }
 
-/// Remove a container's directory.
-pub(crate) fn remove_files(store: &Store, id: &str) -> Result<()> {
+/// Remove a container with all its files. Its record goes first, so that no list shows it without its name.
+pub(crate) fn forget(store: &Store, id: &str, name: Option<&str>) -> Result<()> {
+    let _ = std::fs::remove_file(store.main().container(id).join(crate::record::FILE));
+    if let Some(name) = name {
+        store.release_name(name, id)?;
+    }
     as_owner(|| store.remove_container(id)).context(|| format!("remove the files of the container {id}"))
 }
 

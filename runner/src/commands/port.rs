@@ -8,6 +8,7 @@ use coracle_sys::{Error, Result};
 use super::container::seen::Seen;
 use super::typed::{self, Typed};
 use super::{Global, container};
+use crate::network::Port;
 
 /// It has no flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
@@ -26,9 +27,13 @@ pub(crate) struct Published {
     pub(crate) outside: String,
 }
 
-/// The ports that lead to a container. There is no network yet that could publish any.
-pub(crate) fn published(_: &Seen) -> Vec<Published> {
-    Vec::new()
+/// The ports that lead to a container.
+pub(crate) fn published(seen: &Seen) -> Vec<Published> {
+    let of = |port: &Port| Published {
+        inside: format!("{}/{}", port.inside, port.protocol.name()),
+        outside: port.address().to_string(),
+    };
+    seen.attachments().iter().flat_map(|one| &one.ports).map(of).collect()
 }
 
 /// Print them.

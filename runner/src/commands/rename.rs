@@ -15,7 +15,7 @@ use crate::record;
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "rename",
     "Give a container another name.",
-    typed::CONTAINER_AND_NEW_NAME,
+    typed::CONTAINER_AND_NAME,
     &[],
     &["runner rename my-container yours"],
 );

@@ -8,7 +8,7 @@ use coracle_sys::{Error, Kind, Result};
 
 use super::container::ending::{Held, await_end, lock, stop_waiting};
 use super::typed::{self, Typed};
-use super::{Global, no_such_container, remove_files, sweep};
+use super::{Global, forget, no_such_container, sweep};
 use crate::cgroups::Cgroup;
 use crate::diary::{self, Event};
 use crate::record::{self, Record};
@@ -95,10 +95,10 @@ pub(super) fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
     if held.is_none() {
         return Ok(());
     }
-    if let Ok(record) = Record::read(&dir.path) {
-        store.release_name(&record.name, &dir.id)?;
-        diary::tell(&dir.path, &record, &[Event::plain("destroy")]);
+    let record = Record::read(&dir.path).ok();
+    if let Some(record) = &record {
+        diary::tell(&dir.path, record, &[Event::plain("destroy")]);
     }
-    remove_files(store, &dir.id)?;
+    forget(store, &dir.id, record.as_ref().map(|r| r.name.as_str()))?;
     states.remove(&dir.id)
 }

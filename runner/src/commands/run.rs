@@ -22,6 +22,8 @@ use crate::from_image::flags::Flags;
 use crate::host::Host;
 use crate::json;
 use crate::launch::{Ahead, Container};
+use crate::network;
+use crate::own_file;
 use crate::plan::{self, Options};
 use crate::record;
 use crate::relay::{Output, Relay, Screen};
@@ -32,6 +34,9 @@ use crate::terminal::Raw;
 
 /// Run it. The exit code is the command's.
 pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8> {
+    if may_be_seen(&flags) {
+        own_file::shield()?;
+    }
     let mut sink = flags.report.as_deref().map(Sink::open).transpose()?;
     let began = Instant::now();
     let result = if is_of_a_bundle(global, &flags, typed) {
@@ -68,6 +73,15 @@ pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8>
         sink.write(&report)?;
     }
     Ok(told["code"].as_u64().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
+
+/// Whether its first process, before it is the command, is seen by others who may look into it.
+fn may_be_seen(flags: &Flags) -> bool {
+    let traces =
+        |name: &String| matches!(name.to_ascii_uppercase().trim_start_matches("CAP_"), "ALL" | "SYS_PTRACE");
+    flags.privileged
+        || flags.cap_add.iter().any(traces)
+        || flags.pid.as_deref().is_some_and(|pid| pid.starts_with("container:"))
 }
 
 /// How a container ended that we were attached to.
@@ -144,9 +158,10 @@ fn bundle(global: &Global, flags: &Flags, typed: &[String]) -> Result<Option<Tol
     if flags.detach {
         return super::bundle::begin(dir, id, &own, false).map(|()| None);
     }
-    let signals = Signals::hold()?;
-    super::bundle::run(dir, id, &own, |container, outputs| attend(container, outputs, &signals, flags))
-        .map(Told::here)
+    super::bundle::run(dir, id, &own, |container, outputs, signals| {
+        attend(container, outputs, signals, flags)
+    })
+    .map(Told::here)
 }
 
 /// `run IMAGE` and `run --rootfs DIR`.
@@ -169,9 +184,8 @@ fn image(global: &Global, flags: Flags, typed: &[String]) -> Result<Option<Told>
     if is_supervised(&wanted.flags) {
         return attached(Made::new(wanted)?).map(|report| report.map(Told::ByMonitor));
     }
-    let own_network =
-        from_image::shared_words(&wanted.flags)?[0].2 == "none" && !wanted.host.needs_user_namespace();
-    let network = own_network.then(Ahead::begin).flatten();
+    let ahead = network(&wanted)?.makes_namespace() && !wanted.host.needs_user_namespace();
+    let network = ahead.then(Ahead::begin).flatten();
     let made = Made::new(wanted)?;
     let planned = made.plan(Lifetime::ForegroundRun).inspect_err(|_| made.remove())?;
     made.name_it().inspect_err(|_| made.remove())?;
@@ -224,11 +238,15 @@ fn show(wanted: &Wanted<'_>) -> Result<()> {
     let root = root(base, store, dirs, &dir, flags)?;
     let seccomp = filter(flags, &spec)?;
     let options = options(&id, &dir, root, flags, &spec, groups.mounted, seccomp)?;
-    print(&spec, flags, &options, host)
+    print(&spec, flags, &options, host, &network(wanted)?)
+}
+
+fn network(wanted: &Wanted<'_>) -> Result<network::Plan> {
+    network::plan(&wanted.flags, &wanted.base.config(), &wanted.store, &wanted.host)
 }
 
 /// `--dry-run`.
-fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<()> {
+fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host, network: &network::Plan) -> Result<()> {
     let mut spec = spec.clone();
     let shown = match flags.dry_run_mode.as_deref() {
         None | Some("spec") => {
@@ -239,7 +257,11 @@ fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host) -> Result<(
             }
             json::value(&spec)?
         }
-        Some("plan") => json::value(&plan::plan(&spec, options, host)?)?,
+        Some("plan") => {
+            let mut shown = json::value(&plan::plan(&spec, options, host)?)?;
+            shown["network"] = network.json();
+            shown
+        }
         Some(word) => return Err(Error::usage(format!("--dry-run={word}: it is spec or plan"))),
     };
     coracle_sys::print::json(&shown, true);

@@ -15,6 +15,7 @@ use super::{Global, sweep};
 use crate::attach::{Client, keys};
 use crate::hooks::{self, Scene};
 use crate::monitor::restart::Policy;
+use crate::own_file;
 use crate::record::{self, Record};
 use crate::seccomp::Choice;
 use crate::state::{Face, State, States};
@@ -50,6 +51,8 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     {
         return run_oci(container);
     }
+    // What its flags were is known only later, and for one after the other.
+    own_file::shield()?;
     let store = container::store(global)?;
     sweep::sweep(&store);
     let all = typed.get("--all").is_some();

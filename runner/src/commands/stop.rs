@@ -18,6 +18,7 @@ use super::typed::{self, Typed};
 use crate::cgroups::Cgroup;
 use crate::diary::{self, Event};
 use crate::from_image::units;
+use crate::own_file;
 use crate::record::{self, Record};
 use crate::state::{Face, State, States};
 
@@ -60,6 +61,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
 /// Stop them, and start them again.
 pub(crate) fn restart(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&RESTART, words)? else { return Ok(0) };
+    own_file::shield()?;
     each(global, &typed, "restart", |dir| {
         Made::load(global, &dir.id)?.background(false)?;
         diary::tell_of(&dir.path, &Event::plain("restart"));

@@ -7,8 +7,9 @@ use coracle_store::Store;
 use coracle_store::lock::Lock;
 use coracle_sys::Result;
 
-use super::{remove_files, sweep_unfinished};
+use super::{forget, sweep_unfinished};
 use crate::cgroups::{self, Cgroup, Layout};
+use crate::network;
 use crate::record::{self, Exit, Record};
 use crate::state::{Face, States};
 
@@ -18,7 +19,7 @@ const NEWBORN: Duration = Duration::from_secs(60);
 /// Clean up after runners that are gone. Containers of OCI clients are never touched. What cannot be cleaned
 /// up is told, and keeps nobody from anything.
 pub(crate) fn sweep(store: &Store) {
-    for step in [states, orphans, groups, sweep_unfinished] {
+    for step in [states, orphans, groups, sweep_unfinished, networks] {
         if let Err(e) = step(store) {
             coracle_sys::warn!("runner: {}", e.wrap("sweep up after killed runners"));
         }
@@ -41,7 +42,7 @@ fn states(store: &Store) -> Result<()> {
         }
         match Record::read(&state.bundle) {
             Ok(record) => tidy(store, &state.bundle, record)?,
-            Err(_) => remove_files(store, &state.id)?,
+            Err(_) => forget(store, &state.id, None)?,
         }
         Ok(true)
     });
@@ -64,6 +65,10 @@ fn orphans(store: &Store) -> Result<()> {
     store.sweep_names()
 }
 
+fn networks(_: &Store) -> Result<()> {
+    network::sweep()
+}
+
 /// Those of a runner that was killed before it could write them down: they are known by their names.
 fn groups(_: &Store) -> Result<()> {
     let known = States::of(Face::Image, None)?.ids()?;
@@ -79,6 +84,5 @@ fn tidy(store: &Store, dir: &Path, record: Record) -> Result<()> {
         return Record { exit: Some(Exit { code: 137, at: record::now(), ..Exit::default() }), ..record }
             .write(dir);
     }
-    store.release_name(&record.name, &record.id)?;
-    remove_files(store, &record.id)
+    forget(store, &record.id, Some(&record.name))
 }

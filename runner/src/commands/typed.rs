@@ -23,15 +23,15 @@ pub(crate) const NONE: &[PositionalInfo<'static>] = &[];
 pub(crate) const ID: &[PositionalInfo<'static>] = &[positional("id", "the container's id")];
 /// a container,
 pub(crate) const CONTAINER: &[PositionalInfo<'static>] = &[NAMED];
-/// perhaps one,
-pub(crate) const PERHAPS_ID: &[PositionalInfo<'static>] =
-    &[optional(positional("id", "a container of an OCI client"))];
 /// one, and the name of an image,
-pub(crate) const CONTAINER_AND_NAME: &[PositionalInfo<'static>] =
+pub(crate) const CONTAINER_AND_IMAGE: &[PositionalInfo<'static>] =
     &[NAMED, optional(positional("name", "the image's name"))];
 /// what is copied and where to,
 pub(crate) const FROM_TO: &[PositionalInfo<'static>] =
     &[positional("from", "what is copied"), positional("to", "where it goes")];
+/// perhaps one,
+pub(crate) const PERHAPS_ID: &[PositionalInfo<'static>] =
+    &[optional(positional("id", "a container of an OCI client"))];
 /// one, and what follows it for ps(1),
 pub(crate) const PROCESSES: &[PositionalInfo<'static>] = &[
     optional(positional("id", "a container")),
@@ -41,7 +41,7 @@ pub(crate) const PROCESSES: &[PositionalInfo<'static>] = &[
     },
 ];
 /// one, and a name,
-pub(crate) const CONTAINER_AND_NEW_NAME: &[PositionalInfo<'static>] =
+pub(crate) const CONTAINER_AND_NAME: &[PositionalInfo<'static>] =
     &[NAMED, positional("name", "the new name")];
 /// one, and a port of it,
 pub(crate) const CONTAINER_AND_PORT: &[PositionalInfo<'static>] =
@@ -51,6 +51,11 @@ pub(crate) const CONTAINERS: &[PositionalInfo<'static>] = &[NAMES];
 /// several and what is sent to them,
 pub(crate) const CONTAINERS_AND_SIGNAL: &[PositionalInfo<'static>] =
     &[NAMES, optional(positional("signal", "the signal, as runc has it"))];
+/// any words,
+pub(crate) const WORDS: &[PositionalInfo<'static>] = &[PositionalInfo {
+    optionality: Optionality::Repeating,
+    ..positional("words", "names, as the verb has it")
+}];
 /// an image.
 pub(crate) const IMAGE: &[PositionalInfo<'static>] = &[optional(positional(
     "image",

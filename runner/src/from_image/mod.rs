@@ -287,6 +287,8 @@ fn namespaces(flags: &Flags, found: &Found) -> Result<Vec<Namespace>> {
         let path = match word {
             "" | "own" | "private" | "none" => None,
             "host" => continue,
+            // Which one is decided elsewhere.
+            _ if kind == "network" && !word.contains(':') => None,
             _ => Some(
                 found
                     .joined
@@ -304,7 +306,7 @@ fn namespaces(flags: &Flags, found: &Found) -> Result<Vec<Namespace>> {
 pub(crate) fn shared_words(flags: &Flags) -> Result<[(&'static str, &'static str, &str); 4]> {
     let network = match (&flags.network, &flags.net) {
         (Some(_), Some(_)) => return Err(Error::usage("--network and --net are the same flag: say one")),
-        (network, net) => network.as_deref().or(net.as_deref()).unwrap_or("none"),
+        (network, net) => network.as_deref().or(net.as_deref()).unwrap_or("default"),
     };
     let all = [
         ("network", "--network", network),
@@ -313,13 +315,15 @@ pub(crate) fn shared_words(flags: &Flags) -> Result<[(&'static str, &'static str
         ("uts", "--uts", flags.uts.as_deref().unwrap_or("own")),
     ];
     for (kind, flag, word) in &all {
-        let known = matches!(*word, "host" | "own" | "private") || (*kind == "network" && *word == "none");
+        let network = *kind == "network";
+        let known = matches!(*word, "host" | "own" | "private")
+            || network && (!word.is_empty() && !word.contains([':', '/']) || word.starts_with("ns:/"));
         if known || word.strip_prefix("container:").is_some_and(|id| !id.is_empty()) {
             continue;
         }
         return Err(match *kind {
-            "network" => Error::unsupported(format!(
-                "--network {word}: a container has no network (none), the host's (host) or another's (container:ID); bridges do not exist yet"
+            "network" => Error::usage(format!(
+                "--network {word:?}: it is bridge, none, host, container:ID, ns:/PATH or the name of a network"
             )),
             _ => Error::usage(format!("{flag} {word:?}: it is own, host or container:ID")),
         });

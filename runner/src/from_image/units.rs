@@ -62,6 +62,20 @@ pub(crate) fn duration(text: &str, flag: &str) -> Result<Duration> {
     })
 }
 
+/// `1h30m`, as nanoseconds.
+pub(crate) fn ago(text: &str, flag: &str) -> Result<u64> {
+    let mut sum = 0u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(|| Error::usage("no unit"))?;
+        let unit = rest[number..].find(|c: char| !c.is_ascii_alphabetic()).map_or(rest.len(), |n| number + n);
+        let part = duration(&rest[..unit], flag)?;
+        sum = sum.saturating_add(u64::try_from(part.as_nanos()).unwrap_or(u64::MAX));
+        rest = &rest[unit..];
+    }
+    Ok(sum)
+}
+
 /// `nofile=1024:2048`, `core=0`, `memlock=unlimited`.
 pub(crate) fn ulimit(text: &str) -> Result<Rlimit> {
     let wrong = |why: &str| Error::usage(format!("--ulimit {text:?}: {why}"));

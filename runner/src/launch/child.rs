@@ -29,7 +29,9 @@ use crate::timens;
 pub(super) fn run(plan: &Plan, setup: &Setup<'_>, opened: Opened, channel: &Channel) -> Error {
     let go = || -> Result<Error> {
         let entered = Entered::new(plan, setup, opened, channel)?;
-        entered.root()?.confine()?.exec()
+        let confining = entered.root()?;
+        confining.let_go()?;
+        confining.confine()?.exec()
     };
     go().unwrap_or_else(|e| e)
 }
@@ -73,9 +75,8 @@ impl<'a> Entered<'a> {
         // executed on the way to the command inherits none at all.
         let passed = sys::inheritable(3, plan.preserve_fds);
         sys::close_on_exec_from(3)?;
-        if plan.die_with_parent {
-            die_with_parent(channel)?;
-        }
+        // Who is left to others is not held by one that does not come to it, whatever it waits for.
+        die_with_parent(channel)?;
         let mut stack = None;
         if plan.maps.is_some() {
             match channel.receive()? {
@@ -223,10 +224,7 @@ impl<'a> Entered<'a> {
         let make = || -> Result<OwnedFd> {
             let ptmx = root.open_read_write(Path::new("/dev/pts/ptmx"), true)?;
             let peer = tty::make(ptmx, self.channel)?;
-            let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            let mode = Mode::from_bits_truncate(0o600);
-            let console = nix::fcntl::openat(&dev, "console", flags, mode)
-                .context(|| "openat(\"/dev/console\", O_CREAT|O_NOFOLLOW)")?;
+            let console = open_console(&dev)?;
             let tree = mounts_sys::clone_tree(peer.as_fd(), Path::new(""), false)?;
             mounts_sys::attach(tree.as_fd(), console.as_fd())?;
             Ok(peer)
@@ -279,6 +277,19 @@ impl<'a> Entered<'a> {
 }
 
 impl<'a> Confining<'a> {
+    /// Close what was the runner's, and forget what it was told: who shares the pid namespace and may trace sees both.
+    fn let_go(&self) -> Result<()> {
+        let gate = match self.setup.hold {
+            Hold::Gate(gate) => Some(gate.number()),
+            _ => None,
+        };
+        let ours = [Some(self.channel.number()), self.init.as_ref().map(AsRawFd::as_raw_fd), gate];
+        let keep: Vec<RawFd> = self.passed.iter().copied().chain(ours.into_iter().flatten()).collect();
+        sys::close_all_but(3, &keep)?;
+        sys::forget_environment();
+        Ok(())
+    }
+
     /// From the runner's rights to the container's.
     pub(super) fn confine(mut self) -> Result<Confined<'a>> {
         let process = self.process;
@@ -322,6 +333,10 @@ impl<'a> Confining<'a> {
 impl Confining<'_> {
     /// Wait for what the start is held by.
     fn wait(&self) -> Result<()> {
+        if !self.die_with_parent {
+            // From here on it hears by the channel that the runner is gone.
+            prctl::set_pdeathsig(None).context(|| "prctl(PR_SET_PDEATHSIG, 0)")?;
+        }
         let go = || match self.channel.receive()? {
             Message::Go => Ok(()),
             _ => Err(Error::new(Kind::System, "the runner is gone")),
@@ -345,9 +360,11 @@ impl Confined<'_> {
     pub(super) fn exec(self) -> Result<Error> {
         let Confining { process, setup, channel, passed, .. } = self.confining;
         let (init, capabilities) = (self.init, self.capabilities);
-        let error_fd = channel.as_fd().as_raw_fd();
+        // Init would have to mark it close-on-exec. Without that call the command's failure is told on standard error.
+        let marks = setup.seccomp.is_none_or(|filter| filter.fcntl);
+        let error_fd = marks.then(|| channel.as_fd().as_raw_fd());
         let (argv, env) = (process.init_argv(error_fd)?, process.c_env()?);
-        for fd in passed.into_iter().chain([error_fd]) {
+        for fd in passed.into_iter().chain(error_fd) {
             sys::set_close_on_exec(fd, false)?;
         }
         if let Some(turns) = setup.hooks.filter(|t| hooks::any(t.hooks, hooks::Kind::StartContainer)) {
@@ -371,8 +388,13 @@ impl Confined<'_> {
             };
             channel.is_some_and(|channel| matches!(ask(channel), Ok(Message::Go)))
         };
+        prctl::set_name(super::UNBORN).context(|| "prctl(PR_SET_NAME)")?;
         restrict(process, &capabilities, setup.seccomp, give)?;
-        let error = sys::exec_fd(init.as_fd(), &argv, &env);
+        let error = match setup.seccomp.is_none_or(|filter| filter.execveat) {
+            true => sys::exec_fd(init.as_fd(), &argv, &env),
+            // A /proc of the container's own making leads to nothing but what it may execute itself.
+            false => sys::exec_by_path(init.as_fd(), &argv, &env),
+        };
         let what = match error.errno() {
             Some(Errno::E2BIG) => "the command and its environment are longer than the kernel passes on",
             _ => "execute init",
@@ -382,8 +404,8 @@ impl Confined<'_> {
 }
 
 /// The rights that are left, in the order in which each can still be given up: no new privileges; the filter, which
-/// needs CAP_SYS_ADMIN or that, so that the one is kept until it is in, and the calls that are left after it are few;
-/// the capabilities.
+/// needs CAP_SYS_ADMIN or that, so that without it the one is kept until the filter is in, and the calls that are left
+/// after it are few; the capabilities.
 fn restrict(
     process: &process::Plan,
     capabilities: &caps::Sets,
@@ -393,13 +415,37 @@ fn restrict(
     if process.no_new_privileges {
         prctl::set_no_new_privs().context(|| "prctl(PR_SET_NO_NEW_PRIVS, 1)")?;
     }
-    if let Some(filter) = filter {
-        if !process.no_new_privileges {
-            capabilities.keep_also(caps::SYS_ADMIN)?;
+    match filter {
+        None => capabilities.finish(),
+        Some(filter) => {
+            // Whatever can be done before it is not for the filter to allow.
+            match process.no_new_privileges {
+                true => capabilities.finish()?,
+                false => capabilities.keep_also(caps::SYS_ADMIN)?,
+            }
+            filter.install(give).context(|| "install the filter of system calls")?;
+            if process.no_new_privileges { Ok(()) } else { capabilities.finish() }
         }
-        filter.install(give).context(|| "install the filter of system calls")?;
     }
-    capabilities.finish()
+}
+
+/// What the terminal is mounted on: whatever the image has there is not opened to be read, and no link is followed.
+fn open_console(dev: &OwnedFd) -> Result<OwnedFd> {
+    let open = |flags, text| {
+        let mode = Mode::from_bits_truncate(0o600);
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | flags;
+        nix::fcntl::openat(dev, "console", flags, mode)
+            .context(|| format!("openat(\"/dev/console\", {text})"))
+    };
+    let found = match open(OFlag::O_PATH, "O_PATH|O_NOFOLLOW") {
+        Err(e) if e.kind() == Kind::NotFound => open(OFlag::O_CREAT | OFlag::O_EXCL, "O_CREAT|O_EXCL")?,
+        found => found?,
+    };
+    let stat = nix::sys::stat::fstat(&found).context(|| "fstat(\"/dev/console\")")?;
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG | libc::S_IFCHR => Ok(found),
+        _ => Err(Error::invalid("the image's /dev/console is neither a file nor a terminal")),
+    }
 }
 
 /// Be killed when the parent is, also when that has happened before we asked.

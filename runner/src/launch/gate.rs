@@ -2,7 +2,7 @@
 //! connection that `start` makes becomes the channel on which the rest of the start is reported, so that whoever
 //! starts it learns whether its command could be executed.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use coracle_sys::{Context, Result};
@@ -28,6 +28,11 @@ impl Gate {
     /// Its name in the directory.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its descriptor, to be kept while all others are closed.
+    pub(super) fn number(&self) -> RawFd {
+        self.listening.as_raw_fd()
     }
 
     /// Wait for a start. Who only knocks, to learn whether somebody waits, is let go again.

@@ -1,4 +1,4 @@
-//! Our init as an executable that the container can neither change nor name: a sealed memfd, made
+//! Our init, and where need be the runner, as an executable that the container can neither change nor name: a sealed memfd, made
 //! anew for every start, so that nothing that a container could reach is shared with the host. Where
 //! `vm.memfd_noexec` forbids that, or a kernel has none, a file on a read-only mount that is attached nowhere.
 
@@ -14,7 +14,7 @@ use nix::unistd::write;
 
 /// The image in a file that can be executed and not written. Needs the right to mount only where a
 /// memfd cannot be executed.
-pub(super) fn open(init: &[u8]) -> Result<OwnedFd> {
+pub(crate) fn open(init: &[u8]) -> Result<OwnedFd> {
     match in_memory(init)? {
         Some(fd) => Ok(fd),
         None => open_on_mount(init).context(|| "make init's executable"),

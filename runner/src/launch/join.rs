@@ -70,7 +70,9 @@ fn enter(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>, channel: &Channel)
     }
     // What is made next is seen by the container, whose root may look into it when it has SYS_PTRACE:
     // close-on-exec would be too late.
-    process_sys::close_all_from(3 + plan.preserve_fds, channel.number())?;
+    let keep: Vec<RawFd> = passed.iter().copied().chain([channel.number()]).collect();
+    process_sys::close_all_but(3, &keep)?;
+    process_sys::forget_environment();
     match process_sys::clone(CloneFlags::CLONE_PARENT.bits() as u32 as u64, None)? {
         Cloned::Parent { pid, pidfd } => channel.send(&Message::Pid(pid, pidfd)),
         Cloned::Child => {

@@ -33,6 +33,7 @@ use crate::seccomp::Program;
 pub use ahead::Ahead;
 pub use ending::Ending;
 pub use gate::Gate;
+pub(crate) use image::open as executable;
 pub use starting::{Container, Starting};
 pub(crate) use wire::{Channel, Message, pair};
 
@@ -49,6 +50,8 @@ pub struct Setup<'a> {
     pub seccomp: Option<&'a Program>,
     /// The network namespace that was made ahead for it, its loopback device up.
     pub network: Option<BorrowedFd<'a>>,
+    /// Whoever starts it wants [`Starting::network`].
+    pub wants_network: bool,
     /// The cgroup v2 to be born in.
     pub born_in: Option<BorrowedFd<'a>>,
     /// Enters the container's cgroups: this process, or, where the child has no right to, the child
@@ -57,6 +60,10 @@ pub struct Setup<'a> {
     /// It is put into them by [`Starting::adopted`]'s caller.
     pub adopted: bool,
 }
+
+/// What a process is called between its filter of system calls and the exec of init, which gives it another name: it
+/// keeps the name when it is dead.
+const UNBORN: &std::ffi::CStr = c"runner:filtered";
 
 /// Hooks, and what they are told.
 #[derive(Clone, Copy)]
@@ -136,6 +143,9 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
         }
     };
     let mut starting = Starting::new(pid, pidfd, ours, &plan.process, setup.seccomp);
+    if setup.wants_network {
+        starting.open_network().inspect_err(|_| starting.kill())?;
+    }
     starting.map_ids(plan, setup)?;
     let joined = plan.namespaces.joined(Ns::Network);
     let network = joined.map_or_else(|| format!("/proc/{pid}/ns/net").into(), Path::to_path_buf);

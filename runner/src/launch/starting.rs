@@ -30,6 +30,10 @@ pub struct Starting {
     identity: Result<Identity>,
     /// Who is asked about its system calls.
     notify: Option<Notify>,
+    /// Its network namespace, looked up before it hides itself.
+    network: Option<OwnedFd>,
+    /// Its filter may forbid what it takes to execute the command.
+    filtered: bool,
 }
 
 /// A container whose command runs.
@@ -52,6 +56,7 @@ impl Starting {
         let by_init = matches!(process.init, process::Init::Pid1(_));
         let mut starting = Self::of((pid, pidfd), channel, process.args[0].clone(), Identity::of(pid));
         starting.by_init = by_init;
+        starting.filtered = seccomp.is_some_and(|program| !program.lets_exec());
         starting.notify = seccomp.and_then(|program| program.notify.clone());
         starting
     }
@@ -63,7 +68,32 @@ impl Starting {
         identity: Result<Identity>,
     ) -> Self {
         let (console, warnings, notify) = (None, Vec::new(), None);
-        Self { pid, by_init: false, pidfd, channel, console, warnings, command, identity, notify }
+        Self {
+            pid,
+            by_init: false,
+            pidfd,
+            channel,
+            console,
+            warnings,
+            command,
+            identity,
+            notify,
+            network: None,
+            filtered: true,
+        }
+    }
+
+    pub(super) fn open_network(&mut self) -> Result<()> {
+        let path = format!("/proc/{}/ns/net", self.pid);
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let file = nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty());
+        self.network = Some(file.context(|| format!("open({path:?})"))?);
+        Ok(())
+    }
+
+    /// Its network namespace, where that was wanted.
+    pub fn network(&self) -> Option<BorrowedFd<'_>> {
+        self.network.as_ref().map(AsFd::as_fd)
     }
 
     /// Its pid, in the runner's pid namespace.
@@ -191,6 +221,13 @@ impl Starting {
     pub fn finish(mut self) -> Result<Container> {
         match self.listen()? {
             Message::End => {
+                if self.is_stillborn() {
+                    self.kill();
+                    return Err(Error::new(
+                        Kind::CannotExecute,
+                        "container process is already dead: its filter of system calls forbids what it takes to execute the command",
+                    ));
+                }
                 let Self { pid, by_init, pidfd, console, warnings, .. } = self;
                 Ok(Container { pid, by_init, pidfd, console, warnings })
             }
@@ -199,6 +236,13 @@ impl Starting {
                 Err(Error::new(Kind::System, "the container's process is confused"))
             }
         }
+    }
+
+    /// It has ended before it could execute anything, and not even say so.
+    fn is_stillborn(&self) -> bool {
+        self.filtered
+            && std::fs::read(format!("/proc/{}/comm", self.pid))
+                .is_ok_and(|name| name.strip_suffix(b"\n") == Some(super::UNBORN.to_bytes()))
     }
 
     /// The next message that is neither a descriptor nor an error.

@@ -90,7 +90,8 @@ impl Channel {
         let with_fd = |tag: &[u8], fd: &OwnedFd| scm_rights::send(&self.fd, tag, fd);
         let plain = |bytes: &[u8]| send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL);
         match message {
-            Message::Failed(error) => plain(&encode(error)),
+            // The one that may have to come through the command's filter, which rather knows this call.
+            Message::Failed(error) => nix::unistd::write(&self.fd, &encode(error)),
             Message::Warning(text) => plain(&words(b"W", text)),
             Message::Pid(pid, fd) => {
                 let mut bytes = vec![b'P'];

@@ -28,6 +28,12 @@ impl Mount {
         Self { at, from: Source::Text(text), options: Options::default(), sealed_late: false, ids: None }
     }
 
+    /// A file of the host's, as it is, at `at`.
+    pub(crate) fn file(at: PathBuf, path: PathBuf) -> Self {
+        let from = Source::Bind { path, recursive: false };
+        Self { at, from, options: Options::default(), sealed_late: false, ids: None }
+    }
+
     /// Make the file, if that is what is mounted, and open it as a tree. The umask is 0.
     pub(crate) fn open_text(&self, memory: &mut Memory, root: &Root) -> Result<Option<OwnedFd>> {
         let (Source::Text(text), Some(name)) = (&self.from, self.at.file_name()) else { return Ok(None) };

@@ -212,14 +212,17 @@ impl Plan {
         }
     }
 
-    /// argv of our init, which executes the command. A failure goes to the descriptor `error_fd`.
-    pub fn init_argv(&self, error_fd: i32) -> Result<Vec<CString>> {
+    /// argv of our init, which executes the command. A failure goes to the descriptor `error_fd`, where there is one.
+    pub fn init_argv(&self, error_fd: Option<i32>) -> Result<Vec<CString>> {
         let mut argv = vec!["init".to_string()];
         match &self.init {
             Init::Pid1(options) => argv.extend(options.iter().cloned()),
             Init::ExecOnly => argv.push("--exec".into()),
         }
-        argv.extend(["--error-fd".into(), error_fd.to_string(), "--".into()]);
+        if let Some(fd) = error_fd {
+            argv.extend(["--error-fd".into(), fd.to_string()]);
+        }
+        argv.push("--".into());
         argv.extend(self.args.iter().cloned());
         c_strings(&argv)
     }
@@ -375,7 +378,7 @@ mod tests {
     fn a_command_that_looks_like_an_option_stays_behind_the_dashes() {
         let mut p = process();
         p.args = vec!["--error-fd".into(), "-x".into()];
-        let argv = planned(&p).unwrap().init_argv(9).unwrap();
+        let argv = planned(&p).unwrap().init_argv(Some(9)).unwrap();
         let argv: Vec<_> = argv.iter().map(|a| a.to_str().unwrap()).collect();
         assert_eq!(argv, ["init", "--exec", "--error-fd", "9", "--", "--error-fd", "-x"]);
     }

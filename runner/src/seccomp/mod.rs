@@ -62,6 +62,12 @@ pub struct Program {
     flags: u64,
     /// Who is asked about calls, where the profile has it so.
     pub notify: Option<Notify>,
+    /// It has nothing against execveat(2).
+    pub execveat: bool,
+    /// It has nothing against fcntl(2).
+    pub fcntl: bool,
+    /// It has nothing against execve(2).
+    execve: bool,
 }
 
 impl Choice {
@@ -134,6 +140,15 @@ fn spec_arg(check: &Check) -> LinuxSeccompArg {
 }
 
 impl Program {
+    const fn plain() -> Self {
+        Self { code: Vec::new(), flags: 0, notify: None, execveat: true, fcntl: true, execve: true }
+    }
+
+    /// Whether it surely lets a command come to its execution.
+    pub fn lets_exec(&self) -> bool {
+        self.execve && self.execveat && self.fcntl
+    }
+
     /// Give it to the kernel, for this process and all that it starts. Needs CAP_SYS_ADMIN or
     /// no_new_privs. `give` hands the listener over, where calls are to be asked about.
     pub fn install(&self, give: impl FnOnce(OwnedFd) -> bool + Send + 'static) -> Result<()> {
@@ -191,11 +206,11 @@ fn default_program(capabilities: &[String]) -> Result<Program> {
             jf: b[3],
             k: u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
         };
-        return Ok(Program { code: DEFAULT.chunks_exact(8).map(insn).collect(), flags: 0, notify: None });
+        return Ok(Program { code: DEFAULT.chunks_exact(8).map(insn).collect(), ..Program::plain() });
     }
     let names: Vec<&str> = capabilities.iter().map(String::as_str).collect();
     let code = profile::compile(own_machine()?, &names).map_err(Error::invalid)?;
-    Ok(Program { code, flags: 0, notify: None })
+    Ok(Program { code, ..Program::plain() })
 }
 
 #[cfg(test)]

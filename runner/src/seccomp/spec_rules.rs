@@ -68,7 +68,19 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program> {
         archs.push(Arch { audit: machine.audit(), abi, rules, newest, above });
     }
     let code = assemble(&archs, default, libc::SECCOMP_RET_KILL_PROCESS).map_err(Error::invalid)?;
-    Ok(Program { code, flags: flags(&profile.flags, notifies)?, notify })
+    let flags = flags(&profile.flags, notifies)?;
+    let [execve, execveat, fcntl] = ["execve", "execveat", "fcntl"].map(|call| lets_through(profile, call));
+    Ok(Program { code, flags, notify, execve, execveat, fcntl })
+}
+
+/// Whether a profile has nothing against a call, whatever its arguments.
+fn lets_through(profile: &LinuxSeccomp, call: &str) -> bool {
+    let lets = |action: &str| matches!(action, "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG");
+    let mut about = profile.syscalls.iter().filter(|s| s.names.iter().any(|name| name == call)).peekable();
+    match about.peek() {
+        Some(_) => about.all(|s| lets(&s.action) && s.args.is_empty()),
+        None => lets(&profile.default_action),
+    }
 }
 
 /// More than any program of 4096 instructions is made of. A few lines can name millions.

@@ -38,10 +38,11 @@ impl Identity {
         Self::of(nix::unistd::getpid().as_raw())
     }
 
-    /// Whether it still runs. A zombie does not.
+    /// Whether it still runs. A zombie does not; one whose first thread alone is a zombie does.
     pub fn is_alive(self) -> bool {
         let Ok(stat) = text(&format!("/proc/{}/stat", self.pid)) else { return false };
-        !matches!(run_state(&stat), Some('Z' | 'X')) && start_time(&stat) == Some(self.start_time)
+        let over = matches!(run_state(&stat), Some('Z' | 'X')) && threads(&stat).is_none_or(|n| n < 2);
+        !over && start_time(&stat) == Some(self.start_time)
     }
 
     /// Kill it, and wait until it is gone. One that is gone is fine.
@@ -84,6 +85,11 @@ fn run_state(stat: &str) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+/// Field 20 of /proc/PID/stat: a first thread that has ended counts until the others have.
+fn threads(stat: &str) -> Option<u64> {
+    stat.rsplit_once(") ")?.1.split(' ').nth(17)?.parse().ok()
+}
+
 /// Field 22 of /proc/PID/stat. The name in field 2 may hold anything, so it is counted from its end.
 fn start_time(stat: &str) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.trim().parse().ok()
@@ -98,5 +104,6 @@ mod tests {
         let rest = (3..=30).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
         assert_eq!(start_time(&format!("7 (a) b) (c) {rest}")), Some(22));
         assert_eq!(start_time("7 (a"), None);
+        assert_eq!(threads(&format!("7 (a) b) (c) {rest}")), Some(20));
     }
 }

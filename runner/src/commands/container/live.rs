@@ -1,6 +1,7 @@
 //! A container's life: in front of its caller, or in the background with a monitor.
 
-use std::os::fd::OwnedFd;
+use std::cell::{Cell, RefCell};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use coracle_store::image::Healthcheck;
@@ -11,12 +12,15 @@ use super::{Made, Planned, timeout};
 use crate::attach::Client;
 use crate::cgroups::Lifetime;
 use crate::commands::exit_code;
-use crate::commands::life::{Given, Life, Usage};
+use crate::commands::life::{Attach, Given, Life, Usage};
 use crate::diary::{self, Event};
 use crate::foreground::{Attended, Signals};
 use crate::launch::{Ahead, Container};
-use crate::monitor::{self, Duties, Farewell, First, Probe, Starter, Watched, restart};
-use crate::record::{self, Exit};
+use crate::monitor::restart::{self, Policy};
+use crate::monitor::{self, Duties, Farewell, First, Probe, Starter, Watched};
+use crate::network::{self, Who};
+use crate::own_file;
+use crate::record::{self, Exit, Record};
 use crate::relay::Output;
 use crate::report::Report;
 use crate::state::{Face, Identity, States};
@@ -28,6 +32,7 @@ impl Made {
         states: &'a States,
         streams: Given,
         network: Option<Ahead>,
+        attach: &'a Attach<'a>,
     ) -> Life<'a> {
         Life {
             plan: &planned.plan,
@@ -36,6 +41,7 @@ impl Made {
             home: &self.dir.path,
             streams,
             network,
+            attach: planned.network.attaches().then_some(attach),
             guarded: true,
             keep: false,
             oci: None,
@@ -51,9 +57,12 @@ impl Made {
     ) -> Result<(Attended, Usage)> {
         let states = States::of(Face::Image, None)?;
         let streams = Given::Pipes { input: self.flags.interactive };
-        let mut record = self.record.clone();
-        let life = self.life(planned, &states, streams, network);
+        let kept = RefCell::new(self.record.clone());
+        let attached = RefCell::new(network::Attached::default());
+        let attach = |pid, namespace: BorrowedFd<'_>| self.join(planned, pid, namespace, &attached);
+        let life = self.life(planned, &states, streams, network, &attach);
         let write = |runner| {
+            let mut record = kept.borrow_mut();
             record.begins(runner, false);
             record.write(&self.dir.path)
         };
@@ -61,19 +70,55 @@ impl Made {
             self.tell(&[Event::plain("start")]);
             attend(container, outputs)
         };
-        let ended = life.live(write, begun).inspect_err(|_| self.remove())?;
-        let report = Report::of(&ended.0.ending, ended.0.timed_out, Duration::ZERO);
-        let exit = exit(&report.with_usage(&ended.1.stats, Vec::new()));
-        self.tell_end(&exit);
-        if self.flags.rm {
-            self.record.take_changes(&self.dir.path);
+        let over = |attended: &Attended, usage: &Usage| {
+            let report = Report::of(&attended.ending, attended.timed_out, Duration::ZERO);
+            self.over(&mut kept.borrow_mut(), &report.with_usage(&usage.stats, Vec::new()), false);
+        };
+        let ended = life.live(write, begun, over);
+        self.part(planned);
+        let ended = ended.inspect_err(|_| self.remove())?;
+        self.record = kept.into_inner();
+        if self.record.rm {
             self.remove();
-        } else {
-            record.exit = Some(exit);
-            self.record = record;
-            self.write_end();
         }
         Ok(ended)
+    }
+
+    /// Join its process to its network.
+    fn join(
+        &self,
+        planned: &Planned,
+        pid: i32,
+        namespace: BorrowedFd<'_>,
+        attached: &RefCell<network::Attached>,
+    ) -> Result<()> {
+        let (id, name) = (&self.record.id, &self.record.name);
+        let who = Who { id, name, dir: &self.dir.path, pid, namespace };
+        attached.replace(planned.network.attach(&who)?);
+        Ok(())
+    }
+
+    /// Take it off its network. What is left is for a sweep.
+    fn part(&self, planned: &Planned) {
+        if planned.network.attaches()
+            && let Err(e) = network::detach(&self.record.id)
+        {
+            coracle_sys::warn!("runner: {}", e.wrap("take the container off its network"));
+        }
+    }
+
+    /// It has ended: write down how, and whether it waits to begin again.
+    fn over(&self, record: &mut Record, report: &Report, begins_again: bool) {
+        record.take_changes(&self.dir.path);
+        let exit = exit(report);
+        self.tell_end(record, &exit);
+        record.stopped = record::is_marked(&self.dir.path);
+        let policy = Policy::parse(&record.restart).unwrap_or_default();
+        record.restarting = begins_again && !record.stopped && policy.again(exit.code, record.restarts);
+        record.exit = Some(exit);
+        if !record.rm {
+            self.write_end(record);
+        }
     }
 
     /// Start it in the background. It runs when this comes back. A new one goes again where it cannot be started.
@@ -135,10 +180,13 @@ impl Made {
         self.policy()?;
         let began = Instant::now();
         let streams = Given::These(Box::<[OwnedFd; 3]>::new(theirs));
-        let mut record = self.record.clone();
-        let life = self.life(planned, &states, streams, None);
+        let (kept, report) = (RefCell::new(self.record.clone()), Cell::new(Vec::new()));
+        let attached = RefCell::new(network::Attached::default());
+        let join = |pid, namespace: BorrowedFd<'_>| self.join(planned, pid, namespace, &attached);
+        let life = self.life(planned, &states, streams, None, &join);
         let write = |runner: Identity| {
-            crate::record::unmark(&self.dir.path)?;
+            record::unmark(&self.dir.path)?;
+            let mut record = kept.borrow_mut();
             record.begins(runner, true);
             record.write(&self.dir.path)
         };
@@ -146,53 +194,46 @@ impl Made {
             self.tell(&[Event::plain("start")]);
             monitor::attend(container, ours, duties, &signals, starter)
         };
-        let lived = life.live(write, attend);
-        self.record = record;
-        let ((watched, farewell), usage): ((Watched, Farewell), Usage) = match lived {
+        let over = |(watched, _): &(Watched, Farewell), usage: &Usage| {
+            let told = Report::of(&watched.ending, watched.timed_out, began.elapsed());
+            let told = told.with_usage(&usage.stats, usage.dropped.clone());
+            self.over(&mut kept.borrow_mut(), &told, true);
+            report.set(told.json().unwrap_or_default());
+        };
+        let lived = life.live(write, attend, over);
+        self.part(planned);
+        let mut record = kept.into_inner();
+        let ((watched, farewell), _) = match lived {
             Ok(ended) => ended,
             Err(e) => {
                 let code = exit_code(&e).into();
-                self.record.exit =
-                    Some(Exit { code, at: record::now(), oom: false, error: Some(e.to_string()) });
-                self.write_end();
+                record.exit = Some(Exit { code, at: record::now(), oom: false, error: Some(e.to_string()) });
+                self.write_end(&mut record);
                 return Err(e);
             }
         };
-        self.record.take_changes(&self.dir.path);
-        let policy = self.policy()?;
-        self.record.stopped = crate::record::is_marked(&self.dir.path);
-        let report = Report::of(&watched.ending, watched.timed_out, began.elapsed());
-        let report = report.with_usage(&usage.stats, usage.dropped);
-        let ended = exit(&report);
-        self.tell_end(&ended);
-        self.record.exit = Some(ended);
-        let report = report.json()?;
-        let again = !self.record.stopped && policy.again(watched.code(), self.record.restarts);
-        if !again {
-            match self.record.rm {
-                true => self.remove(),
-                false => self.write_end(),
-            }
-            farewell.say(watched.code(), &report);
+        self.record = record;
+        if self.record.rm {
+            self.remove();
+        }
+        farewell.say(watched.code(), &report.take());
+        if !self.record.restarting {
             return Ok(());
         }
         let pause = restart::delay(last, began.elapsed());
-        self.record.restarting = true;
-        self.write_end();
-        farewell.say(watched.code(), &report);
-        if monitor::pause(&signals, pause)? && !crate::record::is_marked(&self.dir.path) {
+        if monitor::pause(&signals, pause)? && !record::is_marked(&self.dir.path) {
             return self.replace(pause);
         }
-        self.record.take_changes(&self.dir.path);
-        self.record.restarting = false;
-        self.record.stopped = true;
-        self.write_end();
+        let mut record = self.record.clone();
+        record.take_changes(&self.dir.path);
+        (record.restarting, record.stopped) = (false, true);
+        self.write_end(&mut record);
         Ok(())
     }
 
     /// The runner once more, in place of this process: what one life has left in memory is not the next one's.
     fn replace(&self, pause: Duration) -> Result<()> {
-        let mut words = vec!["runner".to_owned()];
+        let mut words = vec![own_file::path()?.display().to_string()];
         words.extend(self.store_words());
         words.extend([
             "start".into(),
@@ -222,7 +263,7 @@ impl Made {
 
     fn probe(&self) -> Result<Option<Probe>> {
         let Some(said) = &self.record.healthcheck else { return Ok(None) };
-        let mut exec = vec!["runner".to_owned()];
+        let mut exec = vec![own_file::path()?.display().to_string()];
         exec.extend(self.store_words());
         exec.extend(["exec".to_owned(), self.record.id.clone()]);
         Probe::of(said, self.base.config().shell.as_deref().unwrap_or_default(), exec)
@@ -233,22 +274,23 @@ impl Made {
         diary::tell(&self.dir.path, &self.record, events);
     }
 
-    fn tell_end(&self, exit: &Exit) {
+    fn tell_end(&self, record: &Record, exit: &Exit) {
         let code = exit.code.to_string();
         let more = [("exitCode", code.as_str())];
         let die = Event { action: "die", more: &more };
-        let (oom, destroy) = (Event::plain("oom"), Event::plain("destroy"));
-        match (exit.oom, self.record.rm) {
-            (true, true) => self.tell(&[oom, die, destroy]),
-            (true, false) => self.tell(&[oom, die]),
-            (false, true) => self.tell(&[die, destroy]),
-            (false, false) => self.tell(&[die]),
+        let mut events = vec![die];
+        if exit.oom {
+            events.insert(0, Event::plain("oom"));
         }
+        if record.rm {
+            events.push(Event::plain("destroy"));
+        }
+        diary::tell(&self.dir.path, record, &events);
     }
 
     /// Write down how it ended. The command's own end is what the caller asked for: an error here is told, and no more.
-    fn write_end(&mut self) {
-        if let Err(e) = self.record.write_end(&self.dir.path) {
+    fn write_end(&self, record: &mut Record) {
+        if let Err(e) = record.write_end(&self.dir.path) {
             coracle_sys::warn!("runner: {}", e.wrap("write down how the container ended"));
         }
     }

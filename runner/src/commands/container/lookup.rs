@@ -178,6 +178,10 @@ pub(crate) fn joined(host: &Host, store: &Store, flags: &Flags) -> Result<BTreeM
                 )));
             }
             joined.insert(kind.to_owned(), namespace_of(store, named, kind)?);
+        } else if let Some(path) = word.strip_prefix("ns:") {
+            joined.insert(kind.to_owned(), path.into());
+        } else if let Some(path) = word.strip_prefix("ns:") {
+            joined.insert(kind.to_owned(), path.into());
         }
     }
     Ok(joined)

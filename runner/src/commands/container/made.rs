@@ -7,7 +7,7 @@ use coracle_store::{ContainerDir, Store};
 use coracle_sys::{Context, Error, Kind, Result};
 
 use super::Made;
-use crate::commands::remove_files;
+use crate::commands::forget;
 use crate::diary::Event;
 use crate::from_image::flags::Flags;
 use crate::from_image::mounts::{self, Asked};
@@ -52,8 +52,7 @@ impl Made {
 
     /// Take it all away. The container has ended: what goes wrong here is for a sweep to mend.
     pub(crate) fn remove(&self) {
-        let _ = self.store.release_name(&self.record.name, &self.dir.id);
-        if let Err(e) = remove_files(&self.store, &self.dir.id) {
+        if let Err(e) = forget(&self.store, &self.dir.id, Some(&self.record.name)) {
             coracle_sys::warn!("runner: {}", e.wrap("remove the container's files"));
         }
     }

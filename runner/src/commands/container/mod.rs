@@ -25,7 +25,7 @@ use crate::log::Limits;
 use crate::monitor::restart::Policy;
 use crate::record::{self, Record};
 use crate::volumes::Fill;
-use crate::{etc, plan};
+use crate::{etc, network, plan};
 use lookup::{Base, found};
 
 /// A container whose directory is ours.
@@ -46,6 +46,7 @@ pub(crate) struct Made {
 pub(crate) struct Planned {
     pub(crate) plan: plan::Plan,
     pub(crate) groups: cgroups::Plan,
+    pub(crate) network: network::Plan,
 }
 
 /// What was typed, with the image that it is about.
@@ -148,7 +149,7 @@ impl Made {
         Ok(Self { global: global.clone(), store, dir, flags, record, host, base, fills, held })
     }
 
-    /// Decide its next start.
+    /// Decide its next start, and make the file of names that others will write into.
     pub(crate) fn plan(&self, lifetime: Lifetime) -> Result<Planned> {
         let (flags, record) = (&self.flags, &self.record);
         let spec = &record.spec;
@@ -159,8 +160,10 @@ impl Made {
         let options =
             options::options(&record.id, &self.dir.path, root, flags, spec, groups.mounted, seccomp)?;
         let mut plan = plan::Plan { volumes: self.fills.clone(), ..plan::plan(spec, &options, &self.host)? };
-        plan.mounts.extend(etc::mounts(&record.id, flags, &spec.mounts));
-        Ok(Planned { plan, groups: groups.plan })
+        let network = network::plan(flags, &self.base.config(), &self.store, &self.host)?;
+        plan.mounts.extend(etc::mounts(&record.id, &self.dir.path, flags, &network, &spec.mounts));
+        network.prepare(&self.dir.path)?;
+        Ok(Planned { plan, groups: groups.plan, network })
     }
 
     /// How much of its log is kept.

@@ -7,6 +7,7 @@ use coracle_sys::Result;
 
 use crate::cgroups::Cgroup;
 use crate::monitor::Health;
+use crate::network;
 use crate::record::{self, Record};
 use crate::state::{Face, State, States};
 
@@ -59,6 +60,14 @@ impl Seen {
     /// The process on the host, 0 where there is none.
     pub(crate) fn pid(&self) -> i32 {
         self.state.as_ref().map_or(0, |s| s.init.pid)
+    }
+
+    /// Its networks, while it runs. What cannot be read is the next start's to tell.
+    pub(crate) fn attachments(&self) -> Vec<network::Attachment> {
+        match &self.state {
+            Some(_) => network::attachments(&self.dir.id).unwrap_or_default(),
+            None => Vec::new(),
+        }
     }
 
     /// How it ended last; 0 where it has not.

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 
 use argh::CommandInfoWithArgs;
 use coracle_sys::template::Template;
-use coracle_sys::{Context, Error, Result, print};
+use coracle_sys::{Context, Error, Result, print, time};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -18,8 +18,8 @@ use serde_json::Value;
 use super::typed::{self, Typed};
 use super::{Global, container};
 use crate::diary;
+use crate::from_image::units;
 use crate::log::Reader;
-use crate::moment::moment;
 use crate::record;
 use crate::state::{Face, States};
 
@@ -74,8 +74,8 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
 
 /// What is shown of it, and how.
 struct View {
-    since: String,
-    until: Option<String>,
+    since: u64,
+    until: Option<u64>,
     filters: Vec<(String, String)>,
     template: Option<Template>,
     json: bool,
@@ -85,7 +85,7 @@ struct View {
 fn follow(global: &Global, typed: &Typed) -> Result<u8> {
     let moment = |flag: &str| typed.get(flag).map(|text| moment(text, flag)).transpose();
     let format = typed.get("--format");
-    let now = record::moment(record::now());
+    let now = record::now();
     let view = View {
         since: moment("--since")?.unwrap_or(now),
         until: moment("--until")?,
@@ -110,11 +110,12 @@ fn follow(global: &Global, typed: &Typed) -> Result<u8> {
         if !view.show(&mut diary)? {
             return Ok(0);
         }
-        let left = match &view.until {
+        let left = match view.until {
             None => PollTimeout::NONE,
-            Some(until) if *until <= record::moment(record::now()) => return Ok(0),
-            // Looked at again and again, until it is there.
-            Some(_) => PollTimeout::from(100u8),
+            Some(until) => match until.saturating_sub(record::now()) {
+                0 => return Ok(0),
+                left => PollTimeout::try_from(left / 1_000_000 + 1).unwrap_or(PollTimeout::MAX),
+            },
         };
         let mut set = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
         match poll(&mut set, left) {
@@ -131,8 +132,8 @@ impl View {
         let mut out = Ok(true);
         diary.read(|line| {
             let Ok(mut event) = serde_json::from_slice::<Value>(line) else { return Ok(()) };
-            let time = record::moment(event["timeNano"].as_u64().unwrap_or(0));
-            let timely = time >= self.since && self.until.as_ref().is_none_or(|until| time <= *until);
+            let time = event["timeNano"].as_u64().unwrap_or(0);
+            let timely = time >= self.since && self.until.is_none_or(|until| time <= until);
             if !timely || event["store"] != self.store.as_str() || !self.holds(&event) {
                 return Ok(());
             }
@@ -224,6 +225,37 @@ fn line_of(event: &Value) -> String {
     format!("{time} container {} {} ({})", text(&event["Action"]), text(&event["id"]), pairs.join(", "))
 }
 
+/// Nanoseconds since 1970.
+fn moment(text: &str, flag: &str) -> Result<u64> {
+    let wrong = || {
+        Error::usage(format!(
+            "{flag} {text:?}: it is RFC 3339, seconds since 1970, or how long ago, such as 10m"
+        ))
+    };
+    if matches!(text, "0s" | "0") {
+        return Ok(record::now());
+    }
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    if let (Ok(seconds), true) = (whole.parse::<u64>(), digits(fraction)) {
+        let nanos = format!("{fraction:0<9.9}").parse::<u64>().map_err(|_| wrong())?;
+        return seconds.checked_mul(1_000_000_000).map(|s| s + nanos).ok_or_else(wrong);
+    }
+    if let Ok(ago) = units::ago(text, flag) {
+        return Ok(record::now().saturating_sub(ago));
+    }
+    let full = if text.len() >= 19 && !text[19..].contains(['Z', '+', '-']) {
+        format!("{text}Z")
+    } else {
+        text.to_owned()
+    };
+    let seconds = time::parse(&full).and_then(|s| u64::try_from(s).ok()).ok_or_else(wrong)?;
+    let fraction = full.get(19..).and_then(|rest| rest.strip_prefix('.')).unwrap_or("");
+    let fraction: String = fraction.chars().take_while(char::is_ascii_digit).collect();
+    let nanos = format!("{fraction:0<9.9}").parse::<u64>().map_err(|_| wrong())?;
+    Ok(seconds.saturating_mul(1_000_000_000) + nanos)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -251,5 +283,19 @@ mod tests {
             assert_eq!(is(&event, name, value), fits, "{name}={value}");
         }
         assert!(filter("sort=a").is_err() && filter("event").is_err());
+    }
+
+    #[test]
+    fn times_are_read_as_docker_reads_them() {
+        for (text, nanos) in [
+            ("1700000000", 1_700_000_000_000_000_000),
+            ("1700000000.25", 1_700_000_000_250_000_000),
+            ("2023-11-14T22:13:20.5Z", 1_700_000_000_500_000_000),
+            ("2023-11-14T22:13:20", 1_700_000_000_000_000_000),
+        ] {
+            assert_eq!(moment(text, "--since").unwrap(), nanos, "{text}");
+        }
+        assert!(moment("10m", "--since").unwrap() < record::now());
+        assert!(moment("soon", "--since").is_err());
     }
 }

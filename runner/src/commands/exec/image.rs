@@ -18,6 +18,8 @@ use crate::foreground::{self, Signals};
 use crate::from_image::{self, units, user};
 use crate::host::Host;
 use crate::launch::{Setup, join};
+use crate::namespaces::Kind as Ns;
+use crate::own_file;
 use crate::process::{self, Init};
 use crate::record::{self, Record};
 use crate::relay::{Relay, Screen};
@@ -42,6 +44,9 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
         return Err(Error::invalid(format!(
             "container {typed} is paused, unpause the container before exec"
         )));
+    }
+    if !state.namespaces.contains(&Ns::User) {
+        own_file::shield()?;
     }
     let pidfd = pidfd_open(state.init.pid)?;
     let record = Record::read(&state.bundle)?;

@@ -15,6 +15,8 @@ use crate::embedded::init_image;
 use crate::foreground::{self, Signals};
 use crate::from_image;
 use crate::launch::{self, Setup, join};
+use crate::namespaces::Kind as Ns;
+use crate::own_file;
 use crate::process::{self, Init};
 use crate::relay::{Relay, Screen};
 use crate::seccomp::Choice;
@@ -32,6 +34,9 @@ pub(super) fn run(container: Container, flags: &Flags, command: &[String]) -> Re
         _ => {}
     }
     let state = &container.state;
+    if !state.namespaces.contains(&Ns::User) {
+        own_file::shield()?;
+    }
     let (spec, class) = match &state.oci {
         Some(oci) => (&oci.spec, &oci.class),
         None => return Err(Error::unsupported("exec: an older version made this container")),

@@ -14,7 +14,7 @@ use crate::commands::container::seen::Seen;
 use crate::from_image::flags::Flags;
 use crate::from_image::mounts::{Asked, Origin};
 use crate::from_image::{self, short, units};
-use crate::json::{set, set_all, shape, value};
+use crate::json::{set_all, shape, value};
 use crate::monitor::Health;
 use crate::monitor::restart::Policy;
 use crate::record::moment;
@@ -38,10 +38,6 @@ const SHAPE: &str = r#"{"State":{"Dead":false,"Error":"","FinishedAt":"0001-01-0
 "NetworkSettings":{"Bridge":"","SandboxID":"","HairpinMode":false,"LinkLocalIPv6Address":"","LinkLocalIPv6PrefixLen":0,
 "Ports":{},"SandboxKey":"","SecondaryIPAddresses":null,"SecondaryIPv6Addresses":null,"EndpointID":"","Gateway":"",
 "GlobalIPv6Address":"","GlobalIPv6PrefixLen":0,"IPAddress":"","IPPrefixLen":0,"IPv6Gateway":"","MacAddress":"","Networks":{}}}"#;
-
-/// What is told of a network that gives no address.
-const ENDPOINT: &str = r#"{"IPAMConfig":null,"Links":null,"Aliases":null,"NetworkID":"","EndpointID":"","Gateway":"","IPAddress":"",
-"IPPrefixLen":0,"IPv6Gateway":"","GlobalIPv6Address":"","GlobalIPv6PrefixLen":0,"MacAddress":"","DriverOpts":null}"#;
 
 /// All of it.
 pub(super) fn of(store: &Store, seen: &Seen, sizes: bool) -> Result<Value> {
@@ -256,7 +252,7 @@ fn host(seen: &Seen, flags: &Flags, asked: &[Asked], all: &mut Value) -> Result<
         ];
         set_all(all, paths);
     }
-    set(all, &format!("/NetworkSettings/Networks/{network}"), shape(ENDPOINT));
+    super::network::tell(seen, network, all);
     if !tmpfs.is_empty() {
         all["HostConfig"]["Tmpfs"] = tmpfs.into();
     }

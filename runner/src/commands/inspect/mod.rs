@@ -2,6 +2,7 @@
 //! tell.
 
 pub(crate) mod document;
+mod network;
 
 use std::ffi::OsString;
 

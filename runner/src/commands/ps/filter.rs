@@ -8,7 +8,7 @@ use super::row;
 use crate::commands::container;
 use crate::commands::container::seen::Seen;
 use crate::commands::inspect::document;
-use crate::moment::moment;
+use crate::from_image::units;
 use crate::record::{self, Record};
 
 /// What help says of it.
@@ -28,7 +28,7 @@ enum Filter {
     Ancestor(Vec<Digest>, String),
     Before(u64),
     Since(u64),
-    Until(String),
+    Until(u64),
     Health(String),
     Volume(String),
     Network(String),
@@ -110,7 +110,7 @@ impl Filter {
             }
             "before" => Self::Before(created()?),
             "since" => Self::Since(created()?),
-            "until" => Self::Until(moment(value, "--filter until")?),
+            "until" => Self::Until(until(value).ok_or_else(|| wrong("it is a time, or how long ago"))?),
             "health" => match value {
                 "starting" | "healthy" | "unhealthy" | "none" => Self::Health(owned),
                 _ => return Err(wrong("it is starting, healthy, unhealthy or none")),
@@ -166,7 +166,7 @@ impl Filter {
             }
             Self::Before(when) => record.created < *when,
             Self::Since(when) => record.created > *when,
-            Self::Until(when) => record::moment(record.created) <= *when,
+            Self::Until(when) => record.created <= *when,
             Self::Health(word) => seen.health.as_deref().unwrap_or("none") == word,
             Self::Volume(named) => {
                 let at = |named: &String| {
@@ -177,6 +177,18 @@ impl Filter {
             Self::Network(named) => row::network(seen) == *named,
         }
     }
+}
+
+/// A moment, or how long ago: nanoseconds since 1970.
+fn until(text: &str) -> Option<u64> {
+    if let Ok(ago) = units::ago(text, "until") {
+        return Some(record::now().saturating_sub(ago));
+    }
+    let seconds = match text.parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => u64::try_from(coracle_sys::time::parse(text)?).ok()?,
+    };
+    seconds.checked_mul(1_000_000_000)
 }
 
 /// Scripts written for docker look for `^NAME$`, with or without a slash.
@@ -213,5 +225,13 @@ mod tests {
         ] {
             assert_eq!(is_named("web-1", pattern), fits, "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_time_is_a_moment_or_how_long_ago() {
+        assert_eq!(until("2023-11-14T22:13:20Z"), Some(1_700_000_000_000_000_000));
+        assert_eq!(until("1700000000"), Some(1_700_000_000_000_000_000));
+        assert!(until("1h30m").is_some_and(|t| t < record::now()));
+        assert_eq!(until("tomorrow"), None);
     }
 }

@@ -100,14 +100,8 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     if typed.other_than(&[]).is_none() {
         return Err(Error::usage("update needs a flag that says what is to be changed (see update --help)"));
     }
-    if let Some(flag) = CLASS.into_iter().find(|flag| typed.get(flag).is_some()) {
-        return Err(Error::unsupported(format!("{flag}: the container has no Intel RDT")));
-    }
     image::run(global, &typed)
 }
-
-/// Of a class of cache and memory bandwidth.
-const CLASS: [&str; 2] = ["--l3-cache-schema", "--mem-bw-schema"];
 
 /// One of an OCI client.
 fn client(mut container: Container, typed: &Typed) -> Result<u8> {
@@ -115,7 +109,7 @@ fn client(mut container: Container, typed: &Typed) -> Result<u8> {
         return Err(Error::usage(format!("update {flag}: it is for containers of images")));
     }
     let mut schemata = Vec::new();
-    for flag in CLASS {
+    for flag in ["--l3-cache-schema", "--mem-bw-schema"] {
         let Some(line) = typed.get(flag) else { continue };
         if container.state.oci.as_ref().is_none_or(|o| o.class.is_none()) {
             return Err(Error::unsupported(format!("{flag}: the container has no Intel RDT")));
