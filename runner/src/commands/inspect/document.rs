@@ -1,6 +1,7 @@
 //! A container as docker's inspect tells it: its shape is written down once, and what is known of the container is put into
 //! it. Members of what does not exist here (links, swarm, Windows) are docker's words for none.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use coracle_store::Store;
@@ -167,14 +168,10 @@ fn process(seen: &Seen, flags: &Flags, config: &ProcessConfig, all: &mut Value) 
             ("/Config/Labels", labels.into()),
         ],
     );
-    for (member, text) in [
-        ("Volumes", value(&config.volumes)?),
-        ("ExposedPorts", value(&config.exposed_ports)?),
-        ("OnBuild", value(&config.on_build)?),
-    ] {
-        if !text.is_null() || member != "ExposedPorts" {
-            all["Config"][member] = text;
-        }
+    all["Config"]["Volumes"] = object(&config.volumes);
+    all["Config"]["OnBuild"] = config.on_build.clone().map_or(Value::Null, Value::from);
+    if config.exposed_ports.is_some() {
+        all["Config"]["ExposedPorts"] = object(&config.exposed_ports);
     }
     // As it was said.
     if let Some(signal) = flags.stop_signal.as_ref().or(config.stop_signal.as_ref()) {
@@ -187,6 +184,16 @@ fn process(seen: &Seen, flags: &Flags, config: &ProcessConfig, all: &mut Value) 
         all["Config"]["Healthcheck"] = value(check)?;
     }
     Ok(())
+}
+
+/// Members that are there or not.
+fn object(members: &Option<BTreeMap<String, Value>>) -> Value {
+    let Some(members) = members else { return Value::Null };
+    let mut all = Map::new();
+    for (name, value) in members {
+        all.insert(name.clone(), value.clone());
+    }
+    all.into()
 }
 
 fn working_dir(cwd: &Path) -> String {
@@ -237,9 +244,11 @@ fn host(seen: &Seen, flags: &Flags, asked: &[Asked], all: &mut Value) -> Result<
         ],
     );
     if let Some(linux) = &record.spec.linux {
+        let list =
+            |paths: &[PathBuf]| paths.iter().map(|p| p.to_string_lossy().into_owned()).collect::<Vec<_>>();
         let paths = vec![
-            ("/HostConfig/MaskedPaths", value(&linux.masked_paths)?),
-            ("/HostConfig/ReadonlyPaths", value(&linux.readonly_paths)?),
+            ("/HostConfig/MaskedPaths", list(&linux.masked_paths).into()),
+            ("/HostConfig/ReadonlyPaths", list(&linux.readonly_paths).into()),
         ];
         set_all(all, paths);
     }
