@@ -106,7 +106,7 @@ impl Error {
 /// One line: `what: cause: ...: Operation not permitted`. What an image or an archive named is in it as
 /// well, so control characters are escaped.
 /// A part of an error that quotes more than this is cut, in characters.
-const LONGEST: usize = 2000;
+const LONGEST: usize = 5000;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -200,7 +200,7 @@ mod tests {
         let long = Error::invalid("x".repeat(100_000)).wrap("read it");
         let text = long.to_string();
         assert!(
-            text.len() < 2100 && text.starts_with("read it: xxx") && text.ends_with("..."),
+            text.len() < 5100 && text.starts_with("read it: xxx") && text.ends_with("..."),
             "{}",
             text.len()
         );
