@@ -5,6 +5,7 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use coracle_sys::terminal::{standard_input, window_size};
 use coracle_sys::{Context, Error, Result, time};
 
 use super::life::{Given, Life, Usage};
@@ -16,7 +17,7 @@ use crate::plan::{self, Options, Plan};
 use crate::process::Init;
 use crate::rdt::Class;
 use crate::relay::Output;
-use crate::spec::Spec;
+use crate::spec::{ConsoleSize, Spec};
 use crate::state::{self, Face, Oci, State, States};
 
 /// What the command line says beside bundle and id.
@@ -67,6 +68,13 @@ impl Bundle {
         let listening = listen_fds();
         if let (1.., Some(process)) = (listening, &mut started.process) {
             process.env.push(format!("LISTEN_FDS={listening}"));
+        }
+        if let (false, Some(process)) = (detached, &mut started.process)
+            && process.terminal
+            && let Ok((height @ 1.., width)) = window_size(standard_input())
+        {
+            // It is shown on the caller's terminal, whatever its config.json says.
+            process.console_size = Some(ConsoleSize { height, width });
         }
         let groups = cgroups::prepare(&started, id, flags.groups, lifetime, false)?;
         let options = Options {

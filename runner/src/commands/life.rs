@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Kind, Result};
 
 use super::oci::document;
 use crate::cgroups::{self, Cgroup, Stats};
@@ -85,7 +85,7 @@ impl Life<'_> {
             let usage = Usage { stats: cgroup.stats(), dropped: cgroup.plan().dropped.clone() };
             // With what is kept its groups stay, for whoever deletes it.
             let removed = if self.keep && ended.is_ok() { Ok(()) } else { cgroup.end() };
-            let ended = ended?;
+            let ended = ended.map_err(|e| starved(e, &usage.stats))?;
             removed.map(|()| (ended, usage))
         });
         if ended.is_err() || !self.keep {
@@ -106,10 +106,11 @@ impl Life<'_> {
         self.plan.warnings.iter().for_each(|warning| coracle_sys::warn!("runner: {warning}"));
         let left = reserved.begin(self.groups).and_then(|()| self.groups.create()).and_then(|mut cgroup| {
             let left = self.start_and_leave(&mut cgroup, reserved, gate, tell);
-            if left.is_err() {
+            left.map_err(|e| {
+                let stats = cgroup.stats();
                 let _ = cgroup.end();
-            }
-            left
+                starved(e, &stats)
+            })
         });
         if left.is_err() {
             self.undone()?;
@@ -277,6 +278,14 @@ impl Life<'_> {
             cgroups: cgroup.plan().clone(),
             oci: self.oci.clone(),
         }
+    }
+}
+
+/// The error of a start, for which the kernel may have left no memory.
+fn starved(e: Error, stats: &Stats) -> Error {
+    match stats.oom_kills {
+        Some(1..) if e.kind() == Kind::System => e.wrap("the memory limit is too low to start the container"),
+        _ => e,
     }
 }
 

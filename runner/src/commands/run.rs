@@ -62,6 +62,9 @@ pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8>
         Some("oom") => {
             coracle_sys::warn!("runner: the container was killed: it needed more than its memory limit");
         }
+        _ if told["oomKills"].is_u64() => coracle_sys::warn!(
+            "runner: a process of the container was killed: it needed more than the container's memory limit"
+        ),
         _ => {}
     }
     if let Some(sink) = &mut sink {
