@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use argh::CommandInfoWithArgs;
-use coracle_sys::argv::{Tail, normalise, of_noun, without_verb};
+use coracle_sys::argv::{Tail, near, normalise, of_noun, without_verb};
 use coracle_sys::print::harmless;
-use coracle_sys::{Error, Result, process, time};
+use coracle_sys::{Context, Error, Result, process, time};
 use serde_json::json;
 
 use crate::cgroups::Manager;
@@ -159,6 +159,13 @@ pub fn main() -> u8 {
 /// The verbs that rootfs-tool does.
 pub const HANDED_OVER: [&str; image_verb::VERBS.len()] = image_verb::VERBS;
 
+/// The runner's own.
+const OWN: [&str; 27] = [
+    "attach", "commit", "cp", "create", "delete", "diff", "doctor", "events", "exec", "export", "features",
+    "info", "kill", "list", "logs", "ps", "restart", "rm", "run", "pause", "resume", "spec", "start",
+    "state", "stop", "update", "wait",
+];
+
 /// The flags before the verb, and each verb of the runner's own with its flags: what man pages and completions
 /// are made of.
 pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)>) {
@@ -194,6 +201,12 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
     (TOP.clone(), verbs)
 }
 
+/// In runc's form.
+fn version() -> u8 {
+    coracle_sys::say!("runner version {}\nspec: {}", env!("CARGO_PKG_VERSION"), crate::spec::VERSION);
+    0
+}
+
 fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
     let cut = normalise(&TOP, argv, Tail::Verb)?;
     let Some(top) = typed::Typed::of(&TOP, cut.words)? else {
@@ -205,12 +218,16 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
         Some("json") => true,
         Some(other) => return Err(Error::usage(format!("--log-format {other:?}: it is text or json"))),
     };
-    log.file = top.get("--log").map(PathBuf::from);
+    if let Some(path) = top.get("--log") {
+        // Told before anything happens, and where it can be read.
+        let file = std::fs::File::options().append(true).create(true).open(path);
+        file.context(|| format!("open({path:?}, O_APPEND|O_CREAT)")).context(|| "--log")?;
+        log.file = Some(PathBuf::from(path));
+    }
     log.debug = top.get("--debug").is_some();
     log.debug(format_args!("arguments {argv:?}"));
     if top.get("--version").is_some() {
-        coracle_sys::say!("runner version {}", env!("CARGO_PKG_VERSION"));
-        return Ok(0);
+        return Ok(version());
     }
     let groups = match top.get("--cgroup-manager").map(Manager::parse).transpose()? {
         _ if top.get("--systemd-cgroup").is_some() => Manager::Systemd,
@@ -228,10 +245,7 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
             coracle_sys::print::out(format_args!("{HELP}"));
             Ok(0)
         }
-        (Some("version"), _) => {
-            coracle_sys::say!("runner version {}", env!("CARGO_PKG_VERSION"));
-            Ok(0)
-        }
+        (Some("version"), _) => Ok(version()),
         (Some(noun @ ("image" | "container" | "system")), typed) => {
             let typed = typed.and_then(|v| v.to_str()).unwrap_or_default();
             let Some(known) = of_noun(noun, typed).filter(|v| !v.is_empty()) else {
@@ -252,15 +266,15 @@ fn dispatch(argv: &[OsString], log: &mut Log) -> Result<u8> {
 }
 
 /// A verb, and what follows it.
-fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
-    match verb {
+fn verb(global: &Global, typed: &str, words: &[OsString]) -> Result<u8> {
+    match typed {
         "exec" => exec::run(global, words),
         "ps" => ps::run(global, words),
         "rm" => rm::run(global, words),
         "kill" => kill::run(global, words),
         "info" => info::run(global, words),
         "create" if create::is_for_bundle(words) => create::run(global, words),
-        "create" => of_image(words, |flags, tail| create::of_image(global, flags, &tail)),
+        "create" => of_image("run", words, |flags, tail| create::of_image(global, flags, &tail)),
         "attach" => attach::run(global, words),
         "logs" => logs::run(global, words),
         "stop" => stop::run(global, words),
@@ -277,26 +291,58 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "doctor" => doctor::run(global, words),
         "features" => features::run(words),
         "spec" if spec::is_for_bundle(words) => spec::run(words),
-        "run" | "spec" => of_image(words, |f, tail| run::run(global, f.shown_if(verb == "spec"), &tail)),
+        "run" | "spec" => {
+            let mut words = words.to_vec();
+            if run::names_its_bundle_behind(&words) {
+                words.rotate_left(1);
+            }
+            let (table, shown) = if typed == "spec" { ("spec", true) } else { ("run", false) };
+            of_image(table, &words, |f, tail| run::run(global, f.shown_if(shown), &tail))
+        }
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
         "commit" => container_files::run(global, &container_files::COMMIT, words),
         "cp" => container_files::run(global, &container_files::CP, words),
         "diff" => container_files::run(global, &container_files::DIFF, words),
         "export" => container_files::run(global, &container_files::EXPORT, words),
-        "mount" | "umount" | "prune" => Err(Error::usage(format!(
+        verb @ ("mount" | "umount" | "prune") => Err(Error::usage(format!(
             "unknown command: {verb} (of images: runner image {verb}, rootfs-tool {verb})"
         ))),
-        _ => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),
+        verb @ ("checkpoint" | "restore") => {
+            Err(Error::unsupported(format!("{verb}: not supported: there is no CRIU here")))
+        }
+        verb => {
+            let known = OWN.iter().chain(&HANDED_OVER).copied();
+            Err(Error::usage(match near(verb, &mut { known }) {
+                Some(near) => format!("unknown command: {verb} (did you mean {near}?)"),
+                None => format!("unknown command: {verb} (see runner --help)"),
+            }))
+        }
     }
 }
 
 /// Flags of `run`, an image, and what follows it.
-fn of_image(words: &[OsString], go: impl FnOnce(Flags, Vec<String>) -> Result<u8>) -> Result<u8> {
-    let typed = typed::Typed::before(&flags::TABLE, words, Tail::After(1))?;
+fn of_image(
+    verb: &'static str,
+    words: &[OsString],
+    go: impl FnOnce(Flags, Vec<String>) -> Result<u8>,
+) -> Result<u8> {
+    let table = CommandInfoWithArgs { name: verb, ..flags::TABLE.clone() };
+    let typed = typed::Typed::before(&table, words, Tail::After(1))?;
     let Some((typed, tail)) = typed else { return Ok(0) };
     let mut command = Vec::new();
     for word in tail {
         command.push(word.into_string().map_err(|word| Error::usage(format!("{word:?} is not UTF-8")))?);
     }
     go(Flags::of(typed.given(), typed.words.first())?, command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_can_be_guessed() {
+        let names: Vec<&str> = tables().1.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, OWN);
+    }
 }

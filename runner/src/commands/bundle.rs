@@ -2,11 +2,12 @@
 //! others to live with. Signals and terminals of the foreground are the caller's, who gets the container once its
 //! command runs.
 
+use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use coracle_sys::terminal::{standard_input, window_size};
-use coracle_sys::{Context, Error, Result, time};
+use coracle_sys::{Context, Error, Kind, Result, time};
 
 use super::life::{Given, Life, Usage};
 use crate::cgroups::{self, Lifetime, Manager};
@@ -63,7 +64,13 @@ impl Bundle {
         let bundle = std::fs::canonicalize(bundle)
             .context(|| format!("open({bundle:?})"))
             .context(|| "find the bundle")?;
-        let spec = Spec::load(flags.config.as_deref().unwrap_or(&bundle.join("config.json")))?;
+        let config = flags.config.clone().unwrap_or_else(|| bundle.join("config.json"));
+        let spec = Spec::load(&config).map_err(|e| match e.kind() {
+            Kind::NotFound => {
+                Error::not_found(format!("JSON specification file {} not found", config.display()))
+            }
+            _ => e,
+        })?;
         let mut started = spec.clone();
         let listening = listen_fds();
         if let (1.., Some(process)) = (listening, &mut started.process) {
@@ -139,13 +146,17 @@ pub(crate) fn run<T>(
         return Err(Console::unwanted());
     }
     let bundle = Bundle::decide(dir, id, flags, false)?;
-    bundle.life(None).live(
-        |_| Ok(()),
-        |container, outputs| {
-            flags.pid_file.iter().try_for_each(|path| write_pid(path, container.pid()))?;
-            attend(container, outputs)
-        },
-    )
+    let told = Cell::new(false);
+    let tell = |_, pid| {
+        told.set(true);
+        flags.pid_file.iter().try_for_each(|path| write_pid(path, pid))
+    };
+    bundle.life(None).live(tell, attend).inspect_err(|_| {
+        // Nobody is to believe in one that never ran.
+        if told.get() {
+            flags.pid_file.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        }
+    })
 }
 
 /// Begin it for others to live with: `create`, behind a gate, and `run -d`.

@@ -66,11 +66,12 @@ pub(crate) struct Usage {
 }
 
 impl Life<'_> {
-    /// Start it, do `meanwhile` what must be done before its command runs, stay with it through `attend`,
+    /// Start it, do `meanwhile`, with the runner and its pid, what must be
+    /// done before its command runs, stay with it through `attend`,
     /// and take it away.
     pub(crate) fn live<T>(
         mut self,
-        meanwhile: impl FnOnce(Identity) -> Result<()>,
+        meanwhile: impl FnOnce(Identity, i32) -> Result<()>,
         attend: impl FnOnce(Container, Vec<Output>) -> Result<T>,
     ) -> Result<(T, Usage)> {
         for warning in &self.plan.warnings {
@@ -240,12 +241,12 @@ impl Life<'_> {
         cgroup: &mut Cgroup,
         reserved: &Reserved,
         guardian: &mut Option<Guardian>,
-        meanwhile: impl FnOnce(Identity) -> Result<()>,
+        meanwhile: impl FnOnce(Identity, i32) -> Result<()>,
     ) -> Result<(Container, Vec<Output>)> {
         let (mut starting, outputs) = self.spawn(cgroup, Hold::Go)?;
         let prepared = (|| {
             let runner = Identity::of_this_process()?;
-            meanwhile(runner)?;
+            meanwhile(runner, starting.pid())?;
             let init = starting.identity().map_err(|e| Error::new(e.kind(), e.to_string()))?;
             // What is kept is nobody's to sweep when its runner is gone.
             let state = self.state(init, (!self.keep).then_some(runner), cgroup);

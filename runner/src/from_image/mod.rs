@@ -252,7 +252,13 @@ fn environment(config: &ProcessConfig, flags: &Flags, found: &Found) -> Result<V
         set("TERM=xterm");
     }
     set(&format!("HOME={}", found.who.home.as_deref().unwrap_or("/")));
-    config.env.iter().flatten().for_each(|text| set(text));
+    // An image may hold what is no variable.
+    config
+        .env
+        .iter()
+        .flatten()
+        .filter(|text| text.find('=').is_some_and(|at| at > 0))
+        .for_each(|text| set(text));
     let lines = found.env_files.iter().flat_map(|text| text.lines());
     let lines = lines.map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'));
     for text in lines.chain(flags.env.iter().map(String::as_str)) {

@@ -52,7 +52,7 @@ impl Made {
         let streams = Given::Pipes { input: self.flags.interactive };
         let mut record = self.record.clone();
         let life = self.life(planned, &states, streams, network);
-        let write = |runner| {
+        let write = |runner, _| {
             record.begins(runner, false);
             record.write(&self.dir.path)
         };
@@ -129,7 +129,7 @@ impl Made {
         let streams = Given::These(Box::<[OwnedFd; 3]>::new(theirs));
         let mut record = self.record.clone();
         let life = self.life(planned, &states, streams, None);
-        let write = |runner: Identity| {
+        let write = |runner: Identity, _| {
             crate::record::unmark(&self.dir.path)?;
             record.begins(runner, true);
             record.write(&self.dir.path)

@@ -7,10 +7,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use argh::CommandInfoWithArgs;
+use coracle_store::{Locations, Store};
 use coracle_sys::argv::Tail;
 use coracle_sys::{Error, Result};
 
 use super::Global;
+use super::kill::running;
 use super::oci::Container;
 use super::typed::{self, Typed};
 
@@ -49,6 +51,8 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
         typed::option("--cwd", None, "dir", "OCI: working directory inside"),
         typed::list("--cap", Some('c'), "name", "OCI: add a capability"),
         typed::list("--additional-gids", Some('g'), "gid", "OCI: add a group"),
+        typed::option("--apparmor", None, "profile", "OCI: the AppArmor profile of the command"),
+        typed::option("--process-label", None, "label", "OCI: the SELinux label of the command"),
         typed::switch("--no-new-privs", None, "OCI: execve grants no new privileges"),
         typed::option(
             "--preserve-fds",
@@ -84,6 +88,8 @@ struct Flags {
     cwd: Option<String>,
     cap: Vec<String>,
     additional_gids: Vec<u32>,
+    apparmor: Option<String>,
+    process_label: Option<String>,
     no_new_privs: bool,
     preserve_fds: u32,
     ignore_paused: bool,
@@ -114,6 +120,8 @@ impl Flags {
             cwd: text("--cwd"),
             cap: typed.all("--cap"),
             additional_gids: typed.all("--additional-gids").iter().map(gid).collect::<Result<_>>()?,
+            apparmor: text("--apparmor"),
+            process_label: text("--process-label"),
             no_new_privs: said("--no-new-privs"),
             preserve_fds: typed.number("--preserve-fds")?.unwrap_or(0),
             ignore_paused: said("--ignore-paused"),
@@ -131,6 +139,8 @@ impl Flags {
             || self.cwd.is_some()
             || !self.cap.is_empty()
             || !self.additional_gids.is_empty()
+            || self.apparmor.is_some()
+            || self.process_label.is_some()
             || self.no_new_privs
             || self.preserve_fds > 0
             || self.ignore_paused
@@ -153,6 +163,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         return oci::run(container, flags, command);
     }
     if flags.detach {
+        running(&Store::open(&Locations::from_env(global.store.as_deref())?)?, &flags.container)?;
         return Err(Error::unsupported("exec -d in a container of an image is not there yet"));
     }
     image::run(global, flags, command)
