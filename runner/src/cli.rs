@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use argh::CommandInfoWithArgs;
-use coracle_sys::argv::{Tail, normalise};
+use coracle_sys::argv::{Tail, near, normalise};
 use coracle_sys::print::harmless;
-use coracle_sys::{Error, Result, process, time};
+use coracle_sys::{Context, Error, Result, process, time};
 use serde_json::json;
 
 use crate::cgroups::Manager;
@@ -216,6 +216,12 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
     (TOP.clone(), verbs)
 }
 
+/// In runc's form.
+fn version() -> u8 {
+    coracle_sys::say!("runner version {}\nspec: {}", env!("CARGO_PKG_VERSION"), crate::spec::VERSION);
+    0
+}
+
 fn dispatch(typed: &guise::Typed, log: &mut Log) -> Result<u8> {
     let argv = &typed.argv[..];
     let cut = normalise(&TOP, argv, Tail::Verb)?;
@@ -228,12 +234,16 @@ fn dispatch(typed: &guise::Typed, log: &mut Log) -> Result<u8> {
         Some("json") => true,
         Some(other) => return Err(Error::usage(format!("--log-format {other:?}: it is text or json"))),
     };
-    log.file = top.get("--log").map(PathBuf::from);
+    if let Some(path) = top.get("--log") {
+        // Told before anything happens, and where it can be read.
+        let file = std::fs::File::options().append(true).create(true).open(path);
+        file.context(|| format!("open({path:?}, O_APPEND|O_CREAT)")).context(|| "--log")?;
+        log.file = Some(PathBuf::from(path));
+    }
     log.debug = top.get("--debug").is_some();
     log.debug(format_args!("arguments {argv:?}"));
     if top.get("--version").is_some() {
-        coracle_sys::say!("runner version {}", env!("CARGO_PKG_VERSION"));
-        return Ok(0);
+        return Ok(version());
     }
     let groups = match top.get("--cgroup-manager").map(Manager::parse).transpose()? {
         _ if top.get("--systemd-cgroup").is_some() => Manager::Systemd,
@@ -264,8 +274,8 @@ fn dispatch(typed: &guise::Typed, log: &mut Log) -> Result<u8> {
 }
 
 /// A verb, and what follows it.
-fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
-    match verb {
+fn verb(global: &Global, typed: &str, words: &[OsString]) -> Result<u8> {
+    match typed {
         "exec" => exec::run(global, words),
         "network" => network::run(global, words),
         "ps" => ps::run(global, words),
@@ -274,7 +284,7 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "info" => info::run(global, words),
         "inspect" => inspect::run(global, words),
         "create" if create::is_for_bundle(global, words) => create::run(global, words),
-        "create" => of_image(words, |flags, tail| create::of_image(global, flags, &tail)),
+        "create" => of_image("create", words, |flags, tail| create::of_image(global, flags, &tail)),
         "attach" => attach::run(global, words),
         "logs" => logs::run(global, words),
         "stop" => stop::run(global, words),
@@ -298,24 +308,46 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "doctor" => doctor::run(global, words),
         "features" => features::run(words),
         "spec" if spec::is_for_bundle(words) => spec::run(words),
-        "run" | "spec" => of_image(words, |f, tail| run::run(global, f.shown_if(verb == "spec"), &tail)),
+        "run" | "spec" => {
+            let mut words = words.to_vec();
+            if run::names_its_bundle_behind(&words) {
+                words.rotate_left(1);
+            }
+            let (table, shown) = if typed == "spec" { ("spec", true) } else { ("run", false) };
+            of_image(table, &words, |f, tail| run::run(global, f.shown_if(shown), &tail))
+        }
         // rootfs-tool tells whether it can.
-        "build" if global.docker => image_verb::run(global, verb, words),
+        "build" if global.docker => image_verb::run(global, typed, words),
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
         "commit" => container_files::run(global, &container_files::COMMIT, words),
         "cp" => container_files::run(global, &container_files::CP, words),
         "diff" => container_files::run(global, &container_files::DIFF, words),
         "export" => container_files::run(global, &container_files::EXPORT, words),
-        "mount" | "umount" => Err(Error::usage(format!(
+        verb @ ("mount" | "umount") => Err(Error::usage(format!(
             "unknown command: {verb} (of images: runner image {verb}, rootfs-tool {verb})"
         ))),
-        _ => Err(Error::usage(format!("unknown command: {verb} (see runner --help)"))),
+        verb @ ("checkpoint" | "restore") => {
+            Err(Error::unsupported(format!("{verb}: not supported: there is no CRIU here")))
+        }
+        verb => {
+            let own = tables().1;
+            let known = own.iter().map(|(name, _)| *name).chain(HANDED_OVER);
+            Err(Error::usage(match near(verb, &mut { known }) {
+                Some(near) => format!("unknown command: {verb} (did you mean {near}?)"),
+                None => format!("unknown command: {verb} (see runner --help)"),
+            }))
+        }
     }
 }
 
 /// Flags of `run`, an image, and what follows it.
-fn of_image(words: &[OsString], go: impl FnOnce(Flags, Vec<String>) -> Result<u8>) -> Result<u8> {
-    let typed = typed::Typed::before(&flags::TABLE, words, Tail::After(1))?;
+fn of_image(
+    verb: &'static str,
+    words: &[OsString],
+    go: impl FnOnce(Flags, Vec<String>) -> Result<u8>,
+) -> Result<u8> {
+    let table = CommandInfoWithArgs { name: verb, ..flags::TABLE.clone() };
+    let typed = typed::Typed::before(&table, words, Tail::After(1))?;
     let Some((typed, tail)) = typed else { return Ok(0) };
     let mut command = Vec::new();
     for word in tail {

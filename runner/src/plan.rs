@@ -126,6 +126,12 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
     let devices = devices::plan(&spec.mounts, &linux.devices, new_user)?;
     let process = spec.process.as_ref().ok_or_else(|| Error::invalid("process is missing"))?;
     let mut warnings = idle(linux, namespaces.is_own(Ns::User));
+    for mount in spec.mounts.iter().filter(|m| !m.destination.is_absolute()) {
+        warnings.push(format!(
+            "mount destination {} is not absolute: it is taken from /",
+            mount.destination.display()
+        ));
+    }
     Ok(Plan {
         id: options.id.clone(),
         maps,

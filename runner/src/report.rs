@@ -34,11 +34,19 @@ pub(crate) struct Report {
     /// The most tasks at once, where a cgroup counted them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) peak_pids: Option<u64>,
+    /// How many of its processes the kernel killed because memory ran out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) oom_kills: u64,
     /// Limits that the host could not give.
     pub(crate) dropped: Vec<String>,
-    /// The command was killed, and not by somebody outside.
+    /// The command was killed, or says of a child of its own that this was, and nobody outside did it.
     #[serde(skip)]
     may_be_oom: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl Report {
@@ -53,7 +61,8 @@ impl Report {
             cause: if timed_out { "timeout" } else { cause },
             code: u8::try_from(code & 0xff).unwrap_or(u8::MAX),
             signal,
-            may_be_oom: !timed_out && !ending.from_outside && signal == Some(libc::SIGKILL),
+            // A shell whose child was killed leaves with this code.
+            may_be_oom: !timed_out && !ending.from_outside && code == 128 + libc::SIGKILL,
             wall_seconds: wall.as_secs_f64(),
             cpu_seconds: (ended.user_us + ended.system_us) as f64 / 1e6,
             peak_memory: ended.max_rss_kib * 1024,
@@ -63,7 +72,8 @@ impl Report {
 
     /// With what the container's groups told.
     pub(crate) fn with_usage(mut self, stats: &Stats, dropped: Vec<String>) -> Self {
-        if stats.oom_kills.is_some_and(|n| n > 0) && self.may_be_oom {
+        self.oom_kills = stats.oom_kills.unwrap_or(0);
+        if self.oom_kills > 0 && self.may_be_oom {
             self.cause = "oom";
         }
         if let Some(cpu) = stats.cpu_us {

@@ -243,17 +243,14 @@ impl Table<'_> {
 
     fn unknown(&self, flag: &str) -> Error {
         let name = flag.trim_start_matches('-');
-        let near = self
+        let mut known = self
             .flags
             .iter()
             .filter(|f| !f.hidden && flag.starts_with("--"))
             .map(|f| f.long)
-            .chain(flag.starts_with("--").then_some("--help"))
-            .map(|long| (distance(name, long.trim_start_matches('-')), long))
-            .min()
-            .filter(|(d, _)| *d <= 2.min(name.len() / 2));
-        let hint = match near {
-            Some((_, near)) => format!(" (did you mean {near}?)"),
+            .chain(flag.starts_with("--").then_some("--help"));
+        let hint = match near(name, &mut known) {
+            Some(near) => format!(" (did you mean {near}?)"),
             // The name of a type is nothing that anybody has typed.
             None if self.command.starts_with(|c: char| c.is_ascii_uppercase()) => " (see --help)".to_owned(),
             None => format!(" (see {} --help)", self.command),
@@ -278,6 +275,12 @@ fn text(word: &OsStr) -> Result<String> {
         Some(word) => Ok(word.to_owned()),
         None => Err(Error::usage(format!("{word:?} is not UTF-8"))),
     }
+}
+
+/// Which of these a mistyped word was meant to be; dashes before them do not count.
+pub fn near<'a>(word: &str, known: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
+    let all = known.map(|name| (distance(word, name.trim_start_matches('-')), name));
+    all.min().filter(|(d, _)| *d <= 2.min(word.len() / 2)).map(|(_, name)| name)
 }
 
 /// How many letters must be put in, taken out or replaced to get from `a` to `b`.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use coracle_tests::bundle;
+use coracle_tests::bundle::{self, Bundle};
 use coracle_tests::filters::Filter;
 use coracle_tests::leftovers::Leftovers;
 use coracle_tests::oci::Client;
@@ -293,4 +293,34 @@ fn a_container_whose_first_thread_has_ended_runs_and_can_be_ended() {
         assert_eq!(client.read("out").len(), written, "{manager} {ends}");
         client.call("delete --force").ok();
     }
+}
+#[test]
+fn a_memory_limit_that_a_start_does_not_fit_in_is_named() {
+    if !need(Privilege::Controller("memory")) {
+        return;
+    }
+    let limit = |bundle: Bundle| bundle.set("/linux/resources/memory", json!({ "limit": 100 }));
+    let Some(one) = Client::of(limit, "true") else { return };
+    let says = "the memory limit is too low to start the container";
+    for verb in ["create", "run", "run -d"] {
+        let call = one.call(&format!("{verb} --bundle {}", one.bundle.path().display()));
+        call.fails(125).complains(says);
+        one.call("state").fails(125);
+    }
+}
+
+#[test]
+fn a_terminal_in_front_of_the_caller_has_its_size_from_the_first_moment() {
+    if !need(Privilege::Peer("script")) {
+        return;
+    }
+    let Some(one) = Client::of(|b| b.set("/process/terminal", json!(true)), "stty size") else { return };
+    let run = format!(
+        "stty rows 33 cols 77; exec {} --root {} run --bundle {} {}",
+        coracle_tests::binaries::runner().display(),
+        one.file("state").display(),
+        one.bundle.path().display(),
+        one.bundle.id()
+    );
+    Cmd::new("script").args(["-qec", &run, "/dev/null"]).ok().prints("33 77");
 }

@@ -408,8 +408,10 @@ fn only_a_command_that_the_kernel_killed_for_memory_is_said_to_have_needed_too_m
     // One process alone takes memory: another would be refused while the first dies, and killed as well.
     let eater = "true | tail /dev/zero >/dev/null";
     for (command, holds) in [
-        (format!("exec {eater}"), r#""cause":"exit","code":"#),
-        (format!("{eater}; exit 137"), r#""cause":"exit","code":137,"wall"#),
+        ("exit 137".into(), r#""cause":"exit","code":137,"wall"#),
+        (format!("{eater}; exit 3"), r#""cause":"exit","code":3,"wall"#),
+        // A shell tells of its child's end as of its own.
+        (eater.into(), r#""cause":"oom","code":137,"wall"#),
         (
             "x=$(head -c 200m /dev/zero | tr '\\0' x); echo $x".into(),
             r#""cause":"oom","code":137,"signal":9"#,
@@ -420,6 +422,10 @@ fn only_a_command_that_the_kernel_killed_for_memory_is_said_to_have_needed_too_m
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.contains(holds), "{command}: {text}{output}");
         assert_eq!(output.stderr.contains("more than its memory limit"), holds.contains("oom"), "{output}");
+        // Who lives on without a child is warned, and no one else.
+        let warned = output.stderr.contains("a process of the container was killed");
+        assert_eq!(warned, command.ends_with("exit 3"), "{output}");
+        assert_eq!(text.contains(r#""oomKills":1"#), command.contains("zero"), "{text}");
     }
     let flags = format!("-m 32m --memory-swap 32m --report {}", file.display());
     let running = sleeper(&store, "fed", &flags);

@@ -2,13 +2,15 @@
 //! others to live with. Signals and terminals of the foreground are the caller's, who gets the container once its
 //! command runs.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Result, file, time};
+use coracle_sys::terminal::{standard_input, window_size};
+use coracle_sys::{Context, Error, Kind, Result, file, time};
 
 use super::life::{Given, Life, Usage};
 use crate::cgroups::{self, Lifetime, Manager};
@@ -21,7 +23,7 @@ use crate::plan::{self, Options, Plan};
 use crate::process::Init;
 use crate::rdt::Class;
 use crate::relay::Output;
-use crate::spec::Spec;
+use crate::spec::{ConsoleSize, Spec};
 use crate::state::{self, Face, Oci, State, States};
 
 /// What the command line says beside bundle and id.
@@ -67,7 +69,13 @@ impl Bundle {
         let bundle = std::fs::canonicalize(bundle)
             .context(|| format!("open({bundle:?})"))
             .context(|| "find the bundle")?;
-        let spec = Spec::load(flags.config.as_deref().unwrap_or(&bundle.join("config.json")))?;
+        let config = flags.config.clone().unwrap_or_else(|| bundle.join("config.json"));
+        let spec = Spec::load(&config).map_err(|e| match e.kind() {
+            Kind::NotFound => {
+                Error::not_found(format!("JSON specification file {} not found", config.display()))
+            }
+            _ => e,
+        })?;
         if waits || may_be_seen(&spec) {
             own_file::shield_from(&spec)?;
         }
@@ -75,6 +83,13 @@ impl Bundle {
         let listening = listen_fds();
         if let (1.., Some(process)) = (listening, &mut started.process) {
             process.env.push(format!("LISTEN_FDS={listening}"));
+        }
+        if let (false, Some(process)) = (detached, &mut started.process)
+            && process.terminal
+            && let Ok((height @ 1.., width)) = window_size(standard_input())
+        {
+            // It is shown on the caller's terminal, whatever its config.json says.
+            process.console_size = Some(ConsoleSize { height, width });
         }
         let groups = cgroups::prepare(&started, id, flags.groups, lifetime, false)?;
         let options = Options {
@@ -150,14 +165,18 @@ pub(crate) fn run<T>(
     }
     let bundle = Bundle::decide(dir, id, flags, false, false)?;
     let signals = Signals::hold()?;
-    bundle.life(None).live(
-        |_| Ok(()),
-        |container, outputs| {
-            flags.pid_file.iter().try_for_each(|path| write_pid(path, container.pid()))?;
-            attend(container, outputs, &signals)
-        },
-        |_, _| {},
-    )
+    let told = Cell::new(false);
+    let tell = |_, pid| {
+        told.set(true);
+        flags.pid_file.iter().try_for_each(|path| write_pid(path, pid))
+    };
+    let attend = |container, outputs| attend(container, outputs, &signals);
+    bundle.life(None).live(tell, attend, |_, _| {}).inspect_err(|_| {
+        // Nobody is to believe in one that never ran.
+        if told.get() {
+            flags.pid_file.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        }
+    })
 }
 
 /// Begin it for others to live with: `create`, behind a gate, and `run -d`.

@@ -66,7 +66,10 @@ fn hold(global: &Global, id: &str, force: bool) -> Result<Option<(Container, Loc
         });
         match held {
             Err(e) if force && e.kind() == Kind::Busy => busy = e,
-            Err(e) if force && e.kind() == Kind::NotFound => {
+            Err(e) if force && matches!(e.kind(), Kind::NotFound | Kind::Invalid) => {
+                if e.kind() == Kind::Invalid {
+                    coracle_sys::warn!("runner: {e}");
+                }
                 states.forget_unmade(id)?;
                 if !states.is_taken(id) {
                     return Ok(None);

@@ -52,10 +52,11 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
     let mut containers = flags.containers.clone();
     let mut signal = flags.signal.clone();
-    if let ([_, word], None) = (&containers[..], &signal)
-        && units::signal(word).is_ok()
+    if let ([first, word], None) = (&containers[..], &signal)
+        && (units::signal(word).is_ok() || looks_like_a_signal(word))
         && store.find_container(word).is_err()
     {
+        store.find_container(first).map_err(|e| unfound(e, first))?;
         signal = containers.pop();
     }
     let number = units::signal(signal.as_deref().unwrap_or("KILL"))?;
@@ -119,6 +120,18 @@ fn kill_oci(container: &Container, flags: &Flags) -> Result<u8> {
     Ok(0)
 }
 
+/// No name of a container that people give is in capitals.
+fn looks_like_a_signal(word: &str) -> bool {
+    word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+}
+
+fn unfound(e: Error, typed: &str) -> Error {
+    match e.kind() {
+        Kind::NotFound => no_such_container(typed),
+        _ => e,
+    }
+}
+
 fn send(store: &Store, typed: &str, signal: i32) -> Result<()> {
     let state = running(store, typed)?;
     let pidfd = process::pidfd_open(state.init.pid)?;
@@ -147,10 +160,7 @@ fn send(store: &Store, typed: &str, signal: i32) -> Result<()> {
 
 /// The state of a container that runs.
 pub(super) fn running(store: &Store, typed: &str) -> Result<State> {
-    let dir = store.find_container(typed).map_err(|e| match e.kind() {
-        Kind::NotFound => no_such_container(typed),
-        _ => e,
-    })?;
+    let dir = store.find_container(typed).map_err(|e| unfound(e, typed))?;
     let state = States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive());
     state.ok_or_else(|| not_running(typed))
 }

@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Kind, Result};
 
 use super::oci::document;
 use crate::cgroups::{self, Cgroup, Stats};
@@ -71,11 +71,11 @@ pub(crate) struct Usage {
 }
 
 impl Life<'_> {
-    /// Start it, do `meanwhile` what must be done before its command runs, stay with it through `attend`,
-    /// and take it away; `over` hears how it ended before its state goes.
+    /// Start it, do `meanwhile`, with the runner and its pid, what must be done before its command runs, stay with it through
+    /// `attend`, and take it away; `over` hears how it ended before its state goes.
     pub(crate) fn live<T>(
         mut self,
-        meanwhile: impl FnOnce(Identity) -> Result<()>,
+        meanwhile: impl FnOnce(Identity, i32) -> Result<()>,
         attend: impl FnOnce(Container, Vec<Output>) -> Result<T>,
         over: impl FnOnce(&T, &Usage),
     ) -> Result<(T, Usage)> {
@@ -91,7 +91,7 @@ impl Life<'_> {
             let usage = Usage { stats: cgroup.stats(), dropped: cgroup.plan().dropped.clone() };
             // With what is kept its groups stay, for whoever deletes it.
             let removed = if self.keep && ended.is_ok() { Ok(()) } else { cgroup.end() };
-            let ended = ended?;
+            let ended = ended.map_err(|e| starved(e, &usage.stats))?;
             removed.map(|()| (ended, usage))
         });
         if let Ok((ended, usage)) = &ended {
@@ -115,10 +115,11 @@ impl Life<'_> {
         self.plan.warnings.iter().for_each(|warning| coracle_sys::warn!("runner: {warning}"));
         let left = reserved.begin(self.groups).and_then(|()| self.groups.create()).and_then(|mut cgroup| {
             let left = self.start_and_leave(&mut cgroup, reserved, gate, tell);
-            if left.is_err() {
+            left.map_err(|e| {
+                let stats = cgroup.stats();
                 let _ = cgroup.end();
-            }
-            left
+                starved(e, &stats)
+            })
         });
         if left.is_err() {
             self.undone()?;
@@ -260,12 +261,12 @@ impl Life<'_> {
         cgroup: &mut Cgroup,
         reserved: &Reserved,
         guardian: &mut Option<Guardian>,
-        meanwhile: impl FnOnce(Identity) -> Result<()>,
+        meanwhile: impl FnOnce(Identity, i32) -> Result<()>,
     ) -> Result<(Container, Vec<Output>)> {
         let (mut starting, outputs) = self.spawn(cgroup, Hold::Go)?;
         let prepared = (|| {
             let runner = Identity::of_this_process()?;
-            meanwhile(runner)?;
+            meanwhile(runner, starting.pid())?;
             let init = starting.identity().map_err(|e| Error::new(e.kind(), e.to_string()))?;
             // What is kept is nobody's to sweep when its runner is gone.
             let state = self.state(init, (!self.keep).then_some(runner), cgroup);
@@ -298,6 +299,14 @@ impl Life<'_> {
             cgroups: cgroup.plan().clone(),
             oci: self.oci.clone(),
         }
+    }
+}
+
+/// The error of a start, for which the kernel may have left no memory.
+fn starved(e: Error, stats: &Stats) -> Error {
+    match stats.oom_kills {
+        Some(1..) if e.kind() == Kind::System => e.wrap("the memory limit is too low to start the container"),
+        _ => e,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use argh::CommandInfoWithArgs;
-use coracle_sys::{Error, Result, table};
+use coracle_sys::{Error, Kind, Result, table};
 use serde_json::Value;
 
 use super::Global;
@@ -31,12 +31,17 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         return Err(Error::usage(format!("--format {format:?}: it is table or json")));
     }
     let states = States::of(Face::Oci, global.root.as_deref())?;
+    if global.root.is_some() {
+        states.make_parents()?;
+    }
     let mut all: Vec<Value> = Vec::new();
     for id in states.ids()? {
         match Container::find(global, &id) {
             Ok(container) => all.push(container.document(container.status()?)),
             // One that is about to be made, has gone meanwhile, or never came to be.
-            Err(_) => states.forget_unmade(&id)?,
+            Err(e) if e.kind() == Kind::NotFound => states.forget_unmade(&id)?,
+            // Who deletes it by force is rid of it.
+            Err(e) => coracle_sys::warn!("runner: {e}"),
         }
     }
     let text = |v: &Value, key: &str| v[key].as_str().map_or_else(|| v[key].to_string(), str::to_owned);

@@ -9,7 +9,7 @@ use coracle_store::{Locations, Store};
 use coracle_sys::{Error, Kind, Result};
 use serde_json::{Value, json};
 
-use super::Global;
+use super::{Global, no_such_container};
 use crate::cgroups::Cgroup;
 use crate::launch::Starting;
 use crate::spec;
@@ -47,8 +47,17 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// By its id.
+    /// By its id, for verbs that are about these alone.
     pub(crate) fn find(global: &Global, id: &str) -> Result<Self> {
+        Self::read(global, id).map_err(|e| match e.kind() {
+            Kind::NotFound if global.root.is_none() && is_of_an_image(global, id) => {
+                Error::usage(format!("{id} is a container of an image: runner ps -a, runner rm"))
+            }
+            _ => e,
+        })
+    }
+
+    fn read(global: &Global, id: &str) -> Result<Self> {
         let states = States::of(Face::Oci, global.root.as_deref())?;
         let state = states.read(id).map_err(|e| match e.kind() {
             Kind::NotFound => Error::not_found(format!("container does not exist: {id:?}")),
@@ -60,14 +69,17 @@ impl Container {
     /// By what was typed, where it may also be one of an image: flags that only OCI clients use mean one of theirs, and
     /// so does the whole id of one. With `--root` an OCI client asks, and gets its own words where there is neither.
     pub(crate) fn if_meant(global: &Global, typed: &str, said: bool) -> Result<Option<Self>> {
-        match Self::find(global, typed) {
+        match Self::read(global, typed) {
             _ if global.docker => Ok(None),
             Ok(container) => Ok(Some(container)),
-            Err(e) if said => Err(e),
-            Err(e) if global.root.is_some() => {
-                let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
-                store.find_container(typed).map(|_| None).map_err(|_| e)
-            }
+            Err(e) if said || global.root.is_some() => match is_of_an_image(global, typed) {
+                true if said => Err(Error::usage(format!(
+                    "{typed} is a container of an image: this flag is for those of OCI clients"
+                ))),
+                true => Ok(None),
+                false if global.root.is_none() && e.kind() == Kind::NotFound => Err(no_such_container(typed)),
+                false => Err(e),
+            },
             Err(_) => Ok(None),
         }
     }
@@ -113,6 +125,12 @@ impl Container {
         let pid = if status == Status::Stopped { 0 } else { self.state.init.pid };
         document(&self.state.id, &self.state.bundle, self.state.oci.as_ref(), status.word(), pid)
     }
+}
+
+/// Whether it is one of the store's.
+fn is_of_an_image(global: &Global, typed: &str) -> bool {
+    let store = Locations::from_env(global.store.as_deref()).and_then(|at| Store::open(&at));
+    store.is_ok_and(|store| store.find_container(typed).is_ok())
 }
 
 /// The state document.

@@ -1,6 +1,7 @@
 //! `run IMAGE`: from what was typed to the end of the container. A bundle goes to
 //! [`super::bundle`] instead.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -67,6 +68,9 @@ pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8>
         Some("oom") => {
             coracle_sys::warn!("runner: the container was killed: it needed more than its memory limit");
         }
+        _ if told["oomKills"].is_u64() => coracle_sys::warn!(
+            "runner: a process of the container was killed: it needed more than the container's memory limit"
+        ),
         _ => {}
     }
     if let Some(sink) = &mut sink {
@@ -113,6 +117,16 @@ fn is_of_a_bundle(global: &Global, flags: &Flags, typed: &[String]) -> bool {
     flags.bundle.is_some()
         || flags.config.is_some()
         || clients && !flags.rootfs && typed.is_empty() && Path::new("config.json").exists()
+}
+
+/// `run ID --bundle DIR`, as runc takes it too. A command whose flag is called so has no bundle there.
+pub(crate) fn names_its_bundle_behind(words: &[OsString]) -> bool {
+    let word = |n: usize| words.get(n).and_then(|word| word.to_str()).unwrap_or_default();
+    let dir = match word(1) {
+        "-b" | "--bundle" => word(2),
+        other => other.strip_prefix("--bundle=").unwrap_or_default(),
+    };
+    !word(0).starts_with('-') && !dir.is_empty() && Path::new(dir).join("config.json").exists()
 }
 
 /// `run --bundle DIR ID`.

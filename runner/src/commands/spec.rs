@@ -18,7 +18,7 @@ const CONFIG: &str = include_str!("spec.json");
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "spec",
-    "Write a config.json to begin with. With an image: print the one that the flags of run amount to.",
+    "Write a config.json to begin with. With an image: print the one that the flags of run (see run --help) amount to.",
     typed::IMAGE,
     &[
         typed::option(

@@ -258,7 +258,9 @@ fn environment(config: &ProcessConfig, flags: &Flags, found: &Found) -> Result<V
         set("TERM=xterm");
     }
     set(&format!("HOME={}", found.who.home.as_deref().unwrap_or("/")));
-    config.env.iter().flatten().for_each(|text| set(text));
+    // An image may hold what is no variable.
+    let whole = |text: &&String| text.find('=').is_some_and(|at| at > 0);
+    config.env.iter().flatten().filter(whole).for_each(|text| set(text));
     for text in lines(&found.env_files).chain(flags.env.iter().map(String::as_str)) {
         match text.split_once('=') {
             Some(("", _)) => return Err(Error::usage(format!("invalid environment variable: {text:?}"))),

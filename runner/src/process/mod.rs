@@ -81,6 +81,9 @@ pub fn plan(process: &spec::Process, init: Init, warnings: &mut Vec<String>) -> 
             return Err(Error::invalid(format!("process.{field} {word:?} holds a NUL byte")));
         }
     }
+    if let Some(wrong) = process.env.iter().find(|text| !matches!(text.find('='), Some(1..))) {
+        return Err(Error::invalid(format!("process.env {wrong:?}: it is no NAME=value")));
+    }
     if let Some(adj) = process.oom_score_adj
         && !(-1000..=1000).contains(&adj)
     {
@@ -323,8 +326,8 @@ mod tests {
     #[test]
     fn of_a_variable_that_is_there_twice_the_last_value_counts() {
         let mut p = process();
-        p.env = ["A=1", "B=2", "A=3=4", "C", "C"].map(str::to_owned).to_vec();
-        assert_eq!(planned(&p).unwrap().env, ["A=3=4", "B=2", "C"]);
+        p.env = ["A=1", "B=2", "A=3=4", "C=", "C="].map(str::to_owned).to_vec();
+        assert_eq!(planned(&p).unwrap().env, ["A=3=4", "B=2", "C="]);
     }
 
     #[test]
@@ -341,10 +344,12 @@ mod tests {
     #[test]
     fn a_process_that_makes_no_sense_is_refused_with_its_field() {
         type Change = fn(&mut spec::Process);
-        let cases: [(Change, &str); 10] = [
+        let cases: [(Change, &str); 12] = [
             (|p| p.args.clear(), "args"),
             (|p| p.cwd = "rel".into(), "cwd"),
             (|p| p.env.push("A=\0".into()), "env"),
+            (|p| p.env.push("ALONE".into()), "process.env \"ALONE\""),
+            (|p| p.env.push("=x".into()), "process.env \"=x\""),
             (|p| p.user.uid = u32::MAX, "process.user"),
             (|p| p.user.additional_gids.push(u32::MAX), "process.user"),
             (|p| p.oom_score_adj = Some(2000), "oomScoreAdj"),

@@ -97,7 +97,11 @@ pub fn check_id(id: &str) -> Result<()> {
     if id.chars().all(fine) && (1..=200).contains(&id.len()) && id != "." && id != ".." {
         return Ok(());
     }
-    Err(Error::usage(format!("the id {id:?} is not of letters, digits and _.-+, 1 to 200 of them")))
+    Err(Error::usage(match id {
+        "" => "the id is empty".to_owned(),
+        "." | ".." => format!("the id {id:?} is the name of a folder in every folder"),
+        _ => format!("the id {id:?} is not of letters, digits and _.-+, 1 to 200 of them"),
+    }))
 }
 
 /// Write a state behind what is in its file. A process that is killed ends a write at any page, so that nothing is

@@ -266,12 +266,14 @@ const INTENDED: &[Reason] = &[
         ],
     },
     Reason {
-        why: "runc refuses an empty element of PATH and variables that are none; environ takes them.",
+        why: "runc refuses an empty element of PATH; execvp takes it for the working directory.",
+        of: &[(Runc, "process: PATH has an empty element and cwd is the root", "exit")],
+    },
+    Reason {
+        why: "crun hands on what is no variable; as runc we refuse it.",
         of: &[
-            (Runc, "process: PATH has an empty element and cwd is the root", "exit"),
-            (Runc, "process: a variable without an equals sign", "exit"),
-            (Runc, "process: a variable without a name", "exit"),
-            (Crun, "process: a variable without an equals sign", "env.ALONE"),
+            (Crun, "process: a variable without an equals sign", "exit"),
+            (Crun, "process: a variable without a name", "exit"),
         ],
     },
     Reason {

@@ -61,7 +61,7 @@ impl Made {
         let attached = RefCell::new(network::Attached::default());
         let attach = |pid, namespace: BorrowedFd<'_>| self.join(planned, pid, namespace, &attached);
         let life = self.life(planned, &states, streams, network, &attach);
-        let write = |runner| {
+        let write = |runner, _| {
             let mut record = kept.borrow_mut();
             record.begins(runner, false);
             record.write(&self.dir.path)
@@ -184,7 +184,7 @@ impl Made {
         let attached = RefCell::new(network::Attached::default());
         let join = |pid, namespace: BorrowedFd<'_>| self.join(planned, pid, namespace, &attached);
         let life = self.life(planned, &states, streams, None, &join);
-        let write = |runner: Identity| {
+        let write = |runner: Identity, _| {
             record::unmark(&self.dir.path)?;
             let mut record = kept.borrow_mut();
             record.begins(runner, true);

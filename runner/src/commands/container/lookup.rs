@@ -49,7 +49,9 @@ impl Base {
         }
         let image = match store.resolve_for(named, &platform) {
             Err(e) if e.kind() == Kind::NotFound && Path::new("config.json").exists() => {
-                Err(e.wrap("find the image (for the bundle in this folder: runner run --bundle . ID)"))
+                Err(Error::not_found(format!(
+                    "no such image: {named} (the bundle in this folder: runner run --bundle . ID)"
+                )))
             }
             Err(e)
                 if e.kind() == Kind::NotFound

@@ -56,6 +56,8 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
         typed::option("--cwd", None, "dir", "OCI: working directory inside"),
         typed::list("--cap", Some('c'), "name", "OCI: add a capability"),
         typed::list("--additional-gids", Some('g'), "gid", "OCI: add a group"),
+        typed::option("--apparmor", None, "profile", "OCI: the AppArmor profile of the command"),
+        typed::option("--process-label", None, "label", "OCI: the SELinux label of the command"),
         typed::switch("--no-new-privs", None, "OCI: execve grants no new privileges"),
         typed::option(
             "--preserve-fds",
@@ -92,6 +94,8 @@ struct Flags {
     cwd: Option<String>,
     cap: Vec<String>,
     additional_gids: Vec<u32>,
+    apparmor: Option<String>,
+    process_label: Option<String>,
     no_new_privs: bool,
     preserve_fds: u32,
     ignore_paused: bool,
@@ -123,6 +127,8 @@ impl Flags {
             cwd: text("--cwd"),
             cap: typed.all("--cap"),
             additional_gids: typed.all("--additional-gids").iter().map(gid).collect::<Result<_>>()?,
+            apparmor: text("--apparmor"),
+            process_label: text("--process-label"),
             no_new_privs: said("--no-new-privs"),
             preserve_fds: typed.number("--preserve-fds")?.unwrap_or(0),
             ignore_paused: said("--ignore-paused"),
@@ -140,6 +146,8 @@ impl Flags {
             || self.cwd.is_some()
             || !self.cap.is_empty()
             || !self.additional_gids.is_empty()
+            || self.apparmor.is_some()
+            || self.process_label.is_some()
             || self.no_new_privs
             || self.preserve_fds > 0
             || self.ignore_paused

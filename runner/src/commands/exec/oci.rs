@@ -151,6 +151,13 @@ fn process(flags: &Flags, command: &[String], spec: &Spec) -> Result<Process> {
     for text in &flags.env {
         from_image::set_variable(&mut process.env, text);
     }
+    for (said, field) in
+        [(&flags.apparmor, &mut process.apparmor_profile), (&flags.process_label, &mut process.selinux_label)]
+    {
+        if said.is_some() {
+            field.clone_from(said);
+        }
+    }
     process.no_new_privileges |= flags.no_new_privs;
     if !flags.cap.is_empty() {
         let Capabilities { bounding, effective, permitted, ambient, .. } =

@@ -26,7 +26,12 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     "Change the limits of containers, of those that run at once.",
     typed::CONTAINERS,
     &[
-        typed::option("--resources", Some('r'), "file", "linux.resources as JSON, - for standard input"),
+        typed::option(
+            "--resources",
+            Some('r'),
+            "file",
+            "all limits as JSON, as linux.resources has them: {\"memory\": {\"limit\": 67108864}, \"pids\": {\"limit\": 50}}; - for standard input",
+        ),
         limit("--memory", "bytes", "memory, -1 for no limit"),
         limit("--memory-swap", "bytes", "memory and swap together, -1 for no limit of swap"),
         limit("--memory-reservation", "bytes", "what is left to it when memory is short"),
@@ -144,15 +149,21 @@ fn client(mut container: Container, typed: &Typed) -> Result<u8> {
 /// What is asked to be changed.
 fn change(typed: &Typed) -> Result<LinuxResources> {
     let flags = of_flags(typed)?;
+    for flag in ["--kernel-memory", "--kernel-memory-tcp"] {
+        if typed.get(flag).is_some() {
+            coracle_sys::warn!("runner: {flag} does nothing: no kernel has this limit any more");
+        }
+    }
     let Some(file) = typed.get("--resources") else { return parse(flags.to_string().as_bytes()) };
     if flags.as_object().is_some_and(|f| !f.is_empty()) {
-        return Err(Error::usage("update -r: the file says all, no other limit goes with it"));
+        coracle_sys::warn!("runner: update -r: the file says all, other limits are ignored");
     }
-    let text = match file {
-        "-" => std::io::read_to_string(std::io::stdin()).context(|| "read(standard input)")?,
-        file => std::fs::read_to_string(file).context(|| format!("open({file:?})"))?,
+    let (text, named) = match file {
+        "-" => (std::io::read_to_string(std::io::stdin()), "standard input".to_owned()),
+        file => (std::fs::read_to_string(file), format!("{file:?}")),
     };
-    parse(text.as_bytes()).context(|| format!("read the resources in {file:?}"))
+    let text = text.context(|| format!("read({named})"))?;
+    parse(text.as_bytes()).context(|| format!("read the resources in {named}"))
 }
 
 fn parse(text: &[u8]) -> Result<LinuxResources> {
@@ -197,7 +208,7 @@ mod tests {
             ("id --cpu-share -5", "-5"),
             ("id --nothing 5", "--nothing"),
             ("id -r /nowhere", "/nowhere"),
-            ("id -r /nowhere --memory 5", "no other limit"),
+            ("id -r /nowhere --memory 5", "/nowhere"),
         ] {
             let e = asked(line).unwrap_err().to_string();
             assert!(e.contains(words), "{line}: {e}");
