@@ -132,7 +132,7 @@ fn list(store: &Store) -> Result<Vec<Line>> {
             (Some(s), _) => {
                 ("running", format!("Up {}", ago(record.started.unwrap_or(record.created))), s.init.pid)
             }
-            (None, Some(exit)) if record.restarting && record.runner.is_some_and(|r| r.is_alive()) => {
+            (None, Some(exit)) if record.waiting().is_some() => {
                 ("restarting", format!("Restarting ({}) {} ago", exit.code, ago(exit.at)), 0)
             }
             (None, Some(exit)) => ("exited", format!("Exited ({}) {} ago", exit.code, ago(exit.at)), 0),

@@ -15,7 +15,7 @@ use crate::commands::life::{Given, Life, Usage};
 use crate::foreground::{Attended, Signals};
 use crate::launch::{Ahead, Container};
 use crate::monitor::{self, Duties, Farewell, First, Probe, Starter, Watched, restart};
-use crate::record::{self, Exit};
+use crate::record::{self, Exit, Record};
 use crate::relay::Output;
 use crate::report::Report;
 use crate::state::{Face, Identity, States};
@@ -85,8 +85,10 @@ impl Made {
     }
 
     fn begin(mut self, new: bool, mut pair: Option<(Client, First)>) -> Result<Option<Client>> {
+        // By a user it begins from the beginning.
+        self.record.restarts = 0;
         let started = self.plan(Lifetime::Detached).and_then(|planned| {
-            monitor::fork(|starter| {
+            monitor::fork(&planned.aside, |starter| {
                 // The monitor is not to hold the caller's end.
                 let first = pair.take().map(|(_, first)| first);
                 let started = self.monitored(&planned, starter, first, None);
@@ -162,13 +164,13 @@ impl Made {
             return Ok(());
         }
         let pause = restart::delay(last, began.elapsed());
-        self.record.restarting = true;
+        self.record.waits();
         self.write_end();
         farewell.say(watched.code(), &report);
         if monitor::pause(&signals, pause)? && !crate::record::is_marked(&self.dir.path) {
             return self.replace(pause);
         }
-        self.record.restarting = false;
+        (self.record.restarting, self.record.boot) = (false, None);
         self.record.stopped = true;
         self.write_end();
         Ok(())
@@ -201,6 +203,7 @@ impl Made {
             health: self.probe()?,
             input_once: self.flags.interactive && !self.flags.detach,
             first,
+            kept: !self.record.rm,
         })
     }
 
@@ -214,7 +217,10 @@ impl Made {
 
     /// Write down how it ended. The command's own end is what the caller asked for: an error here is told, and no more.
     fn write_end(&self) {
-        if let Err(e) = self.record.write(&self.dir.path) {
+        let dir = &self.dir.path;
+        // Who has it brought back after a power cut does not want what has ended well once more.
+        let keep = || if self.record.monitored { Record::keep(dir) } else { Ok(()) };
+        if let Err(e) = self.record.write(dir).and_then(|()| keep()) {
             coracle_sys::warn!("runner: {}", e.wrap("write down how the container ended"));
         }
     }

@@ -45,6 +45,8 @@ pub(crate) struct Made {
 pub(crate) struct Planned {
     pub(crate) plan: plan::Plan,
     pub(crate) groups: cgroups::Plan,
+    /// Where its monitor is to be.
+    pub(crate) aside: cgroups::Aside,
 }
 
 /// What was typed, with the image that it is about.
@@ -159,7 +161,7 @@ impl Made {
             options::options(&record.id, &self.dir.path, root, flags, spec, groups.mounted, seccomp)?;
         let mut plan = plan::Plan { volumes: self.fills.clone(), ..plan::plan(spec, &options, &self.host)? };
         plan.mounts.extend(etc::mounts(&record.id, flags, &spec.mounts));
-        Ok(Planned { plan, groups: groups.plan })
+        Ok(Planned { plan, groups: groups.plan, aside: groups.aside })
     }
 
     /// How much of its log is kept.
