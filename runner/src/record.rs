@@ -2,6 +2,7 @@
 //! reboot; what runs right now is [`crate::state`]'s to tell.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -58,6 +59,9 @@ pub(crate) struct Record {
     pub(crate) restarts: u64,
     /// It waits to begin again.
     pub(crate) restarting: bool,
+    /// The boot in which it waits: in the next one its monitor's pid may be anybody's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) boot: Option<String>,
     /// It was stopped by its user when it ended last.
     pub(crate) stopped: bool,
     /// It has a monitor, and with that a log.
@@ -95,6 +99,7 @@ read_json!(Record {
     restart: may "restart",
     restarts: may "restarts",
     restarting: may "restarting",
+    boot: may "boot",
     stopped: may "stopped",
     monitored: may "monitored",
     healthcheck: may "healthcheck",
@@ -191,7 +196,23 @@ impl Record {
         self.runner = Some(runner);
         self.started = Some(now());
         self.exit = None;
-        (self.restarting, self.stopped, self.monitored) = (false, false, monitored);
+        (self.restarting, self.boot) = (false, None);
+        (self.stopped, self.monitored) = (false, monitored);
+    }
+
+    /// It has ended, and its monitor waits to begin it again.
+    pub(crate) fn waits(&mut self) {
+        (self.restarting, self.boot) = (true, boot());
+    }
+
+    /// The monitor that waits to begin it again.
+    pub(crate) fn waiting(&self) -> Option<Identity> {
+        self.runner.filter(|r| self.restarting && r.is_alive() && self.boot == boot())
+    }
+
+    /// Whether it has begun, and nobody has written down how it ended.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.exit.is_none() && self.runner.is_some()
     }
 
     /// Write it into the container's directory. Readers see the old one or the new one, whole.
@@ -202,7 +223,7 @@ impl Record {
             // On a full disk the blocks of the old one are what there is.
             Err(e) if e.kind() == ErrorKind::StorageFull && path.exists() => {
                 let _ = std::fs::remove_file(&new);
-                let file = std::fs::File::options().write(true).open(&path);
+                let file = File::options().write(true).open(&path);
                 let written =
                     file.and_then(|mut f| f.write_all(&text).and_then(|()| f.set_len(text.len() as u64)));
                 return written.context(|| format!("write({path:?})"));
@@ -212,9 +233,17 @@ impl Record {
         std::fs::rename(&new, &path).context(|| format!("rename({new:?}, {path:?})"))
     }
 
-    /// Whether the container whose directory this is has one.
+    /// Have what was written there outlive a power cut.
+    pub(crate) fn keep(dir: &Path) -> Result<()> {
+        let path = dir.join(FILE);
+        let synced = File::open(&path).and_then(|record| record.sync_all());
+        synced.context(|| format!("fsync({path:?})"))?;
+        file::sync_dir(dir)
+    }
+
+    /// Whether the container whose directory this is has one. An empty one was cut off with the power.
     pub(crate) fn exists(dir: &Path) -> bool {
-        dir.join(FILE).exists()
+        dir.join(FILE).metadata().is_ok_and(|m| m.len() > 0)
     }
 
     /// Read that of the container whose directory this is.
@@ -231,6 +260,12 @@ impl Record {
             false => Err(Error::invalid(format!("read {}: it is that of {:?}", path.display(), record.id))),
         }
     }
+}
+
+/// What tells this boot from all others.
+fn boot() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
 }
 
 /// Nanoseconds since 1970.

@@ -22,6 +22,7 @@
 //!     bundle     an OCI bundle whose config.json is bent at will
 //!     filters    seccomp filters, read back from a process
 //!     leftovers  mounts, cgroups, processes and files before and after
+//!     machine    a machine to boot, whose power can be cut
 //!     bench      a program started again and again beside its peers
 //! ```
 
@@ -39,6 +40,7 @@ pub mod leftovers;
 pub mod legacy;
 pub mod liar;
 mod loopback;
+pub mod machine;
 pub mod noise;
 pub mod oci;
 pub mod podman;

@@ -259,8 +259,8 @@ fn a_container_dies_with_its_monitor_and_comes_back_after_a_reboot() {
     let mut back: Vec<String> =
         store.runner().words("start --all").ok().stdout.lines().map(str::to_owned).collect();
     back.sort();
-    assert_eq!(back, ["always", "unless-stopped"]);
-    assert_eq!(ps(&store, "{{.Names}} {{.State}}").lines().filter(|l| l.ends_with("running")).count(), 2);
+    assert_eq!(back, ["always", "on-failure", "unless-stopped"]);
+    assert_eq!(ps(&store, "{{.Names}} {{.State}}").lines().filter(|l| l.ends_with("running")).count(), 3);
     assert_eq!(store.runner().words("start --all").ok().stdout, "");
     store.runner().words("rm -f always unless-stopped on-failure no stopped").ok();
 }

@@ -3,6 +3,7 @@
 //! is a [`Cgroup`] from then on. Groups that others made are never changed, except that a v2 group is
 //! told to hand controllers down to ours.
 
+mod aside;
 mod below;
 mod delegate;
 mod group;
@@ -27,6 +28,7 @@ use coracle_sys::{Error, Result};
 use crate::mounts::Hierarchy;
 use crate::spec::Spec;
 
+pub use aside::Aside;
 pub use group::Cgroup;
 pub use layout::{Layout, Node, V1, V2};
 pub(crate) use layout::{is_unified, unescape};
@@ -47,13 +49,15 @@ pub struct Prepared {
     pub plan: Plan,
     /// What a mount of type `cgroup` shows; `None` where the host has cgroup v2 alone.
     pub mounted: Option<Vec<Hierarchy>>,
+    /// Where its monitor is to be.
+    pub aside: Aside,
 }
 
 impl Prepared {
     fn of(plan: Plan, spec: &Spec, layout: &Layout) -> Self {
         let mounted = (layout.version() != "2").then(|| plan.hierarchies());
         let owner = delegate::owner(spec).filter(|uid| layout.privileged && *uid != 0);
-        Self { plan: Plan { owner, ..plan }, mounted }
+        Self { plan: Plan { owner, ..plan }, mounted, aside: Aside::default() }
     }
 }
 
@@ -100,9 +104,11 @@ pub fn prepare(
     };
     if manager == Manager::Systemd {
         let mut layout = Layout::probe()?;
+        let aside = layout.clone().leave_unit();
         let (unit, below) = systemd::prepare(spec, id, &mut layout)?;
         let request = Request { path: below.to_str(), ..request };
-        return Ok(Prepared::of(Plan { unit: Some(unit), ..plan(&request, &layout)? }, spec, &layout));
+        let plan = Plan { unit: Some(unit), ..plan(&request, &layout)? };
+        return Ok(Prepared { aside, ..Prepared::of(plan, spec, &layout) });
     }
     if manager == Manager::Disabled {
         let none = Request { lifetime: Lifetime::ForegroundRun, path: None, ..request };
@@ -110,12 +116,16 @@ pub fn prepare(
             return Err(Error::unsupported("--cgroup-manager disabled: there are no limits without groups"));
         }
     } else if request.needs_groups() {
-        let layout = Layout::probe_for(|c| c == "devices" || !request.is_about_devices_alone())?;
-        return Ok(Prepared::of(plan(&request, &layout)?, spec, &layout));
+        let mut layout = Layout::probe_for(|c| c == "devices" || !request.is_about_devices_alone())?;
+        let aside = match lifetime {
+            Lifetime::Detached if request.path.is_none() => layout.leave_unit(),
+            _ => Aside::default(),
+        };
+        return Ok(Prepared { aside, ..Prepared::of(plan(&request, &layout)?, spec, &layout) });
     }
     let mounts = spec.mounts.iter().any(|m| m.kind.as_deref().is_some_and(|k| k.starts_with("cgroup")));
     let separate = mounts && !is_unified();
-    Ok(Prepared { plan: Plan::default(), mounted: separate.then(Vec::new) })
+    Ok(Prepared { mounted: separate.then(Vec::new), ..Prepared::default() })
 }
 
 /// Whether swap is counted, so that it can be limited.

@@ -11,6 +11,7 @@ use super::typed::{self, Typed};
 use super::{Global, bundle};
 use crate::cgroups::Lifetime;
 use crate::from_image::flags::Flags;
+use crate::record::Record;
 
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
@@ -58,7 +59,8 @@ pub(crate) fn of_image(global: &Global, flags: Flags, typed: &[String]) -> Resul
     let write = || {
         made.plan(Lifetime::Detached)?;
         made.name_it()?;
-        made.record.write(&made.dir.path)
+        made.record.write(&made.dir.path)?;
+        Record::keep(&made.dir.path)
     };
     write().inspect_err(|_| made.remove())?;
     coracle_sys::say!("{}", made.record.id);

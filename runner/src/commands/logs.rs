@@ -112,8 +112,8 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
 /// Whose end is the end of the log: its monitor.
 fn alive(id: &str, dir: &Path) -> Option<Identity> {
     let monitor = States::of(Face::Image, None).ok()?.read(id).ok().and_then(|s| s.runner);
-    let waiting = || Record::read(dir).ok().filter(|r| r.restarting).and_then(|r| r.runner);
-    monitor.or_else(waiting).filter(|m| m.is_alive())
+    let waiting = || Record::read(dir).ok().and_then(|r| r.waiting());
+    monitor.filter(|m| m.is_alive()).or_else(waiting)
 }
 
 /// What tells that there may be more.

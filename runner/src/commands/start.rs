@@ -28,7 +28,7 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     &[
         typed::switch("--attach", Some('a'), "show what it writes, and end with its exit code"),
         typed::switch("--interactive", Some('i'), "pass on what is typed"),
-        typed::switch("--all", None, "those that are to come back after a reboot: always, unless-stopped"),
+        typed::switch("--all", None, "those that are to come back after a reboot, by their --restart"),
         typed::option("--detach-keys", None, "keys", "keys that leave it, ctrl-p,ctrl-q if not said"),
         typed::hidden(typed::option(
             "--again",
@@ -119,18 +119,20 @@ fn attached(global: &Global, store: &Store, named: &str, input: bool, leave: Opt
 /// The containers that come back after a reboot, and do not run.
 fn returning(store: &Store) -> Result<Vec<String>> {
     let states = States::of(Face::Image, None)?;
-    let mut all = Vec::new();
+    let mut all: Vec<(u64, String)> = Vec::new();
     for dir in store.containers()? {
         let Ok(record) = Record::read(&dir.path) else { continue };
+        let Some(exit) = record.exit.as_ref().filter(|_| record.started.is_some()) else { continue };
         let runs = states.read(&record.id).is_ok_and(|s| s.init.is_alive());
-        let waits = record.restarting && record.runner.is_some_and(|r| r.is_alive());
-        let stopped = record.stopped || record::is_marked(&dir.path) || record.started.is_none();
+        let stopped = record.stopped || record::is_marked(&dir.path);
         let policy = Policy::parse(&record.restart).unwrap_or_default();
-        if !runs && !waits && policy.returns(stopped) && record.started.is_some() {
-            all.push(record.name);
+        if !runs && record.waiting().is_none() && policy.returns(stopped, exit.code, record.restarts) {
+            all.push((record.created, record.name));
         }
     }
-    Ok(all)
+    // Whose namespaces another one joins was there before that one.
+    coracle_sys::order::sort_by(&mut all, |a, b| a.cmp(b));
+    Ok(all.into_iter().map(|(_, name)| name).collect())
 }
 
 /// Let the command of a created container run.

@@ -53,11 +53,17 @@ fn orphans(store: &Store) -> Result<()> {
     let states = States::of(Face::Image, None)?;
     store.sweep_containers(|dir| Record::exists(&dir.path))?;
     for dir in store.containers()? {
-        // A runner that was killed between the start and the state: the container died with it.
-        let Ok(record) = Record::read(&dir.path) else { continue };
-        let left = record.exit.is_none() && record.runner.is_some_and(|r| !r.is_alive());
+        // A runner that was killed between the start and the state, or by the end of the power: the container died with
+        // it. Its pid may be another's after a reboot; the lock is nobody's. One that waits to begin again is not looked
+        // at, since it needs its lock.
+        let left = |dir: &Path| Record::read(dir).ok().filter(Record::is_unfinished);
+        if left(&dir.path).is_none() {
+            continue;
+        }
         let Ok(Some(_held)) = Lock::try_existing(&dir.path) else { continue };
-        if left && states.read(&record.id).is_err() {
+        // It may have ended well meanwhile.
+        let Some(record) = left(&dir.path) else { continue };
+        if states.read(&record.id).is_err() {
             tidy(store, &dir.path, record)?;
             states.remove(&dir.id)?;
         }

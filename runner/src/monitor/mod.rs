@@ -18,9 +18,11 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::SockFlag;
 
+use crate::cgroups::Aside;
 use crate::foreground::Signals;
 use crate::launch::{Channel, Container, Ending, Message, pair};
 use crate::log::{Limits, Log};
+use crate::record::Record;
 use crate::unix;
 use attached::Attached;
 pub(crate) use attached::{First, LONGEST, SOCKET, Said};
@@ -41,6 +43,8 @@ pub(crate) struct Duties {
     pub(crate) input_once: bool,
     /// One who is attached from the beginning.
     pub(crate) first: Option<First>,
+    /// Its record is to outlive a power cut.
+    pub(crate) kept: bool,
 }
 
 /// How it went.
@@ -109,10 +113,11 @@ impl Starter {
 }
 
 /// Have `live` done by a monitor, and wait until it has told that the container's command runs, or why not.
-pub(crate) fn fork(live: impl FnOnce(&mut Starter) -> Result<()>) -> Result<()> {
+pub(crate) fn fork(aside: &Aside, live: impl FnOnce(&mut Starter) -> Result<()>) -> Result<()> {
     let (ours, theirs) = pair()?;
-    match clone(0, None).context(|| "make the container's monitor")? {
+    match born(aside).context(|| "make the container's monitor")? {
         Cloned::Child => {
+            aside.enter();
             drop(ours);
             let mut starter = Starter(Some(theirs));
             let done = ties::cut().and_then(|()| live(&mut starter));
@@ -132,6 +137,20 @@ pub(crate) fn fork(live: impl FnOnce(&mut Starter) -> Result<()>) -> Result<()> 
             }
         }
     }
+}
+
+/// A child beside the caller's unit, or in it where that cannot be.
+fn born(aside: &Aside) -> Result<Cloned> {
+    // Between the two a sweep may have removed the group.
+    for _ in 0..10 {
+        let Some(group) = aside.make() else { break };
+        match clone(0, Some(group.as_fd())) {
+            Err(e) if e.errno() == Some(Errno::ENODEV) => {}
+            Err(_) => break,
+            born => return born,
+        }
+    }
+    clone(0, None)
 }
 
 /// Those who are attached to a container that has ended, and are to hear it once that is written down.
@@ -164,6 +183,10 @@ pub(crate) fn attend(
     let mut timed_out = false;
     ties::forget_standard_streams()?;
     starter.tell(&Message::Ready);
+    if duties.kept {
+        // Nobody waits for the disk. Where it does not work there is nobody to tell either.
+        let _ = Record::keep(&duties.dir);
+    }
     loop {
         let seen = {
             let mut fds = vec![

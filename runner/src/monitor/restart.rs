@@ -49,12 +49,12 @@ impl Policy {
         }
     }
 
-    /// Whether `start --all` brings it back, after a reboot.
-    pub(crate) fn returns(&self, stopped: bool) -> bool {
+    /// Whether `start --all` brings it back, after a reboot: as docker has it, where only `unless-stopped` heeds that its
+    /// user has stopped it. One that ran when the power went has failed.
+    pub(crate) fn returns(&self, stopped: bool, code: i32, restarts: u64) -> bool {
         match self {
-            Self::No | Self::OnFailure(_) => false,
-            Self::Always => true,
             Self::UnlessStopped => !stopped,
+            _ => self.again(code, restarts),
         }
     }
 
@@ -96,13 +96,24 @@ mod tests {
         ] {
             assert_eq!(Policy::parse(text).unwrap().again(code, restarts), again, "{text} {code} {restarts}");
         }
-        for (text, stopped, returns) in [
-            ("always", true, true),
-            ("unless-stopped", true, false),
-            ("unless-stopped", false, true),
-            ("on-failure", false, false),
+        // What a docker daemon does that was killed with all its containers.
+        for (text, stopped, code, restarts, returns) in [
+            ("no", false, 137, 0, false),
+            ("always", true, 137, 0, true),
+            ("always", true, 0, 0, true),
+            ("unless-stopped", true, 137, 0, false),
+            ("unless-stopped", false, 0, 0, true),
+            ("on-failure", false, 137, 0, true),
+            ("on-failure", true, 137, 0, true),
+            ("on-failure", false, 0, 0, false),
+            ("on-failure:3", false, 137, 2, true),
+            ("on-failure:1", false, 3, 1, false),
         ] {
-            assert_eq!(Policy::parse(text).unwrap().returns(stopped), returns, "{text}");
+            assert_eq!(
+                Policy::parse(text).unwrap().returns(stopped, code, restarts),
+                returns,
+                "{text} {stopped} {code} {restarts}"
+            );
         }
         for wrong in ["sometimes", "always:3", "on-failure:x", "on-failure:-1"] {
             assert!(Policy::parse(wrong).is_err(), "{wrong}");

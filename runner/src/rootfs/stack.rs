@@ -50,7 +50,7 @@ pub fn mount(layers: &Layers, ids: Option<Ids<'_>>) -> Result<Stack> {
 const IN_MEMORY: &str = "this file system cannot hold what the container writes (an overlay or a network's cannot \
      be on top of an overlay): it is kept in memory, half of it at most, and is lost when the container ends";
 const COPIED: &str = "the kernel gives no overlay here: the container runs in a copy of the image's files, which \
-     costs their space and the time to copy them at every start";
+     costs their space and the time to copy them";
 
 /// An upper that its file system refuses goes to memory; where there is no overlay at all, the layers are
 /// copied. Without a way, the first error is the one that tells.
@@ -63,14 +63,24 @@ fn fall_back(e: Error, layers: &Layers, lower: &[OwnedFd], ids: Option<Ids<'_>>)
     if ids.is_some() {
         return Err(e);
     }
+    let mut named = None;
     let (tree, files) = match &layers.top {
         Top::None => return Err(e),
         Top::Upper { upper, .. } => {
             let root = upper.with_file_name("root");
-            std::fs::DirBuilder::new().mode(0o755).create(&root).context(|| format!("mkdir({root:?})"))?;
+            // One that runs once more goes on with what it has written.
+            if root.exists() {
+                let Ok(tree) = sys::clone_host_tree(&root, false) else { return Err(e) };
+                return Ok(Stack { tree, warning: Some(COPIED) });
+            }
+            let begun = upper.with_file_name("root.new");
+            coracle_sys::file::remove_tree(&begun)?;
+            std::fs::DirBuilder::new().mode(0o755).create(&begun).context(|| format!("mkdir({begun:?})"))?;
             // What cannot be mounted need not be copied.
-            let Ok(tree) = sys::clone_host_tree(&root, false) else { return Err(e) };
-            (tree, coracle_sys::file::open_dir(&root)?)
+            let Ok(tree) = sys::clone_host_tree(&begun, false) else { return Err(e) };
+            let files = coracle_sys::file::open_dir(&begun)?;
+            named = Some((begun, root));
+            (tree, files)
         }
         Top::Scratch { size } => {
             let Ok(tree) = scratch(*size) else { return Err(e) };
@@ -81,6 +91,10 @@ fn fall_back(e: Error, layers: &Layers, lower: &[OwnedFd], ids: Option<Ids<'_>>)
     let marks = if layers.userxattr { Marks::User } else { Marks::Trusted };
     vfs::prepare(lower, files.as_fd(), marks)?;
     dress(Some(files.as_fd()), Path::new("."), &layers.lower, lower, ids)?;
+    if let Some((begun, root)) = named {
+        // It has its name once it is whole.
+        std::fs::rename(&begun, &root).context(|| format!("rename({begun:?}, {root:?})"))?;
+    }
     Ok(Stack { tree, warning: Some(COPIED) })
 }
 

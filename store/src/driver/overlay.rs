@@ -87,8 +87,13 @@ const PINNED: [(&str, &str); 3] = [("redirect_dir", "nofollow"), ("metacopy", "o
 
 /// Did the kernel refuse the way of asking, rather than what was asked?
 fn wants_older_way(e: &Error) -> bool {
-    // ENOSYS: no fsopen. EINVAL, EBADF, ENOTDIR, ENOENT: keys or descriptors that it does not know.
-    matches!(e.errno(), Some(Errno::ENOSYS | Errno::EINVAL | Errno::EBADF | Errno::ENOTDIR | Errno::ENOENT))
+    match e.errno() {
+        // No fsopen; an overlay that takes no descriptors, as that of Linux 6.1.
+        Some(Errno::ENOSYS | Errno::EOPNOTSUPP) => true,
+        // Keys or descriptors that it does not know.
+        Some(Errno::EINVAL | Errno::EBADF | Errno::ENOTDIR | Errno::ENOENT) => true,
+        _ => false,
+    }
 }
 
 /// Before Linux 6.13: mount(2), with the working directory in /proc/self/fd so that the options,
@@ -117,7 +122,11 @@ fn by_working_directory(layers: &[impl AsFd], top: Option<Top<'_>>, options: Opt
     // The mount point is a directory that is ours alone and holds nothing that is needed meanwhile.
     let point = std::env::temp_dir().join(coracle_sys::file::unique_name("coracle-mount-"));
     let point = top.map_or(point, |t| t.work.with_file_name("mount"));
-    std::fs::create_dir(&point).context(|| format!("mkdir({point:?})"))?;
+    match std::fs::create_dir(&point) {
+        // Left behind by one that was killed just here.
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && top.is_some() => {}
+        made => made.context(|| format!("mkdir({point:?})"))?,
+    }
     let tree = mount_there(&data, &point, options);
     let _ = std::fs::remove_dir(&point);
     drop(held);

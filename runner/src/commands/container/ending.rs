@@ -49,7 +49,7 @@ pub(crate) fn hold(dir: &ContainerDir) -> Result<(Option<Lock>, Option<State>)> 
 /// Have a container that waits to begin again not do so. Whether it did wait.
 pub(crate) fn stop_waiting(dir: &Path) -> Result<bool> {
     let Ok(record) = Record::read(dir) else { return Ok(false) };
-    let Some(monitor) = record.runner.filter(|r| record.restarting && r.is_alive()) else { return Ok(false) };
+    let Some(monitor) = record.waiting() else { return Ok(false) };
     record::mark(dir)?;
     monitor.signal(libc::SIGTERM)?;
     Ok(true)

@@ -114,7 +114,9 @@ impl Made {
         self.tell_end(record, &exit);
         record.stopped = record::is_marked(&self.dir.path);
         let policy = Policy::parse(&record.restart).unwrap_or_default();
-        record.restarting = begins_again && !record.stopped && policy.again(exit.code, record.restarts);
+        if begins_again && !record.stopped && policy.again(exit.code, record.restarts) {
+            record.waits();
+        }
         record.exit = Some(exit);
         if !record.rm {
             self.write_end(record);
@@ -138,8 +140,10 @@ impl Made {
     }
 
     fn begin(mut self, new: bool, mut pair: Option<(Client, First)>) -> Result<Option<Client>> {
+        // By a user it begins from the beginning.
+        self.record.restarts = 0;
         let started = self.plan(Lifetime::Detached).and_then(|planned| {
-            monitor::fork(|starter| {
+            monitor::fork(&planned.aside, |starter| {
                 // The monitor is not to hold the caller's end.
                 let first = pair.take().map(|(_, first)| first);
                 let started = self.monitored(&planned, starter, first, None);
@@ -226,7 +230,7 @@ impl Made {
         }
         let mut record = self.record.clone();
         record.take_changes(&self.dir.path);
-        (record.restarting, record.stopped) = (false, true);
+        (record.restarting, record.boot, record.stopped) = (false, None, true);
         self.write_end(&mut record);
         Ok(())
     }
@@ -258,6 +262,7 @@ impl Made {
             health: self.probe()?,
             input_once: self.flags.interactive && !self.flags.detach,
             first,
+            kept: !self.record.rm,
         })
     }
 
@@ -290,7 +295,13 @@ impl Made {
 
     /// Write down how it ended. The command's own end is what the caller asked for: an error here is told, and no more.
     fn write_end(&self, record: &mut Record) {
-        if let Err(e) = record.write_end(&self.dir.path) {
+        let dir = &self.dir.path;
+        let written = record.write_end(dir).and_then(|()| match record.monitored {
+            // Who has it brought back after a power cut does not want what has ended well once more.
+            true => Record::keep(dir),
+            false => Ok(()),
+        });
+        if let Err(e) = written {
             coracle_sys::warn!("runner: {}", e.wrap("write down how the container ended"));
         }
     }

@@ -47,6 +47,8 @@ pub(crate) struct Planned {
     pub(crate) plan: plan::Plan,
     pub(crate) groups: cgroups::Plan,
     pub(crate) network: network::Plan,
+    /// Where its monitor is to be.
+    pub(crate) aside: cgroups::Aside,
 }
 
 /// What was typed, with the image that it is about.
@@ -163,7 +165,7 @@ impl Made {
         let network = network::plan(flags, &self.base.config(), &self.store, &self.host)?;
         plan.mounts.extend(etc::mounts(&record.id, &self.dir.path, flags, &network, &spec.mounts));
         network.prepare(&self.dir.path)?;
-        Ok(Planned { plan, groups: groups.plan, network })
+        Ok(Planned { plan, groups: groups.plan, network, aside: groups.aside })
     }
 
     /// How much of its log is kept.

@@ -49,7 +49,7 @@ impl Seen {
         let status = match &state {
             Some(state) if is_frozen(state) => "paused",
             Some(_) => "running",
-            None if record.restarting && record.runner.is_some_and(|r| r.is_alive()) => "restarting",
+            None if record.waiting().is_some() => "restarting",
             None if record.exit.is_some() || record.started.is_some() => "exited",
             None => "created",
         };

@@ -1,0 +1,143 @@
+//! Machines that tests boot: Debian's cloud kernel in an emulator, with an initramfs of busybox and our programs, and a
+//! script of `tests/boot` as its first process. Each line `CHECK ok NAME` of its console is a check that was passed.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{Privilege, Scratch, binaries, need, peer, workspace};
+
+const TOOLS: &str = "sh mount mkdir cp ln switch_root sed grep cat ls sleep kill tr rm chmod chown su find poweroff head \
+    umount rmdir insmod sort cmp sync";
+
+/// A machine that is switched off.
+pub struct Machine {
+    kernel: PathBuf,
+    image: PathBuf,
+    disk: Option<PathBuf>,
+}
+
+/// A file beside the kernel that `make test` fetched, or the kernel that `$CORACLE_TEST_KERNEL` names.
+fn fetched(name: &str) -> Option<PathBuf> {
+    let named = std::env::var_os("CORACLE_TEST_KERNEL").filter(|v| !v.is_empty()).map(PathBuf::from);
+    let kernel = named.unwrap_or_else(|| workspace().join("target/test-kernel/vmlinuz"));
+    let file = kernel.with_file_name(if name == "vmlinuz" { kernel.file_name()?.to_str()? } else { name });
+    file.is_file().then_some(file)
+}
+
+impl Machine {
+    /// One whose first process is this script, with these files of the fetched kernel in its root; none where it cannot be
+    /// booted here.
+    pub fn new(scratch: &Scratch, script: &str, modules: &[&str]) -> Option<Self> {
+        // What is inside does not depend on who boots it, and one boot takes long enough.
+        if !need(Privilege::Root)
+            || !need(Privilege::Peer("qemu-system-x86_64"))
+            || !need(Privilege::Peer("busybox"))
+        {
+            return None;
+        }
+        let root = scratch.mkdir("initramfs");
+        for name in ["vmlinuz"].iter().chain(modules) {
+            let Some(file) = fetched(name) else {
+                let required = std::env::var("REQUIRE_ALL").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
+                assert!(
+                    !required,
+                    "REQUIRE_ALL is set and there is no {name} to boot (tests/needs fetches it)"
+                );
+                eprintln!("skipped: {script}: no {name} to boot (tests/needs fetches it)");
+                return None;
+            };
+            if *name != "vmlinuz" {
+                std::fs::copy(file, root.join(name)).expect("copy a module");
+            }
+        }
+        let busybox = peer("busybox").expect("busybox");
+        let bin = scratch.mkdir("initramfs/bin");
+        scratch.mkdir("initramfs/new");
+        scratch.mkdir("initramfs/dev");
+        for (from, name) in [
+            (busybox.clone(), "busybox"),
+            (binaries::runner(), "runner"),
+            (binaries::rootfs_tool(), "rootfs-tool"),
+        ] {
+            std::fs::copy(from, bin.join(name)).expect("copy a program");
+        }
+        for tool in TOOLS.split_whitespace() {
+            std::os::unix::fs::symlink("busybox", bin.join(tool)).expect("link a tool");
+        }
+        let script = workspace().join("tests/boot").join(script);
+        crate::Cmd::new("install").args(["-m", "755"]).arg(script).arg(root.join("init")).ok();
+        let machine = Self { kernel: fetched("vmlinuz")?, image: scratch.join("initramfs.cpio"), disk: None };
+        machine.pack(&root, &busybox);
+        Some(machine)
+    }
+
+    fn pack(&self, root: &Path, busybox: &Path) {
+        let pack = "cd \"$1\" && find . | \"$0\" cpio -o -H newc >\"$2\"";
+        crate::Cmd::new("sh").args(["-c", pack]).arg(busybox).arg(root).arg(&self.image).ok();
+    }
+
+    /// With a disk, whose content it keeps.
+    pub fn with_disk(mut self, disk: PathBuf) -> Self {
+        self.disk = Some(disk);
+        self
+    }
+
+    /// Boot it with further words for the kernel. It runs until it is switched off; or until the check `cut` was passed, when
+    /// its power is cut. Its console from the first check on.
+    #[track_caller]
+    pub fn boot(&self, words: &str, cut: Option<&str>) -> Console {
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "1536", "-smp", "1"]);
+        command.args(["-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"]);
+        command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.image);
+        let line = format!("console=ttyS0 quiet loglevel=0 panic=-1 cgroup_no_v1=all {words}");
+        command.args(["-append", &line]);
+        if let Some(disk) = &self.disk {
+            command.arg("-drive").arg(format!("if=none,id=disk,format=raw,file={}", disk.display()));
+            command.args(["-device", "nvme,drive=disk,serial=disk"]);
+        }
+        let mut qemu = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("start qemu");
+        let (send, lines) = std::sync::mpsc::channel();
+        let output = BufReader::new(qemu.stdout.take().expect("its console"));
+        std::thread::spawn(move || {
+            for line in output.split(b'\n').map_while(Result::ok) {
+                let _ = send.send(String::from_utf8_lossy(&line).trim_end().to_owned());
+            }
+        });
+        let end = Instant::now() + Duration::from_secs(400);
+        let mut console = Console(Vec::new());
+        while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            let over = cut.is_some_and(|cut| line.ends_with(&format!("CHECK ok {cut}")));
+            console.0.push(line);
+            if over {
+                break;
+            }
+        }
+        // A machine that was switched off has ended; of any other the power goes now.
+        let _ = qemu.kill();
+        let _ = qemu.wait();
+        console
+    }
+}
+
+/// What a machine has said.
+pub struct Console(Vec<String>);
+
+impl Console {
+    /// So many checks were made, the last one is this, and all were passed.
+    #[track_caller]
+    pub fn passed(&self, checks: usize, last: &str) {
+        // The firmware leaves its own last line open.
+        let check = |l: &String| l.find("CHECK").map(|at| l[at..].to_owned());
+        let lines: Vec<String> = self.0.iter().filter_map(check).collect();
+        let failed = lines.iter().any(|l| !l.starts_with("CHECK ok ") && l != "CHECKS DONE");
+        assert!(
+            !failed && lines.len() == checks && lines.last().is_some_and(|l| l == last),
+            "{} checks:\n{}",
+            lines.len(),
+            self.0.join("\n")
+        );
+    }
+}
