@@ -5,6 +5,7 @@ pub mod change;
 pub mod cli;
 mod commands;
 mod compose;
+pub mod dockerfile;
 mod filter;
 mod progress;
 mod recipe;

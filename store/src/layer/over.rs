@@ -30,7 +30,7 @@ enum Found {
 struct Below {
     trees: Vec<OwnedFd>,
     /// What knows the owners in each.
-    owners: Vec<Gather>,
+    owners: Vec<Gather<'static>>,
     marks: Marks,
 }
 

@@ -164,6 +164,20 @@ impl Archive {
             .map_err(|e| e.wrap(format!("read the directory {dir:?}")))
     }
 
+    /// [`Archive::put_dir`] of what is wanted alone: the question has the path below `dir`, and whether it is a
+    /// directory, which is not entered unless it is wanted.
+    pub fn put_dir_where(
+        &mut self,
+        dir: &Path,
+        how: FromDir,
+        wanted: &mut dyn FnMut(&[u8], bool) -> bool,
+    ) -> Result<()> {
+        Gather::new(how, None, Vec::new())
+            .only(wanted)
+            .fill(self, dir, Path::new(""))
+            .map_err(|e| e.wrap(format!("read the directory {dir:?}")))
+    }
+
     /// Put the changes that an overlay's upper holds: whiteouts and opaque marks become the
     /// archive's.
     pub fn put_upper(&mut self, upper: &Path, marks: Marks, how: FromDir) -> Result<()> {
