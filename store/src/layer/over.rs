@@ -3,36 +3,15 @@
 //! looked at, and nothing is touched.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use coracle_sys::{Context, Result, file};
-use nix::fcntl::readlinkat;
-use nix::sys::stat::SFlag;
+use coracle_sys::Result;
 
-use super::gather::Gather;
-use super::pack::{Archive, Content, FromDir, Meta};
-use super::tree::{is, seen, split};
-use super::{Marks, owners};
-
-/// Links on the way to one directory.
-const MAX_LINKS: usize = 40;
-
-/// What stands below at a path without links.
-enum Found {
-    Dir(Meta),
-    Link(Vec<u8>),
-    Other,
-}
-
-/// The layers below, top first.
-struct Below {
-    trees: Vec<OwnedFd>,
-    /// What knows the owners in each.
-    owners: Vec<Gather<'static>>,
-    marks: Marks,
-}
+use super::Marks;
+use super::below::{Below, Found};
+use super::pack::{Archive, Content, Meta};
+use super::tree::split;
 
 impl Archive {
     /// Go where the links of what is below lead, and add every directory on the way that is missing, as it is
@@ -68,32 +47,6 @@ impl Archive {
 }
 
 impl Below {
-    fn open(trees: &[PathBuf], marks: Marks) -> Result<Self> {
-        let how = FromDir { owner: None, latest: None, xattrs: true };
-        let gather = |tree: &PathBuf| Ok(Gather::new(how, Some(marks), owners::read(tree)?));
-        let top_first = || trees.iter().rev();
-        Ok(Self {
-            trees: top_first().map(|tree| file::open_dir(tree)).collect::<Result<_>>()?,
-            owners: top_first().map(gather).collect::<Result<_>>()?,
-            marks,
-        })
-    }
-
-    fn at(&self, path: &[u8]) -> Result<Option<Found>> {
-        let mut components = split(path);
-        components.reverse();
-        let Some((n, st, dir)) = seen(&self.trees, self.marks, &components)? else { return Ok(None) };
-        let name = OsStr::from_bytes(components.last().map_or(&b"."[..], |n| n));
-        Ok(Some(if is(&st, SFlag::S_IFDIR) {
-            Found::Dir(self.owners[n].meta(dir.as_fd(), name, &st, path)?)
-        } else if is(&st, SFlag::S_IFLNK) {
-            let to = readlinkat(&*dir, name).context(|| format!("readlinkat({name:?})"))?;
-            Found::Link(to.as_bytes().to_vec())
-        } else {
-            Found::Other
-        }))
-    }
-
     /// Where a directory is, with a slash at its end; the root is nothing. What the layer itself has on the way is
     /// what it says, and a link that leads to no directory is replaced by one.
     fn lead(&self, dir: &[u8], own: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
@@ -106,38 +59,13 @@ impl Below {
         }
         Ok(at)
     }
-
-    /// The directory that a path leads to, links followed; none where there is no directory.
-    fn follow(&self, path: &[u8]) -> Result<Option<Vec<u8>>> {
-        let mut todo = split(path);
-        let mut at: Vec<u8> = Vec::new();
-        let mut links = 0;
-        while let Some(name) = todo.pop() {
-            if name == b".." {
-                at.pop();
-                at.truncate(at.iter().rposition(|b| *b == b'/').map_or(0, |end| end + 1));
-                continue;
-            }
-            let path = [&at[..], &name].concat();
-            match self.at(&path)? {
-                Some(Found::Dir(_)) => at = [&path[..], b"/"].concat(),
-                Some(Found::Link(to)) if links < MAX_LINKS => {
-                    links += 1;
-                    if to.starts_with(b"/") {
-                        at.clear();
-                    }
-                    todo.extend(split(&to));
-                }
-                _ => return Ok(None),
-            }
-        }
-        Ok(Some(at))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::owners;
+    use coracle_sys::file;
     use crate::layer::unpack::{Options, unpack};
 
     fn archive(entries: &[(&str, u32, Content)]) -> Archive {

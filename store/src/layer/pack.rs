@@ -126,6 +126,15 @@ impl Archive {
         self.entries.keys().map(|p| Path::new(OsStr::from_bytes(p)))
     }
 
+    /// What lies in the directory at a clean path, however deep, by its whole path, in order. The empty path is the root.
+    pub fn inside<'a>(&'a self, dir: &[u8]) -> impl Iterator<Item = (&'a [u8], &'a Meta, &'a Content)> {
+        let start = if dir.is_empty() { Vec::new() } else { [dir, b"/"].concat() };
+        let from = self.entries.range(start.clone()..);
+        from.take_while(move |(path, _)| path.starts_with(&start))
+            .filter(|(path, _)| !path.is_empty())
+            .map(|(path, (meta, content))| (&path[..], meta, content))
+    }
+
     /// The number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
