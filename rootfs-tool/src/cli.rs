@@ -30,6 +30,7 @@ struct Top {
 #[argh(subcommand)]
 enum Verb {
     Apply(commands::apply::Apply),
+    Build(commands::build::Build),
     Catalog(commands::remote::Catalog),
     Compose(commands::compose::Compose),
     Copy(commands::copy::Copy),
@@ -125,6 +126,7 @@ fn run(args: &[OsString]) -> Result<()> {
     let Some(verb) = parse(&line)? else { return Ok(()) };
     match verb {
         Verb::Apply(c) => c.run(),
+        Verb::Build(c) => c.run(),
         Verb::Compose(c) => c.run(),
         Verb::Images(c) => c.run(),
         Verb::Pull(c) => c.run(),

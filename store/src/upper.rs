@@ -129,7 +129,8 @@ fn look(path: &Path) -> Result<(u32, u32, u32)> {
 }
 
 fn dress(path: &Path, mode: u32, uid: u32, gid: u32) -> Result<()> {
-    std::os::unix::fs::lchown(path, Some(uid), Some(gid)).context(|| format!("lchown({path:?}, {uid}, {gid})"))?;
+    std::os::unix::fs::lchown(path, Some(uid), Some(gid))
+        .context(|| format!("lchown({path:?}, {uid}, {gid})"))?;
     fs::set_permissions(path, Permissions::from_mode(mode)).context(|| format!("chmod({path:?}, 0o{mode:o})"))
 }
 
@@ -159,4 +160,3 @@ fn strip(dir: BorrowedFd<'_>, marks: Marks, depth: usize) -> Result<()> {
     }
     Ok(())
 }
-

@@ -76,7 +76,9 @@ fn civil(days: i64) -> (i64, i64, i64) {
 pub fn http_date(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let [_, day, month, year, clock, "GMT"] = text.split_whitespace().collect::<Vec<_>>()[..] else { return None };
+    let [_, day, month, year, clock, "GMT"] = text.split_whitespace().collect::<Vec<_>>()[..] else {
+        return None;
+    };
     let month = MONTHS.iter().position(|m| *m == month)? + 1;
     parse(&format!("{year}-{month:02}-{day:0>2}T{clock}Z"))
 }

@@ -49,7 +49,7 @@ pub(crate) fn key(parts: &[&str]) -> Digest {
 
 /// The directory of the cache.
 pub(crate) fn dir(store: &Store) -> Result<PathBuf> {
-    let path = store.main().root().join("cache/build");
+    let path = store.main().builds();
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
     made.context(|| format!("mkdir({path:?})"))?;
     Ok(path)

@@ -22,7 +22,11 @@ pub(crate) struct Change {
 
 impl Chmod {
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let bad = || Error::invalid(format!("--chmod={text}: it is an octal mode up to 7777, or u=rwX,go=rX and the like"));
+        let bad = || {
+            Error::invalid(format!(
+                "--chmod={text}: it is an octal mode up to 7777, or u=rwX,go=rX and the like"
+            ))
+        };
         if text.starts_with(|c: char| c.is_ascii_digit()) {
             let mode = u32::from_str_radix(text, 8).map_err(|_| bad())?;
             return if mode <= 0o7777 { Ok(Self::To(mode)) } else { Err(bad()) };

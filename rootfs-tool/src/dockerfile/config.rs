@@ -17,8 +17,16 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// Arguments that need no ARG, and that are no part of what is built.
 pub(crate) const PROXIES: [&str; 10] = [
-    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy", "NO_PROXY", "no_proxy",
-    "ALL_PROXY", "all_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
 ];
 
 /// What the arguments are.
@@ -182,9 +190,8 @@ impl State {
         let pairs = |state: &Self, all: &[(String, String)]| -> Result<Vec<(String, String)>> {
             all.iter().map(|(n, v)| Ok((state.word(n, given)?, state.word(v, given)?))).collect()
         };
-        let shown = |all: &[(String, String)]| {
-            all.iter().map(|(n, v)| format!(" {n}={v}")).collect::<String>()
-        };
+        let shown =
+            |all: &[(String, String)]| all.iter().map(|(n, v)| format!(" {n}={v}")).collect::<String>();
         let empty = || Value::Object(Map::new());
         let what = match instruction {
             Instruction::Env(all) => {
@@ -347,7 +354,8 @@ fn check_signal(text: &str) -> Result<()> {
     let bare = text.strip_prefix("SIG").unwrap_or(text);
     let named = format!("SIG{bare}").parse::<nix::sys::signal::Signal>().is_ok();
     let real = bare.strip_prefix("RTMIN").or_else(|| bare.strip_prefix("RTMAX"));
-    let real = real.is_some_and(|r| r.is_empty() || r[1..].parse::<u8>().is_ok() && r.starts_with(['+', '-']));
+    let real =
+        real.is_some_and(|r| r.is_empty() || r[1..].parse::<u8>().is_ok() && r.starts_with(['+', '-']));
     let number = text.parse::<u8>().is_ok_and(|n| (1..=64).contains(&n));
     match named || real || number {
         true => Ok(()),

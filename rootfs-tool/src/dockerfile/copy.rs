@@ -41,7 +41,7 @@ pub(crate) struct Target<'a> {
 }
 
 /// What stands at a place of the target.
-enum Stands {
+pub(crate) enum Stands {
     Dir,
     Other,
 }
@@ -58,7 +58,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    fn at(&mut self, path: &[u8]) -> Result<Option<Stands>> {
+    pub(crate) fn at(&mut self, path: &[u8]) -> Result<Option<Stands>> {
         if path.is_empty() {
             return Ok(Some(Stands::Dir));
         }
@@ -94,7 +94,7 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    fn resolve(&self, path: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn resolve(&self, path: &[u8]) -> Result<Vec<u8>> {
         match self.below {
             Some(below) => below.resolve(path),
             None => Ok(trim(path).to_vec()),
@@ -182,6 +182,27 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
+    /// Put what a tar held into the directory at `dest`. A directory that the tar only went through is as it was.
+    pub(crate) fn merge(&mut self, tree: &Archive, dest: &[u8], now: (i64, u32)) -> Result<()> {
+        let new = Meta { mtime: now, ..Meta::new(0o755) };
+        self.dirs(dest, &new)?;
+        for (path, meta, content) in tree.inside(b"") {
+            let to = join(dest, path);
+            if *content == Content::Dir && *meta == Meta::new(0o755) {
+                self.dirs(&to, &new)?;
+                continue;
+            }
+            let content = match content {
+                Content::HardLink(first) => {
+                    Content::HardLink(shown(&join(dest, first.as_os_str().as_bytes())).to_owned())
+                }
+                other => other.clone(),
+            };
+            self.put(&to, meta.clone(), content)?;
+        }
+        Ok(())
+    }
+
     /// `--parents`: what matches keeps its directories, from the beginning or from a `/./` on.
     fn copy_parents(&mut self, tree: &Archive, source: &str, rules: &Rules) -> Result<usize> {
         let new = Meta { mtime: rules.now, ..rules.owned(Meta::new(0o755)) };
@@ -249,9 +270,7 @@ impl Rules {
         let meta = self.owned(meta);
         match (&self.chmod, content) {
             (_, Content::Symlink(_)) | (None, _) => meta,
-            (Some(chmod), content) => {
-                Meta { mode: chmod.apply(meta.mode, *content == Content::Dir), ..meta }
-            }
+            (Some(chmod), content) => Meta { mode: chmod.apply(meta.mode, *content == Content::Dir), ..meta },
         }
     }
 }
@@ -277,7 +296,7 @@ fn name(path: &[u8]) -> String {
     format!("/{}", String::from_utf8_lossy(path))
 }
 
-fn shown(path: &[u8]) -> &Path {
+pub(crate) fn shown(path: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(path))
 }
 
@@ -319,7 +338,8 @@ pub(crate) fn sources(tree: &Archive, source: &str) -> Result<Vec<Vec<u8>>> {
     let Ok(dir) = follow(tree, fixed.as_bytes()) else { return Ok(Vec::new()) };
     let glob = Glob::parse(&parts[wild..].join("/"), false)?;
     let skip = if dir.is_empty() { 0 } else { dir.len() + 1 };
-    let matches = tree.inside(&dir).filter(|(path, ..)| glob.matches(&String::from_utf8_lossy(&path[skip..])));
+    let matches =
+        tree.inside(&dir).filter(|(path, ..)| glob.matches(&String::from_utf8_lossy(&path[skip..])));
     Ok(matches.map(|(path, ..)| path.to_vec()).collect())
 }
 

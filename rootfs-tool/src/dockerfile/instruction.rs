@@ -76,8 +76,24 @@ pub(crate) enum Instruction {
 }
 
 const NAMES: [&str; 18] = [
-    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER",
-    "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
 ];
 
 /// Said where something behind a `#` was read as part of an instruction.
@@ -297,11 +313,15 @@ pub(super) fn command(text: &str) -> Result<Command> {
 /// `NAME=VALUE ...`, or `NAME VALUE` as in the oldest Dockerfiles.
 fn pairs(word: &str, rest: &str, escape: char) -> Result<Vec<(String, String)>> {
     let words = raw_words(rest, escape);
-    let Some(first) = words.first() else { return Err(bad(format!("{word} requires at least one argument"))) };
+    let Some(first) = words.first() else {
+        return Err(bad(format!("{word} requires at least one argument")));
+    };
     let all = if first.contains('=') {
         let pair = |w: &String| match w.split_once('=') {
             Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-            None => Err(bad(format!("Syntax error - can't find = in {w:?}. Must be of the form: name=value"))),
+            None => {
+                Err(bad(format!("Syntax error - can't find = in {w:?}. Must be of the form: name=value")))
+            }
         };
         words.iter().map(pair).collect::<Result<Vec<_>>>()?
     } else {

@@ -4,7 +4,7 @@
 use coracle_sys::{Error, Result};
 
 /// A Dockerfile is refused beyond this size.
-pub const MAX_SIZE: usize = 1 << 20;
+pub(crate) const MAX_SIZE: usize = 1 << 20;
 
 /// The text of one heredoc.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,9 +153,7 @@ impl Directives {
         match (name.as_str(), value.as_str()) {
             ("escape", "\\" | "`") => self.escape = value.chars().next().unwrap_or('\\'),
             ("escape", _) => {
-                return Err(Error::invalid(format!(
-                    "invalid escape token '{value}' does not match ` or \\"
-                )));
+                return Err(Error::invalid(format!("invalid escape token '{value}' does not match ` or \\")));
             }
             ("syntax", frontend) if !is_ours(frontend) => {
                 return Err(Error::unsupported(format!(
@@ -382,7 +380,10 @@ mod tests {
             ("RUN --a", vec!["--a"], ""),
         ] {
             let line = one(text);
-            assert_eq!((line.flags, line.rest.as_str()), (flags.iter().map(|f| f.to_string()).collect(), rest));
+            assert_eq!(
+                (line.flags, line.rest.as_str()),
+                (flags.iter().map(|f| f.to_string()).collect(), rest)
+            );
         }
     }
 
@@ -391,11 +392,21 @@ mod tests {
         let line = one("RUN cat <<A >a && cat <<-'B' 3<<C\n a\n\nA\n\tb $x\n\tB\nc\nC\n");
         let all: Vec<_> = line.heredocs.iter().map(|h| (h.name.as_str(), h.text(), h.expand)).collect();
         let text = |t: &str| t.to_owned();
-        assert_eq!(all, [("A", text(" a\n\n"), true), ("B", text("b $x\n"), false), ("C", text("c\n"), true)]);
+        assert_eq!(
+            all,
+            [("A", text(" a\n\n"), true), ("B", text("b $x\n"), false), ("C", text("c\n"), true)]
+        );
         assert_eq!(one("COPY <<\"E O\" /x\ny\nE O\n").heredocs[0].name, "E O");
         assert_eq!(one("RUN cat << EOF\nx\nEOF").heredocs[0].content, "x\n");
         assert_eq!(one("ONBUILD RUN <<E\nx\nE").heredocs.len(), 1);
-        for none in ["RUN echo $((1<<4))", "RUN cat <<<x", "CMD cat <<E", "RUN [\"a\", \"<<E\"]", "RUN a '<<E'", "RUN echo $((1 << 4))"] {
+        for none in [
+            "RUN echo $((1<<4))",
+            "RUN cat <<<x",
+            "CMD cat <<E",
+            "RUN [\"a\", \"<<E\"]",
+            "RUN a '<<E'",
+            "RUN echo $((1 << 4))",
+        ] {
             assert_eq!(one(none).heredocs, [], "{none}");
         }
         let (line, e) = read("FROM a\nRUN <<E\nx\n").unwrap_err();

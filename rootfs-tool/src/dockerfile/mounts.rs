@@ -48,7 +48,9 @@ pub(crate) fn parse(text: &str) -> Result<Mount> {
     for field in text.split(',') {
         let (key, value) = field.split_once('=').map_or((field, None), |(k, v)| (k, Some(v)));
         let key = key.trim().to_ascii_lowercase();
-        let said = || value.map(str::to_owned).ok_or_else(|| bad(format!("invalid field '{field}': it has no value")));
+        let said = || {
+            value.map(str::to_owned).ok_or_else(|| bad(format!("invalid field '{field}': it has no value")))
+        };
         let switch = || match value {
             None | Some("true" | "1") => Ok(true),
             Some("false" | "0") => Ok(false),

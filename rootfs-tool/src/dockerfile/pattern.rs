@@ -25,7 +25,8 @@ impl Pattern {
                     Some(c @ ('*' | '?' | '\\' | '}' | '/')) => Part::Char(c),
                     other => {
                         let shown = other.map(String::from).unwrap_or_default();
-                        let why = format!("invalid pattern ({text}) in substitution: invalid escape '\\{shown}'");
+                        let why =
+                            format!("invalid pattern ({text}) in substitution: invalid escape '\\{shown}'");
                         return Err(Error::invalid(why));
                     }
                 },

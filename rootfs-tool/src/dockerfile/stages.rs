@@ -49,7 +49,9 @@ pub(crate) fn read(text: &str) -> Result<File, Located> {
         match (instruction, out.stages.last_mut()) {
             (Instruction::From(from), _) => out.stages.push(Stage { line, from, steps: Vec::new() }),
             (Instruction::Arg(args), None) => out.globals.push((at, args)),
-            (_, None) => return Err((at, Error::invalid("no build stage in current context: FROM comes first"))),
+            (_, None) => {
+                return Err((at, Error::invalid("no build stage in current context: FROM comes first")));
+            }
             (instruction, Some(stage)) => stage.steps.push(Step { line, instruction, triggered: false }),
         }
     }
@@ -75,7 +77,10 @@ pub(crate) fn triggers(texts: &[String], at: usize) -> Result<Vec<Step>> {
         }
         for mut line in lines.lines {
             let instruction = instruction::parse(&line, '\\').map_err(wrap)?;
-            if matches!(instruction, Instruction::From(_) | Instruction::OnBuild(_) | Instruction::Maintainer(_)) {
+            if matches!(
+                instruction,
+                Instruction::From(_) | Instruction::OnBuild(_) | Instruction::Maintainer(_)
+            ) {
                 return Err(wrap(Error::new(Kind::Invalid, "it isn't allowed as an ONBUILD trigger")));
             }
             (line.number, line.last) = (at, at);
@@ -121,9 +126,10 @@ fn warn(line: &Line, instruction: &Instruction, out: &mut Vec<(usize, String)>) 
         say(format!("ConsistentInstructionCasing: Command '{}' should be consistently cased", line.typed));
     }
     let comment = match instruction {
-        Instruction::Workdir(_) | Instruction::User(_) | Instruction::Maintainer(_) | Instruction::StopSignal(_) => {
-            has_comment(&line.rest)
-        }
+        Instruction::Workdir(_)
+        | Instruction::User(_)
+        | Instruction::Maintainer(_)
+        | Instruction::StopSignal(_) => has_comment(&line.rest),
         Instruction::Volume(_) => has_comment(&line.rest),
         Instruction::Cmd(c) | Instruction::Entrypoint(c) => {
             c.shell && line.rest.starts_with('[') && line.rest.contains("] #")
@@ -134,9 +140,10 @@ fn warn(line: &Line, instruction: &Instruction, out: &mut Vec<(usize, String)>) 
         say(format!("{word}: what stands behind # is part of it: {COMMENT}"));
     }
     match instruction {
-        Instruction::Maintainer(_) => say(
-            "MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label".to_owned(),
-        ),
+        Instruction::Maintainer(_) => {
+            say("MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label"
+                .to_owned())
+        }
         Instruction::Cmd(c) | Instruction::Entrypoint(c) if c.shell => say(format!(
             "JSONArgsRecommended: JSON arguments recommended for {word} to prevent unintended behavior related to OS signals"
         )),
@@ -172,7 +179,10 @@ fn used_once(stages: &[Stage], out: &mut Vec<(usize, String)>) {
         if let Some(name) = &stage.from.name
             && stages[..n].iter().any(|s| s.from.name.as_ref() == Some(name))
         {
-            out.push((stage.line.number, format!("DuplicateStageName: Duplicate stage name {name:?}, stage names should be unique")));
+            out.push((
+                stage.line.number,
+                format!("DuplicateStageName: Duplicate stage name {name:?}, stage names should be unique"),
+            ));
         }
     }
 }

@@ -33,9 +33,12 @@ mod tests {
     #[test]
     fn a_typing_error_is_understood_and_another_word_is_not() {
         let known = ["ADD", "FROM", "RUN", "WORKDIR"];
-        for (word, near) in
-            [("FORM", Some("FROM")), ("run ", Some("RUN")), ("RUNN", Some("RUN")), ("wrkdir", Some("WORKDIR"))]
-        {
+        for (word, near) in [
+            ("FORM", Some("FROM")),
+            ("run ", Some("RUN")),
+            ("RUNN", Some("RUN")),
+            ("wrkdir", Some("WORKDIR")),
+        ] {
             assert_eq!(suggest(word, &known), near, "{word}");
         }
         for word in ["INSTALL", "X", "", "apt-get"] {

@@ -179,7 +179,11 @@ impl Scan<'_> {
     fn dollar(&mut self) -> Result<String> {
         if self.peek() != Some('{') {
             let name = self.name();
-            return Ok(if name.is_empty() { "$".to_owned() } else { (self.lookup)(&name).unwrap_or_default() });
+            return Ok(if name.is_empty() {
+                "$".to_owned()
+            } else {
+                (self.lookup)(&name).unwrap_or_default()
+            });
         }
         self.at += 1;
         match self.peek() {
@@ -202,7 +206,8 @@ impl Scan<'_> {
         let null_is_unset = first == ':';
         let operator = if null_is_unset { self.next() } else { Some(first) };
         let unsupported = || {
-            let text: String = [Some(first), operator.filter(|_| null_is_unset)].into_iter().flatten().collect();
+            let text: String =
+                [Some(first), operator.filter(|_| null_is_unset)].into_iter().flatten().collect();
             Error::invalid(format!("unsupported modifier ({text}) in substitution"))
         };
         let value = |scan: &Self| (scan.lookup)(&name);

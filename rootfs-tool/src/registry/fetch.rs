@@ -41,9 +41,7 @@ pub(crate) fn fetch(url: &str, to: &Path) -> Result<Fetched> {
     let mut body = answer.body.into_reader();
     let mut part = vec![0; 256 << 10];
     loop {
-        let n = body
-            .read(&mut part)
-            .map_err(|e| Error::invalid(format!("{}: {e}", answer.asked)))?;
+        let n = body.read(&mut part).map_err(|e| Error::invalid(format!("{}: {e}", answer.asked)))?;
         if n == 0 {
             break;
         }

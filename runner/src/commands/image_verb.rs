@@ -12,9 +12,9 @@ use coracle_sys::{Context, Error, Result, terminal as tty};
 use super::Global;
 
 /// Those that are handed over.
-pub(crate) const VERBS: [&str; 20] = [
-    "apply", "catalog", "compose", "copy", "du", "history", "images", "import", "inspect", "load", "login",
-    "logout", "pull", "push", "rmi", "save", "search", "tag", "tags", "verify",
+pub(crate) const VERBS: [&str; 21] = [
+    "apply", "build", "catalog", "compose", "copy", "du", "history", "images", "import", "inspect", "load",
+    "login", "logout", "pull", "push", "rmi", "save", "search", "tag", "tags", "verify",
 ];
 
 /// Become rootfs-tool. Comes back only with an error.

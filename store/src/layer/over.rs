@@ -65,8 +65,8 @@ impl Below {
 mod tests {
     use super::*;
     use crate::layer::owners;
-    use coracle_sys::file;
     use crate::layer::unpack::{Options, unpack};
+    use coracle_sys::file;
 
     fn archive(entries: &[(&str, u32, Content)]) -> Archive {
         let mut out = Archive::new();

@@ -92,8 +92,14 @@ fn owners_modes_exclusions_and_parents() {
     assert_eq!(copy(&["d"], &with).unwrap(), "x/ 755, x/e/ 640, x/e/f 640, x/same 640");
     let mut with = rules("/x/");
     with.parents = true;
-    assert_eq!(copy(&["d/e/f", "a.txt"], &with).unwrap(), "x/ 755, x/a.txt 644, x/d/ 750, x/d/e/ 700, x/d/e/f 600");
+    assert_eq!(
+        copy(&["d/e/f", "a.txt"], &with).unwrap(),
+        "x/ 755, x/a.txt 644, x/d/ 750, x/d/e/ 700, x/d/e/f 600"
+    );
     assert_eq!(copy(&["d/./e/f"], &with).unwrap(), "x/ 755, x/e/ 700, x/e/f 600");
-    assert_eq!(copy(&["**/*.txt"], &with).unwrap(), "x/ 755, x/a.txt 644, x/b.txt 755, x/d/ 750, x/d/g.txt 644");
+    assert_eq!(
+        copy(&["**/*.txt"], &with).unwrap(),
+        "x/ 755, x/a.txt 644, x/b.txt 755, x/d/ 750, x/d/g.txt 644"
+    );
     assert!(copy(&["d/none"], &with).is_err());
 }

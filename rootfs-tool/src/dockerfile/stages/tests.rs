@@ -19,7 +19,10 @@ fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
 fn instructions_are_read_in_their_forms() {
     for (text, is) in [
         ("ENV A=b", Instruction::Env(pairs(&[("A", "b")]))),
-        ("ENV A=b C=\"d e\" F=g\\ h", Instruction::Env(pairs(&[("A", "b"), ("C", "\"d e\""), ("F", "g\\ h")]))),
+        (
+            "ENV A=b C=\"d e\" F=g\\ h",
+            Instruction::Env(pairs(&[("A", "b"), ("C", "\"d e\""), ("F", "g\\ h")])),
+        ),
         ("ENV A b c", Instruction::Env(pairs(&[("A", "b c")]))),
         ("ENV A=", Instruction::Env(pairs(&[("A", "")]))),
         ("LABEL \"a.b\"=c", Instruction::Label(pairs(&[("\"a.b\"", "c")]))),
@@ -39,7 +42,8 @@ fn instructions_are_read_in_their_forms() {
     ] {
         assert_eq!(step(text), is, "{text}");
     }
-    let Instruction::Copy(copy) = step("COPY --from=x --chown=a:b --chmod=755 --link --exclude=*.o --exclude=b a b /c/")
+    let Instruction::Copy(copy) =
+        step("COPY --from=x --chown=a:b --chmod=755 --link --exclude=*.o --exclude=b a b /c/")
     else {
         panic!()
     };
@@ -51,14 +55,23 @@ fn instructions_are_read_in_their_forms() {
     assert_eq!((copy.inline.len(), copy.inline[1].expand, copy.sources), (2, false, texts(&["x"])));
     let Instruction::Run(run) = step("RUN --mount=type=cache,target=/c --network=none a b") else { panic!() };
     assert_eq!((run.mounts, run.network.as_deref()), (texts(&["type=cache,target=/c"]), Some("none")));
-    let Instruction::Healthcheck(h) = step("HEALTHCHECK --interval=1m --retries=3 CMD curl x") else { panic!() };
-    assert_eq!((h.interval, h.retries, h.test.unwrap()), (Some(60_000_000_000), Some(3), texts(&["CMD-SHELL", "curl x"])));
+    let Instruction::Healthcheck(h) = step("HEALTHCHECK --interval=1m --retries=3 CMD curl x") else {
+        panic!()
+    };
+    assert_eq!(
+        (h.interval, h.retries, h.test.unwrap()),
+        (Some(60_000_000_000), Some(3), texts(&["CMD-SHELL", "curl x"]))
+    );
 }
 
 #[test]
 fn what_is_wrong_is_said_in_the_words_that_users_know_with_its_line() {
     for (text, at, why) in [
-        ("FROM a\nRUNN b", 2, "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)"),
+        (
+            "FROM a\nRUNN b",
+            2,
+            "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)",
+        ),
         ("FROM a\napt-get update", 2, "unknown instruction: apt-get"),
         ("FROM", 1, "FROM requires either one or three arguments"),
         ("FROM a b", 1, "FROM requires either one or three arguments"),
@@ -101,7 +114,15 @@ fn what_is_wrong_is_said_in_the_words_that_users_know_with_its_line() {
 fn warnings_are_those_of_the_linter_and_can_be_skipped() {
     let text = "FROM a as b\nMAINTAINER x\nCMD a\nCMD b\nENV A b\nWORKDIR /x # here\nFROM a AS b\n";
     let all = read(text).unwrap().warnings;
-    for rule in ["FromAsCasing", "MaintainerDeprecated", "JSONArgs", "MultipleInstr", "LegacyKey", COMMENT, "DuplicateStage"] {
+    for rule in [
+        "FromAsCasing",
+        "MaintainerDeprecated",
+        "JSONArgs",
+        "MultipleInstr",
+        "LegacyKey",
+        COMMENT,
+        "DuplicateStage",
+    ] {
         assert!(all.iter().any(|(_, w)| w.contains(rule)), "{rule}: {all:?}");
     }
     assert!(read(&format!("# check=skip=all\n{text}")).unwrap().warnings.is_empty());
