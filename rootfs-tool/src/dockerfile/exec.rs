@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use coracle_store::driver::overlay::{self, Top};
 use coracle_store::layer::pack::source_date_epoch;
@@ -142,6 +141,10 @@ fn execute(tx: &Transaction<'_>, root: &Path, exec: &Exec, told: &Told<'_>) -> R
         runner.word(format!("--user={}", exec.user));
     }
     runner.word(format!("--workdir={}", exec.cwd));
+    if exec.network == "host" && !coracle_sys::idmap::is_initial_namespace() {
+        // A new /sys is for those alone who own the network.
+        runner.word("--mount=type=bind,src=/sys,dst=/sys,bind-recursive=readonly");
+    }
     exec.env.iter().for_each(|(name, value)| runner.word(format!("--env={name}={value}")));
     for (name, value) in &exec.secrets {
         runner.set(name, value);
@@ -170,10 +173,9 @@ fn execute(tx: &Transaction<'_>, root: &Path, exec: &Exec, told: &Told<'_>) -> R
                 line.clear();
             }
         });
-        let began = Instant::now();
         let status = runner.run([Some(null.as_fd()), Some(write.as_fd()), Some(write.as_fd())]);
         drop(write);
-        let _ = (reader.join(), began);
+        let _ = reader.join();
         status
     })
 }
