@@ -30,6 +30,7 @@ struct Top {
 #[argh(subcommand)]
 enum Verb {
     Apply(commands::apply::Apply),
+    Build(commands::build::Build),
     Catalog(commands::remote::Catalog),
     Compose(commands::compose::Compose),
     ContainerCommit(commands::container_commit::ContainerCommit),
@@ -130,6 +131,7 @@ fn run(args: &[OsString]) -> Result<()> {
     let Some(verb) = parse(&line)? else { return Ok(()) };
     match verb {
         Verb::Apply(c) => c.run(),
+        Verb::Build(c) => c.run(),
         Verb::Compose(c) => c.run(),
         Verb::ContainerCommit(c) => c.run(),
         Verb::ContainerCp(c) => c.run(),

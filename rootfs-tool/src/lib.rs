@@ -6,6 +6,7 @@ pub mod cli;
 mod commands;
 mod compose;
 mod container;
+pub mod dockerfile;
 mod filter;
 mod progress;
 mod recipe;

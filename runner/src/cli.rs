@@ -316,8 +316,6 @@ fn verb(global: &Global, typed: &str, words: &[OsString]) -> Result<u8> {
             let (table, shown) = if typed == "spec" { ("spec", true) } else { ("run", false) };
             of_image(table, &words, |f, tail| run::run(global, f.shown_if(shown), &tail))
         }
-        // rootfs-tool tells whether it can.
-        "build" if global.docker => image_verb::run(global, typed, words),
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
         "commit" => container_files::run(global, &container_files::COMMIT, words),
         "cp" => container_files::run(global, &container_files::CP, words),

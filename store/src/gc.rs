@@ -35,7 +35,7 @@ pub struct Pruned {
 pub struct Pruning {
     /// Only look.
     pub dry: bool,
-    /// What came of blobs whose source broke off goes as well.
+    /// What came of blobs whose source broke off goes as well, and what is kept for the next build.
     pub partials: bool,
     /// As if these manifests were not in the index any more.
     pub without: HashSet<Digest>,
@@ -107,6 +107,14 @@ impl Store {
             let of = name.split('.').next().and_then(Digest::from_hex);
             if !of.is_some_and(|d| used.blobs.contains(&d)) {
                 remove(&path)?;
+            }
+        }
+        // What is known of steps of builds, and what they keep for the next one. Some of it may be of subordinate ids.
+        if how.partials {
+            let path = self.main().builds();
+            out.bytes += tree_size(&path);
+            if !how.dry && path.exists() {
+                file::remove_tree(&self.main().take_out(&path)?)?;
             }
         }
         for (_, path) in list_if_there(&self.main().partials())?.into_iter().filter(|_| how.partials) {
@@ -188,4 +196,15 @@ fn list(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
 /// The entries of a directory, which need not be there.
 pub(crate) fn list_if_there(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     if dir.exists() { list(dir) } else { Ok(Vec::new()) }
+}
+
+/// The bytes of all plain files in a directory, as far as it can be read.
+fn tree_size(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let size = |e: fs::DirEntry| match e.metadata() {
+        Ok(m) if m.is_dir() => tree_size(&e.path()),
+        Ok(m) => m.len(),
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
 }

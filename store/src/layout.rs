@@ -214,6 +214,11 @@ impl Layout {
         self.root.join("cache/partial")
     }
 
+    /// The directory of what builds keep for the next one.
+    pub fn builds(&self) -> PathBuf {
+        self.root.join("cache/build")
+    }
+
     /// A blob's beginning, to be written on after its first `have` bytes.
     pub(crate) fn create_partial(&self, digest: &Digest, have: u64) -> Result<fs::File> {
         use std::io::{Seek, SeekFrom};

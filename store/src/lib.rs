@@ -23,6 +23,7 @@ pub mod read;
 pub mod reference;
 mod squeeze;
 mod temp;
+pub mod upper;
 pub mod users;
 pub mod verify;
 pub mod volume;

@@ -168,6 +168,13 @@ pub fn remove_xattr(fd: BorrowedFd<'_>, name: &CStr) -> std::result::Result<(), 
     Errno::result(unsafe { libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) }).map(drop)
 }
 
+/// Take an extended attribute of `name` in `dir` away, of a symbolic link itself. Needs /proc.
+pub fn remove_xattr_at(dir: BorrowedFd<'_>, file: &OsStr, name: &CStr) -> std::result::Result<(), Errno> {
+    let path = through_proc(dir, file)?;
+    // SAFETY: both strings are NUL-terminated and outlive the call.
+    Errno::result(unsafe { libc::lremovexattr(path.as_ptr(), name.as_ptr()) }).map(drop)
+}
+
 /// Set an extended attribute of `name` in `dir`, a symbolic link itself. Needs /proc.
 pub fn set_xattr_at(
     dir: BorrowedFd<'_>,

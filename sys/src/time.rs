@@ -72,6 +72,17 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (yoe + era * 400 + i64::from(m <= 2), m, doy - (153 * mp + 2) / 5 + 1)
 }
 
+/// Seconds since the epoch of a date as HTTP has it: `Wed, 21 Oct 2015 07:28:00 GMT`.
+pub fn http_date(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let [_, day, month, year, clock, "GMT"] = text.split_whitespace().collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    let month = MONTHS.iter().position(|m| *m == month)? + 1;
+    parse(&format!("{year}-{month:02}-{day:0>2}T{clock}Z"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

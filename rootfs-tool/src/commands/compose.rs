@@ -30,6 +30,11 @@ pub(crate) struct Compose {
 }
 
 impl Compose {
+    /// What `build` of a recipe's folder is.
+    pub(crate) fn of(tag: Vec<String>, quiet: bool, store: Option<String>, folder: PathBuf) -> Self {
+        Self { tag, quiet, store, folder }
+    }
+
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
         if self.folder.is_file() {

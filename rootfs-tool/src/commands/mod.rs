@@ -2,6 +2,7 @@
 //! for one that is not there.
 
 pub(crate) mod apply;
+pub(crate) mod build;
 pub(crate) mod compose;
 pub(crate) mod container_commit;
 pub(crate) mod container_cp;

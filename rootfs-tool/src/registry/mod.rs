@@ -8,6 +8,7 @@ mod client;
 mod credentials;
 mod dirs;
 mod endpoints;
+mod fetch;
 mod http;
 mod insist;
 mod keychain;
@@ -20,6 +21,7 @@ mod upload;
 pub(crate) use client::{Access, Client, Repository};
 pub(crate) use credentials::{Credentials, Login};
 pub(crate) use endpoints::host_of;
+pub(crate) use fetch::fetch;
 pub(crate) use search::{Found, search};
 pub(crate) use upload::Sent;
 

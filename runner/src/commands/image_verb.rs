@@ -13,9 +13,9 @@ use super::Global;
 use crate::own_file;
 
 /// Those that are handed over.
-pub(crate) const VERBS: [&str; 19] = [
-    "apply", "catalog", "compose", "copy", "du", "history", "images", "import", "load", "login", "logout",
-    "pull", "push", "rmi", "save", "search", "tag", "tags", "verify",
+pub(crate) const VERBS: [&str; 20] = [
+    "apply", "build", "catalog", "compose", "copy", "du", "history", "images", "import", "load", "login",
+    "logout", "pull", "push", "rmi", "save", "search", "tag", "tags", "verify",
 ];
 
 /// Become rootfs-tool. Comes back only with an error.

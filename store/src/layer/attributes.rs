@@ -17,7 +17,7 @@ pub(super) fn wanted_xattrs(all: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = 
 }
 
 /// Does this attribute belong to the overlay file system?
-pub(super) fn is_overlays(name: &[u8]) -> bool {
+pub(crate) fn is_overlays(name: &[u8]) -> bool {
     name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
 }
 
@@ -35,7 +35,7 @@ pub(super) fn copied_xattrs(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<(CS
 }
 
 /// Set the access and modification time of a file, a link itself.
-pub(super) fn set_times(dir: BorrowedFd<'_>, name: &OsStr, mtime: (i64, u32)) -> Result<()> {
+pub(crate) fn set_times(dir: BorrowedFd<'_>, name: &OsStr, mtime: (i64, u32)) -> Result<()> {
     let time = TimeSpec::new(mtime.0, mtime.1.into());
     utimensat(dir, name, &time, &time, UtimensatFlags::NoFollowSymlink)
         .context(|| format!("utimensat({name:?}, {}.{:09})", mtime.0, mtime.1))

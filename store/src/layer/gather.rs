@@ -19,21 +19,30 @@ use super::tree::{is, list, open_dir};
 use super::{Marks, Owners, whiteout};
 
 /// A directory of the host on its way into an archive.
-pub(super) struct Gather {
+pub(super) struct Gather<'a> {
     how: FromDir,
     upper: Option<Marks>,
     owners: HashMap<String, Owner>,
     /// Whatever the table does not name is root's, since all files on disk belong to the one id.
     one_id: bool,
     links: HashMap<(u64, u64), Vec<u8>>,
+    wanted: Option<Wanted<'a>>,
 }
 
-impl Gather {
+/// Is a path, a directory or not, to be taken?
+type Wanted<'a> = &'a mut dyn FnMut(&[u8], bool) -> bool;
+
+impl<'a> Gather<'a> {
     /// With `upper`, whiteouts and opaque marks are read; `owners` is a layer's table.
     pub(super) fn new(how: FromDir, upper: Option<Marks>, owners: Vec<Owner>) -> Self {
         let owners = owners.into_iter().map(|o| (o.path.clone(), o)).collect();
         let one_id = upper.is_some() && Owners::of_this_process() == Owners::Table;
-        Self { how, upper, owners, one_id, links: HashMap::new() }
+        Self { how, upper, owners, one_id, links: HashMap::new(), wanted: None }
+    }
+
+    /// Take this alone.
+    pub(super) fn only(self, wanted: Wanted<'a>) -> Self {
+        Self { wanted: Some(wanted), ..self }
     }
 
     /// Put everything in `dir` below `at`.
@@ -66,6 +75,11 @@ impl Gather {
             let st =
                 fstatat(dir, &*os, AtFlags::AT_SYMLINK_NOFOLLOW).context(|| format!("fstatat({os:?})"))?;
             let path = if at.is_empty() { name.clone() } else { [at, b"/", &name].concat() };
+            if let Some(wanted) = &mut self.wanted
+                && !wanted(&path, is(&st, SFlag::S_IFDIR))
+            {
+                continue;
+            }
             let host = host.join(&os);
             if self.upper.is_some() && whiteout::is_one(&st) {
                 archive.whiteout(Path::new(OsStr::from_bytes(&path)))?;

@@ -1,6 +1,7 @@
 //! Layers: archives of changes, and the directories they are applied to.
 
-mod attributes;
+pub(crate) mod attributes;
+pub mod below;
 pub(crate) mod compare;
 pub mod copy;
 pub mod encode;

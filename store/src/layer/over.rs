@@ -4,39 +4,21 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use coracle_sys::{Context, Error, Result, file};
-use nix::fcntl::readlinkat;
-use nix::sys::stat::SFlag;
+use coracle_sys::{Error, Result};
 
-use super::gather::Gather;
-use super::pack::{Archive, Content, FromDir, Meta};
-use super::tree::{is, seen, split};
-use super::{Marks, owners};
+use super::Marks;
+use super::below::{Below, Found};
+use super::pack::{Archive, Content, Meta};
+use super::tree::split;
 
 /// Links on the way to one directory.
 const MAX_LINKS: usize = 40;
 
-/// What stands below at a path without links.
-enum Found {
-    Dir(Meta),
-    Link(Vec<u8>),
-    Other,
-}
-
 /// Entries by their paths.
 type Entries = BTreeMap<Vec<u8>, (Meta, Content)>;
-
-/// The layers below, top first.
-struct Below {
-    trees: Vec<OwnedFd>,
-    /// What knows the owners in each.
-    owners: Vec<Gather>,
-    marks: Marks,
-}
 
 /// The layer, over those below it.
 struct Stack<'a> {
@@ -66,34 +48,6 @@ impl Archive {
             self.entries.insert(path, (meta, Content::Dir));
         }
         Ok(())
-    }
-}
-
-impl Below {
-    fn open(trees: &[PathBuf], marks: Marks) -> Result<Self> {
-        let how = FromDir { owner: None, latest: None, xattrs: true };
-        let gather = |tree: &PathBuf| Ok(Gather::new(how, Some(marks), owners::read(tree)?));
-        let top_first = || trees.iter().rev();
-        Ok(Self {
-            trees: top_first().map(|tree| file::open_dir(tree)).collect::<Result<_>>()?,
-            owners: top_first().map(gather).collect::<Result<_>>()?,
-            marks,
-        })
-    }
-
-    fn at(&self, path: &[u8]) -> Result<Option<Found>> {
-        let mut components = split(path);
-        components.reverse();
-        let Some((n, st, dir)) = seen(&self.trees, self.marks, &components)? else { return Ok(None) };
-        let name = OsStr::from_bytes(components.last().map_or(&b"."[..], |n| n));
-        Ok(Some(if is(&st, SFlag::S_IFDIR) {
-            Found::Dir(self.owners[n].meta(dir.as_fd(), name, &st, path)?)
-        } else if is(&st, SFlag::S_IFLNK) {
-            let to = readlinkat(&*dir, name).context(|| format!("readlinkat({name:?})"))?;
-            Found::Link(to.as_bytes().to_vec())
-        } else {
-            Found::Other
-        }))
     }
 }
 
@@ -199,7 +153,10 @@ impl Stack<'_> {
 
 #[cfg(test)]
 mod tests {
+    use coracle_sys::file;
+
     use super::*;
+    use crate::layer::owners;
     use crate::layer::unpack::{Options, unpack};
 
     fn archive(entries: &[(&str, u32, Content)]) -> Archive {

@@ -126,6 +126,15 @@ impl Archive {
         self.entries.keys().map(|p| Path::new(OsStr::from_bytes(p)))
     }
 
+    /// What lies in the directory at a clean path, however deep, by its whole path, in order. The empty path is the root.
+    pub fn inside<'a>(&'a self, dir: &[u8]) -> impl Iterator<Item = (&'a [u8], &'a Meta, &'a Content)> {
+        let start = if dir.is_empty() { Vec::new() } else { [dir, b"/"].concat() };
+        let from = self.entries.range(start.clone()..);
+        from.take_while(move |(path, _)| path.starts_with(&start))
+            .filter(|(path, _)| !path.is_empty())
+            .map(|(path, (meta, content))| (&path[..], meta, content))
+    }
+
     /// The number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -161,6 +170,20 @@ impl Archive {
     pub fn put_dir(&mut self, dir: &Path, at: impl AsRef<Path>, how: FromDir) -> Result<()> {
         Gather::new(how, None, Vec::new())
             .fill(self, dir, at.as_ref())
+            .map_err(|e| e.wrap(format!("read the directory {dir:?}")))
+    }
+
+    /// [`Archive::put_dir`] of what is wanted alone: the question has the path below `dir`, and whether it is a
+    /// directory, which is not entered unless it is wanted.
+    pub fn put_dir_where(
+        &mut self,
+        dir: &Path,
+        how: FromDir,
+        wanted: &mut dyn FnMut(&[u8], bool) -> bool,
+    ) -> Result<()> {
+        Gather::new(how, None, Vec::new())
+            .only(wanted)
+            .fill(self, dir, Path::new(""))
             .map_err(|e| e.wrap(format!("read the directory {dir:?}")))
     }
 

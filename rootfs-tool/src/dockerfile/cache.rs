@@ -1,0 +1,163 @@
+//! Which layer came of which step: a step whose input is as it was is not done again. A key is made of the key of the
+//! step before and of everything that goes into this one, files by their content and not by their times. Entries lie in
+//! `cache/build/`; one that is lost, or whose layer is gone, costs time and nothing else.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use coracle_store::digest::Hashing;
+use coracle_store::image::Descriptor;
+use coracle_store::layer::pack::{Archive, Content};
+use coracle_store::{Digest, Store, Transaction};
+use coracle_sys::read_json;
+use coracle_sys::{Context, Error, Result, file, json};
+use serde::Serialize;
+
+/// A file that was changed so lately may be changed again without its status telling.
+const YOUNG: Duration = Duration::from_millis(20);
+
+/// What came of a step.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Made {
+    /// The blob.
+    pub(crate) descriptor: Descriptor,
+    /// The digest of the archive.
+    pub(crate) diff_id: Digest,
+    /// When, RFC 3339.
+    pub(crate) created: String,
+}
+
+read_json!(Made {
+    descriptor: must "descriptor",
+    diff_id: must "diff_id",
+    created: must "created",
+});
+
+/// A key of these parts, each with its length.
+pub(crate) fn key(parts: &[&str]) -> Digest {
+    let mut text = String::from("build 1\n");
+    for part in parts {
+        let _ = writeln!(text, "{} {part}", part.len());
+    }
+    Digest::of(text.as_bytes())
+}
+
+/// The directory of the cache.
+pub(crate) fn dir(store: &Store) -> Result<PathBuf> {
+    let path = store.main().builds();
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+    made.context(|| format!("mkdir({path:?})"))?;
+    Ok(path)
+}
+
+/// What came of this input before, if the store still has it, applied over the stack `below`.
+pub(crate) fn look(tx: &Transaction<'_>, key: &Digest, below: &[Digest]) -> Option<Made> {
+    let bytes = file::read(&dir(tx.store()).ok()?.join(key.hex())).ok()?;
+    let made: Made = json::from_slice(&bytes).ok()?;
+    (tx.has_blob(&made.descriptor) && tx.is_applied(&made.diff_id, below)).then_some(made)
+}
+
+/// Remember what came of an input.
+pub(crate) fn remember(store: &Store, key: &Digest, made: &Made) -> Result<()> {
+    let text = serde_json::to_vec(made).map_err(|e| Error::invalid(e.to_string()))?;
+    let path = dir(store)?.join(key.hex());
+    // Half an entry is none: it needs no sync.
+    let temp = path.with_extension(file::unique_name("").to_string_lossy().into_owned());
+    std::fs::write(&temp, text).context(|| format!("write({temp:?})"))?;
+    std::fs::rename(&temp, &path).context(|| format!("rename({temp:?}, {path:?})"))
+}
+
+/// Digests of files that were read before, known again by their status.
+pub(crate) struct Contents {
+    place: PathBuf,
+    known: Mutex<(HashMap<Vec<u8>, (String, Digest)>, bool)>,
+}
+
+impl Contents {
+    /// Those of one context.
+    pub(crate) fn of(store: &Store, context: &Path) -> Result<Self> {
+        let name = format!("files-{}", Digest::of(context.as_os_str().as_bytes()).hex());
+        let place = dir(store)?.join(name);
+        let mut known = HashMap::new();
+        for line in file::read(&place).unwrap_or_default().split(|b| *b == 0) {
+            let mut parts = line.splitn(3, |b| *b == b' ');
+            let text = |part: Option<&[u8]>| Some(std::str::from_utf8(part?).ok()?.to_owned());
+            let (digest, stamp, path) = (text(parts.next()), text(parts.next()), parts.next());
+            if let (Some(digest), Some(stamp), Some(path)) =
+                (digest.and_then(|d| Digest::from_hex(&d)), stamp, path)
+            {
+                known.insert(path.to_vec(), (stamp, digest));
+            }
+        }
+        Ok(Self { place, known: Mutex::new((known, false)) })
+    }
+
+    /// The digest of a file's content.
+    fn digest(&self, path: &Path) -> Result<Digest> {
+        let status = path.symlink_metadata().context(|| format!("lstat({path:?})"))?;
+        let stamp = format!(
+            "{}:{}:{}:{}.{}:{}.{}",
+            status.dev(),
+            status.ino(),
+            status.size(),
+            status.mtime(),
+            status.mtime_nsec(),
+            status.ctime(),
+            status.ctime_nsec()
+        );
+        let name = path.as_os_str().as_bytes();
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, digest)) = known().0.get(name).filter(|(s, _)| *s == stamp) {
+            return Ok(*digest);
+        }
+        let mut hash = Hashing::new(file::open_plain(path)?);
+        std::io::copy(&mut hash, &mut std::io::sink()).context(|| format!("read({path:?})"))?;
+        let digest = hash.finish().0;
+        let changed = Duration::new(status.ctime().max(0) as u64, status.ctime_nsec() as u32);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if now.saturating_sub(changed) > YOUNG {
+            let mut known = known();
+            known.0.insert(name.to_vec(), (stamp, digest));
+            known.1 = true;
+        }
+        Ok(digest)
+    }
+
+    /// Keep what was learned.
+    pub(crate) fn keep(&self) -> Result<()> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.1 {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        for (path, (stamp, digest)) in &known.0 {
+            text.extend_from_slice(format!("{} {stamp} ", digest.hex()).as_bytes());
+            text.extend_from_slice(path);
+            text.push(0);
+        }
+        let temp = self.place.with_extension(file::unique_name("").to_string_lossy().into_owned());
+        std::fs::write(&temp, text).context(|| format!("write({temp:?})"))?;
+        std::fs::rename(&temp, &self.place).context(|| format!("rename({temp:?}, {:?})", self.place))
+    }
+
+    /// What an archive holds, but for its times.
+    pub(crate) fn of_archive(&self, archive: &Archive) -> Result<Digest> {
+        let mut text = String::new();
+        for path in archive.paths() {
+            let Some((meta, content)) = archive.get(path) else { continue };
+            let (mode, uid, gid) = (meta.mode, meta.uid, meta.gid);
+            let _ = write!(text, "{path:?} {mode:o} {uid} {gid} {:?} ", meta.xattrs);
+            let _ = match content {
+                Content::File { path, .. } => writeln!(text, "f {}", self.digest(path)?),
+                Content::Bytes(bytes) => writeln!(text, "f {}", Digest::of(bytes)),
+                other => writeln!(text, "{other:?}"),
+            };
+        }
+        Ok(Digest::of(text.as_bytes()))
+    }
+}

@@ -1,0 +1,181 @@
+//! RUN: the runner executes the command in a root of the layers below under an upper of its own, which becomes the
+//! layer. All mounts are in a namespace of the build, so that none is left however it ends.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use coracle_store::driver::overlay::{self, Top};
+use coracle_store::layer::pack::source_date_epoch;
+use coracle_store::layers::PutLayer;
+use coracle_store::upper::Workspace;
+use coracle_store::{Digest, Transaction};
+use coracle_sys::process::Status;
+use coracle_sys::program::Program;
+use coracle_sys::{Context, Error, Result, file, mount};
+use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+use super::report::Told;
+
+/// The host name that commands see, as BuildKit has it.
+const HOST_NAME: &str = "buildkitsandbox";
+
+/// A command, fully decided.
+#[derive(Debug, Default)]
+pub(crate) struct Exec {
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    /// Variables that nobody is to see in the list of processes.
+    pub(crate) secrets: Vec<(String, String)>,
+    pub(crate) user: String,
+    pub(crate) cwd: String,
+    /// `none` or `host`.
+    pub(crate) network: &'static str,
+    pub(crate) insecure: bool,
+    /// Further flags of the runner.
+    pub(crate) flags: Vec<String>,
+    /// What is mounted: where from, where to, and whether it is read only.
+    pub(crate) binds: Vec<(PathBuf, String, bool)>,
+    /// `PATH[:OPTIONS]`.
+    pub(crate) tmpfs: Vec<String>,
+}
+
+/// The runner's word for a network. A container has no network of its own yet that leads anywhere: the default is the
+/// host's.
+pub(crate) fn network(asked: Option<&str>) -> &'static str {
+    match asked {
+        Some("none") => "none",
+        _ => "host",
+    }
+}
+
+/// Mounts that are made from here on are seen by this process and its children alone. To be called before there is a
+/// second thread.
+pub(crate) fn enter_mount_namespace() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).context(|| "unshare(CLONE_NEWNS)")?;
+    let none: Option<&str> = None;
+    let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+    nix::mount::mount(none, "/", none, private, none).context(|| "mount(\"/\", MS_PRIVATE)")
+}
+
+/// The runner: beside this program, then in ../libexec/coracle; CORACLE_RUNNER overrides.
+pub(crate) fn find_runner() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("CORACLE_RUNNER").filter(|p| !p.is_empty()) {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe().context(|| "readlink(\"/proc/self/exe\")")?;
+    let beside = own.with_file_name("runner");
+    let libexec = own.parent().map(|bin| bin.join("../libexec/coracle/runner"));
+    let found = [Some(beside), libexec].into_iter().flatten().find(|p| p.is_file());
+    found.ok_or_else(|| {
+        Error::not_found("find the runner, which RUN needs: it lies neither beside rootfs-tool nor in ../libexec/coracle (CORACLE_RUNNER names it elsewhere)")
+    })
+}
+
+/// Something mounted, until it is dropped.
+pub(crate) struct Mounted(pub(crate) PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+/// A stack of layers, mounted in a workspace; what is written goes into `upper`.
+pub(crate) fn mount_stack(
+    layers: &[PathBuf],
+    space: &Workspace,
+    name: &str,
+    upper: Option<&Path>,
+) -> Result<Mounted> {
+    let point = space.dir(name, 0o755)?;
+    let fds = layers.iter().map(|l| overlay::open_layer(l)).collect::<Result<Vec<_>>>()?;
+    let work = upper.map(|_| space.dir(&format!("{name}-work"), 0o700)).transpose()?;
+    let top = upper.zip(work.as_deref()).map(|(upper, work)| Top { upper, work });
+    let tree = overlay::mount(&fds, top, overlay::Options::of_this_process(upper.is_some()))?;
+    mount::attach(tree.as_fd(), file::open_dir(&point)?.as_fd())?;
+    Ok(Mounted(point))
+}
+
+/// Execute it over the stack `below`, and keep what it wrote. `stubs` are places for what is mounted, below all layers:
+/// of them nothing is found in the layer.
+pub(crate) fn run(
+    tx: &Transaction<'_>,
+    space: Workspace,
+    below: &[Digest],
+    stubs: Option<PathBuf>,
+    exec: &Exec,
+    told: &Told<'_>,
+) -> Result<PutLayer> {
+    let layers = tx.store().stack_paths(below)?;
+    let upper = space.upper(&layers)?;
+    let lower: Vec<PathBuf> = stubs.into_iter().chain(tx.store().mount_points()).chain(layers).collect();
+    let root = mount_stack(&lower, &space, "mnt", Some(&upper))?;
+    let code = execute(tx, &root.0, exec, told)?;
+    drop(root);
+    coracle_sys::interrupt::check()?;
+    let shown = exec.argv.join(" ");
+    match code {
+        Status::Exited(0) => tx.put_upper(space, below, source_date_epoch()),
+        Status::Exited(code) => {
+            Err(Error::invalid(format!("process {shown:?} did not complete successfully: exit code: {code}")))
+        }
+        Status::Signaled(n) => Err(Error::invalid(format!("process {shown:?} was killed by signal {n}"))),
+    }
+}
+
+fn execute(tx: &Transaction<'_>, root: &Path, exec: &Exec, told: &Told<'_>) -> Result<Status> {
+    let mut runner = Program::new(&find_runner()?);
+    runner.bound();
+    runner.set("CORACLE_STORE", &tx.store().main().root().to_string_lossy());
+    for word in ["run", "--rm", "--no-init", "--rootfs", "--hostname", HOST_NAME, "--network", exec.network] {
+        runner.word(word);
+    }
+    if exec.insecure {
+        runner.word("--privileged");
+    }
+    if !exec.user.is_empty() {
+        runner.word(format!("--user={}", exec.user));
+    }
+    runner.word(format!("--workdir={}", exec.cwd));
+    if exec.network == "host" && !coracle_sys::idmap::is_initial_namespace() {
+        // A new /sys is for those alone who own the network.
+        runner.word("--mount=type=bind,src=/sys,dst=/sys,bind-recursive=readonly");
+    }
+    exec.env.iter().for_each(|(name, value)| runner.word(format!("--env={name}={value}")));
+    for (name, value) in &exec.secrets {
+        runner.set(name, value);
+        runner.word(format!("--env={name}"));
+    }
+    exec.flags.iter().for_each(|flag| runner.word(flag));
+    exec.tmpfs.iter().for_each(|tmpfs| runner.word(format!("--tmpfs={tmpfs}")));
+    for (from, to, readonly) in &exec.binds {
+        let from = from.to_str().ok_or_else(|| Error::invalid(format!("mount {from:?}: it is not UTF-8")))?;
+        if [from, to.as_str()].iter().any(|p| p.contains(',')) {
+            return Err(Error::unsupported(format!("mount {to}: a comma cannot be in its path")));
+        }
+        let readonly = if *readonly { ",readonly" } else { "" };
+        runner.word(format!("--mount=type=bind,src={from},dst={to}{readonly}"));
+    }
+    runner.word(root);
+    exec.argv.iter().for_each(|word| runner.word(word));
+    let null = File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context(|| "pipe2()")?;
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let mut lines = BufReader::new(File::from(read));
+            let mut line = Vec::new();
+            while lines.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+                told.says(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
+                line.clear();
+            }
+        });
+        let status = runner.run([Some(null.as_fd()), Some(write.as_fd()), Some(write.as_fd())]);
+        drop(write);
+        let _ = reader.join();
+        status
+    })
+}
