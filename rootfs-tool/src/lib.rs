@@ -4,7 +4,7 @@ pub mod archive;
 pub mod change;
 pub mod cli;
 mod commands;
-mod compose;
+pub mod compose;
 mod container;
 mod filter;
 mod progress;
