@@ -8,7 +8,7 @@ pub mod compose;
 mod container;
 mod filter;
 mod progress;
-mod recipe;
+pub mod recipe;
 pub mod registry;
 mod streams;
 mod transfer;

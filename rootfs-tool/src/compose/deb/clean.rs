@@ -45,6 +45,9 @@ const GONE: &[&str] = &[
     "var/lib/systemd/random-seed",
 ];
 
+/// Records of who logged in: their owners and modes are not those that a program would give them.
+const KEPT: &[&str] = &["var/log/btmp", "var/log/faillog", "var/log/lastlog", "var/log/wtmp"];
+
 /// Clean the entries of a whole root file system.
 pub(crate) fn clean(archive: &mut Archive, paths: &Paths, latest: i64) -> Result<()> {
     let all: Vec<PathBuf> = archive.paths().map(Path::to_owned).collect();
@@ -52,10 +55,16 @@ pub(crate) fn clean(archive: &mut Archive, paths: &Paths, latest: i64) -> Result
     for path in &all {
         let Some((meta, content)) = archive.get(path) else { continue };
         let is_dir = *content == Content::Dir;
-        let emptied = EMPTY.iter().any(|dir| path.starts_with(dir) && path != Path::new(dir));
+        let emptied = EMPTY.iter().any(|dir| path.starts_with(dir) && path != Path::new(dir))
+            && path != Path::new("run/lock");
         let gone = GONE.iter().any(|gone| path == Path::new(gone));
         // Logs, but for the directories that programs write them to.
         let log = path.starts_with("var/log") && !is_dir;
+        if log && KEPT.iter().any(|kept| path == Path::new(kept)) {
+            let meta = meta.clone();
+            archive.put(path, meta, Content::Bytes(Vec::new()))?;
+            continue;
+        }
         let shown = path.to_str().map(|p| format!("/{p}"));
         let out = shown.is_some_and(|p| paths.leaves_out(&p));
         if out && is_dir {

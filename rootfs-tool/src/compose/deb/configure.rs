@@ -179,7 +179,6 @@ fn config(script: &str, latest: i64) -> Value {
             mount("/dev", "tmpfs", &["nosuid", "mode=755", "size=65536k"]),
             mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
             mount("/dev/shm", "tmpfs", &["nosuid", "nodev", "mode=1777", "size=65536k"]),
-            mount("/run", "tmpfs", &["nosuid", "nodev", "mode=755"]),
             mount("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777"]),
         ],
         "linux": {"namespaces": namespaces},

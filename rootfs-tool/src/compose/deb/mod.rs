@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use coracle_store::image::Platform;
-use coracle_store::layer::pack::{Archive, source_date_epoch};
+use coracle_store::layer::pack::{Archive, Content, Meta, source_date_epoch};
 use coracle_store::write::Scratch;
 use coracle_store::{Digest, Transaction};
 use coracle_sys::{Context, Error, Result};
@@ -63,6 +63,7 @@ pub(crate) struct Plan<'a> {
     deb: &'a Deb,
     locked: Locked,
     sources: Vec<Source>,
+    checks_age: bool,
     downloads: Downloads,
     cache: Cache,
     /// What there is to say.
@@ -115,7 +116,7 @@ pub(crate) fn plan<'a>(
             locked
         }
     };
-    Ok(Plan { deb, locked, sources, downloads, cache, notes })
+    Ok(Plan { deb, locked, sources, checks_age, downloads, cache, notes })
 }
 
 /// A sum of what is asked for: another recipe has another.
@@ -244,7 +245,8 @@ impl Plan<'_> {
     /// What the layer is made of, as text: the same text is the same layer.
     pub(crate) fn key(&self) -> String {
         let Deb { exclude, include, configure, .. } = self.deb;
-        format!("{} {} {exclude:?} {include:?} {configure}", self.locked.key(), self.latest())
+        let list = if self.deb.sources { self.list(|_| true) } else { String::new() };
+        format!("{} {} {exclude:?} {include:?} {configure} {list}", self.locked.key(), self.latest())
     }
 
     /// No file is younger: SOURCE_DATE_EPOCH, or the date of the index.
@@ -284,6 +286,17 @@ impl Plan<'_> {
             let architecture = &self.locked.architecture;
             configure::configure(archive, &packages, scratch.path(), architecture, &slim, self.latest())?;
         }
+        if self.deb.sources {
+            let list = self.list(|path| archive.get(path).is_some());
+            let meta = Meta { mtime: (self.latest(), 0), ..Meta::new(0o644) };
+            archive.put("etc/apt/sources.list.d/debian.sources", meta, Content::Bytes(list.into_bytes()))?;
+        }
         Ok(scratch)
+    }
+
+    /// apt's list of the repositories.
+    fn list(&self, has: impl Fn(&str) -> bool) -> String {
+        let all: Vec<String> = self.sources.iter().map(|s| s.paragraph(self.checks_age, &has)).collect();
+        all.join("\n")
     }
 }

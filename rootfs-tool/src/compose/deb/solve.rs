@@ -8,43 +8,10 @@ use coracle_sys::{Error, Result};
 use super::relation::{self, Relation, parse};
 use super::universe::Universe;
 use super::version;
+pub use crate::recipe::deb::Variant;
 
 /// A dependency that takes more trials than these is given up.
 const MAX_TRIALS: u32 = 200_000;
-
-/// What a system begins with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Variant {
-    /// The packages that are named.
-    None,
-    /// And what is essential.
-    #[default]
-    Essential,
-    /// And what has the priority required, and apt.
-    Minbase,
-    /// And what has the priority important.
-    Important,
-    /// And what has the priority standard.
-    Standard,
-}
-
-impl Variant {
-    /// By its name.
-    pub fn parse(text: &str) -> Result<Self> {
-        Ok(match text {
-            "none" => Self::None,
-            "essential" => Self::Essential,
-            "minbase" | "required" => Self::Minbase,
-            "important" => Self::Important,
-            "standard" => Self::Standard,
-            _ => {
-                return Err(Error::invalid(format!(
-                    "variant is none, essential, minbase, important or standard, not {text:?}"
-                )));
-            }
-        })
-    }
-}
 
 /// The numbers of the offers that make up the system, in the order of their names.
 pub fn solve(

@@ -56,6 +56,22 @@ impl Source {
         self.architectures.is_empty() || self.architectures.iter().any(|a| a == architecture)
     }
 
+    /// As a paragraph of `.sources`. Keys are named where the system `has` their file.
+    pub fn paragraph(&self, checks_age: bool, has: impl Fn(&str) -> bool) -> String {
+        let mut text = format!("Types: deb\nURIs: {}\nSuites: {}\n", self.uri, self.suite);
+        if !self.is_flat() {
+            text.push_str(&format!("Components: {}\n", self.components.join(" ")));
+        }
+        let keys: Vec<&str> = self.signed_by.iter().map(|k| &k[..]).filter(|k| has(k)).collect();
+        if !keys.is_empty() {
+            text.push_str(&format!("Signed-By: {}\n", keys.join(" ")));
+        }
+        if !self.check_valid_until.unwrap_or(checks_age) {
+            text.push_str("Check-Valid-Until: no\n");
+        }
+        text
+    }
+
     fn option(&mut self, name: &str, value: &str) {
         let words = || value.split([',', ' ', '\n', '\t']).filter(|w| !w.is_empty()).map(str::to_owned);
         let yes = matches!(&value.to_ascii_lowercase()[..], "yes" | "true" | "1" | "on" | "with" | "enable");

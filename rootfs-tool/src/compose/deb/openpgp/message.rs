@@ -81,7 +81,9 @@ fn verify(signatures: &[u8], signed: &[u8], keys: &Keyring, now: u64) -> Result<
         let signed: Cow<'_, [u8]> = match signature.kind {
             BINARY | TEXT => Cow::Borrowed(signed),
             other => {
-                return Err(Error::invalid(format!("check the signature: its kind {other:#x} signs no file")));
+                return Err(Error::invalid(format!(
+                    "check the signature: its kind {other:#x} signs no file"
+                )));
             }
         };
         let id = signature.issuer.unwrap_or_default();

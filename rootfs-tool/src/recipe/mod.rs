@@ -1,13 +1,15 @@
 //! `rootfs.toml`: what an image is made of. Unknown keys are refused by name, with their line.
 //! Nothing is looked up here.
 
+pub mod deb;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use coracle_sys::{Context, Error, Kind, Result};
 use serde::Deserialize;
 
-use crate::compose::deb::solve::Variant;
+pub(crate) use self::deb::Deb;
 
 /// The recipe's file in its folder.
 pub(crate) const FILE: &str = "rootfs.toml";
@@ -66,65 +68,6 @@ pub(crate) struct Layer {
     /// Small files: path = text.
     #[serde(default)]
     pub(crate) file: BTreeMap<PathBuf, String>,
-}
-
-/// Packages of a suite.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Deb {
-    /// The suite, such as `bookworm`.
-    pub(crate) suite: String,
-    /// `NAME` or `NAME=VERSION`.
-    #[serde(default)]
-    pub(crate) packages: Vec<String>,
-    /// What every system has beside them: `none`, `essential`, `minbase`, `important` or `standard`.
-    pub(crate) variant: Option<String>,
-    /// Take what packages recommend.
-    #[serde(default)]
-    pub(crate) recommends: bool,
-    /// Run the scripts of the packages.
-    #[serde(default = "yes")]
-    pub(crate) configure: bool,
-    /// The repository, instead of those of the host's apt.
-    pub(crate) mirror: Option<String>,
-    /// The components of the suite.
-    #[serde(default)]
-    pub(crate) components: Vec<String>,
-    /// A file of keys, from the recipe's folder.
-    pub(crate) keyring: Option<PathBuf>,
-    /// Refuse an index that has expired.
-    pub(crate) check_valid_until: Option<bool>,
-    /// Paths that stay out.
-    #[serde(default)]
-    pub(crate) exclude: Vec<String>,
-    /// Paths that stay all the same.
-    #[serde(default)]
-    pub(crate) include: Vec<String>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-impl Deb {
-    /// What every system has: where packages are configured, what they take for granted is there.
-    pub(crate) fn variant(&self) -> Result<Variant> {
-        match &self.variant {
-            Some(variant) => Variant::parse(variant),
-            None if self.configure => Ok(Variant::Essential),
-            None => Ok(Variant::None),
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        if self.suite.is_empty() || self.suite.contains(char::is_whitespace) {
-            return Err(Error::invalid(format!("deb: {:?} is no suite", self.suite)));
-        }
-        if self.variant()? == Variant::None && self.packages.is_empty() {
-            return Err(Error::invalid("deb: it names no packages"));
-        }
-        Ok(())
-    }
 }
 
 /// A user.
