@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use coracle_sys::{Error, Result};
 
 use super::relation::{self, Relation, parse};
-use super::universe::Universe;
+use super::universe::{PRIORITIES, Universe};
 use super::version;
 pub use crate::recipe::deb::Variant;
 
@@ -212,7 +212,8 @@ impl<'a> Solver<'_, 'a> {
         others.retain(|n| self.candidate(self.universe.offers[*n].name) == Some(*n) && self.provides(*n, r));
         others.sort_by_key(|n| {
             let o = &self.universe.offers[*n];
-            (!o.essential, o.priority, o.name)
+            // apt takes one without a priority for more important than any that has one.
+            (!o.essential, (o.priority + 1) % (PRIORITIES.len() + 1), o.name)
         });
         others.dedup();
         all.extend(others);

@@ -44,7 +44,11 @@ fn packages_bring_what_they_need() {
         ("b 1\nb 3\nb 2", "b=2", "b=2"),
         ("a 1; Depends: b\nb 1\nb 3\nb 2", "a b=2", "a b=2"),
         // Who provides a name: the most important, then the first.
-        ("a 1; Depends: v\nb 1; Provides: v\nc 1; Provides: v; Priority: important", "a", "a c"),
+        (
+            "a 1; Depends: v\nb 1; Provides: v; Priority: optional\nc 1; Provides: v; Priority: important",
+            "a",
+            "a c",
+        ),
         ("a 1; Depends: v\nc 1; Provides: v\nb 1; Provides: v", "a", "a b"),
         ("a 1; Depends: v (>= 2) | d\nb 1; Provides: v\nc 1; Provides: v (= 1)\nd 1", "a", "a d"),
         ("a 1; Depends: v (>= 2)\nb 1; Provides: v\nc 1; Provides: v (= 2)", "a", "a c"),
