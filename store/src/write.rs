@@ -187,3 +187,20 @@ impl Transaction<'_> {
         Ok(out)
     }
 }
+
+/// A directory of `tmp/` that is gone when it is dropped, and swept when its maker was killed.
+pub struct Scratch(Temp);
+
+impl Scratch {
+    /// Where it is.
+    pub fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+}
+
+impl Transaction<'_> {
+    /// An empty directory for what is on its way into the store.
+    pub fn scratch(&self) -> Result<Scratch> {
+        Temp::dir(self.layout()).map(Scratch)
+    }
+}

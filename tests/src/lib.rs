@@ -10,6 +10,7 @@
 //!     racer      exchange two names as fast as the kernel can
 //!     rootfs     root filesystems to be hostile with: a static busybox, a recipe around it
 //!     dockerd    a docker daemon of a test's own
+//!     debs       a repository of Debian packages on loopback
 //!     registry   docker-registry on loopback: plain, TLS, with a password
 //!     liar       a registry that lies as it is told
 //!     proxy      a proxy that leads every name to one address
@@ -32,6 +33,7 @@ pub mod bundle;
 pub mod canary;
 pub mod clients;
 pub mod command;
+pub mod debs;
 pub mod dockerd;
 pub mod filters;
 pub mod lan;

@@ -7,7 +7,9 @@ use coracle_store::image::{CREATED, Descriptor};
 use coracle_store::{Locations, Store, Transaction};
 use coracle_sys::{Error, Result};
 
-use crate::{compose, recipe::Recipe};
+use crate::compose::deb::Choices;
+use crate::compose::{self, Settings};
+use crate::recipe::Recipe;
 use coracle_sys::table;
 use coracle_sys::time;
 
@@ -18,6 +20,21 @@ pub(crate) struct Compose {
     /// a name of the image, instead of the recipe's
     #[argh(option, short = 't', arg_name = "NAME")]
     tag: Vec<String>,
+    /// compose for another machine, such as linux/arm64
+    #[argh(option, arg_name = "OS/ARCH")]
+    platform: Option<String>,
+    /// deb: the repository, instead of those of this machine's apt
+    #[argh(option, arg_name = "URL")]
+    mirror: Option<String>,
+    /// deb: a file of keys that have to have signed the index
+    #[argh(option, arg_name = "FILE")]
+    keyring: Vec<PathBuf>,
+    /// deb: take the newest packages, and lock those
+    #[argh(switch)]
+    update: bool,
+    /// deb: take packages as rootfs.lock has them or not at all
+    #[argh(switch)]
+    locked: bool,
     /// print the image's id and nothing else
     #[argh(switch, short = 'q')]
     quiet: bool,
@@ -42,6 +59,18 @@ impl Compose {
             let folder = folder.unwrap_or(Path::new(".")).display();
             return Err(Error::usage(format!("compose takes the recipe's folder: {folder}")));
         }
+        if self.update && self.locked {
+            return Err(Error::usage("--update and --locked: it is one or the other"));
+        }
+        let settings = Settings {
+            platform: self.platform.as_deref().map(|p| super::platform(Some(p))).transpose()?,
+            deb: Choices {
+                mirror: self.mirror.clone(),
+                keyring: self.keyring.clone(),
+                update: self.update,
+                locked: self.locked,
+            },
+        };
         let recipe = Recipe::read(&self.folder)?;
         let folder = self.folder.file_name().map(|n| n.to_string_lossy().into_owned());
         let mut names = self.tag.clone();
@@ -55,7 +84,7 @@ impl Compose {
         enter_user_namespace(&recipe);
         let mut store = Store::open(&at)?;
         let tx = store.begin()?;
-        let manifest = compose::compose(&tx, Path::new(&self.folder), &recipe, |step| {
+        let manifest = compose::compose(&tx, Path::new(&self.folder), &recipe, &settings, |step| {
             if self.quiet {
                 return;
             }
@@ -89,10 +118,9 @@ fn dated(tx: &Transaction<'_>, name: &str, mut manifest: Descriptor) -> Descript
 
 /// Only layers that may have other owners than the user need more than the one id.
 fn enter_user_namespace(recipe: &Recipe) {
-    let plain = recipe
-        .layers
-        .iter()
-        .all(|l| l.tar.is_none() && l.image.is_none() && l.users.is_empty() && l.owner.is_none());
+    let plain = recipe.layers.iter().all(|l| {
+        l.tar.is_none() && l.image.is_none() && l.deb.is_none() && l.users.is_empty() && l.owner.is_none()
+    });
     if !plain {
         super::enter_user_namespace();
     }

@@ -3,6 +3,7 @@
 
 mod bin;
 mod cache;
+pub mod deb;
 mod dir;
 mod elf;
 mod loader;
@@ -54,23 +55,33 @@ pub(crate) struct Step {
     pub(crate) notes: Vec<String>,
 }
 
+/// How a recipe is composed, beyond what it says.
+#[derive(Default)]
+pub(crate) struct Settings {
+    /// What the image is for; this machine when nothing is said.
+    pub(crate) platform: Option<Platform>,
+    /// Where packages come from.
+    pub(crate) deb: deb::Choices,
+}
+
 /// Compose a recipe into an image of the store, reporting each layer. The manifest comes back; it has
 /// no name yet.
 pub(crate) fn compose(
     tx: &Transaction<'_>,
     folder: &Path,
     recipe: &Recipe,
+    settings: &Settings,
     mut report: impl FnMut(&Step),
 ) -> Result<Descriptor> {
     let epoch = source_date_epoch().unwrap_or(0);
     let created = time::rfc3339(epoch);
     let mut stack = Stack::default();
     for (n, layer) in recipe.layers.iter().enumerate() {
-        let step = add(tx, folder, layer, epoch, &mut stack)
+        let step = add(tx, folder, (n + 1, layer), settings, &mut stack)
             .map_err(|e| e.wrap(format!("make layer {} ({})", n + 1, layer.summary())))?;
         report(&step);
     }
-    let platform = Platform::host();
+    let platform = settings.platform();
     let config = ImageConfig {
         created: Some(created),
         architecture: platform.architecture,
@@ -84,13 +95,35 @@ pub(crate) fn compose(
     tx.put_image(&config, stack.descriptors)
 }
 
-fn add(tx: &Transaction<'_>, folder: &Path, layer: &Layer, epoch: i64, stack: &mut Stack) -> Result<Step> {
+impl Settings {
+    fn platform(&self) -> Platform {
+        self.platform.clone().unwrap_or_else(Platform::host)
+    }
+}
+
+fn add(
+    tx: &Transaction<'_>,
+    folder: &Path,
+    (number, layer): (usize, &Layer),
+    settings: &Settings,
+    stack: &mut Stack,
+) -> Result<Step> {
+    let epoch = source_date_epoch().unwrap_or(0);
     let what = layer.summary();
     if let Some(image) = &layer.image {
-        return base(tx, image, what, stack);
+        return base(tx, image, &settings.platform(), what, stack);
+    }
+    if layer.bin.is_some() && !settings.platform().runs_on(&Platform::host()) {
+        return Err(Error::unsupported(format!(
+            "compose for {}: bin takes the programs of this machine",
+            settings.platform()
+        )));
     }
     let (made, cached, notes) = if let Some(tar) = &layer.tar {
         from_tar(tx, &folder.join(tar), &stack.ids)?
+    } else if let Some(deb) = &layer.deb {
+        let plan = deb::plan(tx, folder, number, deb, &settings.deb, &settings.platform())?;
+        from_packages(tx, &plan, layer, &stack.ids)?
     } else {
         from_archive(tx, folder, layer, epoch, &stack.ids)?
     };
@@ -140,18 +173,7 @@ fn from_archive(
     if let Some(wanted) = &layer.bin {
         notes = bin::fill(&mut archive, folder, wanted, layer.nss)?;
     }
-    if layer.standard {
-        standard::fill(&mut archive)?;
-    }
-    for (path, text) in &layer.file {
-        archive.put(path, Meta::new(0o644), Content::Bytes(text.clone().into_bytes()))?;
-    }
-    for (path, to) in &layer.link {
-        archive.put(path, Meta::new(0o777), Content::Symlink(to.into()))?;
-    }
-    let read_below = |path: &str| read_below(tx.store(), below, path);
-    standard::people(&mut archive, &layer.users, &layer.groups, read_below)?;
-    archive.put_parents_over(&tx.store().stack_paths(below)?, Marks::of_this_process())?;
+    beside(tx, &mut archive, layer, below)?;
     let key = cache::key_of_archive(&archive)?;
     if let Some(made) = cache::look(tx, &key, below) {
         notes.extend(archive.warnings);
@@ -164,10 +186,57 @@ fn from_archive(
     Ok((made, false, notes))
 }
 
+/// A layer of packages. What it comes of is known before it is made.
+fn from_packages(
+    tx: &Transaction<'_>,
+    plan: &deb::Plan<'_>,
+    layer: &Layer,
+    below: &[Digest],
+) -> Result<Came> {
+    let mut notes = plan.notes.clone();
+    let Layer { standard, users, groups, link, file, .. } = layer;
+    let said = format!("{standard} {users:?} {groups:?} {link:?} {file:?} {below:?}");
+    let key = Digest::of(format!("deb 1\n{}\n{said}", plan.key()).as_bytes());
+    if let Some(made) = cache::look(tx, &key, below) {
+        return Ok((made, true, notes));
+    }
+    let mut archive = Archive::new();
+    let scratch = plan.fill(tx, &mut archive)?;
+    beside(tx, &mut archive, layer, below)?;
+    let put = tx.put_layer(&archive, below)?;
+    drop(scratch);
+    notes.extend(put.warnings);
+    let made = cache::Made { descriptor: put.descriptor, diff_id: put.diff_id };
+    cache::remember(tx.store(), &key, &made)?;
+    Ok((made, false, notes))
+}
+
+/// What a layer says beside its kind.
+fn beside(tx: &Transaction<'_>, archive: &mut Archive, layer: &Layer, below: &[Digest]) -> Result<()> {
+    if layer.standard {
+        standard::fill(archive)?;
+    }
+    for (path, text) in &layer.file {
+        archive.put(path, Meta::new(0o644), Content::Bytes(text.clone().into_bytes()))?;
+    }
+    for (path, to) in &layer.link {
+        archive.put(path, Meta::new(0o777), Content::Symlink(to.into()))?;
+    }
+    let read_below = |path: &str| read_below(tx.store(), below, path);
+    standard::people(archive, &layer.users, &layer.groups, read_below)?;
+    archive.put_parents_over(&tx.store().stack_paths(below)?, Marks::of_this_process())
+}
+
 /// The layers of an image of the store become the next ones here, as they are. The lowest image also
 /// brings its config.
-fn base(tx: &Transaction<'_>, name: &str, what: String, stack: &mut Stack) -> Result<Step> {
-    let image = tx.store().resolve(name)?;
+fn base(
+    tx: &Transaction<'_>,
+    name: &str,
+    platform: &Platform,
+    what: String,
+    stack: &mut Stack,
+) -> Result<Step> {
+    let image = tx.store().resolve_for(name, platform)?;
     let mut notes = Vec::new();
     let mut size = 0;
     if stack.ids.is_empty() {

@@ -30,6 +30,8 @@ pub(super) struct Http {
     /// What the host turned out to speak.
     scheme: Mutex<Option<&'static str>>,
     agents: Mutex<HashMap<(String, bool), Connections>>,
+    /// Proxies that are named elsewhere than in the environment.
+    proxies: Vec<proxy::Named>,
 }
 
 /// The connections to one host.
@@ -79,7 +81,12 @@ pub(super) fn patience() -> Duration {
 impl Http {
     pub(super) fn new(host: &str, insecure: bool) -> Self {
         let host = host.to_owned();
-        Self { host, insecure, scheme: Mutex::new(None), agents: Mutex::default() }
+        Self { host, insecure, scheme: Mutex::new(None), agents: Mutex::default(), proxies: Vec::new() }
+    }
+
+    /// Towards no registry: for whole addresses, by these proxies.
+    pub(super) fn by(proxies: Vec<proxy::Named>) -> Self {
+        Self { proxies, ..Self::new("", false) }
     }
 
     /// May credentials go over plain HTTP, as the user or the configuration allows it for this registry?
@@ -172,7 +179,7 @@ impl Http {
         if let Some(known) = agents.get(&key(insecure)) {
             return Ok(known.clone());
         }
-        let (proxy, name) = proxy::of(uri)?.unzip();
+        let (proxy, name) = proxy::of(uri, &self.proxies)?.unzip();
         let limit = Some(patience());
         let config = Agent::config_builder()
             .http_status_as_error(false)

@@ -7,6 +7,7 @@ pub mod challenge;
 mod client;
 mod credentials;
 mod dirs;
+mod download;
 mod endpoints;
 mod fetch;
 mod http;
@@ -20,8 +21,10 @@ mod upload;
 
 pub(crate) use client::{Access, Client, Repository};
 pub(crate) use credentials::{Credentials, Login};
+pub(crate) use download::Downloads;
 pub(crate) use endpoints::host_of;
 pub(crate) use fetch::fetch;
+pub(crate) use proxy::Named;
 pub(crate) use search::{Found, search};
 pub(crate) use upload::Sent;
 

@@ -9,9 +9,30 @@ use coracle_sys::{Error, Result};
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
 
+/// A proxy that is named elsewhere than in the environment: it goes before those.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    /// `http` or `https`: what is asked through it.
+    pub(crate) scheme: String,
+    /// The one host that is asked through it; all when there is none.
+    pub(crate) host: Option<String>,
+    /// Its address, or `DIRECT`.
+    pub(crate) value: String,
+    /// Where it is named, for errors.
+    pub(crate) by: String,
+}
+
 /// The way to an address: a proxy and its name for errors, without what may be secret.
-pub(super) fn of(uri: &Uri) -> Result<Option<(Proxy, String)>> {
+pub(super) fn of(uri: &Uri, named: &[Named]) -> Result<Option<(Proxy, String)>> {
     let tls = uri.scheme_str() == Some("https");
+    let of_scheme = || named.iter().filter(|n| uri.scheme_str() == Some(&n.scheme));
+    let of_host = of_scheme().find(|n| n.host.is_some() && n.host.as_deref() == uri.host());
+    if let Some(named) = of_host.or_else(|| of_scheme().find(|n| n.host.is_none())) {
+        return match named.value.is_empty() || named.value.eq_ignore_ascii_case("DIRECT") {
+            true => Ok(None),
+            false => read(&named.value, &named.by).map(Some),
+        };
+    }
     let (large, small) = if tls { ("HTTPS_PROXY", "https_proxy") } else { ("HTTP_PROXY", "http_proxy") };
     let set = |name| std::env::var(name).ok().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
     let Some((variable, value)) = [large, small].into_iter().find_map(|name| Some((name, set(name)?))) else {
@@ -22,14 +43,19 @@ pub(super) fn of(uri: &Uri) -> Result<Option<(Proxy, String)>> {
     if is_direct(&direct, host, uri.port_u16().unwrap_or(if tls { 443 } else { 80 })) {
         return Ok(None);
     }
+    read(&value, variable).map(Some)
+}
+
+/// What the environment, or who else names one, says.
+fn read(value: &str, variable: &str) -> Result<(Proxy, String)> {
     // The value may hold a password: it is not shown.
     let bad = |why: &str| Error::invalid(format!("read {variable}: {why}"));
-    let proxy = Proxy::new(&value).map_err(|_| bad("it is no address of a proxy"))?;
+    let proxy = Proxy::new(value).map_err(|_| bad("it is no address of a proxy"))?;
     if !matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) {
         return Err(bad(&format!("{} is not spoken, http and https are", proxy.protocol())));
     }
     let name = format!("{}:{}", harmless(proxy.host()), proxy.port());
-    Ok(Some((proxy, name)))
+    Ok((proxy, name))
 }
 
 /// Is a host asked directly? `list` is that of NO_PROXY: `*`, addresses, ranges of addresses, and domains with all

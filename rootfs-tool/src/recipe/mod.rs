@@ -1,11 +1,15 @@
 //! `rootfs.toml`: what an image is made of. Unknown keys are refused by name, with their line.
 //! Nothing is looked up here.
 
+pub mod deb;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use coracle_sys::{Context, Error, Kind, Result};
 use serde::Deserialize;
+
+pub(crate) use self::deb::Deb;
 
 /// The recipe's file in its folder.
 pub(crate) const FILE: &str = "rootfs.toml";
@@ -25,7 +29,7 @@ pub(crate) struct Recipe {
     pub(crate) config: Config,
 }
 
-/// One layer: at most one of `dir`, `tar`, `image`, `bin`, and what is put beside it.
+/// One layer: at most one of `dir`, `tar`, `image`, `bin`, `deb`, and what is put beside it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Layer {
@@ -37,6 +41,8 @@ pub(crate) struct Layer {
     pub(crate) image: Option<String>,
     /// Programs of this host with everything they load.
     pub(crate) bin: Option<Vec<String>>,
+    /// Debian packages with all that they need.
+    pub(crate) deb: Option<Deb>,
     /// With `bin`: the modules by which the C library finds users, groups and hosts.
     #[serde(default)]
     pub(crate) nss: bool,
@@ -183,16 +189,24 @@ impl Recipe {
 
 impl Layer {
     fn check(&self) -> Result<()> {
-        let kinds = [self.dir.is_some(), self.tar.is_some(), self.image.is_some(), self.bin.is_some()];
+        let kinds = [
+            self.dir.is_some(),
+            self.tar.is_some(),
+            self.image.is_some(),
+            self.bin.is_some(),
+            self.deb.is_some(),
+        ];
         let beside = self.standard
             || !(self.users.is_empty()
                 && self.groups.is_empty()
                 && self.link.is_empty()
                 && self.file.is_empty());
         match kinds.iter().filter(|k| **k).count() {
-            0 if !beside => return Err(Error::invalid("it is made of nothing: name dir, tar, image or bin")),
+            0 if !beside => {
+                return Err(Error::invalid("it is made of nothing: name dir, tar, image, bin or deb"));
+            }
             0 | 1 => {}
-            _ => return Err(Error::invalid("dir, tar, image and bin are layers of their own")),
+            _ => return Err(Error::invalid("dir, tar, image, bin and deb are layers of their own")),
         }
         if (self.tar.is_some() || self.image.is_some()) && beside {
             return Err(Error::invalid(
@@ -211,6 +225,7 @@ impl Layer {
             return Err(Error::invalid(format!("mode is plain or keep, not {mode:?}")));
         }
         self.owners()?;
+        self.deb.iter().try_for_each(Deb::check)?;
         let mut names: Vec<&str> = self.users.iter().map(|u| &u.name[..]).collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -257,6 +272,12 @@ impl Layer {
         parts.extend(self.bin.as_ref().map(|b| match b.len() {
             0..=6 => format!("bin {}", b.join(" ")),
             n => format!("bin {} and {} more", b[..4].join(" "), n - 4),
+        }));
+        parts.extend(self.deb.as_ref().map(|d| {
+            let named: Vec<&str> = d.packages.iter().take(6).map(|p| &p[..]).collect();
+            let more = d.packages.len() - named.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("deb {} {}{more}", d.suite, named.join(" ")).trim_end().to_owned()
         }));
         for (said, word) in [
             (self.standard, "standard"),
@@ -316,6 +337,10 @@ mod tests {
             ("[[layer]]\nbin = [\"sh\"]\n\ncolour = 1\n", "line 4: unknown field `colour`"),
             ("[[layer]]\nbin = \"sh\"\n", "line 2: "),
             ("[[layer]\n", "line 1: "),
+            ("[[layer]]\ndeb = { suite = \"a\", variant = \"none\" }\n", "names no packages"),
+            ("[[layer]]\ndeb = { suite = \"a\", variant = \"big\" }\n", "not \"big\""),
+            ("[[layer]]\ndeb = { suite = \"\" }\n", "is no suite"),
+            ("[[layer]]\n\ndeb = { suit = \"a\" }\n", "line 3: unknown field `suit`"),
             ("[[layer]]\ndir = \"a\"\ntar = \"b\"\n", "layers of their own"),
             ("[[layer]]\ntar = \"b\"\nstandard = true\n", "another layer"),
             ("[[layer]]\nbin = []\nowner = \"0:0\"\n", "belong to dir"),
