@@ -49,7 +49,8 @@ pub(crate) struct Compose {
 impl Compose {
     /// What `build` of a recipe's folder is.
     pub(crate) fn of(tag: Vec<String>, quiet: bool, store: Option<String>, folder: PathBuf) -> Self {
-        Self { tag, quiet, store, folder }
+        let (platform, mirror, keyring) = (None, None, Vec::new());
+        Self { tag, platform, mirror, keyring, update: false, locked: false, quiet, store, folder }
     }
 
     /// Run it.
