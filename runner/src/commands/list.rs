@@ -7,7 +7,7 @@ use coracle_sys::{Error, Kind, Result, table};
 use serde_json::Value;
 
 use super::Global;
-use super::oci::Container;
+use super::oci::{self, Container};
 use super::typed::{self, Typed};
 use crate::state::{Face, States};
 
@@ -48,7 +48,8 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     if typed.get("--quiet").is_some() {
         all.iter().for_each(|c| coracle_sys::say!("{}", text(c, "id")));
     } else if format == "json" {
-        coracle_sys::print::json(&Value::Array(all), false);
+        let all: Vec<String> = all.iter().map(|c| oci::text(c, false)).collect();
+        coracle_sys::print::json_text(format!("[{}]", all.join(",")));
     } else {
         let keys = ["id", "pid", "status", "bundle", "created", "owner"];
         let mut rows = vec![keys.map(str::to_ascii_uppercase).to_vec()];

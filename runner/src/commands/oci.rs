@@ -149,6 +149,20 @@ pub(crate) fn document(id: &str, bundle: &Path, oci: Option<&Oci>, status: &str,
     })
 }
 
+/// Its members as runc has them one after another, for those who look at it.
+const ORDER: [&str; 9] =
+    ["ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "annotations", "owner"];
+
+/// A state document as JSON.
+pub(crate) fn text(document: &Value, pretty: bool) -> String {
+    let (open, between, close) = if pretty { ("{\n  ", ",\n  ", "\n}") } else { ("{", ",", "}") };
+    let members = ORDER.map(|key| match pretty {
+        true => format!("\"{key}\": {}", format!("{:#}", document[key]).replace('\n', "\n  ")),
+        false => format!("\"{key}\":{}", document[key]),
+    });
+    [open, &members.join(between), close].concat()
+}
+
 /// A user's name, where the host has one.
 pub(crate) fn owner(uid: u32) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -158,4 +172,21 @@ pub(crate) fn owner(uid: u32) -> String {
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     });
     named.unwrap_or_else(|| format!("#{uid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_has_every_member_in_runcs_order() {
+        let document = document("id", Path::new("/b"), None, "running", 7);
+        assert_eq!(document.as_object().unwrap().len(), ORDER.len());
+        for pretty in [false, true] {
+            let text = text(&document, pretty);
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), document);
+            let places = ORDER.map(|key| text.find(&format!("\"{key}\":")).unwrap());
+            assert!(places.is_sorted(), "{text}");
+        }
+    }
 }
