@@ -41,7 +41,10 @@ impl Machine {
         for name in ["vmlinuz"].iter().chain(modules) {
             let Some(file) = fetched(name) else {
                 let required = std::env::var("REQUIRE_ALL").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
-                assert!(!required, "REQUIRE_ALL is set and there is no {name} to boot (tests/needs fetches it)");
+                assert!(
+                    !required,
+                    "REQUIRE_ALL is set and there is no {name} to boot (tests/needs fetches it)"
+                );
                 eprintln!("skipped: {script}: no {name} to boot (tests/needs fetches it)");
                 return None;
             };
@@ -53,9 +56,11 @@ impl Machine {
         let bin = scratch.mkdir("initramfs/bin");
         scratch.mkdir("initramfs/new");
         scratch.mkdir("initramfs/dev");
-        for (from, name) in
-            [(busybox.clone(), "busybox"), (binaries::runner(), "runner"), (binaries::rootfs_tool(), "rootfs-tool")]
-        {
+        for (from, name) in [
+            (busybox.clone(), "busybox"),
+            (binaries::runner(), "runner"),
+            (binaries::rootfs_tool(), "rootfs-tool"),
+        ] {
             std::fs::copy(from, bin.join(name)).expect("copy a program");
         }
         for tool in TOOLS.split_whitespace() {

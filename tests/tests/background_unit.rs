@@ -13,7 +13,8 @@ fn systemds_own() -> Vec<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
     let own = |line: &str| {
         let (left, right) = line.split_once(" - ")?;
-        let is = right.starts_with("cgroup2 ") || right.starts_with("cgroup ") && right.contains("name=systemd");
+        let is =
+            right.starts_with("cgroup2 ") || right.starts_with("cgroup ") && right.contains("name=systemd");
         is.then(|| PathBuf::from(left.split(' ').nth(4).unwrap_or_default()))
     };
     mounts.lines().filter_map(own).collect()
@@ -79,7 +80,8 @@ fn a_container_in_the_background_outlives_the_unit_that_started_it() {
     }
     let record = store.path().join("containers").join(&id).join("container.json");
     let record = std::fs::read_to_string(record).expect("the record");
-    let monitor = slice.0.iter().flat_map(|s| processes(&s.join("coracle-monitors"))).next().expect("a monitor");
+    let monitor =
+        slice.0.iter().flat_map(|s| processes(&s.join("coracle-monitors"))).next().expect("a monitor");
     assert!(record.contains(&format!("\"runner\":{{\"pid\":{monitor},")), "{record}");
     store.runner().words("exec outlives true").ok();
     assert!(store.runner().words("ps").ok().stdout.contains("outlives"));
@@ -88,7 +90,8 @@ fn a_container_in_the_background_outlives_the_unit_that_started_it() {
     // The monitors' group goes with the next call from there, and a container that begins again stays beside the unit.
     units.iter().for_each(|unit| std::fs::create_dir_all(unit).expect("make the unit's group"));
     service("run -d --name again --restart always box sleep 0.3");
-    let again = || store.runner().args(["ps", "-a", "--filter", "name=again", "--format", "{{.State}}"]).ok().stdout;
+    let again =
+        || store.runner().args(["ps", "-a", "--filter", "name=again", "--format", "{{.State}}"]).ok().stdout;
     eventually("it begins again", || again().contains("restarting"));
     eventually("it has begun again", || again().contains("running"));
     units.iter().for_each(|unit| stop_unit(unit));

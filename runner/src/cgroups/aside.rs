@@ -83,7 +83,10 @@ mod tests {
         for (own, above) in [
             ("/cg/system.slice/a.service", Some("/cg/system.slice")),
             ("/cg/system.slice/a.service/below/it", Some("/cg/system.slice")),
-            ("/cg/user.slice/user@7.service/app.slice/b.scope", Some("/cg/user.slice/user@7.service/app.slice")),
+            (
+                "/cg/user.slice/user@7.service/app.slice/b.scope",
+                Some("/cg/user.slice/user@7.service/app.slice"),
+            ),
             ("/cg/a.scope", Some("/cg")),
             ("/cg/system.slice/coracle-monitors", Some("/cg/system.slice")),
             ("/cg/system.slice", None),
@@ -92,6 +95,10 @@ mod tests {
         ] {
             assert_eq!(above_unit(Path::new(own), Path::new("/cg")), above.map(Path::new), "{own}");
         }
-        assert_eq!(above_unit(Path::new("/a.service/x"), Path::new("/a.service")), None, "the mount's own name");
+        assert_eq!(
+            above_unit(Path::new("/a.service/x"), Path::new("/a.service")),
+            None,
+            "the mount's own name"
+        );
     }
 }
