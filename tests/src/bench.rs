@@ -15,6 +15,8 @@ pub struct Contender {
     name: &'static str,
     /// Command lines, one after the other.
     steps: Vec<Vec<OsString>>,
+    /// What takes away what is left, and is not measured.
+    after: Option<Vec<OsString>>,
     env: Vec<(String, OsString)>,
     every: u32,
     namespace: Option<std::fs::File>,
@@ -25,12 +27,18 @@ impl Contender {
     /// A command line under a name. `{id}` in a word becomes another name each time.
     pub fn new<S: Into<OsString>>(name: &'static str, words: impl IntoIterator<Item = S>) -> Self {
         let steps = vec![words.into_iter().map(Into::into).collect()];
-        Self { name, steps, env: Vec::new(), every: 1, namespace: None, times: Vec::new() }
+        Self { name, steps, after: None, env: Vec::new(), every: 1, namespace: None, times: Vec::new() }
     }
 
     /// A further command line, of the same id.
     pub fn then<S: Into<OsString>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         self.steps.push(words.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// A command line that takes away what the others have left. Its time is not counted.
+    pub fn and_after<S: Into<OsString>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.after = Some(words.into_iter().map(Into::into).collect());
         self
     }
 
@@ -80,16 +88,43 @@ impl Contender {
         let begin = Instant::now();
         for step in &self.steps {
             let mut command = self.command(step, &id);
-            if self.steps.len() > 1 {
+            if self.steps.len() > 1 || self.after.is_some() {
                 command.stderr(Stdio::null());
             }
             let child = command.spawn().map_err(|e| format!("start {}: {e}", self.name))?;
             let out = child.wait_with_output().map_err(|e| e.to_string())?;
             if !out.status.success() {
+                self.tidy(&id);
                 return Err(format!("{}: {}", out.status, String::from_utf8_lossy(&out.stderr).trim()));
             }
         }
-        Ok(begin.elapsed())
+        let took = begin.elapsed();
+        self.tidy(&id);
+        Ok(took)
+    }
+
+    fn tidy(&self, id: &str) {
+        if let Some(after) = &self.after {
+            let _ = self.command(after, id).stderr(Stdio::null()).status();
+        }
+    }
+
+    /// So many at once: how long until all have come to their end.
+    pub fn at_once(&self, many: usize) -> Result<Duration, String> {
+        let ids: Vec<String> = (0..many).map(|_| Self::next_id()).collect();
+        let begin = Instant::now();
+        let start = |id: &String| self.command(&self.steps[0], id).stderr(Stdio::null()).spawn();
+        let children: Vec<_> = ids.iter().map(start).collect();
+        let mut well = true;
+        for child in children {
+            well &= child.and_then(|mut child| child.wait()).is_ok_and(|status| status.success());
+        }
+        let took = begin.elapsed();
+        ids.iter().for_each(|id| self.tidy(id));
+        match well {
+            true => Ok(took),
+            false => Err("not all of them start".to_owned()),
+        }
     }
 
     /// Start it and leave it running.
