@@ -39,6 +39,11 @@ impl Dockerd {
         daemon
     }
 
+    /// Where it listens.
+    pub fn socket(&self) -> &str {
+        &self.socket
+    }
+
     /// `docker` and its words, split at white space.
     pub fn docker(&self, words: &str) -> Cmd {
         Cmd::new("docker").args(["-H", &self.socket]).words(words)
