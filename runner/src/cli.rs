@@ -36,7 +36,7 @@ Usage: runner [--store DIR] COMMAND ...
   info                 this installation, and what it stands on
   doctor               what this host can and cannot give, with the remedies
 
-Images, by rootfs-tool: images pull push search rmi tag inspect history save load import copy login logout compose
+Images, by rootfs-tool: images pull push search rmi tag inspect history save load import copy login logout compose build
 Before the command: --store DIR (CORACLE_STORE), --root DIR (OCI states), --log FILE, --log-format text|json, --debug,
 --systemd-cgroup, --cgroup-manager cgroupfs|systemd|disabled, --version, --help. `runner COMMAND --help` tells more.
 ";
