@@ -2,6 +2,7 @@
 //! nothing else: errors are answers. `tests/` throws bent seeds at them on every toolchain; `libfuzzer/` lets
 //! cargo-fuzz do it, on a nightly one.
 
+pub mod builds;
 pub mod bundles;
 pub mod images;
 pub mod seccomp;
@@ -10,13 +11,16 @@ pub mod seccomp;
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 14] = [
     ("reference", images::reference, images::seeds::references),
     ("image_json", images::image_json, images::seeds::json),
     ("layer", images::layer, images::seeds::layers),
     ("docker_archive", images::docker_archive, images::seeds::docker),
     ("challenge", images::auth_header, images::seeds::challenges),
     ("change", images::change, images::seeds::changes),
+    ("dockerfile", builds::dockerfile, builds::seeds::dockerfiles),
+    ("dockerignore", builds::ignore, builds::seeds::ignores),
+    ("word", builds::word, builds::seeds::words),
     ("platform", images::platform, images::seeds::platforms),
     ("config_json", bundles::config_json, bundles::seeds::configs),
     ("process_json", bundles::process_json, bundles::seeds::processes),

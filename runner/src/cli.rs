@@ -50,7 +50,7 @@ Usage: runner [--store DIR] COMMAND ...
   features             what of the OCI specification is known, for clients
   doctor               what this host can and cannot give, with the remedies
 
-Images, by rootfs-tool: images pull push search rmi tag inspect history save load import copy login logout compose
+Images, by rootfs-tool: images pull push search rmi tag inspect history save load import copy login logout compose build
 docker's nouns: container, image, system. A link named `docker` to this program behaves as docker's client.
 Before the command: --store DIR (CORACLE_STORE), --root DIR (OCI states), --log FILE, --log-format text|json, --debug,
 --systemd-cgroup, --cgroup-manager cgroupfs|systemd|disabled, --version, --help. `runner COMMAND --help` tells more.

@@ -141,15 +141,10 @@ impl<'a> Target<'a> {
             let content = linked(tree, content);
             return self.put(&dest, rules.of(meta, &content), content);
         }
+        // A new one has nothing of the source's attributes.
         match there {
-            Some(Stands::Dir) => self.dirs(&dest, &new)?,
             Some(Stands::Other) => return Err(no_directory(&dest)),
-            None => {
-                self.dirs(parent(&dest), &new)?;
-                // The root of a context has no attributes of its own.
-                let like = entry.map_or(new.clone(), |(meta, _)| rules.of(meta, &Content::Dir));
-                self.put(&dest, like, Content::Dir)?;
-            }
+            _ => self.dirs(&dest, &new)?,
         }
         self.copy_inside(tree, from, &dest, rules)
     }

@@ -101,7 +101,7 @@ pub(crate) fn mount_stack(
 }
 
 /// Execute it over the stack `below`, and keep what it wrote. `stubs` are places for what is mounted, below all layers:
-/// of them nothing is found in the layer.
+/// of them nothing is found in the layer. `done` lets go of what was mounted.
 pub(crate) fn run(
     tx: &Transaction<'_>,
     space: Workspace,
@@ -109,16 +109,18 @@ pub(crate) fn run(
     stubs: Option<PathBuf>,
     exec: &Exec,
     told: &Told<'_>,
+    done: impl FnOnce(),
 ) -> Result<PutLayer> {
     let layers = tx.store().stack_paths(below)?;
     let upper = space.upper(&layers)?;
     let lower: Vec<PathBuf> = stubs.into_iter().chain(tx.store().mount_points()).chain(layers).collect();
     let root = mount_stack(&lower, &space, "mnt", Some(&upper))?;
-    let code = execute(tx, &root.0, exec, told)?;
+    let code = execute(tx, &root.0, exec, told);
     drop(root);
+    done();
     coracle_sys::interrupt::check()?;
     let shown = exec.argv.join(" ");
-    match code {
+    match code? {
         Status::Exited(0) => tx.put_upper(space, below, source_date_epoch()),
         Status::Exited(code) => {
             Err(Error::invalid(format!("process {shown:?} did not complete successfully: exit code: {code}")))

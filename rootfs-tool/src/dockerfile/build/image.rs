@@ -27,7 +27,8 @@ impl Build<'_> {
         let asked: Option<Platform> = asked.map(|p| p.parse()).transpose()?;
         let asked = asked.or_else(|| self.options.platform.clone());
         if let Some(found) = self.stage_named(&base, n) {
-            return Ok((self.wait_for(found)?.again(), Vec::new()));
+            let base = self.wait_for(found)?;
+            return Ok((base.again(), base.config.on_build.clone().unwrap_or_default()));
         }
         if base == "scratch" {
             return Ok((State::scratch(asked.unwrap_or_else(Platform::host)), Vec::new()));

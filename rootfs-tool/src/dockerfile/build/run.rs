@@ -94,9 +94,7 @@ impl Stage<'_, '_> {
                 stage.mount(n, mount, &space, &mut exec, &mut held, &mut places)?;
             }
             let stubs = stage.stubs(&places, &space)?;
-            let made = exec::run(build.tx, space, &stage.state.ids, stubs, &exec, told);
-            drop(held);
-            made
+            exec::run(build.tx, space, &stage.state.ids, stubs, &exec, told, || drop(held))
         })
     }
 

@@ -64,14 +64,14 @@ fn files_and_what_directories_hold_go_where_they_are_told_to() {
         (&["*.txt"], "/x/", "x/ 755, x/a.txt 644, x/b.txt 755"),
         (&["d/*.txt"], "/x/", "x/ 755, x/g.txt 644"),
         (&["none*"], "/x", ""),
-        (&["d"], "/x", "x/ 750, x/e/ 700, x/e/f 600, x/g.txt 644, x/same=x/g.txt 644"),
+        (&["d"], "/x", "x/ 755, x/e/ 700, x/e/f 600, x/g.txt 644, x/same=x/g.txt 644"),
         (&["d"], "/x/", "x/ 755, x/e/ 700, x/e/f 600, x/g.txt 644, x/same=x/g.txt 644"),
         (&["d/same"], "/x", "x 644"),
         (&["link"], "/x", "x 644"),
-        (&["ld"], "/x", "x/ 750, x/e/ 700, x/e/f 600, x/g.txt 644, x/same=x/g.txt 644"),
+        (&["ld"], "/x", "x/ 755, x/e/ 700, x/e/f 600, x/g.txt 644, x/same=x/g.txt 644"),
         (&["ld/e/f"], "/x", "x 600"),
         (&["?.txt"], "/", "a.txt 644, b.txt 755"),
-        (&["d/e/."], "/x", "x/ 700, x/f 600"),
+        (&["d/e/."], "/x", "x/ 755, x/f 600"),
     ] {
         assert_eq!(copy(sources, &rules(dest)).unwrap(), expected, "{sources:?} {dest}");
     }
