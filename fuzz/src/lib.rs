@@ -4,6 +4,7 @@
 
 pub mod builds;
 pub mod bundles;
+pub mod debs;
 pub mod images;
 pub mod seccomp;
 
@@ -11,7 +12,7 @@ pub mod seccomp;
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 21] = [
     ("reference", images::reference, images::seeds::references),
     ("image_json", images::image_json, images::seeds::json),
     ("layer", images::layer, images::seeds::layers),
@@ -25,5 +26,12 @@ pub const TARGETS: [Target; 14] = [
     ("config_json", bundles::config_json, bundles::seeds::configs),
     ("process_json", bundles::process_json, bundles::seeds::processes),
     ("container_id", bundles::container_id, bundles::seeds::ids),
+    ("deb_control", debs::control, debs::seeds::control),
+    ("deb_release", debs::release, debs::seeds::release),
+    ("deb_versions", debs::versions, debs::seeds::versions),
+    ("deb_relations", debs::relations, debs::seeds::relations),
+    ("deb_signed", debs::signed, debs::seeds::signed),
+    ("deb_package", debs::package, debs::seeds::packages),
+    ("deb_patterns", debs::patterns, debs::seeds::patterns),
     ("seccomp", seccomp::profile, seccomp::seeds),
 ];

@@ -235,7 +235,7 @@ fn the_set_is_the_one_that_apt_would_install() {
         "Package: api-one\nProvides: api (= 1)",
         "Package: api-two\nProvides: api (= 2.1)",
         "Package: breaks\nBreaks: mail-thing (<= 1)\nDepends: mta",
-        "Package: circle\nPre-Depends: round",
+        "Package: circle\nDepends: round",
         "Package: round\nDepends: circle",
     ] {
         repository.package(control, &[], "none");
@@ -323,6 +323,9 @@ fn slimming_leaves_out_what_is_excluded_and_keeps_what_is_included() {
         has("etc/apt/sources.list.d/debian.sources") && has("var/lib/dpkg/info/a:amd64.conffiles"),
         "{paths:?}"
     );
+    let kept = Store::new("debs");
+    compose(&kept, &repository, recipe("a", ", keep = [\"/etc/a*\"]").path()).ok();
+    assert_eq!(list(&kept), ["", "etc", "etc/a.conf"]);
     // dpkg reads what was written: of its packages, its files and its configuration files.
     let root = Scratch::new("root");
     let tar = store.path().with_file_name("x.tar");

@@ -72,10 +72,13 @@ pub(crate) fn remember(store: &Store, key: &Digest, made: &Made) -> Result<()> {
     std::fs::rename(&temp, &path).context(|| format!("rename({temp:?}, {path:?})"))
 }
 
+/// By what their status says; and whether there is something new among them.
+type Known = (HashMap<Vec<u8>, (String, Digest)>, bool);
+
 /// Digests of files that were read before, known again by their status.
 pub(crate) struct Contents {
     place: PathBuf,
-    known: Mutex<(HashMap<Vec<u8>, (String, Digest)>, bool)>,
+    known: Mutex<Known>,
 }
 
 impl Contents {

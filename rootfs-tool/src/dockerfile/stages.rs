@@ -24,11 +24,14 @@ pub(crate) struct Stage {
     pub(crate) steps: Vec<Step>,
 }
 
+/// The variables of an ARG, each with its value where it has one.
+pub(crate) type Arguments = Vec<(String, Option<String>)>;
+
 /// A Dockerfile.
 #[derive(Debug)]
 pub(crate) struct File {
     /// ARG before the first FROM.
-    pub(crate) globals: Vec<(usize, Vec<(String, Option<String>)>)>,
+    pub(crate) globals: Vec<(usize, Arguments)>,
     pub(crate) stages: Vec<Stage>,
     pub(crate) escape: char,
     /// What is worth a word: line, rule and text.

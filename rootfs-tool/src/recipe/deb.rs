@@ -74,6 +74,9 @@ pub(crate) struct Deb {
     /// Paths that stay all the same.
     #[serde(default)]
     pub(crate) include: Vec<String>,
+    /// Of the finished system only these paths stay; all when there is none.
+    #[serde(default)]
+    pub(crate) keep: Vec<String>,
 }
 
 fn yes() -> bool {

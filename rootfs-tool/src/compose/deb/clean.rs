@@ -1,11 +1,12 @@
 //! What a configured system holds that is another each time, or that nobody needs: logs, caches, backups, ids.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use coracle_store::layer::pack::{Archive, Content, Meta};
-use coracle_sys::Result;
+use coracle_sys::{Error, Result};
 
-use super::paths::Paths;
+use super::paths::{self, Paths};
 
 /// Directories that are emptied.
 const EMPTY: &[&str] = &[
@@ -47,6 +48,29 @@ const GONE: &[&str] = &[
 
 /// Records of who logged in: their owners and modes are not those that a program would give them.
 const KEPT: &[&str] = &["var/log/btmp", "var/log/faillog", "var/log/lastlog", "var/log/wtmp"];
+
+/// Of a finished system only these paths stay, with the directories that lead to them.
+pub(crate) fn keep(archive: &mut Archive, patterns: &[String]) -> Result<()> {
+    let all: Vec<PathBuf> = archive.paths().map(Path::to_owned).collect();
+    let kept = |path: &&PathBuf| path.to_str().is_some_and(|p| paths::any(patterns, &format!("/{p}")));
+    let kept: BTreeSet<&Path> = all.iter().filter(kept).flat_map(|p| p.ancestors()).collect();
+    let gone = |path: &Path| !kept.contains(path);
+    for path in &all {
+        if let Some((_, Content::HardLink(to))) = archive.get(path)
+            && gone(to)
+            && !gone(path)
+        {
+            return Err(Error::invalid(format!(
+                "keep {path:?}: it is another name of {to:?}, which does not stay"
+            )));
+        }
+    }
+    // From the end on, so that what goes with a directory is gone before it.
+    for path in all.iter().rev().filter(|p| gone(p)) {
+        archive.remove(path)?;
+    }
+    Ok(())
+}
 
 /// Clean the entries of a whole root file system.
 pub(crate) fn clean(archive: &mut Archive, paths: &Paths, latest: i64) -> Result<()> {

@@ -244,9 +244,9 @@ fn choose(suites: &[Suite], deb: &Deb, architecture: &str) -> Result<Locked> {
 impl Plan<'_> {
     /// What the layer is made of, as text: the same text is the same layer.
     pub(crate) fn key(&self) -> String {
-        let Deb { exclude, include, configure, .. } = self.deb;
+        let Deb { exclude, include, keep, configure, .. } = self.deb;
         let list = if self.deb.sources { self.list(|_| true) } else { String::new() };
-        format!("{} {} {exclude:?} {include:?} {configure} {list}", self.locked.key(), self.latest())
+        format!("{} {} {exclude:?} {include:?} {keep:?} {configure} {list}", self.locked.key(), self.latest())
     }
 
     /// No file is younger: SOURCE_DATE_EPOCH, or the date of the index.
@@ -285,6 +285,9 @@ impl Plan<'_> {
         if self.deb.configure {
             let architecture = &self.locked.architecture;
             configure::configure(archive, &packages, scratch.path(), architecture, &slim, self.latest())?;
+        }
+        if !self.deb.keep.is_empty() {
+            clean::keep(archive, &self.deb.keep)?;
         }
         if self.deb.sources {
             let list = self.list(|path| archive.get(path).is_some());

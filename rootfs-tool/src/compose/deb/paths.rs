@@ -13,9 +13,13 @@ pub struct Paths {
 impl Paths {
     /// Does a path, with a slash before it, stay out?
     pub fn leaves_out(&self, path: &str) -> bool {
-        let any = |all: &[String]| all.iter().any(|p| matches(p.as_bytes(), path.as_bytes()));
-        any(&self.exclude) && !any(&self.include)
+        any(&self.exclude, path) && !any(&self.include, path)
     }
+}
+
+/// Does any of the patterns stand for a path?
+pub fn any(patterns: &[String], path: &str) -> bool {
+    patterns.iter().any(|p| matches(p.as_bytes(), path.as_bytes()))
 }
 
 /// fnmatch(3) without flags. One star is remembered at a time, so that no pattern takes long.

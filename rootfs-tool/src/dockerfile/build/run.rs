@@ -24,6 +24,9 @@ use crate::dockerfile::instruction::Run;
 use crate::dockerfile::lines::heredoc;
 use crate::dockerfile::mounts::{self, Kind, Mount, Sharing};
 
+/// A file's name and its text.
+type Script = (String, String);
+
 /// What has to be there as long as the command runs.
 #[derive(Default)]
 struct Held {
@@ -99,7 +102,7 @@ impl Stage<'_, '_> {
     }
 
     /// The words of the command; of a heredoc that begins with `#!` the script that they name.
-    fn command(&self, run: &Run) -> Result<(Vec<String>, Option<(String, String)>)> {
+    fn command(&self, run: &Run) -> Result<(Vec<String>, Option<Script>)> {
         let mut command = run.command.clone();
         let Some(first) = run.heredocs.first().filter(|_| command.shell) else {
             return Ok((self.state.argv(&command), None));
