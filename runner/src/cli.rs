@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::cgroups::Manager;
 use crate::commands::{
     Global, attach, create, delete, doctor, events, exec, exit_code, features, image_verb, info, kill, list,
-    logs, pause, ps, rm, run, spec, start, state, stop, typed, update, wait,
+    logs, pause, ps, rm, run, spec, start, state, stop, typed, update, volume, wait,
 };
 use crate::from_image::flags::Flags as RunFlags;
 
@@ -28,6 +28,7 @@ Usage: runner [--store DIR] COMMAND ...
   exec ID CMD...       run a command in one that runs        runner exec -it my-container sh
   kill ID              send a signal to one                  runner kill -s HUP my-container
   rm ID                remove one, and what it wrote         runner rm -f my-container
+  volume VERB          folders that outlive containers       runner volume create data
   run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
   create start state kill delete list pause resume update events: an OCI runtime's, for podman, docker, containerd
   spec                 write a config.json for a bundle      runner spec --bundle DIR
@@ -186,6 +187,7 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("state", STATE.clone()),
         ("stop", stop::STOP.clone()),
         ("update", update::TABLE.clone()),
+        ("volume", volume::TABLE.clone()),
         ("wait", wait::TABLE.clone()),
     ];
     (Top::get_args_info(), verbs)
@@ -271,6 +273,7 @@ fn verb(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
         "resume" => one(&RESUME, words, |id| pause::run(global, id, false)),
         "start" => start::run(global, words),
         "state" => one(&STATE, words, |id| state::run(global, id)),
+        "volume" => volume::run(global, words),
         "doctor" => doctor::run(global, words),
         "features" => features::run(words),
         "spec" if spec::is_for_bundle(words) => spec::run(words),

@@ -28,9 +28,10 @@ pub(crate) mod stop;
 pub(crate) mod sweep;
 pub(crate) mod typed;
 pub(crate) mod update;
+pub(crate) mod volume;
 pub(crate) mod wait;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use coracle_store::Store;
 use coracle_sys::{Context, Error, Kind, Result, idmap};
@@ -60,9 +61,32 @@ pub(crate) fn no_such_container(typed: &str) -> Error {
     Error::not_found(format!("No such container: {typed}"))
 }
 
-/// Remove a container's directory.
+/// Remove a container's directory; but volumes of its own that other containers have mounted stay until those go.
 pub(crate) fn remove_files(store: &Store, id: &str) -> Result<()> {
-    as_owner(|| store.remove_container(id)).context(|| format!("remove the files of the container {id}"))
+    let dir = store.main().container(id);
+    let volumes = dir.join(VOLUMES);
+    let lent = volumes.exists() && !container::users::of_container(store, &dir)?.is_empty();
+    let remove = || match lent {
+        false => store.remove_container(id),
+        true => store.empty_container(id, VOLUMES),
+    };
+    as_owner(remove).context(|| format!("remove the files of the container {id}"))?;
+    // Files of these ids may be in the volumes that are lent.
+    if lent { Ok(()) } else { store.release_ids(id) }
+}
+
+/// The volumes without a name, in a container's directory.
+const VOLUMES: &str = "volumes";
+
+/// Does a container's directory hold what others have mounted, though the container is gone?
+pub(crate) fn is_lent(store: &Store, dir: &Path) -> bool {
+    dir.join(VOLUMES).exists()
+        && container::users::of_container(store, dir).is_ok_and(|users| !users.is_empty())
+}
+
+/// Remove a tree that containers wrote.
+pub(crate) fn remove_outside(path: &Path) -> Result<()> {
+    as_owner(|| coracle_sys::file::remove_tree(path))
 }
 
 /// Remove what killed processes left of what they were making.

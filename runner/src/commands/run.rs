@@ -142,8 +142,7 @@ fn image(global: &Global, flags: Flags, typed: &[String]) -> Result<Option<(Atte
         coracle_sys::say!("{id}");
         return Ok(None);
     }
-    let own_network =
-        from_image::shared_words(&wanted.flags)?[0].2 == "none" && !wanted.host.needs_user_namespace();
+    let own_network = from_image::shared_words(&wanted.flags)?[0].2 == "none" && !wanted.has_user_namespace();
     let network = own_network.then(Ahead::begin).flatten();
     let made = Made::new(wanted)?;
     let planned = made.plan(Lifetime::ForegroundRun).inspect_err(|_| made.remove())?;
@@ -161,7 +160,8 @@ fn show(wanted: &Wanted<'_>) -> Result<()> {
     let dir = store.main().container(&id);
     let config = base.config();
     let dirs = base.dirs(store)?;
-    let spec = from_image::spec(&config, flags, typed, found(host, store, &dirs, flags, &config, &id, &[])?)?;
+    let spec =
+        from_image::spec(&config, flags, typed, found(host, store, &dirs, flags, &config, &id, &[], true)?)?;
     let groups = cgroups::prepare(&spec, &id, global.groups, Lifetime::ForegroundRun, flags.best_effort)?;
     let root = root(base, store, dirs, &dir, flags)?;
     let seccomp = filter(flags, &spec)?;

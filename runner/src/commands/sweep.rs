@@ -50,7 +50,7 @@ fn states(store: &Store) -> Result<()> {
 
 fn orphans(store: &Store) -> Result<()> {
     let states = States::of(Face::Image, None)?;
-    store.sweep_containers(|dir| Record::exists(&dir.path))?;
+    store.sweep_containers(|dir| Record::exists(&dir.path) || super::is_lent(store, &dir.path))?;
     for dir in store.containers()? {
         // A runner that was killed between the start and the state: the container died with it.
         let Ok(record) = Record::read(&dir.path) else { continue };

@@ -265,6 +265,37 @@ pub(crate) struct Flags {
     #[argh(option, default = "0")]
     pub(crate) preserve_fds: u32,
 
+    /// take the mounts of another container: CONTAINER[:ro|rw]
+    #[argh(option)]
+    pub(crate) volumes_from: Vec<String>,
+    /// a file as a secret at /run/secrets: id=NAME,src=FILE[,target=,uid=,gid=,mode=,type=mount|env]
+    #[argh(option)]
+    pub(crate) secret: Vec<String>,
+    /// read labels from a file, one a line
+    #[argh(option)]
+    pub(crate) label_file: Vec<String>,
+    /// annotation of the config.json: NAME=VALUE
+    #[argh(option)]
+    pub(crate) annotation: Vec<String>,
+    /// ids: host, auto[:size=N], and for an ordinary user keep-id[:uid=N,gid=N]
+    #[argh(option)]
+    pub(crate) userns: Option<String>,
+    /// limit of what the container writes: size=10g
+    #[argh(option)]
+    pub(crate) storage_opt: Vec<String>,
+    /// confine it as far as goes: ids of its own, no capabilities, nothing written but in memory, limits (each can be said otherwise)
+    #[argh(switch)]
+    pub(crate) untrusted: bool,
+    /// at the memory limit all of its processes are killed, not one
+    #[argh(switch)]
+    pub(crate) oom_group: bool,
+    /// the word of --oom-group=false
+    #[argh(switch, hidden_help)]
+    pub(crate) no_oom_group: bool,
+    /// the word of --read-only=false
+    #[argh(switch, hidden_help)]
+    pub(crate) no_read_only: bool,
+
     /// all of these words
     #[argh(option, hidden_help)]
     pub(crate) word: Vec<String>,

@@ -3,11 +3,16 @@
 
 mod defaults;
 mod devices;
+pub(crate) mod env_file;
 pub(crate) mod flags;
 mod limits;
+pub(crate) mod mount_words;
 pub(crate) mod mounts;
+pub(crate) mod secrets;
 pub(crate) mod units;
+pub(crate) mod untrusted;
 pub(crate) mod user;
+pub(crate) mod userns;
 
 #[cfg(test)]
 mod tests;
@@ -47,7 +52,7 @@ pub(crate) struct Found {
     pub(crate) joined: BTreeMap<String, PathBuf>,
     /// A variable of the caller, for `-e NAME`.
     pub(crate) variable: fn(&str) -> Option<String>,
-    /// The text of the files of `--env-file`.
+    /// The lines of the files of `--env-file`, each `NAME=VALUE`.
     pub(crate) env_files: Vec<String>,
 }
 
@@ -125,6 +130,7 @@ pub(crate) fn spec(config: &ProcessConfig, flags: &Flags, typed: &[String], foun
         domainname: flags.domainname.clone(),
         mounts,
         linux: Some(linux),
+        annotations: pairs(&flags.annotation, "--annotation")?,
         ..Spec::default()
     })
 }
@@ -252,9 +258,7 @@ fn environment(config: &ProcessConfig, flags: &Flags, found: &Found) -> Result<V
     }
     set(&format!("HOME={}", found.who.home.as_deref().unwrap_or("/")));
     config.env.iter().flatten().for_each(|text| set(text));
-    let lines = found.env_files.iter().flat_map(|text| text.lines());
-    let lines = lines.map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'));
-    for text in lines.chain(flags.env.iter().map(String::as_str)) {
+    for text in found.env_files.iter().chain(&flags.env) {
         match text.split_once('=') {
             Some(("", _)) => return Err(Error::usage(format!("invalid environment variable: {text:?}"))),
             Some(_) => set(text),

@@ -56,7 +56,8 @@ impl Made {
         let life = self.life(planned, &states, streams, network);
         let write = |runner| {
             record.begins(runner, false);
-            record.write(&self.dir.path)
+            record.write(&self.dir.path)?;
+            self.check_volumes()
         };
         let ended = life.live(write, attend).inspect_err(|_| self.remove())?;
         if self.flags.rm {
@@ -116,7 +117,8 @@ impl Made {
         let write = |runner: Identity| {
             crate::record::unmark(&self.dir.path)?;
             record.begins(runner, true);
-            record.write(&self.dir.path)
+            record.write(&self.dir.path)?;
+            self.check_volumes()
         };
         let attend = |container, _| monitor::attend(container, ours, duties, &signals, starter);
         let lived = life.live(write, attend);
