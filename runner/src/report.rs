@@ -36,9 +36,15 @@ pub(crate) struct Report {
     pub(crate) peak_pids: Option<u64>,
     /// Limits that the host could not give.
     pub(crate) dropped: Vec<String>,
-    /// The command was killed, and not by somebody outside.
+    /// How a container that is not trusted was confined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) confined: Option<serde_json::Value>,
+    /// The command was killed, and not since its time was over.
     #[serde(skip)]
-    may_be_oom: bool,
+    killed: bool,
+    /// Somebody outside has done it.
+    #[serde(skip)]
+    from_outside: bool,
 }
 
 impl Report {
@@ -53,7 +59,8 @@ impl Report {
             cause: if timed_out { "timeout" } else { cause },
             code: u8::try_from(code & 0xff).unwrap_or(u8::MAX),
             signal,
-            may_be_oom: !timed_out && !ending.from_outside && signal == Some(libc::SIGKILL),
+            killed: !timed_out && signal == Some(libc::SIGKILL),
+            from_outside: ending.from_outside,
             wall_seconds: wall.as_secs_f64(),
             cpu_seconds: (ended.user_us + ended.system_us) as f64 / 1e6,
             peak_memory: ended.max_rss_kib * 1024,
@@ -61,9 +68,10 @@ impl Report {
         }
     }
 
-    /// With what the container's groups told.
-    pub(crate) fn with_usage(mut self, stats: &Stats, dropped: Vec<String>) -> Self {
-        if stats.oom_kills.is_some_and(|n| n > 0) && self.may_be_oom {
+    /// With what the container's groups told. `together`: all of it was to be killed when memory ran out.
+    pub(crate) fn with_usage(mut self, stats: &Stats, dropped: Vec<String>, together: bool) -> Self {
+        let may_be = self.killed && (together || !self.from_outside);
+        if stats.oom_kills.is_some_and(|n| n > 0) && may_be {
             self.cause = "oom";
         }
         if let Some(cpu) = stats.cpu_us {

@@ -103,6 +103,7 @@ impl Bundle {
             streams: Given::Ours,
             network: None,
             guarded: false,
+            together: false,
             keep: self.keep,
             oci: Some(Oci { gate: gate.map(|g| g.name().to_owned()), ..self.oci.clone() }),
         }

@@ -10,7 +10,7 @@ use coracle_sys::{Error, Result};
 use super::Global;
 use super::container::lookup::found;
 use super::container::options::{filter, options, root};
-use super::container::{Made, Wanted, timeout};
+use super::container::{self, Made, Wanted, timeout};
 use super::life::Usage;
 use crate::cgroups::{self, Lifetime};
 use crate::foreground::{self, Attended, Signals};
@@ -38,7 +38,9 @@ pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8>
     let report = match result {
         Ok(Some((attended, usage))) => {
             let report = Report::of(&attended.ending, attended.timed_out, began.elapsed());
-            report.with_usage(&usage.stats, usage.dropped)
+            let mut report = report.with_usage(&usage.stats, usage.dropped, usage.together);
+            report.confined = usage.confined;
+            report
         }
         Ok(None) => return Ok(0),
         Err(e) => {

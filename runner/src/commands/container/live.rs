@@ -35,6 +35,7 @@ impl Made {
             streams,
             network,
             guarded: true,
+            together: self.flags.oom_group,
             keep: false,
             oci: None,
         }
@@ -59,7 +60,8 @@ impl Made {
             record.write(&self.dir.path)?;
             self.check_volumes()
         };
-        let ended = life.live(write, attend).inspect_err(|_| self.remove())?;
+        let mut ended = life.live(write, attend).inspect_err(|_| self.remove())?;
+        ended.1.confined = self.flags.untrusted.then(|| self.confined());
         if self.flags.rm {
             self.remove();
         } else {
@@ -195,6 +197,29 @@ impl Made {
         Probe::of(said, self.base.config().shell.as_deref().unwrap_or_default(), exec)
     }
 
+    /// What a container that is not trusted was given, for the report.
+    fn confined(&self) -> serde_json::Value {
+        let (flags, spec) = (&self.flags, &self.record.spec);
+        let linux = spec.linux.as_ref();
+        let limits = linux.and_then(|l| l.resources.as_ref());
+        let memory = limits.and_then(|r| r.memory.as_ref());
+        let process = spec.process.as_ref();
+        serde_json::json!({
+            "uidMappings": linux.map(|l| &l.uid_mappings),
+            "gidMappings": linux.map(|l| &l.gid_mappings),
+            "capabilities": process.and_then(|p| p.capabilities.as_ref()).map(|c| &c.bounding),
+            "noNewPrivileges": process.is_some_and(|p| p.no_new_privileges),
+            "readonlyRoot": spec.root.as_ref().is_some_and(|r| r.readonly),
+            "scratch": flags.scratch,
+            "tmpfs": flags.tmpfs,
+            "network": flags.network.as_ref().or(flags.net.as_ref()),
+            "memory": memory.and_then(|m| m.limit),
+            "memorySwap": memory.and_then(|m| m.swap),
+            "oomGroup": flags.oom_group,
+            "pids": limits.and_then(|r| r.pids.as_ref()).and_then(|p| p.limit),
+        })
+    }
+
     /// Write down how it ended. The command's own end is what the caller asked for: an error here is told, and no more.
     fn write_end(&self) {
         if let Err(e) = self.record.write(&self.dir.path) {
@@ -204,7 +229,8 @@ impl Made {
 }
 
 fn exit(ending: &Ending, timed_out: bool, usage: &Usage) -> Exit {
-    let report = Report::of(ending, timed_out, Duration::ZERO).with_usage(&usage.stats, Vec::new());
+    let report =
+        Report::of(ending, timed_out, Duration::ZERO).with_usage(&usage.stats, Vec::new(), usage.together);
     Exit { code: report.code.into(), at: record::now(), oom: report.cause == "oom", error: None }
 }
 

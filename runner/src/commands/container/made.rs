@@ -10,7 +10,7 @@ use super::{Made, users};
 use crate::commands::remove_files;
 use crate::from_image::flags::Flags;
 use crate::from_image::mount_words;
-use crate::from_image::mounts::{self, Asked};
+use crate::from_image::mounts::{self, Asked, Origin};
 use crate::from_image::{Found, userns};
 use crate::host::Host;
 use crate::record::Record;
@@ -47,6 +47,27 @@ pub(super) fn mounts(
     coracle_sys::order::sort(&mut all.names);
     all.names.dedup();
     Ok(all)
+}
+
+/// The mounts of a container that is only shown: nothing of theirs is made, nor looked for.
+pub(crate) fn shown(
+    store: &Store,
+    dir: &Path,
+    flags: &Flags,
+    config: &ProcessConfig,
+) -> Result<Vec<crate::spec::Mount>> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let all = asked(flags, config, &here)?;
+    let mount = |(n, asked): (usize, &Asked)| {
+        let source = match &asked.origin {
+            Origin::Host(path) | Origin::HostMade(path) => Some(path.clone()),
+            Origin::Volume(Some(name)) => Some(store.volume_path(name)?),
+            Origin::Volume(None) => Some(dir.join("volumes").join(n.to_string())),
+            Origin::Tmpfs => None,
+        };
+        Ok(asked.mount(source.as_deref()))
+    };
+    all.iter().enumerate().map(mount).collect()
 }
 
 /// `CONTAINER[:ro|rw]`: the folders and volumes that another container has.
@@ -88,6 +109,11 @@ pub(super) fn map_ids(found: &mut Found, all: &Outcome, host: &Host) -> Result<(
     if ordinary && !all.owned.is_empty() {
         return Err(Error::unsupported(
             "U: the ids of a mount are mapped by the host's root alone (--userns keep-id gives this user the same id inside)",
+        ));
+    }
+    if ordinary && found.mounts.iter().any(|m| m.options.iter().any(|word| word == "idmap")) {
+        return Err(Error::unsupported(
+            "idmap: the ids of a mount are mapped by the host's root alone (--userns keep-id gives this user the same id inside)",
         ));
     }
     for mount in found.mounts.iter_mut().filter(|m| m.kind.as_deref() == Some("bind")) {

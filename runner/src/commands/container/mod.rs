@@ -32,6 +32,7 @@ use crate::spec::Spec;
 use crate::volumes::Fill;
 use crate::{etc, plan};
 use lookup::{Base, found};
+pub(crate) use made::shown;
 
 /// A container whose directory is ours.
 pub(crate) struct Made {
