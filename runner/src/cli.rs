@@ -14,7 +14,7 @@ use crate::cgroups::Manager;
 use crate::commands::{
     Global, attach, container_files, create, delete, doctor, events, exec, exit_code, features, image_verb,
     info, inspect, kill, list, logs, network, nouns, pause, port, prune, ps, rename, rm, run, spec, start,
-    state, stats, stop, top, typed, update, version, wait,
+    state, stats, stop, top, typed, update, version, volume, wait,
 };
 use crate::from_image::flags::{self, Flags};
 use crate::guise;
@@ -42,6 +42,7 @@ Usage: runner [--store DIR] COMMAND ...
   export ID            all files of one, as a tar            runner export -o my.tar my-container
   commit ID NAME       make an image of one                  runner commit my-container my/image:1
   network VERB         create, ls, rm, inspect, prune, connect, disconnect
+  volume VERB          folders that outlive containers       runner volume create data
   run --bundle DIR ID  run an OCI bundle                     runner run --bundle . test
   create start state kill delete list pause resume update events: an OCI runtime's, for podman, docker, containerd
   version info         this installation, and what it stands on; `system df` what takes the disk, `system prune` frees
@@ -211,6 +212,7 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("unpause", pause::UNPAUSE.clone()),
         ("update", update::TABLE.clone()),
         ("version", version::TABLE.clone()),
+        ("volume", volume::TABLE.clone()),
         ("wait", wait::TABLE.clone()),
     ];
     (TOP.clone(), verbs)
@@ -305,6 +307,7 @@ fn verb(global: &Global, typed: &str, words: &[OsString]) -> Result<u8> {
         "start" => start::run(global, words),
         "stats" => stats::run(global, words),
         "state" => one(&STATE, words, |id| state::run(global, id)),
+        "volume" => volume::run(global, words),
         "doctor" => doctor::run(global, words),
         "features" => features::run(words),
         "spec" if spec::is_for_bundle(words) => spec::run(words),

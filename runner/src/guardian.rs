@@ -7,10 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use coracle_sys::process::{Cloned, clone, exit_now, pidfd_send_signal, wait};
 use coracle_sys::{Context, Result, terminal};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::{chdir, pipe, read, setsid};
 
 use crate::caps;
+use crate::cgroups::Oom;
 use crate::process::{Init, Plan};
 
 /// The guardian of one container. Dropping it is its end, and the container's, if that is not over.
@@ -34,6 +37,40 @@ impl Guardian {
             Cloned::Parent { pid, .. } => Ok(Self { pid, guard: Some(guard) }),
         }
     }
+}
+
+/// A process that ends a whole container as soon as memory has run out in it, where the kernel would kill one process of it.
+/// It goes with the container.
+pub(crate) struct Avenger(i32);
+
+impl Avenger {
+    /// Watch the container whose first process is `pidfd`.
+    pub(crate) fn over(pidfd: BorrowedFd<'_>, oom: &Oom) -> Result<Self> {
+        match clone(0, None).context(|| "make the process that waits for memory to run out")? {
+            Cloned::Child => avenge(pidfd, oom.as_fd()),
+            Cloned::Parent { pid, .. } => Ok(Self(pid)),
+        }
+    }
+}
+
+impl Drop for Avenger {
+    fn drop(&mut self) {
+        let _ = wait(self.0);
+    }
+}
+
+fn avenge(pidfd: BorrowedFd<'_>, oom: BorrowedFd<'_>) -> ! {
+    let _ = setsid();
+    let _ = chdir("/");
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None);
+    if terminal::keep_only(pidfd, oom).is_ok() {
+        let (pidfd, oom) = (terminal::standard_input(), terminal::standard_output());
+        let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN), PollFd::new(oom, PollFlags::POLLIN)];
+        while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        // The end of the group is told as well: then there is nobody to kill.
+        let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
+    }
+    exit_now(0)
 }
 
 impl Drop for Guardian {

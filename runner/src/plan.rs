@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use coracle_sys::idmap::Maps;
+use coracle_sys::idmap::{Maps, Writer};
 use coracle_sys::{Context, Error, Result};
 use serde::Serialize;
 
@@ -88,6 +88,14 @@ pub struct Plan {
     pub hooks: Vec<Hook>,
     /// What was asked for and means nothing here.
     pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Is there a new user namespace whose root is nobody on the host, and what the container is made of is opened and
+    /// made by this process?
+    pub fn is_mapped_by_root(&self) -> bool {
+        self.maps.as_ref().is_some_and(|maps| maps.writer == Writer::Privileged)
+    }
 }
 
 /// Decide everything.

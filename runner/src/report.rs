@@ -39,9 +39,15 @@ pub(crate) struct Report {
     pub(crate) oom_kills: u64,
     /// Limits that the host could not give.
     pub(crate) dropped: Vec<String>,
-    /// The command was killed, or says of a child of its own that this was, and nobody outside did it.
+    /// How a container that is not trusted was confined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) confined: Option<serde_json::Value>,
+    /// The command was killed, or says of a child of its own that this was, and not since its time was over.
     #[serde(skip)]
-    may_be_oom: bool,
+    killed: bool,
+    /// Somebody outside has done it.
+    #[serde(skip)]
+    from_outside: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
@@ -62,7 +68,8 @@ impl Report {
             code: u8::try_from(code & 0xff).unwrap_or(u8::MAX),
             signal,
             // A shell whose child was killed leaves with this code.
-            may_be_oom: !timed_out && !ending.from_outside && code == 128 + libc::SIGKILL,
+            killed: !timed_out && code == 128 + libc::SIGKILL,
+            from_outside: ending.from_outside,
             wall_seconds: wall.as_secs_f64(),
             cpu_seconds: (ended.user_us + ended.system_us) as f64 / 1e6,
             peak_memory: ended.max_rss_kib * 1024,
@@ -70,10 +77,10 @@ impl Report {
         }
     }
 
-    /// With what the container's groups told.
-    pub(crate) fn with_usage(mut self, stats: &Stats, dropped: Vec<String>) -> Self {
+    /// With what the container's groups told. `together`: all of it was to be killed when memory ran out.
+    pub(crate) fn with_usage(mut self, stats: &Stats, dropped: Vec<String>, together: bool) -> Self {
         self.oom_kills = stats.oom_kills.unwrap_or(0);
-        if self.oom_kills > 0 && self.may_be_oom {
+        if self.oom_kills > 0 && self.killed && (together || !self.from_outside) {
             self.cause = "oom";
         }
         if let Some(cpu) = stats.cpu_us {

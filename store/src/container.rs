@@ -158,6 +158,21 @@ impl Store {
         Ok(all.into_iter().map(|id| ContainerDir { path: self.main.container(&id), id }).collect())
     }
 
+    /// Remove everything of a container's directory but one entry. The record goes first: it is no container then.
+    pub fn empty_container(&self, id: &str, but: &str) -> Result<()> {
+        check_name("container", id)?;
+        let dir = self.main.container(id);
+        let mut names = list(&dir)?;
+        names.retain(|name| name != but && name != "container.json");
+        names.insert(0, "container.json".to_owned());
+        names.iter().map(|name| dir.join(name)).filter(|path| path.symlink_metadata().is_ok()).try_for_each(
+            |path| match path.is_dir() && !path.is_symlink() {
+                true => file::remove_tree(&path),
+                false => fs::remove_file(&path).context(|| format!("unlink({path:?})")),
+            },
+        )
+    }
+
     /// Remove a container's directory with everything in it. It must not run, nor be mounted.
     pub fn remove_container(&self, id: &str) -> Result<()> {
         check_name("container", id)?;

@@ -11,6 +11,7 @@ pub mod container;
 pub mod digest;
 pub mod driver;
 pub mod gc;
+pub mod ids;
 pub mod image;
 pub mod ingest;
 pub mod layer;
@@ -27,6 +28,7 @@ pub mod upper;
 pub mod users;
 pub mod verify;
 pub mod volume;
+pub mod volume_note;
 pub mod write;
 
 #[cfg(test)]

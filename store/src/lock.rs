@@ -57,6 +57,16 @@ impl Lock {
         }
     }
 
+    /// Wait until no one else holds `path`, a file. None where it is not there, or goes meanwhile.
+    pub fn existing(path: &Path) -> Result<Option<Self>> {
+        let file = match File::options().read(true).custom_flags(NO_WAIT).open(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.context(|| format!("open({path:?})"))?,
+        };
+        let held = Self::take(file, path, FlockArg::LockExclusive)?;
+        Ok(held.is_at(path).then_some(held))
+    }
+
     /// Hold `path`, a file or directory that exists, or learn that another process does.
     pub fn try_existing(path: &Path) -> Result<Option<Self>> {
         let file = File::options().read(true).custom_flags(NO_WAIT).open(path);

@@ -4,13 +4,14 @@
 //! gives the volume its name is the last step: a copy that was killed is no volume, and the next use begins
 //! again. So a volume that is there was used before, and is never filled again. Docker fills it whenever it
 //! is empty; but then a container's user who empties it gets other files back, and an image decides what
-//! those are (CVE-2020-1726).
+//! those are (CVE-2020-1726). One that `volume create` made was never used: it is filled at its first use, unless
+//! somebody has put files into it before.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_sys::file;
-use coracle_sys::{Error, Kind, Result};
+use coracle_sys::{Context, Error, Kind, Result};
 use serde::Serialize;
 
 use crate::container::{ContainerDir, check_name, list, mkdir};
@@ -28,32 +29,22 @@ pub struct NewVolume {
     /// It is to outlive a power cut.
     #[serde(skip)]
     durable: bool,
+    /// The mark of one that is there and was never used.
+    #[serde(skip)]
+    unused: Option<PathBuf>,
 }
 
 impl Store {
-    /// The directory of a named volume, made empty when it is not there.
-    pub fn volume(&mut self, name: &str) -> Result<PathBuf> {
-        let path = self.volume_path(name)?;
-        match mkdir(&path, 0o755) {
-            Ok(()) => Ok(path),
-            Err(e) if e.kind() == Kind::Exists => Ok(path),
-            Err(e) if e.kind() == Kind::NotFound => {
-                self.main.create(None)?;
-                mkdir(&path, 0o755)?;
-                Ok(path)
-            }
-            Err(e) => Err(e),
-        }
-    }
-
     /// A named volume that has yet to be made, or none where it is there.
     pub fn new_volume(&mut self, name: &str) -> Result<Option<NewVolume>> {
         let path = self.volume_path(name)?;
-        if path.exists() {
+        let unused = self.unused_path(name);
+        let unused = unused.exists().then_some(unused);
+        if path.exists() && unused.is_none() {
             return Ok(None);
         }
         self.main.create(None)?;
-        Ok(Some(NewVolume { path, tmp: self.main.tmp(), durable: true }))
+        Ok(Some(NewVolume { path, tmp: self.main.tmp(), durable: true, unused }))
     }
 
     /// Where a named volume is, if it is there.
@@ -69,21 +60,64 @@ impl Store {
             Err(e) if e.kind() != Kind::Exists => return Err(e),
             _ => {}
         }
-        Ok(NewVolume { path: home.join(n.to_string()), tmp: self.main.tmp(), durable: false })
+        Ok(NewVolume { path: home.join(n.to_string()), tmp: self.main.tmp(), durable: false, unused: None })
     }
 
     /// All volumes, by name.
     pub fn volumes(&self) -> Result<Vec<String>> {
-        list(&self.main.root().join("volumes"))
+        let mut names = list(&self.main.root().join("volumes"))?;
+        names.extend(self.noted_volumes()?);
+        // What somebody else has put there is no volume.
+        names.retain(|name| check_name("volume", name).is_ok());
+        coracle_sys::order::sort(&mut names);
+        names.dedup();
+        Ok(names)
     }
 
-    /// Remove a volume with everything in it.
-    pub fn remove_volume(&self, name: &str) -> Result<()> {
+    /// Remove a volume with everything in it, by `remove`, unless somebody is found to use it. They are looked for
+    /// once more when it has lost its name: who comes then finds it gone.
+    pub fn remove_volume(
+        &self,
+        name: &str,
+        users: &dyn Fn() -> Result<Vec<String>>,
+        remove: &dyn Fn(&Path) -> Result<()>,
+    ) -> Result<()> {
         let path = self.volume_path(name)?;
-        if !path.exists() {
-            return Err(Error::not_found(format!("remove the volume {name:?}: there is none")));
+        let none = || Error::not_found(format!("get {name}: no such volume"));
+        let refuse = || match users()?.as_slice() {
+            [] => Ok(()),
+            ids => {
+                let ids = ids.join(", ");
+                Err(Error::new(Kind::Busy, format!("remove {name}: volume is in use - [{ids}]")))
+            }
+        };
+        if !self.has_volume(name) {
+            return Err(none());
         }
-        file::remove_tree(&path)
+        refuse()?;
+        let _alone = match Lock::exclusive(&self.volume_lock()) {
+            Err(e) if e.kind() != Kind::NotFound => return Err(e),
+            lock => lock.ok(),
+        };
+        // Held, so that no sweep takes it away while it may have to come back.
+        let held = match Lock::try_existing(&path) {
+            Ok(Some(held)) => held,
+            Ok(None) => {
+                return Err(Error::new(Kind::Busy, format!("remove {name}: a process holds its folder")));
+            }
+            Err(e) if e.kind() == Kind::NotFound && self.has_volume(name) => return self.forget_volume(name),
+            Err(e) if e.kind() == Kind::NotFound => return Err(none()),
+            Err(e) => return Err(e),
+        };
+        let gone = self.main.take_out(&path)?;
+        if let Err(e) = refuse() {
+            file::rename_new(&gone, &path).context(|| format!("put the volume {name} back"))?;
+            return Err(e);
+        }
+        self.forget_volume(name)?;
+        let removed = remove(&gone);
+        drop(held);
+        removed
     }
 }
 
@@ -96,11 +130,21 @@ impl NewVolume {
     /// Make it, with a copy of everything that is in the directory `from`, and of that directory's own
     /// attributes; empty without one. Where another was quicker, that volume stands.
     pub fn make(&self, from: Option<BorrowedFd<'_>>) -> Result<()> {
-        if self.path.exists() {
+        let first = match &self.unused {
+            Some(mark) => Lock::existing(mark)?,
+            None => None,
+        };
+        if self.path.exists() && first.is_none() {
             return Ok(());
         }
         let (temp, _held) = self.temp()?;
-        self.fill(&temp, from).inspect_err(|_| drop(file::remove_tree(&temp)))
+        self.fill(&temp, from, first.is_some()).inspect_err(|_| drop(file::remove_tree(&temp)))?;
+        match &self.unused {
+            Some(mark) if first.is_some() => {
+                std::fs::remove_file(mark).context(|| format!("unlink({mark:?})"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A directory of `tmp/`, which is no left-over as long as the lock is held. Before it is, a sweep may
@@ -117,7 +161,7 @@ impl NewVolume {
         }
     }
 
-    fn fill(&self, temp: &Path, from: Option<BorrowedFd<'_>>) -> Result<()> {
+    fn fill(&self, temp: &Path, from: Option<BorrowedFd<'_>>, over_empty: bool) -> Result<()> {
         if let Some(from) = from {
             let to = file::open_dir(temp)?;
             copy::tree(from, to.as_fd())?;
@@ -125,8 +169,17 @@ impl NewVolume {
                 file::sync_fs(to.as_fd())?;
             }
         }
-        match file::rename_new(temp, &self.path) {
-            Err(e) if e.kind() == Kind::Exists => return file::remove_tree(temp),
+        let renamed = match over_empty {
+            // Its own directory is empty, unless somebody has put files there: those stay.
+            true => {
+                std::fs::rename(temp, &self.path).context(|| format!("rename({temp:?}, {:?})", self.path))
+            }
+            false => file::rename_new(temp, &self.path),
+        };
+        match renamed {
+            Err(e) if e.kind() == Kind::Exists || e.errno() == Some(nix::errno::Errno::ENOTEMPTY) => {
+                return file::remove_tree(temp);
+            }
             other => other?,
         }
         match self.path.parent() {
@@ -143,6 +196,7 @@ mod tests {
 
     use super::*;
     use crate::Locations;
+    use crate::volume_note::Note;
 
     fn scratch() -> (PathBuf, Store) {
         let dir = std::env::temp_dir().join(file::unique_name("coracle-volume-"));
@@ -175,6 +229,50 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_made_and_never_used_is_filled_once_unless_files_lie_in_it() {
+        let (dir, mut store) = scratch();
+        let image = dir.join("image");
+        fs::create_dir_all(&image).unwrap();
+        fs::write(image.join("file"), "").unwrap();
+        let from = file::open_dir(&image).unwrap();
+        let count = |store: &Store, name| fs::read_dir(store.volume_path(name).unwrap()).unwrap().count();
+        for (name, before, after) in [("empty", 0, 1), ("mine", 1, 1)] {
+            assert!(store.create_volume(name, &Note::default()).unwrap());
+            assert!(!store.create_volume(name, &Note::default()).unwrap());
+            if before > 0 {
+                fs::write(store.volume_path(name).unwrap().join("own"), "").unwrap();
+            }
+            let (a, b) = (store.new_volume(name).unwrap().unwrap(), store.new_volume(name).unwrap().unwrap());
+            a.make(Some(from.as_fd())).unwrap();
+            assert_eq!(count(&store, name), after, "{name}");
+            assert_eq!(store.volume_path(name).unwrap().join("own").exists(), before > 0);
+            fs::remove_dir_all(store.volume_path(name).unwrap()).unwrap();
+            fs::create_dir(store.volume_path(name).unwrap()).unwrap();
+            b.make(Some(from.as_fd())).unwrap();
+            assert_eq!((count(&store, name), store.new_volume(name).unwrap()), (0, None), "{name}");
+        }
+        file::remove_tree(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_volume_that_is_found_in_use_when_it_has_lost_its_name_gets_it_back() {
+        let (dir, mut store) = scratch();
+        store.create_volume("v", &Note::default()).unwrap();
+        let asked = std::cell::Cell::new(0);
+        let users = || {
+            asked.set(asked.get() + 1);
+            Ok(if asked.get() > 1 { vec!["c".to_owned()] } else { Vec::new() })
+        };
+        let e = store.remove_volume("v", &users, &file::remove_tree).unwrap_err();
+        assert_eq!(e.to_string(), "remove v: volume is in use - [c]");
+        assert!(store.volume_path("v").unwrap().exists());
+        store.remove_volume("v", &|| Ok(Vec::new()), &file::remove_tree).unwrap();
+        assert_eq!(store.volumes().unwrap(), Vec::<String>::new());
+        assert!(!store.has_volume("v") && store.remove_volume("v", &users, &file::remove_tree).is_err());
+        file::remove_tree(&dir).unwrap();
+    }
+
+    #[test]
     fn whoever_comes_second_takes_the_volume_of_the_first() {
         let (dir, mut store) = scratch();
         let (a, b) = (store.new_volume("v").unwrap().unwrap(), store.new_volume("v").unwrap().unwrap());
@@ -182,7 +280,7 @@ mod tests {
         let kept = fs::metadata(a.path()).unwrap().ino();
         let temp = b.tmp.join("late");
         mkdir(&temp, 0o755).unwrap();
-        b.fill(&temp, None).unwrap();
+        b.fill(&temp, None, false).unwrap();
         assert_eq!(fs::metadata(a.path()).unwrap().ino(), kept);
         assert!(!temp.exists());
         file::remove_tree(&dir).unwrap();

@@ -97,6 +97,23 @@ pub fn plan(grant: &Grant) -> Maps {
     }
 }
 
+/// The ids that both files grant to a user: those that can be users and groups alike. First id and count each.
+pub fn granted(subuid: &str, subgid: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
+    let nobody = Range { inside: 0, outside: 0, count: 0 };
+    let [uids, gids] = [subuid, subgid].map(|file| ranges(file, name, uid, nobody));
+    let mut both = Vec::new();
+    for a in uids.iter().skip(1) {
+        for b in gids.iter().skip(1) {
+            let first = a.outside.max(b.outside);
+            let end = (a.outside + a.count).min(b.outside + b.count);
+            if first < end {
+                both.push((first, end - first));
+            }
+        }
+    }
+    both
+}
+
 /// The own id, then every range that the file grants to this user by name or by number. Lines that
 /// are no range are passed over, as newuidmap does.
 fn ranges(file: &str, name: Option<&str>, uid: u32, own: Range) -> Vec<Range> {
@@ -340,6 +357,13 @@ mod tests {
             assert_eq!(maps.writer, Writer::OwnId);
             assert!(!maps.has_ranges());
         }
+    }
+
+    #[test]
+    fn what_both_files_grant_can_be_users_and_groups() {
+        let all = |subuid, subgid| granted(subuid, subgid, Some("ann"), 1000);
+        assert_eq!(all("ann:100:50\n1000:300:5\n", "ann:120:200\nbob:1:9\n"), [(120, 30), (300, 5)]);
+        assert_eq!(all("ann:100:50", "bob:100:50"), []);
     }
 
     #[test]

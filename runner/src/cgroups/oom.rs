@@ -21,6 +21,17 @@ pub struct Oom {
 }
 
 impl Cgroup {
+    /// Have all of the container's processes die when memory runs out. Where the kernel cannot (v1), the events come back
+    /// by which somebody else has to do it; nothing where memory has no limit here.
+    pub fn die_together(&self) -> Result<Option<Oom>> {
+        let counts = |c: &String| c == "memory";
+        match self.groups().iter().find(|g| g.controllers.iter().any(counts)) {
+            None => Ok(None),
+            Some(group) if group.unified => write(&group.dir.join("memory.oom.group"), "1").map(|()| None),
+            Some(_) => self.watch_oom().map(Some),
+        }
+    }
+
     /// Begin to listen.
     pub fn watch_oom(&self) -> Result<Oom> {
         let group =

@@ -129,6 +129,7 @@ impl Bundle {
             network: None,
             attach: None,
             guarded: false,
+            together: false,
             keep: self.keep,
             oci: Some(Oci { gate: gate.map(|g| g.name().to_owned()), ..self.oci.clone() }),
         }

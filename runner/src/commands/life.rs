@@ -10,7 +10,7 @@ use coracle_sys::{Error, Kind, Result};
 use super::oci::document;
 use crate::cgroups::{self, Cgroup, Stats};
 use crate::embedded::init_image;
-use crate::guardian::Guardian;
+use crate::guardian::{Avenger, Guardian};
 use crate::hooks::{self, Scene};
 use crate::launch::{self, Ahead, Container, Gate, Hold, Setup, Starting, Turns};
 use crate::namespaces::Kind as Ns;
@@ -38,6 +38,8 @@ pub(crate) struct Life<'a> {
     pub(crate) attach: Option<&'a Attach<'a>>,
     /// It must not outlive us, whatever its command does to the parent-death signal.
     pub(crate) guarded: bool,
+    /// When memory runs out, all of it is killed.
+    pub(crate) together: bool,
     /// Its state stays when it has ended in front of us. What is left to others stays anyway.
     pub(crate) keep: bool,
     /// What is kept for an OCI client.
@@ -68,6 +70,10 @@ pub(crate) struct Usage {
     pub(crate) stats: Stats,
     /// Limits that the host could not give.
     pub(crate) dropped: Vec<String>,
+    /// All of it was to be killed when memory ran out.
+    pub(crate) together: bool,
+    /// How it was confined, where that is to be told.
+    pub(crate) confined: Option<serde_json::Value>,
 }
 
 impl Life<'_> {
@@ -83,12 +89,17 @@ impl Life<'_> {
             coracle_sys::warn!("runner: {warning}");
         }
         let reserved = self.states.reserve(&self.plan.id)?;
-        let mut guardian = None;
+        let (mut guardian, mut avenger) = (None, None);
         let ended = reserved.begin(self.groups).and_then(|()| self.groups.create()).and_then(|mut cgroup| {
             let ended = self
-                .start(&mut cgroup, &reserved, &mut guardian, meanwhile)
+                .start(&mut cgroup, &reserved, (&mut guardian, &mut avenger), meanwhile)
                 .and_then(|(container, outputs)| attend(container, outputs));
-            let usage = Usage { stats: cgroup.stats(), dropped: cgroup.plan().dropped.clone() };
+            let usage = Usage {
+                stats: cgroup.stats(),
+                dropped: cgroup.plan().dropped.clone(),
+                together: self.together,
+                confined: None,
+            };
             // With what is kept its groups stay, for whoever deletes it.
             let removed = if self.keep && ended.is_ok() { Ok(()) } else { cgroup.end() };
             let ended = ended.map_err(|e| starved(e, &usage.stats))?;
@@ -260,7 +271,7 @@ impl Life<'_> {
         &mut self,
         cgroup: &mut Cgroup,
         reserved: &Reserved,
-        guardian: &mut Option<Guardian>,
+        (guardian, avenger): (&mut Option<Guardian>, &mut Option<Avenger>),
         meanwhile: impl FnOnce(Identity, i32) -> Result<()>,
     ) -> Result<(Container, Vec<Output>)> {
         let (mut starting, outputs) = self.spawn(cgroup, Hold::Go)?;
@@ -274,6 +285,11 @@ impl Life<'_> {
             starting.ready()?;
             if self.guarded && Guardian::is_needed(&self.plan.process) {
                 *guardian = Some(Guardian::over(starting.pidfd())?);
+            }
+            if self.together
+                && let Some(oom) = cgroup.die_together()?
+            {
+                *avenger = Some(Avenger::over(starting.pidfd(), &oom)?);
             }
             reserved.write(&state)
         })();

@@ -39,9 +39,10 @@ pub(crate) mod top;
 pub(crate) mod typed;
 pub(crate) mod update;
 pub(crate) mod version;
+pub(crate) mod volume;
 pub(crate) mod wait;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use coracle_store::Store;
 use coracle_sys::{Context, Error, Kind, Result, idmap};
@@ -75,13 +76,37 @@ pub(crate) fn no_such_container(typed: &str) -> Error {
     Error::not_found(format!("No such container: {typed}"))
 }
 
-/// Remove a container with all its files. Its record goes first, so that no list shows it without its name.
+/// Remove a container with all its files. Its record goes first, so that no list shows it without its name; volumes of its
+/// own that other containers have mounted stay until those go.
 pub(crate) fn forget(store: &Store, id: &str, name: Option<&str>) -> Result<()> {
-    let _ = std::fs::remove_file(store.main().container(id).join(crate::record::FILE));
+    let dir = store.main().container(id);
+    let _ = std::fs::remove_file(dir.join(crate::record::FILE));
     if let Some(name) = name {
         store.release_name(name, id)?;
     }
-    as_owner(|| store.remove_container(id)).context(|| format!("remove the files of the container {id}"))
+    let volumes = dir.join(VOLUMES);
+    let lent = volumes.exists() && !container::users::of_container(store, &dir)?.is_empty();
+    let remove = || match lent {
+        false => store.remove_container(id),
+        true => store.empty_container(id, VOLUMES),
+    };
+    as_owner(remove).context(|| format!("remove the files of the container {id}"))?;
+    // Files of these ids may be in the volumes that are lent.
+    if lent { Ok(()) } else { store.release_ids(id) }
+}
+
+/// The volumes without a name, in a container's directory.
+const VOLUMES: &str = "volumes";
+
+/// Does a container's directory hold what others have mounted, though the container is gone?
+pub(crate) fn is_lent(store: &Store, dir: &Path) -> bool {
+    dir.join(VOLUMES).exists()
+        && container::users::of_container(store, dir).is_ok_and(|users| !users.is_empty())
+}
+
+/// Remove a tree that containers wrote.
+pub(crate) fn remove_outside(path: &Path) -> Result<()> {
+    as_owner(|| coracle_sys::file::remove_tree(path))
 }
 
 /// Remove what killed processes left of what they were making.

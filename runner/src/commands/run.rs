@@ -13,7 +13,7 @@ use super::Global;
 use super::attach::How;
 use super::container::lookup::found;
 use super::container::options::{filter, options, root};
-use super::container::{Made, Wanted, timeout};
+use super::container::{self, Made, Wanted, timeout};
 use super::life::Usage;
 use crate::attach::{Outcome, keys};
 use crate::cgroups::{self, Lifetime};
@@ -46,9 +46,12 @@ pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8>
         image(global, flags.clone(), typed)
     };
     let report = match result {
-        Ok(Some(Told::Here(attended, usage))) => {
+        Ok(Some(Told::Here(lived))) => {
+            let (attended, usage) = *lived;
             let report = Report::of(&attended.ending, attended.timed_out, began.elapsed());
-            report.with_usage(&usage.stats, usage.dropped).json()?
+            let mut report = report.with_usage(&usage.stats, usage.dropped, usage.together);
+            report.confined = usage.confined;
+            report.json()?
         }
         Ok(Some(Told::ByMonitor(report))) => report,
         Ok(None) => return Ok(0),
@@ -91,7 +94,7 @@ fn may_be_seen(flags: &Flags) -> bool {
 /// How a container ended that we were attached to.
 enum Told {
     /// It was ours.
-    Here(Box<Attended>, Usage),
+    Here(Box<(Attended, Usage)>),
     /// Its monitor's report.
     ByMonitor(Vec<u8>),
 }
@@ -99,7 +102,7 @@ enum Told {
 impl Told {
     #[allow(clippy::unnecessary_wraps)] // there is nothing to tell of one that was left
     fn here((attended, usage): (Attended, Usage)) -> Option<Self> {
-        Some(Self::Here(Box::new(attended), usage))
+        Some(Self::Here(Box::new((attended, usage))))
     }
 }
 
@@ -198,7 +201,7 @@ fn image(global: &Global, flags: Flags, typed: &[String]) -> Result<Option<Told>
     if is_supervised(&wanted.flags) {
         return attached(Made::new(wanted)?).map(|report| report.map(Told::ByMonitor));
     }
-    let ahead = network(&wanted)?.makes_namespace() && !wanted.host.needs_user_namespace();
+    let ahead = network(&wanted)?.makes_namespace() && !wanted.has_user_namespace();
     let network = ahead.then(Ahead::begin).flatten();
     let made = Made::new(wanted)?;
     let planned = made.plan(Lifetime::ForegroundRun).inspect_err(|_| made.remove())?;
@@ -247,7 +250,9 @@ fn show(wanted: &Wanted<'_>) -> Result<()> {
     let dir = store.main().container(&id);
     let config = base.config();
     let dirs = base.dirs(store)?;
-    let spec = from_image::spec(&config, flags, typed, found(host, store, &dirs, flags, &config, &id, &[])?)?;
+    let mounts = container::shown(store, &dir, flags, &config)?;
+    let found = found(host, store, &dirs, flags, &config, (&id, true), &mounts)?;
+    let spec = from_image::spec(&config, flags, typed, found)?;
     let groups = cgroups::prepare(&spec, &id, global.groups, Lifetime::ForegroundRun, flags.best_effort)?;
     let root = root(base, store, dirs, &dir, flags)?;
     let seccomp = filter(flags, &spec)?;

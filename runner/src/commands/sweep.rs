@@ -51,7 +51,7 @@ fn states(store: &Store) -> Result<()> {
 
 fn orphans(store: &Store) -> Result<()> {
     let states = States::of(Face::Image, None)?;
-    store.sweep_containers(|dir| Record::exists(&dir.path))?;
+    store.sweep_containers(|dir| Record::exists(&dir.path) || super::is_lent(store, &dir.path))?;
     for dir in store.containers()? {
         // A runner that was killed between the start and the state, or by the end of the power: the container died with
         // it. Its pid may be another's after a reboot; the lock is nobody's. One that waits to begin again is not looked

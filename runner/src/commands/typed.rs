@@ -56,6 +56,11 @@ pub(crate) const WORDS: &[PositionalInfo<'static>] = &[PositionalInfo {
     optionality: Optionality::Repeating,
     ..positional("words", "names, as the verb has it")
 }];
+/// volumes,
+pub(crate) const VOLUMES: &[PositionalInfo<'static>] = &[VOLUME_NAMES];
+/// what is done to them,
+pub(crate) const VOLUME_WORDS: &[PositionalInfo<'static>] =
+    &[positional("verb", "create, inspect, ls, prune or rm"), VOLUME_NAMES];
 /// an image.
 pub(crate) const IMAGE: &[PositionalInfo<'static>] = &[optional(positional(
     "image",
@@ -66,6 +71,11 @@ const NAMED: PositionalInfo<'static> = positional("container", "a container, by 
 const NAMES: PositionalInfo<'static> = PositionalInfo {
     optionality: Optionality::Repeating,
     ..positional("containers", "containers, by their names or ids")
+};
+
+const VOLUME_NAMES: PositionalInfo<'static> = PositionalInfo {
+    optionality: Optionality::Repeating,
+    ..positional("volumes", "volumes, by their names")
 };
 
 pub(crate) const fn positional(name: &'static str, description: &'static str) -> PositionalInfo<'static> {

@@ -100,6 +100,17 @@ flags! {
     "--dns-option": dns_option Vec<String> = "option of the resolver",
     "--add-host": add_host Vec<String> = "further line of /etc/hosts: NAME:ADDRESS or NAME:host-gateway",
 
+    "--volumes-from": volumes_from Vec<String> = "take the mounts of another container: CONTAINER[:ro|rw]",
+    "--secret": secret Vec<String> = "a file as a secret at /run/secrets: id=NAME,src=FILE[,target=,uid=,gid=,mode=,type=mount|env]",
+    "--label-file": label_file Vec<String> = "read labels from a file, one a line",
+    "--annotation": annotation Vec<String> = "annotation of the config.json: NAME=VALUE",
+    "--userns": userns Option<String> = "ids: host, auto[:size=N], and for an ordinary user keep-id[:uid=N,gid=N]",
+    hidden "--storage-opt": storage_opt Vec<String> = "refused: there are no quotas on disk; see --scratch",
+    "--untrusted": untrusted bool = "confine it as far as goes: ids of its own, no capabilities, nothing written but in memory, limits (each can be said otherwise)",
+    "--oom-group": oom_group bool = "at the memory limit all of its processes are killed, not one",
+    hidden "--no-oom-group": no_oom_group bool = "the word of --oom-group=false",
+    hidden "--no-read-only": no_read_only bool = "the word of --read-only=false",
+
     "--init": init bool = "run init as PID 1, also where the command is an init itself (or --init=auto|always|never)",
     "--no-init": no_init bool = "the same as --init=never: the command is process 1 itself",
     hidden "--init-mode": init_mode Option<String> = "the word of --init=",

@@ -52,6 +52,8 @@ fn memory(flags: &Flags, swap_counted: bool) -> Result<Memory> {
                 "--memory-swap counts memory and swap together: it cannot be below --memory",
             ));
         }
+        // What is not trusted gets no more by writing it out.
+        (None, Some(limit)) if swap_counted && limit > 0 && flags.untrusted => Some(limit),
         (None, Some(limit)) if swap_counted && limit > 0 => limit.checked_mul(2),
         (swap, _) => swap,
     };

@@ -3,12 +3,17 @@
 
 mod defaults;
 mod devices;
+pub(crate) mod env_file;
 mod field;
 pub(crate) mod flags;
 mod limits;
+pub(crate) mod mount_words;
 pub(crate) mod mounts;
+pub(crate) mod secrets;
 pub(crate) mod units;
+pub(crate) mod untrusted;
 pub(crate) mod user;
+pub(crate) mod userns;
 
 #[cfg(test)]
 mod tests;
@@ -48,7 +53,7 @@ pub(crate) struct Found {
     pub(crate) joined: BTreeMap<String, PathBuf>,
     /// A variable of the caller, for `-e NAME`.
     pub(crate) variable: fn(&str) -> Option<String>,
-    /// The text of the files of `--env-file`.
+    /// The lines of the files of `--env-file`, each `NAME=VALUE`.
     pub(crate) env_files: Vec<String>,
 }
 
@@ -126,6 +131,7 @@ pub(crate) fn spec(config: &ProcessConfig, flags: &Flags, typed: &[String], foun
         domainname: flags.domainname.clone(),
         mounts,
         linux: Some(linux),
+        annotations: pairs(&flags.annotation, "--annotation")?,
         ..Spec::default()
     })
 }
@@ -234,12 +240,6 @@ pub(crate) fn set_variable(env: &mut Vec<String>, text: &str) {
     env.push(text.to_owned());
 }
 
-/// What stands in the files of `--env-file`.
-pub(crate) fn lines(files: &[String]) -> impl Iterator<Item = &str> {
-    let lines = files.iter().flat_map(|text| text.lines());
-    lines.map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'))
-}
-
 /// The image's variables, then HOME, HOSTNAME and TERM, then the files', then those typed.
 fn environment(config: &ProcessConfig, flags: &Flags, found: &Found) -> Result<Vec<String>> {
     // What comes later for a name takes the place of what was there, and stands at the end. An image may
@@ -261,7 +261,7 @@ fn environment(config: &ProcessConfig, flags: &Flags, found: &Found) -> Result<V
     // An image may hold what is no variable.
     let whole = |text: &&String| text.find('=').is_some_and(|at| at > 0);
     config.env.iter().flatten().filter(whole).for_each(|text| set(text));
-    for text in lines(&found.env_files).chain(flags.env.iter().map(String::as_str)) {
+    for text in found.env_files.iter().chain(&flags.env) {
         match text.split_once('=') {
             Some(("", _)) => return Err(Error::usage(format!("invalid environment variable: {text:?}"))),
             Some(_) => set(text),

@@ -1,6 +1,7 @@
-//! `-v`, `--mount`, `--tmpfs` as mounts of the specification. Nothing is touched: which folders of the
+//! `-v`, `--tmpfs` and an image's volumes as mounts of the specification. Nothing is touched: which folders of the
 //! host have to be made first is part of the answer.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use coracle_sys::{Error, Result};
@@ -9,7 +10,7 @@ use super::units;
 use crate::spec::Mount;
 
 /// A path as it is meant in the working directory, which may be gone.
-fn from(here: &Path, path: &str) -> Result<PathBuf> {
+pub(super) fn from(here: &Path, path: &str) -> Result<PathBuf> {
     match here.as_os_str().is_empty() && !path.starts_with('/') {
         true => {
             Err(Error::invalid(format!("{path:?} is relative, and there is no working directory any more")))
@@ -39,6 +40,22 @@ pub(crate) struct Asked {
     pub(crate) options: Vec<String>,
     /// A volume that is new begins with what the image has at its place.
     pub(crate) copy: bool,
+    /// What is mounted below the source comes with it.
+    pub(crate) recursive: bool,
+    /// Files of the source's owner are seen as the container's user's, and the other way round.
+    pub(crate) own: bool,
+    /// What a new volume is made with: labels and the driver's options.
+    pub(crate) note: Option<(Words, Words)>,
+}
+
+/// Names and values.
+pub(crate) type Words = BTreeMap<String, String>;
+
+impl Default for Asked {
+    fn default() -> Self {
+        let (origin, at, options) = (Origin::Tmpfs, PathBuf::new(), Vec::new());
+        Self { origin, at, options, copy: false, recursive: true, own: false, note: None }
+    }
 }
 
 impl Asked {
@@ -48,7 +65,7 @@ impl Asked {
         let mut options = self.options.clone();
         let kind = if tmpfs { "tmpfs" } else { "bind" };
         if !tmpfs {
-            options.insert(0, "rbind".to_owned());
+            options.insert(0, if self.recursive { "rbind" } else { "bind" }.to_owned());
         }
         Mount {
             destination: self.at.clone(),
@@ -80,12 +97,15 @@ pub(crate) fn volume(text: &str, here: &Path) -> Result<Asked> {
         }
         Some(name) => Origin::Volume(Some(volume_name(name).map_err(|e| wrong(&e.to_string()))?)),
     };
-    let (mut words, mut copy) = (Vec::new(), true);
+    let (mut words, mut copy, mut own) = (Vec::new(), true, false);
     for word in options.split(',').filter(|w| !w.is_empty()) {
         match word {
             "nocopy" if matches!(origin, Origin::Volume(_)) => copy = false,
-            "ro" | "rw" | "rro" | "shared" | "rshared" | "slave" | "rslave" | "private" | "rprivate"
-            | "nosuid" | "nodev" | "noexec" | "suid" | "dev" | "exec" => words.push(word.to_owned()),
+            "U" => own = true,
+            "ro" | "rw" | "rro" | "idmap" | "shared" | "rshared" | "slave" | "rslave" | "private"
+            | "rprivate" | "nosuid" | "nodev" | "noexec" | "suid" | "dev" | "exec" => {
+                words.push(word.to_owned())
+            }
             // A host without SELinux has no labels to change; docker takes the words as well.
             "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
             // The page cache is one: all three are how a bind mount always is on Linux.
@@ -93,58 +113,8 @@ pub(crate) fn volume(text: &str, here: &Path) -> Result<Asked> {
             other => return Err(wrong(&format!("the option {other:?} is unknown or not supported"))),
         }
     }
-    Ok(Asked { origin, at: target(at).map_err(|e| wrong(&e.to_string()))?, options: propagate(words), copy })
-}
-
-/// `--mount type=bind,src=...,dst=...,readonly`.
-pub(crate) fn mount(text: &str, here: &Path) -> Result<Asked> {
-    let wrong = |why: String| Error::usage(format!("--mount {text:?}: {why}"));
-    let (mut kind, mut source, mut at, mut options, mut copy) = ("volume", None, None, Vec::new(), true);
-    for field in text.split(',') {
-        let (key, value) = field.split_once('=').map_or((field, None), |(k, v)| (k, Some(v)));
-        let is_on = || match value {
-            None | Some("true" | "1") => Ok(true),
-            Some("false" | "0") => Ok(false),
-            Some(other) => Err(wrong(format!("{key} is true or false, not {other:?}"))),
-        };
-        match (key, value) {
-            ("type", Some(v)) => kind = v,
-            ("source" | "src", Some(v)) => source = Some(v),
-            ("destination" | "dst" | "target", Some(v)) => at = Some(v),
-            ("readonly" | "ro", _) => {
-                if is_on()? {
-                    options.push("ro".to_owned());
-                }
-            }
-            ("volume-nocopy", _) => copy = !is_on()?,
-            ("bind-propagation", Some(v)) => options.push(v.to_owned()),
-            ("bind-recursive", Some("readonly")) => options.push("rro".to_owned()),
-            ("bind-recursive", Some("enabled" | "writable")) => {}
-            ("tmpfs-size", Some(v)) => options.push(format!("size={}", units::size(v, "tmpfs-size")?)),
-            ("tmpfs-mode", Some(v)) if u32::from_str_radix(v, 8).is_ok() => options.push(format!("mode={v}")),
-            (other, _) => {
-                return Err(wrong(format!("{other:?} is unknown, not supported or lacks its value")));
-            }
-        }
-    }
-    let at = at.ok_or_else(|| wrong("dst is missing".to_owned()))?;
-    let origin = match (kind, source) {
-        ("bind", Some(source)) => Origin::Host(from(here, source)?),
-        ("bind", None) => return Err(wrong("src is missing".to_owned())),
-        ("volume", None) => Origin::Volume(None),
-        ("volume", Some(name)) => Origin::Volume(Some(volume_name(name).map_err(|e| wrong(e.to_string()))?)),
-        ("tmpfs", None) => Origin::Tmpfs,
-        ("tmpfs", Some(_)) => return Err(wrong("a tmpfs has no src".to_owned())),
-        (other, _) => return Err(wrong(format!("the type is bind, volume or tmpfs, not {other:?}"))),
-    };
-    if !copy && !matches!(origin, Origin::Volume(_)) {
-        return Err(wrong(format!("a {kind} is never filled from the image: volume-nocopy is for volumes")));
-    }
-    let options = match origin {
-        Origin::Tmpfs => tmpfs_defaults(options),
-        _ => propagate(options),
-    };
-    Ok(Asked { origin, at: target(at).map_err(|e| wrong(e.to_string()))?, options, copy })
+    let at = target(at).map_err(|e| wrong(&e.to_string()))?;
+    Ok(Asked { origin, at, options: propagate(words), copy, own, ..Asked::default() })
 }
 
 /// `--tmpfs PATH[:OPTIONS]`.
@@ -158,24 +128,30 @@ pub(crate) fn tmpfs(text: &str) -> Result<Asked> {
             _ => words.push(word.to_owned()),
         }
     }
-    Ok(Asked { origin: Origin::Tmpfs, at, options: tmpfs_defaults(words), copy: false })
+    Ok(Asked { origin: Origin::Tmpfs, at, options: tmpfs_defaults(words), ..Asked::default() })
 }
 
 /// The path of a VOLUME of the image.
 pub(crate) fn image_volume(at: &str) -> Result<Asked> {
     let at = target(at).map_err(|e| Error::invalid(format!("the image's volume {at:?}: {e}")))?;
-    Ok(Asked { origin: Origin::Volume(None), at, options: propagate(Vec::new()), copy: true })
+    Ok(Asked {
+        origin: Origin::Volume(None),
+        at,
+        options: propagate(Vec::new()),
+        copy: true,
+        ..Asked::default()
+    })
 }
 
 /// Docker's: nothing on it is executed or trusted, unless the words say so.
-fn tmpfs_defaults(words: Vec<String>) -> Vec<String> {
+pub(super) fn tmpfs_defaults(words: Vec<String>) -> Vec<String> {
     let mut all: Vec<String> = ["noexec", "nosuid", "nodev"].map(str::to_owned).into();
     all.extend(words);
     all
 }
 
 /// Without a word on it, what is mounted on one side later is not seen on the other.
-fn propagate(mut words: Vec<String>) -> Vec<String> {
+pub(super) fn propagate(mut words: Vec<String>) -> Vec<String> {
     const WORDS: [&str; 6] = ["shared", "rshared", "slave", "rslave", "private", "rprivate"];
     if !words.iter().any(|w| WORDS.contains(&&**w)) {
         words.push("rprivate".to_owned());
@@ -183,7 +159,7 @@ fn propagate(mut words: Vec<String>) -> Vec<String> {
     words
 }
 
-fn target(at: &str) -> Result<PathBuf> {
+pub(super) fn target(at: &str) -> Result<PathBuf> {
     let path = Path::new(at);
     if !path.is_absolute() {
         return Err(Error::usage(format!("the path {at:?} inside is not absolute")));
@@ -196,7 +172,7 @@ fn target(at: &str) -> Result<PathBuf> {
 }
 
 /// `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, as docker has it: a name is one component of a path.
-fn volume_name(name: &str) -> Result<String> {
+pub(super) fn volume_name(name: &str) -> Result<String> {
     let mut bytes = name.bytes();
     let first = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric());
     if first && name.len() <= 255 && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
@@ -243,46 +219,6 @@ mod tests {
             "/a:/b:nocopy",
         ] {
             assert!(volume(text, here).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_volume_begins_with_the_images_files_unless_that_is_switched_off() {
-        let here = Path::new("/here");
-        for (text, copy) in [("a:/b", true), ("/b", true), ("a:/b:ro", true), ("a:/b:ro,nocopy", false)] {
-            assert_eq!(volume(text, here).unwrap().copy, copy, "{text}");
-        }
-        for (text, copy) in [
-            ("src=a,dst=/b", true),
-            ("src=a,dst=/b,volume-nocopy", false),
-            ("src=a,dst=/b,volume-nocopy=true", false),
-            ("dst=/b,volume-nocopy=false", true),
-        ] {
-            assert_eq!(mount(text, here).unwrap().copy, copy, "{text}");
-        }
-        assert!(mount("type=bind,src=/a,dst=/b,volume-nocopy", here).is_err());
-        assert!(image_volume("/b").unwrap().copy && !tmpfs("/b").unwrap().copy);
-    }
-
-    #[test]
-    fn mounts_are_given_in_words() {
-        let here = Path::new("/here");
-        let asked = mount("type=bind,source=x,target=/y,readonly", here).unwrap();
-        assert_eq!(asked.origin, Origin::Host("/here/x".into()));
-        assert_eq!(asked.mount(Some(Path::new("/here/x"))).options, ["rbind", "ro", "rprivate"]);
-        let asked = mount("type=tmpfs,dst=/t,tmpfs-size=1m", here).unwrap();
-        assert_eq!(asked.options.last().unwrap(), "size=1048576");
-        for text in [
-            "",
-            "type=bind,dst=/a",
-            "type=x,dst=/a",
-            "type=tmpfs,src=a,dst=/b",
-            "src=a",
-            "dst=/a,frob=1",
-            "dst=/a,ro=perhaps",
-            "dst=a",
-        ] {
-            assert!(mount(text, here).is_err(), "{text:?}");
         }
     }
 }

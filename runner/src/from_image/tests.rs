@@ -69,7 +69,7 @@ fn a_variable_that_is_set_later_counts_and_none_is_set_twice() {
         ..ProcessConfig::default()
     };
     let flags = Flags { env: words(&["B=typed", "HERE", "NOWHERE", "C="]), tty: true, ..Flags::default() };
-    let found = Found { env_files: vec!["# note\n\nA=file\r\nHERE\n  D=x y \n".to_owned()], ..found() };
+    let found = Found { env_files: words(&["A=file", "HERE=there", "D=x y "]), ..found() };
     let mut env = spec(&config, &flags, &words(&["sh"]), found).unwrap().process.unwrap().env;
     env.sort();
     let mut expected = words(&[

@@ -151,7 +151,9 @@ impl<'a> Entered<'a> {
             (stack, _) => stack,
         };
         let root = plan.root.attach(stack)?;
-        plan.volumes.iter().try_for_each(|volume| volume.make(&root))?;
+        if !plan.is_mapped_by_root() {
+            plan.volumes.iter().try_for_each(|volume| volume.make(&root))?;
+        }
         let (mut dev, mut unsealed) = (None, Vec::new());
         let mut memory = Memory::default();
         let mut sources = std::mem::take(&mut self.opened.sources).into_iter();

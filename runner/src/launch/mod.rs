@@ -17,7 +17,6 @@ mod wire;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use coracle_sys::idmap::Writer;
 use coracle_sys::process::{self as process_sys, Cloned};
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
@@ -28,6 +27,7 @@ use crate::mounts::Mount;
 use crate::namespaces::{self, Entrance, Kind as Ns};
 use crate::netdev;
 use crate::plan::Plan;
+use crate::rootfs::{Layers, Root, Source, Top, stack};
 use crate::seccomp::Program;
 
 pub use ahead::Ahead;
@@ -108,6 +108,9 @@ impl Setup<'_> {
 
 /// Start. The caller must have one thread. On an error the child is gone already.
 pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
+    if plan.is_mapped_by_root() {
+        fill_volumes(plan)?;
+    }
     let opened = Opened {
         joins: namespaces::open_all(&plan.namespaces)?,
         sources: open_sources(plan)?,
@@ -153,6 +156,18 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
     Ok(starting)
 }
 
+/// Of the image as it lies on disk: a volume's files have the owners that the image says, and each container sees them
+/// through its own map.
+fn fill_volumes(plan: &Plan) -> Result<()> {
+    let Source::Layers(layers) = &plan.root.source else { return Ok(()) };
+    if plan.volumes.is_empty() {
+        return Ok(());
+    }
+    let whole = Layers { top: Top::None, ..layers.clone() };
+    let root = Root::new(stack::mount(&whole, None)?.tree);
+    plan.volumes.iter().try_for_each(|volume| volume.make(&root))
+}
+
 /// What is opened before the container's process is made.
 struct Opened {
     /// The namespaces to join.
@@ -165,7 +180,7 @@ struct Opened {
 
 /// The root of a user namespace is an ordinary user outside, who may not reach what we may.
 fn open_sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
-    let all = plan.maps.as_ref().is_some_and(|maps| maps.writer == Writer::Privileged);
+    let all = plan.is_mapped_by_root();
     let open = |mount: &Mount| match all || mount.is_opened_outside() {
         true => mount.open_source(),
         false => Ok(None),

@@ -25,8 +25,9 @@ use crate::spec;
 pub use cgroup::Hierarchy;
 pub use hide::{Hidden, plan_hidden};
 use options::Options;
-pub(crate) use options::words as option_words;
+pub(crate) use options::{SUBDIR, words as option_words};
 pub(crate) use text::Memory;
+pub use text::Secret;
 
 /// One mount, fully decided. `at` is resolved inside the container's root.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -71,6 +72,8 @@ pub enum Source {
     },
     /// A file with this text.
     Text(String),
+    /// A file of a secret.
+    Secret(Secret),
     /// No new mount: the flags of the one that is there.
     Remount,
 }
@@ -127,6 +130,9 @@ fn decide(mount: &spec::Mount, around: &Around<'_>) -> Result<Mount> {
     if ids.is_some() && !matches!(from, Source::Bind { .. }) {
         return Err(Error::unsupported("only a bind mount can have its ids mapped"));
     }
+    if options.inner.is_some() && !matches!(from, Source::Bind { .. }) {
+        return Err(Error::unsupported("only a bind mount can be of a folder inside (X-mount.subdir)"));
+    }
     if options.copy_up && !matches!(&from, Source::Fs { kind, .. } if kind == "tmpfs") {
         return Err(Error::invalid("tmpcopyup is for a tmpfs alone"));
     }
@@ -150,7 +156,7 @@ fn takes_label(from: &Source) -> bool {
     match from {
         Source::Fs { kind, .. } => !matches!(kind.as_str(), "proc" | "sysfs" | "cgroup2"),
         Source::CgroupV1 { .. } => true,
-        Source::Bind { .. } | Source::Text(_) | Source::Remount => false,
+        Source::Bind { .. } | Source::Text(_) | Source::Secret(_) | Source::Remount => false,
     }
 }
 
@@ -160,7 +166,7 @@ fn is_proc(from: &Source) -> bool {
         Source::Fs { kind, .. } => kind == "proc",
         Source::Bind { path, .. } => path == Path::new("/proc"),
         Source::Remount => true,
-        Source::CgroupV1 { .. } | Source::Text(_) => false,
+        Source::CgroupV1 { .. } | Source::Text(_) | Source::Secret(_) => false,
     }
 }
 
@@ -246,12 +252,13 @@ impl Mount {
     pub fn open_source(&self) -> Result<Option<OwnedFd>> {
         let Source::Bind { path, recursive } = &self.from else { return Ok(None) };
         let open = || -> Result<OwnedFd> {
-            let opened = match self.options.source_nofollow {
-                true => sys::clone_tree(nix::fcntl::AT_FDCWD, path, *recursive),
-                false => sys::clone_host_tree(path, *recursive),
+            let opened = match (&self.options.inner, self.options.source_nofollow) {
+                (Some(inner), _) => clone_inner(path, inner, *recursive),
+                (None, true) => sys::clone_tree(nix::fcntl::AT_FDCWD, path, *recursive),
+                (None, false) => sys::clone_host_tree(path, *recursive),
             };
             let tree = opened.map_err(|e| match e.kind() {
-                Kind::NotFound => {
+                Kind::NotFound if self.options.inner.is_none() => {
                     Error::not_found(format!("bind source path does not exist: {}", path.display()))
                 }
                 _ => e,
@@ -292,7 +299,7 @@ impl Mount {
                 self.set_flags(&there, true)?;
                 return Ok(there);
             }
-            Source::Bind { .. } | Source::Text(_) => {
+            Source::Bind { .. } | Source::Text(_) | Source::Secret(_) => {
                 opened.ok_or_else(|| Error::invalid("the source is not open"))?
             }
             Source::Fs { kind, source } if fs::is_long(&self.options) => {
@@ -345,7 +352,7 @@ impl Mount {
             Err(e) if e.kind() == Kind::NotFound => {
                 let is_directory = match self.from {
                     Source::Bind { .. } => tree.map_or(Ok(true), is_directory)?,
-                    Source::Text(_) => false,
+                    Source::Text(_) | Source::Secret(_) => false,
                     _ => true,
                 };
                 if is_directory { root.make_directory(&self.at) } else { root.make_file(&self.at) }
@@ -414,6 +421,16 @@ impl Mount {
         let Some((flag, recursive)) = self.options.propagation.or(default) else { return Ok(()) };
         sys::set_attrs(tree.as_fd(), Attrs { propagation: flag, ..Attrs::default() }, recursive)
     }
+}
+
+/// A folder inside of another, whose links lead nowhere else: containers write there.
+fn clone_inner(path: &Path, inner: &str, recursive: bool) -> Result<OwnedFd> {
+    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
+    let outer = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
+        .context(|| format!("open({path:?}, O_PATH)"))?;
+    let found = Root::new(outer).open(Path::new(inner));
+    let found = found.context(|| format!("find {inner:?} in {}", path.display()))?;
+    sys::clone_tree(found.as_fd(), Path::new(""), recursive)
 }
 
 fn is_directory(file: &OwnedFd) -> Result<bool> {

@@ -36,6 +36,8 @@ pub(crate) struct Options {
     pub target_nofollow: bool,
     /// `idmap`, or with those below `ridmap`: its files' ids are mapped.
     pub id_map: Option<bool>,
+    /// `X-mount.subdir=`, as mount(8) has it: a folder inside of what is bound.
+    pub inner: Option<String>,
     /// `remount`: change what is mounted there.
     pub remount: bool,
     /// What the file system itself is told: `key` or `key=value`.
@@ -97,6 +99,9 @@ const OTHERS: [&str; 15] = [
     "tmpcopyup",
 ];
 
+/// What begins the word that names a folder inside.
+pub(crate) const SUBDIR: &str = "X-mount.subdir=";
+
 /// Every word that is understood here.
 pub(crate) fn words() -> Vec<String> {
     let both = WORDS.iter().map(|w| w.0).chain(PROPAGATION.iter().map(|p| p.0));
@@ -127,6 +132,7 @@ impl Options {
             "src-nofollow" => self.source_nofollow = true,
             "dest-nofollow" => self.target_nofollow = true,
             "idmap" | "ridmap" => self.id_map = Some(word == "ridmap"),
+            _ if word.starts_with(SUBDIR) => self.inner = word.strip_prefix(SUBDIR).map(str::to_owned),
             "defaults" | "async" | "nolazytime" | "nomand" | "silent" | "loud" | "" => {}
             _ => {
                 if let Some((_, set, clear)) = WORDS.iter().find(|w| w.0 == word) {

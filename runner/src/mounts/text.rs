@@ -4,16 +4,27 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use coracle_sys::mount::{self as sys, FsContext, attr};
+use coracle_sys::mount::{self as sys, Attrs, FsContext, attr};
 use coracle_sys::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
+use serde::Serialize;
 
 use super::options::Options;
 use super::{Mount, Source};
 use crate::rootfs::Root;
+
+/// What a file holds that nobody but the container is to see, and who it belongs to inside.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Secret {
+    #[serde(skip)]
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mode: u32,
+}
 
 /// The file system that holds them, once there is one.
 #[derive(Default)]
@@ -34,16 +45,48 @@ impl Mount {
         Self { at, from, options: Options::default(), sealed_late: false, ids: None }
     }
 
+    /// An empty directory in memory, read only once all is in it that is mounted there.
+    pub(crate) fn sealed_memory(at: PathBuf) -> Result<Self> {
+        let words = ["nosuid", "nodev", "noexec", "mode=755", "size=64k"].map(str::to_owned);
+        let from = Source::Fs { kind: "tmpfs".into(), source: Some("tmpfs".into()) };
+        let options = super::options::parse(&words)?;
+        Ok(Self { at, from, options, sealed_late: true, ids: None })
+    }
+
+    /// A secret at `at`.
+    pub(crate) fn secret(at: PathBuf, secret: Secret) -> Self {
+        let from = Source::Secret(secret);
+        Self { at, from, options: Options::default(), sealed_late: false, ids: None }
+    }
+
     /// Make the file, if that is what is mounted, and open it as a tree. The umask is 0.
     pub(crate) fn open_text(&self, memory: &mut Memory, root: &Root) -> Result<Option<OwnedFd>> {
-        let (Source::Text(text), Some(name)) = (&self.from, self.at.file_name()) else { return Ok(None) };
+        let (bytes, secret) = match &self.from {
+            Source::Text(text) => (text.as_bytes(), None),
+            Source::Secret(secret) => (&secret.bytes[..], Some(secret)),
+            _ => return Ok(None),
+        };
+        // One file for each place, all in one directory.
+        let name = self.at.to_string_lossy().replace('/', "!");
         let mut make = || -> Result<OwnedFd> {
             let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-            let mode = Mode::from_bits_truncate(0o644);
-            let file =
-                openat(memory.make()?, name, flags, mode).context(|| format!("openat({name:?}, O_CREAT)"))?;
-            nix::unistd::write(&file, text.as_bytes()).context(|| format!("write({name:?})"))?;
-            memory.open(Path::new(name), root)
+            let mode = Mode::from_bits_truncate(secret.map_or(0o644, |s| s.mode));
+            let file = openat(memory.make()?, name.as_str(), flags, mode)
+                .context(|| format!("openat({name:?}, O_CREAT)"))?;
+            let mut left = bytes;
+            while !left.is_empty() {
+                let written = nix::unistd::write(&file, left).context(|| format!("write({name:?})"))?;
+                left = &left[written..];
+            }
+            if let Some(Secret { uid, gid, .. }) = secret {
+                nix::unistd::fchown(&file, Some((*uid).into()), Some((*gid).into()))
+                    .context(|| format!("fchown({name:?}, {uid}, {gid})"))?;
+            }
+            let tree = memory.open(Path::new(&name), root)?;
+            if secret.is_some() {
+                sys::set_attrs(tree.as_fd(), Attrs { set: attr::RDONLY, ..Attrs::default() }, false)?;
+            }
+            Ok(tree)
         };
         make().map(Some).context(|| format!("make {}", self.at.display()))
     }
@@ -53,7 +96,7 @@ impl Memory {
     fn make(&mut self) -> Result<&OwnedFd> {
         if self.tree.is_none() {
             let context = FsContext::open("tmpfs")?;
-            for (key, value) in [("source", "tmpfs"), ("mode", "755"), ("size", "1m")] {
+            for (key, value) in [("source", "tmpfs"), ("mode", "755"), ("size", "32m")] {
                 context.string(key, value)?;
             }
             context.create()?;

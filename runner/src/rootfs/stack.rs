@@ -134,7 +134,13 @@ fn open_layer(dir: &Path, ids: Option<Ids<'_>>) -> Result<OwnedFd> {
     let Some(ids) = ids else { return overlay::open_layer(dir) };
     let tree = sys::clone_host_tree(dir, false)?;
     let attrs = Attrs { userns: Some(ids.namespace), ..Attrs::default() };
-    sys::set_attrs(tree.as_fd(), attrs, false).context(|| "map the ids of a layer")?;
+    sys::set_attrs(tree.as_fd(), attrs, false).map_err(|e| match e.errno() {
+        Some(Errno::EINVAL) => e.wrap(
+            "map the ids of a layer: the store's file system cannot do that (ext4, xfs, btrfs and tmpfs can)",
+        ),
+        Some(Errno::ENOSYS) => e.wrap("map the ids of a layer: that needs Linux 5.12"),
+        _ => e.wrap("map the ids of a layer"),
+    })?;
     Ok(tree)
 }
 

@@ -43,6 +43,7 @@ impl Made {
             network,
             attach: planned.network.attaches().then_some(attach),
             guarded: true,
+            together: self.flags.oom_group,
             keep: false,
             oci: None,
         }
@@ -64,7 +65,8 @@ impl Made {
         let write = |runner, _| {
             let mut record = kept.borrow_mut();
             record.begins(runner, false);
-            record.write(&self.dir.path)
+            record.write(&self.dir.path)?;
+            self.check_volumes()
         };
         let begun = |container, outputs| {
             self.tell(&[Event::plain("start")]);
@@ -72,11 +74,13 @@ impl Made {
         };
         let over = |attended: &Attended, usage: &Usage| {
             let report = Report::of(&attended.ending, attended.timed_out, Duration::ZERO);
-            self.over(&mut kept.borrow_mut(), &report.with_usage(&usage.stats, Vec::new()), false);
+            let report = report.with_usage(&usage.stats, Vec::new(), usage.together);
+            self.over(&mut kept.borrow_mut(), &report, false);
         };
         let ended = life.live(write, begun, over);
         self.part(planned);
-        let ended = ended.inspect_err(|_| self.remove())?;
+        let mut ended = ended.inspect_err(|_| self.remove())?;
+        ended.1.confined = self.flags.untrusted.then(|| self.confined());
         self.record = kept.into_inner();
         if self.record.rm {
             self.remove();
@@ -192,7 +196,8 @@ impl Made {
             record::unmark(&self.dir.path)?;
             let mut record = kept.borrow_mut();
             record.begins(runner, true);
-            record.write(&self.dir.path)
+            record.write(&self.dir.path)?;
+            self.check_volumes()
         };
         let attend = |container, _| {
             self.tell(&[Event::plain("start")]);
@@ -200,7 +205,8 @@ impl Made {
         };
         let over = |(watched, _): &(Watched, Farewell), usage: &Usage| {
             let told = Report::of(&watched.ending, watched.timed_out, began.elapsed());
-            let told = told.with_usage(&usage.stats, usage.dropped.clone());
+            let mut told = told.with_usage(&usage.stats, usage.dropped.clone(), usage.together);
+            told.confined = self.flags.untrusted.then(|| self.confined());
             self.over(&mut kept.borrow_mut(), &told, true);
             report.set(told.json().unwrap_or_default());
         };
@@ -291,6 +297,29 @@ impl Made {
             events.push(Event::plain("destroy"));
         }
         diary::tell(&self.dir.path, record, &events);
+    }
+
+    /// What a container that is not trusted was given, for the report.
+    fn confined(&self) -> serde_json::Value {
+        let (flags, spec) = (&self.flags, &self.record.spec);
+        let linux = spec.linux.as_ref();
+        let limits = linux.and_then(|l| l.resources.as_ref());
+        let memory = limits.and_then(|r| r.memory.as_ref());
+        let process = spec.process.as_ref();
+        serde_json::json!({
+            "uidMappings": linux.map(|l| &l.uid_mappings),
+            "gidMappings": linux.map(|l| &l.gid_mappings),
+            "capabilities": process.and_then(|p| p.capabilities.as_ref()).map(|c| &c.bounding),
+            "noNewPrivileges": process.is_some_and(|p| p.no_new_privileges),
+            "readonlyRoot": spec.root.as_ref().is_some_and(|r| r.readonly),
+            "scratch": flags.scratch,
+            "tmpfs": flags.tmpfs,
+            "network": flags.network.as_ref().or(flags.net.as_ref()),
+            "memory": memory.and_then(|m| m.limit),
+            "memorySwap": memory.and_then(|m| m.swap),
+            "oomGroup": flags.oom_group,
+            "pids": limits.and_then(|r| r.pids.as_ref()).and_then(|p| p.limit),
+        })
     }
 
     /// Write down how it ended. The command's own end is what the caller asked for: an error here is told, and no more.

@@ -8,13 +8,15 @@ use coracle_store::image::{Platform, ProcessConfig};
 use coracle_store::{Image, Locations, Reference, Store};
 use coracle_sys::{Context, Error, Kind, Result, file, terminal as tty};
 
+use super::ids;
 use crate::cgroups;
 use crate::commands::{Global, image_verb};
 use crate::from_image::flags::Flags;
-use crate::from_image::{self, Found, user};
+use crate::from_image::userns::{self, Mode};
+use crate::from_image::{self, Found, env_file, user};
 use crate::host::{self, Host};
 use crate::passwd;
-use crate::spec::{IdMapping, Mount};
+use crate::spec::Mount;
 use crate::state::{Face, States};
 
 /// What the container's root is made of.
@@ -129,26 +131,35 @@ impl Policy {
     }
 }
 
-/// Everything that has to be looked up for the specification.
+/// Everything that has to be looked up for the specification. Of a container that is only `shown` nothing is written.
 pub(crate) fn found(
     host: &Host,
     store: &Store,
     dirs: &[PathBuf],
     flags: &Flags,
     config: &ProcessConfig,
-    id: &str,
+    (id, shown): (&str, bool),
     mounts: &[Mount],
 ) -> Result<Found> {
     let text = |path: &str| passwd::read(dirs, path).context(|| format!("read the image's {path}"));
-    let typed = flags.user.as_deref().or(config.user.as_deref()).unwrap_or_default();
-    let who = user::resolve(typed, &flags.group_add, &text("/etc/passwd")?, &text("/etc/group")?)?;
+    let (users, groups) = (text("/etc/passwd")?, text("/etc/group")?);
+    let mode = userns::mode(flags)?;
+    let kept = match &mode {
+        Mode::KeepId { uid, gid } => {
+            format!("{}:{}", uid.unwrap_or(host.uid), gid.unwrap_or(host.gid))
+        }
+        _ => String::new(),
+    };
+    let said = flags.user.as_deref().or(config.user.as_deref()).filter(|user| !user.is_empty());
+    let who = user::resolve(said.unwrap_or(&kept), &flags.group_add, &users, &groups)?;
+    let needed = userns::needed([&users, &groups], &who);
     Ok(Found {
         id: id.to_owned(),
         who,
         mounts: mounts.to_vec(),
         swap_counted: flags.memory.is_some() && cgroups::counts_swap(),
-        maps: host.needs_user_namespace().then(own_maps),
-        ours: host.grantable(),
+        maps: ids::maps(host, store, &mode, (!shown).then_some(id), needed)?,
+        ours: if mode == Mode::Host { host.grantable() } else { u64::MAX },
         window: tty::window_size(std::io::stdin().as_fd()).unwrap_or_default(),
         modules: if flags.security_opt.is_empty() { String::new() } else { host::security_modules() },
         cpus: host::processors(),
@@ -158,13 +169,13 @@ pub(crate) fn found(
     })
 }
 
-/// The text of the files of `--env-file`.
+/// The lines of the files of `--env-file`, each `NAME=VALUE`.
 pub(crate) fn env_files(paths: &[String]) -> Result<Vec<String>> {
+    let variable = |name: &str| std::env::var(name).ok();
     let mut all = Vec::new();
     for path in paths {
         let bytes = file::read(Path::new(path)).context(|| "--env-file")?;
-        let text = String::from_utf8(bytes);
-        all.push(text.map_err(|_| Error::invalid(format!("--env-file {path:?}: it is not UTF-8")))?);
+        all.extend(env_file::read("env file", path, &bytes, &variable)?);
     }
     Ok(all)
 }
@@ -174,14 +185,12 @@ pub(crate) fn joined(host: &Host, store: &Store, flags: &Flags) -> Result<BTreeM
     let mut joined = BTreeMap::new();
     for (kind, _, word) in from_image::shared_words(flags)? {
         if let Some(named) = word.strip_prefix("container:") {
-            if host.needs_user_namespace() {
+            if host.needs_user_namespace() || userns::mode(flags)? != Mode::Host {
                 return Err(Error::unsupported(format!(
-                    "{word}: an ordinary user's containers each have a user namespace, and do not share others yet"
+                    "{word}: a container with a user namespace of its own, as an ordinary user's have, does not share others yet"
                 )));
             }
             joined.insert(kind.to_owned(), namespace_of(store, named, kind)?);
-        } else if let Some(path) = word.strip_prefix("ns:") {
-            joined.insert(kind.to_owned(), path.into());
         } else if let Some(path) = word.strip_prefix("ns:") {
             joined.insert(kind.to_owned(), path.into());
         }
@@ -198,18 +207,4 @@ fn namespace_of(store: &Store, named: &str, kind: &str) -> Result<PathBuf> {
     let state = state.ok_or_else(|| Error::invalid(format!("the container {named} does not run")))?;
     let file = if kind == "network" { "net" } else { kind };
     Ok(format!("/proc/{}/ns/{file}", state.init.pid).into())
-}
-
-/// The maps of an ordinary user's containers.
-fn own_maps() -> (Vec<IdMapping>, Vec<IdMapping>) {
-    let maps = coracle_sys::idmap::plan(&coracle_sys::idmap::Grant::of_this_user());
-    let list = |ranges: &[coracle_sys::idmap::Range]| {
-        let one = |r: &coracle_sys::idmap::Range| IdMapping {
-            container_id: r.inside,
-            host_id: r.outside,
-            size: r.count,
-        };
-        ranges.iter().map(one).collect()
-    };
-    (list(&maps.uids), list(&maps.gids))
 }

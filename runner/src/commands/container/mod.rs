@@ -1,32 +1,39 @@
 //! A container of an image: made of what was typed, or found again by its record, with all that its next start needs.
 
 pub(crate) mod ending;
+mod ids;
 pub(crate) mod live;
 pub(crate) mod lookup;
 pub(crate) mod made;
 pub(crate) mod options;
+mod secrets;
 pub(crate) mod seen;
+pub(crate) mod users;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_store::image::ProcessConfig;
 use coracle_store::lock::Lock;
 use coracle_store::{ContainerDir, Locations, Store, names};
-use coracle_sys::{Error, Kind, Result};
+use coracle_sys::{Context, Error, Kind, Result, file};
 
 use super::{Global, no_such_container};
 use crate::cgroups::{self, Lifetime};
 use crate::from_image::flags::Flags;
-use crate::from_image::{self, units};
+use crate::from_image::userns::{self, Mode};
+use crate::from_image::{self, env_file, units, untrusted};
 use crate::host::Host;
 use crate::log::Limits;
 use crate::monitor::restart::Policy;
+use crate::mounts::Mount;
 use crate::record::{self, Record};
+use crate::spec::Spec;
 use crate::volumes::Fill;
 use crate::{etc, network, plan};
 use lookup::{Base, found};
+pub(crate) use made::shown;
 
 /// A container whose directory is ours.
 pub(crate) struct Made {
@@ -67,6 +74,7 @@ pub(crate) struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     /// Look the image up.
     pub(crate) fn find(global: &'a Global, flags: Flags, typed: &'a [String]) -> Result<Self> {
+        let flags = untrusted::spelt_out(flags)?;
         let named = flags.image.clone().ok_or_else(|| {
             Error::usage(
                 "run needs an image: runner run [flags] IMAGE [COMMAND] (a bundle: run --bundle DIR ID)",
@@ -77,6 +85,13 @@ impl<'a> Wanted<'a> {
         let mut store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
         let base = Base::find(global, &mut store, &named, &flags)?;
         Ok(Self { global, flags, typed, store, host, base, named })
+    }
+}
+
+impl Wanted<'_> {
+    /// Will it have a user namespace of its own?
+    pub(crate) fn has_user_namespace(&self) -> bool {
+        self.host.needs_user_namespace() || userns::mode(&self.flags).is_ok_and(|mode| mode != Mode::Host)
     }
 }
 
@@ -104,8 +119,13 @@ impl Made {
         let flags = &self.flags;
         let dirs = self.base.applied(&self.global, &self.store, flags)?;
         let directory = std::env::current_dir().unwrap_or_default();
-        let (mounts, fills) = made::mounts(&self.store, &self.dir, flags, config, &directory)?;
-        let found = found(&self.host, &self.store, &dirs, flags, config, &self.record.id, &mounts)?;
+        let all = made::mounts(&self.store, &self.dir, flags, config, &directory)?;
+        let id = &self.record.id;
+        let mut found = found(&self.host, &self.store, &dirs, flags, config, (id, false), &all.mounts)?;
+        made::map_ids(&mut found, &all, &self.host)?;
+        if found.maps.is_some() && userns::mode(flags)? != Mode::Host {
+            refuse_folder(&self.base)?;
+        }
         let spec = from_image::spec(config, flags, typed, found)?;
         self.record = Record {
             stop_signal: stop_signal(flags, config)?,
@@ -115,11 +135,12 @@ impl Made {
             restart: flags.restart.clone().unwrap_or_default(),
             healthcheck: live::healthcheck(flags, config.healthcheck.as_ref())?,
             flags: flags.words(),
+            volumes: all.names,
             directory,
             spec,
             ..std::mem::take(&mut self.record)
         };
-        self.fills = fills;
+        self.fills = all.fills;
         Ok(())
     }
 
@@ -134,12 +155,14 @@ impl Made {
         let busy = || Error::new(Kind::Busy, format!("container {typed} is about to start, or to go"));
         let held = held.ok_or_else(busy)?;
         let mut record = Record::read(&dir.path)?;
-        let flags = Flags::read(&record.flags)?;
+        let flags = untrusted::spelt_out(Flags::read(&record.flags)?)?;
         let base = match dir.image() {
             None => Base::Folder(PathBuf::from(&record.image)),
             Some(_) => Base::Image(Box::new(store.image_of(&dir)?)),
         };
-        let (_, fills) = made::mounts(&store, &dir, &flags, &base.config(), &record.directory)?;
+        // Those of others are in the record, and the others may be gone.
+        let own = Flags { volumes_from: Vec::new(), ..flags.clone() };
+        let fills = made::mounts(&store, &dir, &own, &base.config(), &record.directory)?.fills;
         // The other container has started anew since then.
         let joined = lookup::joined(&Host::probe()?, &store, &flags)?;
         for namespace in record.spec.linux.iter_mut().flat_map(|l| &mut l.namespaces) {
@@ -165,7 +188,36 @@ impl Made {
         let network = network::plan(flags, &self.base.config(), &self.store, &self.host)?;
         plan.mounts.extend(etc::mounts(&record.id, &self.dir.path, flags, &network, &spec.mounts));
         network.prepare(&self.dir.path)?;
+        if matches!(userns::mode(flags)?, Mode::KeepId { .. }) {
+            plan.mounts.extend(self.passwd(spec)?);
+        }
+        secrets::add(flags, &record.directory, &mut plan)?;
         Ok(Planned { plan, groups: groups.plan, network, aside: groups.aside })
+    }
+
+    /// With the caller's id inside, the image need not know its name.
+    fn passwd(&self, spec: &Spec) -> Result<Option<Mount>> {
+        let at = Path::new("/etc/passwd");
+        let Some(user) = spec.process.as_ref().map(|p| &p.user) else { return Ok(None) };
+        if spec.mounts.iter().any(|m| m.destination == at) {
+            return Ok(None);
+        }
+        let text = crate::passwd::read(&self.base.dirs(&self.store)?, "/etc/passwd")?;
+        Ok(ids::passwd(&text, user.uid, user.gid).map(|text| Mount::text(at.into(), text)))
+    }
+
+    /// Are the volumes that it uses still there, now that its record says so? Who removes one looks at the record
+    /// after that.
+    fn check_volumes(&self) -> Result<()> {
+        for name in &self.record.volumes {
+            let path = self.store.volume_path(name)?;
+            if !path.exists() && !self.fills.iter().any(|fill| fill.is_of(&path)) {
+                return Err(Error::not_found(format!(
+                    "get {name}: no such volume: it was removed meanwhile"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// How much of its log is kept.
@@ -190,12 +242,40 @@ fn check(flags: &Flags) -> Result<()> {
             "--scratch is for images: what is written with --rootfs goes into the folder",
         ));
     }
+    if let Some(path) = flags.cidfile.as_ref().filter(|path| Path::new(path).symlink_metadata().is_ok()) {
+        return Err(made::in_the_way(path));
+    }
+    userns::mode(flags)?;
+    check_storage(flags)?;
     let policy = Policy::parse(flags.restart.as_deref().unwrap_or_default())?;
     if policy != Policy::No && flags.rm {
         return Err(Error::usage("conflicting options: cannot specify both --restart and --rm"));
     }
     Limits::of(flags.log_driver.as_deref(), &flags.log_opt)?;
     from_image::shared_words(flags).map(drop)
+}
+
+/// `--storage-opt`: what a container writes to disk has no quota of its own yet.
+fn check_storage(flags: &Flags) -> Result<()> {
+    let Some(option) = flags.storage_opt.first() else { return Ok(()) };
+    Err(match option.strip_prefix("size=") {
+        Some(size) => Error::unsupported(format!(
+            "--storage-opt {option}: there are no quotas on disk (--scratch tmpfs:{size} limits what is written, in memory)"
+        )),
+        None => {
+            Error::unsupported(format!("--storage-opt {option:?}: the storage driver has no such option"))
+        }
+    })
+}
+
+/// The files of a folder belong to the host's ids.
+fn refuse_folder(base: &Base) -> Result<()> {
+    match base {
+        Base::Folder(_) => Err(Error::unsupported(
+            "--userns does not go with --rootfs: a folder's files belong to the host's ids, an image's are mapped",
+        )),
+        Base::Image(_) => Ok(()),
+    }
 }
 
 /// `--timeout`.
@@ -219,7 +299,12 @@ fn stop_timeout(flags: &Flags, config: &ProcessConfig) -> Result<Option<i64>> {
 /// The image's, and what `--label` adds to them.
 fn labels(flags: &Flags, config: &ProcessConfig) -> Result<BTreeMap<String, String>> {
     let mut all = config.labels.clone().unwrap_or_default();
-    for text in &flags.label {
+    let mut texts = Vec::new();
+    for path in &flags.label_file {
+        let bytes = file::read(Path::new(path)).context(|| "--label-file")?;
+        texts.extend(env_file::read("label file", path, &bytes, &|_| None)?);
+    }
+    for text in texts.iter().chain(&flags.label) {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         if name.is_empty() {
             return Err(Error::usage(format!("--label {text:?}: it is NAME=VALUE")));

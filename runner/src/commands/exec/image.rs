@@ -150,7 +150,7 @@ fn process(flags: &Flags, command: &[String], record: &Record, state: &state::St
         process.cwd = dir.into();
     }
     let files = env_files(&flags.env_file)?;
-    for text in from_image::lines(&files).chain(flags.env.iter().map(String::as_str)) {
+    for text in files.iter().chain(&flags.env) {
         match text.split_once('=') {
             Some(("", _)) => return Err(Error::usage(format!("invalid environment variable: {text:?}"))),
             Some(_) => from_image::set_variable(&mut process.env, text),
