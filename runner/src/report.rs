@@ -68,10 +68,10 @@ impl Report {
         }
     }
 
-    /// With what the container's groups told. `together`: all of it was to be killed when memory ran out.
-    pub(crate) fn with_usage(mut self, stats: &Stats, dropped: Vec<String>, together: bool) -> Self {
-        let may_be = self.killed && (together || !self.from_outside);
-        if stats.oom_kills.is_some_and(|n| n > 0) && may_be {
+    /// With what the container's groups told. `ran_out`: all of it was killed because memory ran out.
+    pub(crate) fn with_usage(mut self, stats: &Stats, dropped: Vec<String>, ran_out: bool) -> Self {
+        let one = stats.oom_kills.is_some_and(|n| n > 0) && !self.from_outside;
+        if self.killed && (one || ran_out) {
             self.cause = "oom";
         }
         if let Some(cpu) = stats.cpu_us {

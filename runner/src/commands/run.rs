@@ -38,7 +38,7 @@ pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8>
     let report = match result {
         Ok(Some((attended, usage))) => {
             let report = Report::of(&attended.ending, attended.timed_out, began.elapsed());
-            let mut report = report.with_usage(&usage.stats, usage.dropped, usage.together);
+            let mut report = report.with_usage(&usage.stats, usage.dropped, usage.ran_out);
             report.confined = usage.confined;
             report
         }
@@ -162,8 +162,9 @@ fn show(wanted: &Wanted<'_>) -> Result<()> {
     let dir = store.main().container(&id);
     let config = base.config();
     let dirs = base.dirs(store)?;
-    let spec =
-        from_image::spec(&config, flags, typed, found(host, store, &dirs, flags, &config, &id, &[], true)?)?;
+    let mounts = container::shown(store, &dir, flags, &config)?;
+    let found = found(host, store, &dirs, flags, &config, (&id, true), &mounts)?;
+    let spec = from_image::spec(&config, flags, typed, found)?;
     let groups = cgroups::prepare(&spec, &id, global.groups, Lifetime::ForegroundRun, flags.best_effort)?;
     let root = root(base, store, dirs, &dir, flags)?;
     let seccomp = filter(flags, &spec)?;

@@ -280,8 +280,8 @@ pub(crate) struct Flags {
     /// ids: host, auto[:size=N], and for an ordinary user keep-id[:uid=N,gid=N]
     #[argh(option)]
     pub(crate) userns: Option<String>,
-    /// limit of what the container writes: size=10g
-    #[argh(option)]
+    /// refused: there are no quotas on disk; see --scratch
+    #[argh(option, hidden_help)]
     pub(crate) storage_opt: Vec<String>,
     /// confine it as far as goes: ids of its own, no capabilities, nothing written but in memory, limits (each can be said otherwise)
     #[argh(switch)]

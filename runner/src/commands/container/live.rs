@@ -57,8 +57,7 @@ impl Made {
         let life = self.life(planned, &states, streams, network);
         let write = |runner| {
             record.begins(runner, false);
-            record.write(&self.dir.path)?;
-            self.check_volumes()
+            record.write(&self.dir.path)
         };
         let mut ended = life.live(write, attend).inspect_err(|_| self.remove())?;
         ended.1.confined = self.flags.untrusted.then(|| self.confined());
@@ -119,8 +118,7 @@ impl Made {
         let write = |runner: Identity| {
             crate::record::unmark(&self.dir.path)?;
             record.begins(runner, true);
-            record.write(&self.dir.path)?;
-            self.check_volumes()
+            record.write(&self.dir.path)
         };
         let attend = |container, _| monitor::attend(container, ours, duties, &signals, starter);
         let lived = life.live(write, attend);
@@ -230,7 +228,7 @@ impl Made {
 
 fn exit(ending: &Ending, timed_out: bool, usage: &Usage) -> Exit {
     let report =
-        Report::of(ending, timed_out, Duration::ZERO).with_usage(&usage.stats, Vec::new(), usage.together);
+        Report::of(ending, timed_out, Duration::ZERO).with_usage(&usage.stats, Vec::new(), usage.ran_out);
     Exit { code: report.code.into(), at: record::now(), oom: report.cause == "oom", error: None }
 }
 

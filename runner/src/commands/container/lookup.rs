@@ -136,9 +136,8 @@ pub(crate) fn found(
     dirs: &[PathBuf],
     flags: &Flags,
     config: &ProcessConfig,
-    id: &str,
+    (id, shown): (&str, bool),
     mounts: &[Mount],
-    shown: bool,
 ) -> Result<Found> {
     let text = |path: &str| passwd::read(dirs, path).context(|| format!("read the image's {path}"));
     let (users, groups) = (text("/etc/passwd")?, text("/etc/group")?);

@@ -126,7 +126,7 @@ impl Made {
         let directory = std::env::current_dir().unwrap_or_default();
         let all = made::mounts(&self.store, &self.dir, flags, config, &directory)?;
         let id = &self.record.id;
-        let mut found = found(&self.host, &self.store, &dirs, flags, config, id, &all.mounts, false)?;
+        let mut found = found(&self.host, &self.store, &dirs, flags, config, (id, false), &all.mounts)?;
         made::map_ids(&mut found, &all, &self.host)?;
         if found.maps.is_some() && userns::mode(flags)? != Mode::Host {
             refuse_folder(&self.base)?;
@@ -140,7 +140,6 @@ impl Made {
             restart: flags.restart.clone().unwrap_or_default(),
             healthcheck: live::healthcheck(flags, config.healthcheck.as_ref())?,
             flags: flags.words(),
-            volumes: all.names,
             directory,
             spec,
             ..std::mem::take(&mut self.record)
@@ -209,20 +208,6 @@ impl Made {
         Ok(ids::passwd(&text, user.uid, user.gid).map(|text| Mount::text(at.into(), text)))
     }
 
-    /// Are the volumes that it uses still there, now that its record says so? Who removes one looks at the record
-    /// after that.
-    fn check_volumes(&self) -> Result<()> {
-        for name in &self.record.volumes {
-            let path = self.store.volume_path(name)?;
-            if !path.exists() && !self.fills.iter().any(|fill| fill.is_of(&path)) {
-                return Err(Error::not_found(format!(
-                    "get {name}: no such volume: it was removed meanwhile"
-                )));
-            }
-        }
-        Ok(())
-    }
-
     /// How much of its log is kept.
     fn log(&self) -> Result<Option<Limits>> {
         Limits::of(self.flags.log_driver.as_deref(), &self.flags.log_opt)
@@ -249,12 +234,26 @@ fn check(flags: &Flags) -> Result<()> {
         return Err(made::in_the_way(path));
     }
     userns::mode(flags)?;
+    check_storage(flags)?;
     let policy = Policy::parse(flags.restart.as_deref().unwrap_or_default())?;
     if policy != Policy::No && flags.rm {
         return Err(Error::usage("conflicting options: cannot specify both --restart and --rm"));
     }
     Limits::of(flags.log_driver.as_deref(), &flags.log_opt)?;
     from_image::shared_words(flags).map(drop)
+}
+
+/// `--storage-opt`: what a container writes to disk has no quota of its own yet.
+fn check_storage(flags: &Flags) -> Result<()> {
+    let Some(option) = flags.storage_opt.first() else { return Ok(()) };
+    Err(match option.strip_prefix("size=") {
+        Some(size) => Error::unsupported(format!(
+            "--storage-opt {option}: there are no quotas on disk (--scratch tmpfs:{size} limits what is written, in memory)"
+        )),
+        None => {
+            Error::unsupported(format!("--storage-opt {option:?}: the storage driver has no such option"))
+        }
+    })
 }
 
 /// The files of a folder belong to the host's ids.
