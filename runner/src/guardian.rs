@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use coracle_sys::process::{Cloned, clone, exit_now, pidfd_send_signal, wait};
+use coracle_sys::process::{Cloned, Status, clone, exit_now, pidfd_send_signal, wait};
 use coracle_sys::{Context, Result, terminal};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -53,11 +53,23 @@ impl Avenger {
     }
 }
 
-impl Drop for Avenger {
-    fn drop(&mut self) {
-        let _ = wait(self.0);
+impl Avenger {
+    /// The container has ended: was it by this?
+    pub(crate) fn has_killed(mut self) -> bool {
+        wait(std::mem::take(&mut self.0)).is_ok_and(|ended| ended.status == Status::Exited(KILLED))
     }
 }
+
+impl Drop for Avenger {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            let _ = wait(self.0);
+        }
+    }
+}
+
+/// Its exit code when it has done its work.
+const KILLED: i32 = 1;
 
 fn avenge(pidfd: BorrowedFd<'_>, oom: BorrowedFd<'_>) -> ! {
     let _ = setsid();
@@ -68,7 +80,10 @@ fn avenge(pidfd: BorrowedFd<'_>, oom: BorrowedFd<'_>) -> ! {
         let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN), PollFd::new(oom, PollFlags::POLLIN)];
         while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
         // The end of the group is told as well: then there is nobody to kill.
-        let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
+        let ended = fds[0].any().unwrap_or(true);
+        if !ended && pidfd_send_signal(pidfd, libc::SIGKILL).is_ok() {
+            exit_now(KILLED);
+        }
     }
     exit_now(0)
 }

@@ -75,9 +75,6 @@ pub(crate) struct Record {
     pub(crate) directory: PathBuf,
     /// Notes of the user's.
     pub(crate) labels: BTreeMap<String, String>,
-    /// The volumes with names that it uses.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) volumes: Vec<String>,
     /// Its filter of system calls, which is not in the spec: the default profile is long.
     pub(crate) seccomp: Choice,
     /// What it was made from.
@@ -109,7 +106,6 @@ read_json!(Record {
     flags: may "flags",
     directory: may "directory",
     labels: may "labels",
-    volumes: may "volumes",
     seccomp: may "seccomp",
     spec: must "spec",
     exit: may "exit",

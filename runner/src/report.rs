@@ -77,10 +77,11 @@ impl Report {
         }
     }
 
-    /// With what the container's groups told. `together`: all of it was to be killed when memory ran out.
-    pub(crate) fn with_usage(mut self, stats: &Stats, dropped: Vec<String>, together: bool) -> Self {
+    /// With what the container's groups told. `ran_out`: all of it was killed because memory ran out.
+    pub(crate) fn with_usage(mut self, stats: &Stats, dropped: Vec<String>, ran_out: bool) -> Self {
         self.oom_kills = stats.oom_kills.unwrap_or(0);
-        if self.oom_kills > 0 && self.killed && (together || !self.from_outside) {
+        let one = self.oom_kills > 0 && !self.from_outside;
+        if self.killed && (one || ran_out) {
             self.cause = "oom";
         }
         if let Some(cpu) = stats.cpu_us {

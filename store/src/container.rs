@@ -22,6 +22,9 @@ pub struct ContainerDir {
     pub path: PathBuf,
 }
 
+/// The file that names the volumes that a container uses.
+const USES: &str = "uses";
+
 impl ContainerDir {
     /// The writable layer.
     pub fn upper(&self) -> PathBuf {
@@ -31,6 +34,18 @@ impl ContainerDir {
     /// What overlay needs beside it.
     pub fn work(&self) -> PathBuf {
         self.path.join("work")
+    }
+
+    /// The volumes with names that the container uses.
+    pub fn volumes(&self) -> Vec<String> {
+        let text = file::read(&self.path.join(USES)).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+    }
+
+    /// Write them down: from now on they are not removed. To be done before they are looked at.
+    pub fn pin_volumes(&self, names: &[String]) -> Result<()> {
+        let path = self.path.join(USES);
+        fs::write(&path, names.join("\n")).context(|| format!("write({path:?})"))
     }
 
     /// The manifest of the image that the container uses, as it was recorded.

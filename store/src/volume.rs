@@ -26,12 +26,10 @@ pub struct NewVolume {
     /// Where it is made.
     #[serde(skip)]
     tmp: PathBuf,
-    /// It is to outlive a power cut.
+    /// Of one with a name, which is to outlive a power cut: the mark of one that is there and was never used, and the
+    /// lock that is held by who removes volumes.
     #[serde(skip)]
-    durable: bool,
-    /// The mark of one that is there and was never used.
-    #[serde(skip)]
-    unused: Option<PathBuf>,
+    named: Option<(PathBuf, PathBuf)>,
 }
 
 impl Store {
@@ -39,12 +37,13 @@ impl Store {
     pub fn new_volume(&mut self, name: &str) -> Result<Option<NewVolume>> {
         let path = self.volume_path(name)?;
         let unused = self.unused_path(name);
-        let unused = unused.exists().then_some(unused);
-        if path.exists() && unused.is_none() {
+        if path.exists() && !unused.exists() {
             return Ok(None);
         }
         self.main.create(None)?;
-        Ok(Some(NewVolume { path, tmp: self.main.tmp(), durable: true, unused }))
+        self.make_volume_notes()?;
+        let named = Some((unused, self.volume_lock()));
+        Ok(Some(NewVolume { path, tmp: self.main.tmp(), named }))
     }
 
     /// Where a named volume is, if it is there.
@@ -60,7 +59,7 @@ impl Store {
             Err(e) if e.kind() != Kind::Exists => return Err(e),
             _ => {}
         }
-        Ok(NewVolume { path: home.join(n.to_string()), tmp: self.main.tmp(), durable: false, unused: None })
+        Ok(NewVolume { path: home.join(n.to_string()), tmp: self.main.tmp(), named: None })
     }
 
     /// All volumes, by name.
@@ -74,17 +73,19 @@ impl Store {
         Ok(names)
     }
 
-    /// Remove a volume with everything in it, by `remove`, unless somebody is found to use it. They are looked for
-    /// once more when it has lost its name: who comes then finds it gone.
-    pub fn remove_volume(
-        &self,
-        name: &str,
-        users: &dyn Fn() -> Result<Vec<String>>,
-        remove: &dyn Fn(&Path) -> Result<()>,
-    ) -> Result<()> {
+    /// The containers that use a volume with a name, by their ids.
+    pub fn volume_users(&self, name: &str) -> Result<Vec<String>> {
+        let mut all = self.containers()?;
+        all.retain(|dir| dir.volumes().iter().any(|used| used == name));
+        Ok(all.into_iter().map(|dir| dir.id).collect())
+    }
+
+    /// Remove a volume with everything in it, by `remove`, unless a container uses it. They are looked for once more when
+    /// it has lost its name: whoever has written down before that it is used, gets it back; who comes later finds it gone.
+    pub fn remove_volume(&self, name: &str, remove: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
         let path = self.volume_path(name)?;
         let none = || Error::not_found(format!("get {name}: no such volume"));
-        let refuse = || match users()?.as_slice() {
+        let refuse = || match self.volume_users(name)?.as_slice() {
             [] => Ok(()),
             ids => {
                 let ids = ids.join(", ");
@@ -95,10 +96,8 @@ impl Store {
             return Err(none());
         }
         refuse()?;
-        let _alone = match Lock::exclusive(&self.volume_lock()) {
-            Err(e) if e.kind() != Kind::NotFound => return Err(e),
-            lock => lock.ok(),
-        };
+        self.make_volume_notes()?;
+        let alone = Lock::exclusive(&self.volume_lock())?;
         // Held, so that no sweep takes it away while it may have to come back.
         let held = match Lock::try_existing(&path) {
             Ok(Some(held)) => held,
@@ -115,6 +114,7 @@ impl Store {
             return Err(e);
         }
         self.forget_volume(name)?;
+        drop(alone);
         let removed = remove(&gone);
         drop(held);
         removed
@@ -130,20 +130,29 @@ impl NewVolume {
     /// Make it, with a copy of everything that is in the directory `from`, and of that directory's own
     /// attributes; empty without one. Where another was quicker, that volume stands.
     pub fn make(&self, from: Option<BorrowedFd<'_>>) -> Result<()> {
-        let first = match &self.unused {
-            Some(mark) => Lock::existing(mark)?,
+        // Where one is made, or removed, meanwhile, it is looked at anew.
+        while !self.try_make(from)? {}
+        Ok(())
+    }
+
+    fn try_make(&self, from: Option<BorrowedFd<'_>>) -> Result<bool> {
+        // In this order: who makes one sets the mark first.
+        let there = self.path.exists();
+        let first = match &self.named {
+            Some((mark, _)) => Lock::existing(mark)?,
             None => None,
         };
-        if self.path.exists() && first.is_none() {
-            return Ok(());
+        if there && first.is_none() {
+            return Ok(true);
         }
         let (temp, _held) = self.temp()?;
-        self.fill(&temp, from, first.is_some()).inspect_err(|_| drop(file::remove_tree(&temp)))?;
-        match &self.unused {
-            Some(mark) if first.is_some() => {
-                std::fs::remove_file(mark).context(|| format!("unlink({mark:?})"))
+        let done = self.fill(&temp, from, first.is_some()).inspect_err(|_| drop(file::remove_tree(&temp)))?;
+        match &self.named {
+            Some((mark, _)) if first.is_some() => {
+                std::fs::remove_file(mark).context(|| format!("unlink({mark:?})"))?;
+                Ok(true)
             }
-            _ => Ok(()),
+            _ => Ok(done),
         }
     }
 
@@ -161,14 +170,19 @@ impl NewVolume {
         }
     }
 
-    fn fill(&self, temp: &Path, from: Option<BorrowedFd<'_>>, over_empty: bool) -> Result<()> {
+    /// Copy, and give it its name. Whether it got it.
+    fn fill(&self, temp: &Path, from: Option<BorrowedFd<'_>>, over_empty: bool) -> Result<bool> {
         if let Some(from) = from {
             let to = file::open_dir(temp)?;
             copy::tree(from, to.as_fd())?;
-            if self.durable {
+            if self.named.is_some() {
                 file::sync_fs(to.as_fd())?;
             }
         }
+        let _no_removal = match &self.named {
+            Some((_, lock)) => Some(Lock::shared(lock)?),
+            None => None,
+        };
         let renamed = match over_empty {
             // Its own directory is empty, unless somebody has put files there: those stay.
             true => {
@@ -178,14 +192,15 @@ impl NewVolume {
         };
         match renamed {
             Err(e) if e.kind() == Kind::Exists || e.errno() == Some(nix::errno::Errno::ENOTEMPTY) => {
-                return file::remove_tree(temp);
+                return file::remove_tree(temp).map(|()| false);
             }
             other => other?,
         }
         match self.path.parent() {
-            Some(parent) if self.durable => file::sync_dir(parent),
-            _ => Ok(()),
+            Some(parent) if self.named.is_some() => file::sync_dir(parent)?,
+            _ => {}
         }
+        Ok(true)
     }
 }
 
@@ -255,20 +270,18 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_that_is_found_in_use_when_it_has_lost_its_name_gets_it_back() {
+    fn a_volume_is_removed_when_no_container_has_written_down_that_it_uses_it() {
         let (dir, mut store) = scratch();
         store.create_volume("v", &Note::default()).unwrap();
-        let asked = std::cell::Cell::new(0);
-        let users = || {
-            asked.set(asked.get() + 1);
-            Ok(if asked.get() > 1 { vec!["c".to_owned()] } else { Vec::new() })
-        };
-        let e = store.remove_volume("v", &users, &file::remove_tree).unwrap_err();
+        let (user, _held) = store.new_container("c", None).unwrap();
+        user.pin_volumes(&["u".to_owned(), "v".to_owned()]).unwrap();
+        let e = store.remove_volume("v", &file::remove_tree).unwrap_err();
         assert_eq!(e.to_string(), "remove v: volume is in use - [c]");
         assert!(store.volume_path("v").unwrap().exists());
-        store.remove_volume("v", &|| Ok(Vec::new()), &file::remove_tree).unwrap();
+        store.remove_container("c").unwrap();
+        store.remove_volume("v", &file::remove_tree).unwrap();
         assert_eq!(store.volumes().unwrap(), Vec::<String>::new());
-        assert!(!store.has_volume("v") && store.remove_volume("v", &users, &file::remove_tree).is_err());
+        assert!(!store.has_volume("v") && store.remove_volume("v", &file::remove_tree).is_err());
         file::remove_tree(&dir).unwrap();
     }
 

@@ -4,7 +4,7 @@
 //! ```text
 //! volume-notes/NAME.json      a volume that `volume create` made; it is there from the moment that this is
 //! volume-notes/NAME.unused    no container has had it yet: its directory is empty, and filled at its first use
-//! volume-notes/lock           held by who makes or removes one by its name
+//! volume-notes/lock           held by who makes or removes one by its name, shared by who has filled one and names it
 //! ```
 
 use std::collections::BTreeMap;
@@ -37,10 +37,7 @@ impl Store {
     pub fn create_volume(&mut self, name: &str, note: &Note) -> Result<bool> {
         let path = self.volume_path(name)?;
         self.main.create(None)?;
-        match mkdir(&self.volume_notes(), 0o700) {
-            Err(e) if e.kind() != Kind::Exists => return Err(e),
-            _ => {}
-        }
+        self.make_volume_notes()?;
         let _alone = Lock::exclusive(&self.volume_lock())?;
         if self.has_volume(name) {
             return Ok(false);
@@ -114,6 +111,14 @@ impl Store {
         Ok(())
     }
 
+    pub(crate) fn make_volume_notes(&self) -> Result<()> {
+        match mkdir(&self.volume_notes(), 0o700) {
+            Err(e) if e.kind() != Kind::Exists => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Held alone by who makes or removes a volume by its name, and shared by who fills one.
     pub(crate) fn volume_lock(&self) -> PathBuf {
         self.volume_notes().join("lock")
     }

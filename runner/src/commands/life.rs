@@ -70,8 +70,8 @@ pub(crate) struct Usage {
     pub(crate) stats: Stats,
     /// Limits that the host could not give.
     pub(crate) dropped: Vec<String>,
-    /// All of it was to be killed when memory ran out.
-    pub(crate) together: bool,
+    /// All of it was killed because memory ran out.
+    pub(crate) ran_out: bool,
     /// How it was confined, where that is to be told.
     pub(crate) confined: Option<serde_json::Value>,
 }
@@ -94,15 +94,16 @@ impl Life<'_> {
             let ended = self
                 .start(&mut cgroup, &reserved, (&mut guardian, &mut avenger), meanwhile)
                 .and_then(|(container, outputs)| attend(container, outputs));
-            let usage = Usage {
-                stats: cgroup.stats(),
-                dropped: cgroup.plan().dropped.clone(),
-                together: self.together,
-                confined: None,
-            };
+            let mut usage =
+                Usage { stats: cgroup.stats(), dropped: cgroup.plan().dropped.clone(), ..Usage::default() };
             // With what is kept its groups stay, for whoever deletes it.
             let removed = if self.keep && ended.is_ok() { Ok(()) } else { cgroup.end() };
             let ended = ended.map_err(|e| starved(e, &usage.stats))?;
+            usage.ran_out = match avenger.take() {
+                // Who it has killed the kernel need not have counted.
+                Some(avenger) => Avenger::has_killed(avenger),
+                None => self.together && usage.stats.oom_kills.is_some_and(|n| n > 0),
+            };
             removed.map(|()| (ended, usage))
         });
         if let Ok((ended, usage)) = &ended {

@@ -49,7 +49,7 @@ pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8>
         Ok(Some(Told::Here(lived))) => {
             let (attended, usage) = *lived;
             let report = Report::of(&attended.ending, attended.timed_out, began.elapsed());
-            let mut report = report.with_usage(&usage.stats, usage.dropped, usage.together);
+            let mut report = report.with_usage(&usage.stats, usage.dropped, usage.ran_out);
             report.confined = usage.confined;
             report.json()?
         }

@@ -167,6 +167,7 @@ impl<'a> Typed<'a> {
             },
             // What of a volume is mounted is in it already.
             copy: self.copy && self.inner.is_none() && matches!(origin, Origin::Volume(_)),
+            of_image: false,
             recursive: self.recursive != Some("disabled"),
             own: self.own,
             note: noted.then_some(self.note),

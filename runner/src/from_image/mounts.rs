@@ -40,6 +40,8 @@ pub(crate) struct Asked {
     pub(crate) options: Vec<String>,
     /// A volume that is new begins with what the image has at its place.
     pub(crate) copy: bool,
+    /// It is the image that asks.
+    pub(crate) of_image: bool,
     /// What is mounted below the source comes with it.
     pub(crate) recursive: bool,
     /// Files of the source's owner are seen as the container's user's, and the other way round.
@@ -54,7 +56,7 @@ pub(crate) type Words = BTreeMap<String, String>;
 impl Default for Asked {
     fn default() -> Self {
         let (origin, at, options) = (Origin::Tmpfs, PathBuf::new(), Vec::new());
-        Self { origin, at, options, copy: false, recursive: true, own: false, note: None }
+        Self { origin, at, options, copy: false, of_image: false, recursive: true, own: false, note: None }
     }
 }
 
@@ -139,6 +141,7 @@ pub(crate) fn image_volume(at: &str) -> Result<Asked> {
         at,
         options: propagate(Vec::new()),
         copy: true,
+        of_image: true,
         ..Asked::default()
     })
 }

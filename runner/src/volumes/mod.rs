@@ -7,7 +7,7 @@ pub(crate) mod driver;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use coracle_store::volume_note::{self, Note};
 use coracle_store::{ContainerDir, NewVolume, Store};
@@ -29,11 +29,6 @@ pub struct Fill {
 }
 
 impl Fill {
-    /// Is it to be there?
-    pub(crate) fn is_of(&self, path: &Path) -> bool {
-        self.volume.path() == path
-    }
-
     /// Make the volume. Nothing may be mounted on the root yet.
     pub fn make(&self, root: &Root) -> Result<()> {
         let make = || match root.open(&self.at) {
@@ -58,11 +53,9 @@ pub(crate) struct Outcome {
     pub(crate) mounts: Vec<Mount>,
     /// Volumes that are to be filled.
     pub(crate) fills: Vec<Fill>,
-    /// The names of the volumes that have some.
-    pub(crate) names: Vec<String>,
     /// Where volumes are mounted as they lie on disk.
     pub(crate) plain: Vec<PathBuf>,
-    /// Those of them that are memory, each container's own.
+    /// Volumes that are memory, each container's own.
     pub(crate) memory: Vec<String>,
     /// Where files of the source's owner are to be seen as the user's, and that owner.
     pub(crate) owned: Vec<(PathBuf, (u32, u32))>,
@@ -74,9 +67,6 @@ pub(crate) fn make(store: &Store, dir: &ContainerDir, asked: &[Asked]) -> Result
     for (n, asked) in asked.iter().enumerate() {
         out.mounts.retain(|m: &Mount| m.destination != asked.at);
         if let Origin::Volume(Some(name)) = &asked.origin {
-            if !out.names.contains(name) {
-                out.names.push(name.clone());
-            }
             if let Some((labels, options)) = &asked.note
                 && !store.has_volume(name)
             {

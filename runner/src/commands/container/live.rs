@@ -65,8 +65,7 @@ impl Made {
         let write = |runner, _| {
             let mut record = kept.borrow_mut();
             record.begins(runner, false);
-            record.write(&self.dir.path)?;
-            self.check_volumes()
+            record.write(&self.dir.path)
         };
         let begun = |container, outputs| {
             self.tell(&[Event::plain("start")]);
@@ -74,7 +73,7 @@ impl Made {
         };
         let over = |attended: &Attended, usage: &Usage| {
             let report = Report::of(&attended.ending, attended.timed_out, Duration::ZERO);
-            let report = report.with_usage(&usage.stats, Vec::new(), usage.together);
+            let report = report.with_usage(&usage.stats, Vec::new(), usage.ran_out);
             self.over(&mut kept.borrow_mut(), &report, false);
         };
         let ended = life.live(write, begun, over);
@@ -196,8 +195,7 @@ impl Made {
             record::unmark(&self.dir.path)?;
             let mut record = kept.borrow_mut();
             record.begins(runner, true);
-            record.write(&self.dir.path)?;
-            self.check_volumes()
+            record.write(&self.dir.path)
         };
         let attend = |container, _| {
             self.tell(&[Event::plain("start")]);
@@ -205,7 +203,7 @@ impl Made {
         };
         let over = |(watched, _): &(Watched, Farewell), usage: &Usage| {
             let told = Report::of(&watched.ending, watched.timed_out, began.elapsed());
-            let mut told = told.with_usage(&usage.stats, usage.dropped.clone(), usage.together);
+            let mut told = told.with_usage(&usage.stats, usage.dropped.clone(), usage.ran_out);
             told.confined = self.flags.untrusted.then(|| self.confined());
             self.over(&mut kept.borrow_mut(), &told, true);
             report.set(told.json().unwrap_or_default());

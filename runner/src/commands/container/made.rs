@@ -1,6 +1,6 @@
 //! What a container has beside its process: folder, volumes, name; and how it goes again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coracle_store::image::ProcessConfig;
 use coracle_store::{ContainerDir, Store};
@@ -15,6 +15,7 @@ use crate::from_image::mounts::{self, Asked, Origin};
 use crate::from_image::{Found, userns};
 use crate::host::Host;
 use crate::record::Record;
+use crate::spec::Mount;
 use crate::volumes::{self, Outcome};
 
 /// The mounts that were asked for in the folder `here`, their folders made, and the volumes that are to be filled.
@@ -25,7 +26,22 @@ pub(super) fn mounts(
     config: &ProcessConfig,
     here: &Path,
 ) -> Result<Outcome> {
-    let mut all = volumes::make(store, dir, &asked(flags, config, here)?)?;
+    let mut asked = asked(flags, config, here)?;
+    let taken = borrow(store, &flags.volumes_from)?;
+    // Docker's order: the container's own flags, then what is another's, then what the image wants.
+    asked.retain(|a| !a.of_image || !taken.mounts.iter().any(|m| m.destination == a.at));
+    let named = asked.iter().filter_map(|a| match &a.origin {
+        Origin::Volume(name) => name.clone(),
+        _ => None,
+    });
+    let mut names: Vec<String> = named.chain(taken.names).collect();
+    coracle_sys::order::sort(&mut names);
+    names.dedup();
+    // Of one that is found again they are written down.
+    if !names.is_empty() && dir.volumes().is_empty() {
+        dir.pin_volumes(&names)?;
+    }
+    let mut all = volumes::make(store, dir, &asked)?;
     for name in &all.memory {
         if let Some(user) = users::running(store, name, &dir.id)? {
             return Err(Error::new(
@@ -34,29 +50,17 @@ pub(super) fn mounts(
             ));
         }
     }
-    // Docker's order: what the container's own flags say for a place comes before another's.
-    for text in &flags.volumes_from {
-        let taken = borrow(store, text).context(|| format!("--volumes-from {text}"))?;
-        for mount in taken.mounts {
-            if !all.mounts.iter().any(|m| m.destination == mount.destination) {
-                all.mounts.push(mount);
-            }
+    for mount in taken.mounts {
+        if !all.mounts.iter().any(|m| m.destination == mount.destination) {
+            all.plain.extend(taken.plain.iter().find(|at| **at == mount.destination).cloned());
+            all.mounts.push(mount);
         }
-        all.plain.extend(taken.plain);
-        all.names.extend(taken.names);
     }
-    coracle_sys::order::sort(&mut all.names);
-    all.names.dedup();
     Ok(all)
 }
 
 /// The mounts of a container that is only shown: nothing of theirs is made, nor looked for.
-pub(crate) fn shown(
-    store: &Store,
-    dir: &Path,
-    flags: &Flags,
-    config: &ProcessConfig,
-) -> Result<Vec<crate::spec::Mount>> {
+pub(crate) fn shown(store: &Store, dir: &Path, flags: &Flags, config: &ProcessConfig) -> Result<Vec<Mount>> {
     let here = std::env::current_dir().unwrap_or_default();
     let all = asked(flags, config, &here)?;
     let mount = |(n, asked): (usize, &Asked)| {
@@ -71,8 +75,26 @@ pub(crate) fn shown(
     all.iter().enumerate().map(mount).collect()
 }
 
-/// `CONTAINER[:ro|rw]`: the folders and volumes that another container has.
-fn borrow(store: &Store, text: &str) -> Result<Outcome> {
+/// What other containers have.
+#[derive(Default)]
+struct Borrowed {
+    mounts: Vec<Mount>,
+    /// Where volumes are mounted as they lie on disk.
+    plain: Vec<PathBuf>,
+    /// The volumes with names.
+    names: Vec<String>,
+}
+
+/// `CONTAINER[:ro|rw]`, each: the folders and volumes that the other container has.
+fn borrow(store: &Store, texts: &[String]) -> Result<Borrowed> {
+    let mut all = Borrowed::default();
+    for text in texts {
+        borrow_one(store, text, &mut all).context(|| format!("--volumes-from {text}"))?;
+    }
+    Ok(all)
+}
+
+fn borrow_one(store: &Store, text: &str, out: &mut Borrowed) -> Result<()> {
     let (named, mode) = text.split_once(':').unwrap_or((text, "rw"));
     let readonly = match mode {
         "ro" => true,
@@ -81,7 +103,7 @@ fn borrow(store: &Store, text: &str) -> Result<Outcome> {
     };
     let dir = super::find(store, named)?;
     let record = Record::read(&dir.path).map_err(|_| super::no_such_container(named))?;
-    let mut out = Outcome { names: record.volumes, ..Outcome::default() };
+    out.names.extend(dir.volumes());
     for mut mount in record.spec.mounts {
         let own = ["/proc", "/sys", "/dev/mqueue", "/dev/shm"]
             .iter()
@@ -99,9 +121,10 @@ fn borrow(store: &Store, text: &str) -> Result<Outcome> {
             mount.options.retain(|word| word != "rw");
             mount.options.push("ro".to_owned());
         }
+        out.mounts.retain(|m| m.destination != mount.destination);
         out.mounts.push(mount);
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Have files of volumes and folders belong to the ids that the container has for their owners.

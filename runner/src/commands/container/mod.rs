@@ -135,7 +135,6 @@ impl Made {
             restart: flags.restart.clone().unwrap_or_default(),
             healthcheck: live::healthcheck(flags, config.healthcheck.as_ref())?,
             flags: flags.words(),
-            volumes: all.names,
             directory,
             spec,
             ..std::mem::take(&mut self.record)
@@ -204,20 +203,6 @@ impl Made {
         }
         let text = crate::passwd::read(&self.base.dirs(&self.store)?, "/etc/passwd")?;
         Ok(ids::passwd(&text, user.uid, user.gid).map(|text| Mount::text(at.into(), text)))
-    }
-
-    /// Are the volumes that it uses still there, now that its record says so? Who removes one looks at the record
-    /// after that.
-    fn check_volumes(&self) -> Result<()> {
-        for name in &self.record.volumes {
-            let path = self.store.volume_path(name)?;
-            if !path.exists() && !self.fills.iter().any(|fill| fill.is_of(&path)) {
-                return Err(Error::not_found(format!(
-                    "get {name}: no such volume: it was removed meanwhile"
-                )));
-            }
-        }
-        Ok(())
     }
 
     /// How much of its log is kept.

@@ -5,8 +5,6 @@ use coracle_store::Store;
 use coracle_store::volume_note::Note;
 use coracle_sys::{Error, Result};
 
-use crate::commands::container::users;
-
 /// The kinds that a list knows.
 pub(super) const LIST: &[&str] = &["dangling", "driver", "label", "label!", "name"];
 /// Those of a prune.
@@ -68,7 +66,7 @@ impl Filter {
 
     fn holds(&self, store: &Store, volume: &str, note: &Note) -> Result<bool> {
         Ok(match self {
-            Self::Dangling(wanted) => users::of_volume(store, volume)?.is_empty() == *wanted,
+            Self::Dangling(wanted) => store.volume_users(volume)?.is_empty() == *wanted,
             Self::Driver(driver) => driver == "local",
             Self::Name(part) => volume.contains(part.as_str()),
             Self::All(_) => true,

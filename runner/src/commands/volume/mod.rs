@@ -13,7 +13,6 @@ use coracle_sys::template::Template;
 use coracle_sys::{Error, Kind, Result, print, table, time};
 use serde_json::{Value, json};
 
-use super::container::users;
 use super::typed::{self, Typed};
 use super::{Global, remove_outside};
 use crate::record;
@@ -258,8 +257,7 @@ fn rm(store: &mut Store, typed: &Typed) -> Result<u8> {
 
 /// Remove one, unless a container uses it.
 fn remove(store: &Store, name: &str) -> Result<()> {
-    let users = || users::of_volume(store, name);
-    store.remove_volume(name, &users, &|gone| remove_outside(gone))
+    store.remove_volume(name, &|gone| remove_outside(gone))
 }
 
 fn named<'a>(typed: &'a Typed, verb: &str) -> Result<&'a [String]> {
