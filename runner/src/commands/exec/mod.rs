@@ -7,14 +7,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use argh::CommandInfoWithArgs;
-use coracle_store::{Locations, Store};
 use coracle_sys::argv::Tail;
 use coracle_sys::{Error, Result};
 
-use super::Global;
-use super::kill::running;
-use super::oci::Container;
+use super::oci::{Container, is_of_an_image};
 use super::typed::{self, Typed};
+use super::{Global, no_such_container};
 
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
@@ -163,7 +161,9 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         return oci::run(container, flags, command);
     }
     if flags.detach {
-        running(&Store::open(&Locations::from_env(global.store.as_deref())?)?, &flags.container)?;
+        if !is_of_an_image(global, &flags.container) {
+            return Err(no_such_container(&flags.container));
+        }
         return Err(Error::unsupported("exec -d in a container of an image is not there yet"));
     }
     image::run(global, flags, command)
