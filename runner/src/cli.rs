@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use argh::CommandInfoWithArgs;
-use coracle_sys::argv::{Tail, near, normalise};
+use coracle_sys::argv::{Near, Tail, normalise};
 use coracle_sys::print::harmless;
 use coracle_sys::{Context, Error, Result, process, time};
 use serde_json::json;
@@ -286,7 +286,7 @@ fn verb(global: &Global, typed: &str, words: &[OsString]) -> Result<u8> {
         "info" => info::run(global, words),
         "inspect" => inspect::run(global, words),
         "create" if create::is_for_bundle(global, words) => create::run(global, words),
-        "create" => of_image("create", words, |flags, tail| create::of_image(global, flags, &tail)),
+        "create" => of_image(&flags::TABLE, words, |flags, tail| create::of_image(global, flags, &tail)),
         "attach" => attach::run(global, words),
         "logs" => logs::run(global, words),
         "stop" => stop::run(global, words),
@@ -316,7 +316,8 @@ fn verb(global: &Global, typed: &str, words: &[OsString]) -> Result<u8> {
             if run::names_its_bundle_behind(&words) {
                 words.rotate_left(1);
             }
-            let (table, shown) = if typed == "spec" { ("spec", true) } else { ("run", false) };
+            let shown = typed == "spec";
+            let table = if shown { &flags::OF_SPEC } else { &flags::TABLE };
             of_image(table, &words, |f, tail| run::run(global, f.shown_if(shown), &tail))
         }
         verb if image_verb::VERBS.contains(&verb) => image_verb::run(global, verb, words),
@@ -331,24 +332,25 @@ fn verb(global: &Global, typed: &str, words: &[OsString]) -> Result<u8> {
             Err(Error::unsupported(format!("{verb}: not supported: there is no CRIU here")))
         }
         verb => {
-            let own = tables().1;
-            let known = own.iter().map(|(name, _)| *name).chain(HANDED_OVER);
-            Err(Error::usage(match near(verb, &mut { known }) {
-                Some(near) => format!("unknown command: {verb} (did you mean {near}?)"),
-                None => format!("unknown command: {verb} (see runner --help)"),
-            }))
+            let mut near = Near::to(verb);
+            tables().1.iter().for_each(|(known, _)| near.look(known));
+            HANDED_OVER.iter().for_each(|known| near.look(known));
+            let hint = match near.found() {
+                Some(near) => format!("did you mean {near}?"),
+                None => "see runner --help".to_owned(),
+            };
+            Err(Error::usage(format!("unknown command: {verb} ({hint})")))
         }
     }
 }
 
 /// Flags of `run`, an image, and what follows it.
 fn of_image(
-    verb: &'static str,
+    table: &CommandInfoWithArgs,
     words: &[OsString],
     go: impl FnOnce(Flags, Vec<String>) -> Result<u8>,
 ) -> Result<u8> {
-    let table = CommandInfoWithArgs { name: verb, ..flags::TABLE.clone() };
-    let typed = typed::Typed::before(&table, words, Tail::After(1))?;
+    let typed = typed::Typed::before(table, words, Tail::After(1))?;
     let Some((typed, tail)) = typed else { return Ok(0) };
     let mut command = Vec::new();
     for word in tail {

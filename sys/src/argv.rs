@@ -243,13 +243,12 @@ impl Table<'_> {
 
     fn unknown(&self, flag: &str) -> Error {
         let name = flag.trim_start_matches('-');
-        let mut known = self
-            .flags
-            .iter()
-            .filter(|f| !f.hidden && flag.starts_with("--"))
-            .map(|f| f.long)
-            .chain(flag.starts_with("--").then_some("--help"));
-        let hint = match near(name, &mut known) {
+        let mut near = Near::to(name);
+        if flag.starts_with("--") {
+            self.flags.iter().filter(|f| !f.hidden).for_each(|f| near.look(f.long));
+            near.look("--help");
+        }
+        let hint = match near.found() {
             Some(near) => format!(" (did you mean {near}?)"),
             // The name of a type is nothing that anybody has typed.
             None if self.command.starts_with(|c: char| c.is_ascii_uppercase()) => " (see --help)".to_owned(),
@@ -277,10 +276,32 @@ fn text(word: &OsStr) -> Result<String> {
     }
 }
 
-/// Which of these a mistyped word was meant to be; dashes before them do not count.
-pub fn near<'a>(word: &str, known: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
-    let all = known.map(|name| (distance(word, name.trim_start_matches('-')), name));
-    all.min().filter(|(d, _)| *d <= 2.min(word.len() / 2)).map(|(_, name)| name)
+/// What a mistyped word was meant to be.
+pub struct Near<'a> {
+    word: &'a str,
+    best: Option<&'a str>,
+    /// Only what is nearer than this.
+    within: usize,
+}
+
+impl<'a> Near<'a> {
+    /// A word that is none.
+    pub fn to(word: &'a str) -> Self {
+        Self { word, best: None, within: 1 + 2.min(word.len() / 2) }
+    }
+
+    /// One that there is; dashes before it do not count.
+    pub fn look(&mut self, name: &'a str) {
+        let far = distance(self.word, name.trim_start_matches('-'));
+        if far < self.within {
+            (self.within, self.best) = (far, Some(name));
+        }
+    }
+
+    /// The nearest that was looked at, the first of several.
+    pub fn found(&self) -> Option<&'a str> {
+        self.best
+    }
 }
 
 /// How many letters must be put in, taken out or replaced to get from `a` to `b`.

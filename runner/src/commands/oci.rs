@@ -128,7 +128,7 @@ impl Container {
 }
 
 /// Whether it is one of the store's.
-fn is_of_an_image(global: &Global, typed: &str) -> bool {
+pub(crate) fn is_of_an_image(global: &Global, typed: &str) -> bool {
     let store = Locations::from_env(global.store.as_deref()).and_then(|at| Store::open(&at));
     store.is_ok_and(|store| store.find_container(typed).is_ok())
 }
@@ -156,11 +156,16 @@ const ORDER: [&str; 9] =
 /// A state document as JSON.
 pub(crate) fn text(document: &Value, pretty: bool) -> String {
     let (open, between, close) = if pretty { ("{\n  ", ",\n  ", "\n}") } else { ("{", ",", "}") };
-    let members = ORDER.map(|key| match pretty {
-        true => format!("\"{key}\": {}", format!("{:#}", document[key]).replace('\n', "\n  ")),
-        false => format!("\"{key}\":{}", document[key]),
-    });
-    [open, &members.join(between), close].concat()
+    let mut text = String::new();
+    for key in ORDER {
+        text.push_str(if text.is_empty() { open } else { between });
+        let member = match pretty {
+            true => format!("\"{key}\": {:#}", document[key]).replace('\n', "\n  "),
+            false => format!("\"{key}\":{}", document[key]),
+        };
+        text.push_str(&member);
+    }
+    text + close
 }
 
 /// A user's name, where the host has one.

@@ -151,30 +151,36 @@ flags! {
 }
 
 /// The table of `run`.
-pub(crate) static TABLE: CommandInfoWithArgs = CommandInfoWithArgs {
-    name: "run",
-    short: &'\0',
-    description: "Run a command in a new container and wait for it.",
-    examples: &[
-        "runner run --rm -it shell sh",
-        "runner run --rm -v $PWD:/work:ro -w /work shell ls",
-        "runner run --bundle DIR ID",
-    ],
-    flags: ROWS,
-    notes: &[
-        "The command stands behind the image; without one it is the image's own. Exit codes: 125 the runner's \
+pub(crate) static TABLE: CommandInfoWithArgs = table("run");
+/// That of `spec` with an image, which is about the same.
+pub(crate) static OF_SPEC: CommandInfoWithArgs = table("spec");
+
+const fn table(name: &'static str) -> CommandInfoWithArgs {
+    CommandInfoWithArgs {
+        name,
+        short: &'\0',
+        description: "Run a command in a new container and wait for it.",
+        examples: &[
+            "runner run --rm -it shell sh",
+            "runner run --rm -v $PWD:/work:ro -w /work shell ls",
+            "runner run --bundle DIR ID",
+        ],
+        flags: ROWS,
+        notes: &[
+            "The command stands behind the image; without one it is the image's own. Exit codes: 125 the runner's \
         own error, 126 the command cannot be executed, 127 it is not found, 128+n it was killed by signal n, else the \
         command's own.",
-    ],
-    commands: Vec::new(),
-    positionals: &[PositionalInfo {
-        name: "image",
-        description: "the image, or the id for a bundle",
-        optionality: Optionality::Optional,
-        hidden: false,
-    }],
-    error_codes: &[],
-};
+        ],
+        commands: Vec::new(),
+        positionals: &[PositionalInfo {
+            name: "image",
+            description: "the image, or the id for a bundle",
+            optionality: Optionality::Optional,
+            hidden: false,
+        }],
+        error_codes: &[],
+    }
+}
 
 impl Flags {
     /// Of flags by their long names, each with its value, and of the image.
