@@ -11,6 +11,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::below;
+use super::enter::{enter, enter_group};
 use super::plan::{Group, Plan, Write};
 use super::systemd::Unit;
 use crate::devfilter;
@@ -152,12 +153,12 @@ impl Cgroup {
 
     /// Put a process that was born in the v2 group into the others; 0 is the calling one.
     pub fn enter_late(&self, pid: i32) -> Result<()> {
-        self.plan.groups.iter().filter(|g| !g.unified).try_for_each(|g| enter(&g.dir, pid))
+        self.plan.groups.iter().filter(|g| !g.unified).try_for_each(|g| enter_group(g, pid))
     }
 
     /// Put a process into every group; 0 is the calling one.
     pub fn enter(&self, pid: i32) -> Result<()> {
-        self.plan.groups.iter().try_for_each(|g| enter(&g.dir, pid))
+        self.plan.groups.iter().try_for_each(|g| enter_group(g, pid))
     }
 
     /// Groups below its own, by the words of `exec --cgroup`.
@@ -173,10 +174,10 @@ impl Cgroup {
                 .groups
                 .iter()
                 .filter(|g| !wanted.iter().any(|dir| dir.starts_with(&g.dir)))
-                .try_for_each(|g| enter(&g.dir, pid))?;
+                .try_for_each(|g| enter_group(g, pid))?;
             return wanted.iter().try_for_each(|dir| enter(dir, pid));
         }
-        self.plan.groups.iter().try_for_each(|g| match enter(&g.dir, pid) {
+        self.plan.groups.iter().try_for_each(|g| match enter_group(g, pid) {
             Err(e) if g.unified && e.errno() == Some(Errno::EBUSY) => {
                 match below::where_it_is(&g.dir, init) {
                     Some(dir) => enter(&dir, pid),
@@ -313,18 +314,6 @@ fn inherit_cpuset(dir: &Path) -> Result<()> {
         write(&dir.join(file), value.trim())?;
     }
     Ok(())
-}
-
-fn enter(dir: &Path, pid: i32) -> Result<()> {
-    write(&dir.join("cgroup.procs"), &pid.to_string()).map_err(|e| match e.errno() {
-        Some(Errno::EBUSY) => {
-            e.wrap("enter the cgroup: it hands controllers down, so no process may be in it")
-        }
-        Some(Errno::EACCES | Errno::EPERM) => {
-            e.wrap("enter the cgroup: the group above both, old and new, must be writable too")
-        }
-        _ => e.wrap("enter the cgroup"),
-    })
 }
 
 /// One write. `last` is the file of the one before, still open: device rules are many lines for one.

@@ -6,6 +6,7 @@
 mod aside;
 mod below;
 mod delegate;
+mod enter;
 mod group;
 mod kill;
 mod layout;
