@@ -2,7 +2,7 @@
 
 use coracle_sys::{Error, Kind, Result};
 
-use super::instruction::{self, COMMENT, From, Instruction, has_comment};
+use super::instruction::{self, Arguments, COMMENT, From, Instruction, has_comment};
 use super::lines::{self, Line, Located};
 
 /// A step of a stage.
@@ -28,7 +28,7 @@ pub(crate) struct Stage {
 #[derive(Debug)]
 pub(crate) struct File {
     /// ARG before the first FROM.
-    pub(crate) globals: Vec<(usize, Vec<(String, Option<String>)>)>,
+    pub(crate) globals: Vec<(usize, Arguments)>,
     pub(crate) stages: Vec<Stage>,
     pub(crate) escape: char,
     /// What is worth a word: line, rule and text.

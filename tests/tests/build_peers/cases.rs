@@ -1,11 +1,11 @@
 //! Dockerfiles, one rule each. `FROM box` is the same busybox for all who build.
 
 /// A name, the words behind `build`, and the Dockerfile.
-pub type Case = (&'static str, &'static str, &'static str);
+pub(crate) type Case = (&'static str, &'static str, &'static str);
 
 /// The context of all of them: path, mode, content. A path with a slash at its end is a folder, a content that begins
 /// with `->` a link.
-pub const CONTEXT: &[(&str, u32, &str)] = &[
+pub(crate) const CONTEXT: &[(&str, u32, &str)] = &[
     ("a.txt", 0o644, "a\n"),
     ("b.txt", 0o600, "b\n"),
     ("run.sh", 0o755, "#!/bin/sh\necho ran\n"),
@@ -28,7 +28,7 @@ pub const CONTEXT: &[(&str, u32, &str)] = &[
 ];
 
 /// Cases that both build.
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("from", "", "FROM box"),
     ("scratch", "", "FROM scratch\nCOPY a.txt /"),
     ("env", "", "FROM box\nENV A=1 B=\"two words\" C=three\\ words"),
@@ -179,7 +179,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Cases that neither builds.
-pub const REFUSED: &[Case] = &[
+pub(crate) const REFUSED: &[Case] = &[
     ("unknown", "", "FROM box\nRUNN x"),
     ("no-from", "", "RUN x"),
     ("empty", "", ""),

@@ -1,6 +1,5 @@
 //! RUN: from the instruction to the command that the runner executes, with all that is mounted for it.
 
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -8,13 +7,12 @@ use coracle_store::digest::Digest;
 use coracle_store::image::Platform;
 use coracle_store::layer::below::Found;
 use coracle_store::layer::pack::{Archive, Content, Meta};
-use coracle_store::layer::unpack::{self, Lowers, unpack};
 use coracle_store::lock::Lock;
 use coracle_store::upper::Workspace;
-use coracle_sys::mount::{self, FsContext, attr};
-use coracle_sys::{Context, Error, Kind as ErrorKind, Result, file};
+use coracle_sys::{Context, Error, Kind as ErrorKind, Result};
 
 use super::Stage;
+use super::files::{hosts, memory, own, spread, write};
 use crate::dockerfile::cache;
 use crate::dockerfile::config::PROXIES;
 use crate::dockerfile::copy::{follow, shown};
@@ -23,6 +21,9 @@ use crate::dockerfile::glob;
 use crate::dockerfile::instruction::Run;
 use crate::dockerfile::lines::heredoc;
 use crate::dockerfile::mounts::{self, Kind, Mount, Sharing};
+
+/// A file that is executed: its name and its text.
+type Script = (String, String);
 
 /// What has to be there as long as the command runs.
 #[derive(Default)]
@@ -99,7 +100,7 @@ impl Stage<'_, '_> {
     }
 
     /// The words of the command; of a heredoc that begins with `#!` the script that they name.
-    fn command(&self, run: &Run) -> Result<(Vec<String>, Option<(String, String)>)> {
+    fn command(&self, run: &Run) -> Result<(Vec<String>, Option<Script>)> {
         let mut command = run.command.clone();
         let Some(first) = run.heredocs.first().filter(|_| command.shell) else {
             return Ok((self.state.argv(&command), None));
@@ -232,7 +233,9 @@ impl Stage<'_, '_> {
                         return Ok(());
                     }
                 }
-                let path = memory(space, n, held)?.join("secret");
+                let memory = memory(space, n)?;
+                let path = memory.0.join("secret");
+                held.mounts.push(memory);
                 write(&path, &value, m.mode.unwrap_or(0o400))?;
                 own(&path, m)?;
                 let at = target(&format!("/run/secrets/{id}"));
@@ -356,52 +359,4 @@ impl Stage<'_, '_> {
         }
         Ok(dir)
     }
-}
-
-/// Write an archive's entries into a directory.
-pub(crate) fn spread(archive: &Archive, dir: &Path) -> Result<()> {
-    let (read, write) = std::io::pipe().context(|| "pipe2()")?;
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(move || archive.write(std::io::BufWriter::with_capacity(256 << 10, write)));
-        let options = unpack::Options { plain: true, ..unpack::Options::of_this_process() };
-        let none = Lowers::from(Vec::new());
-        let done = unpack(read, file::open_dir(dir)?, none, Vec::new(), options).map(drop);
-        // A reader that has failed is why the writer has.
-        let written = writer.join().unwrap_or_else(|_| Err(Error::invalid("the writer has ended")));
-        done.and(written)
-    })
-}
-
-/// A file system in memory, for what the disk is not to see.
-fn memory(space: &Workspace, n: usize, held: &mut Held) -> Result<PathBuf> {
-    let point = space.dir(&format!("secret{n}"), 0o700)?;
-    let fs = FsContext::open("tmpfs")?;
-    fs.string("mode", "755")?;
-    fs.create()?;
-    let tree = fs.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
-    mount::attach(tree.as_fd(), file::open_dir(&point)?.as_fd())?;
-    held.mounts.push(Mounted(point.clone()));
-    Ok(point)
-}
-
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    std::fs::write(path, bytes).context(|| format!("write({path:?})"))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .context(|| format!("chmod({path:?})"))
-}
-
-fn own(path: &Path, m: &Mount) -> Result<()> {
-    if m.uid.is_none() && m.gid.is_none() {
-        return Ok(());
-    }
-    let (uid, gid) = (m.uid.unwrap_or(0), m.gid.unwrap_or(0));
-    std::os::unix::fs::chown(path, Some(uid), Some(gid)).context(|| format!("chown({path:?}, {uid}, {gid})"))
-}
-
-/// /etc/hosts, with what --add-host says.
-fn hosts(extra: &[(String, String)]) -> String {
-    let mut text =
-        String::from("127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    extra.iter().for_each(|(name, ip)| text.push_str(&format!("{ip}\t{name}\n")));
-    text
 }
