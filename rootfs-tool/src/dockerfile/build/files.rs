@@ -1,16 +1,12 @@
 //! Files that a RUN is given: written where no layer is made of them.
 
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use coracle_store::layer::pack::Archive;
 use coracle_store::layer::unpack::{self, Lowers, unpack};
-use coracle_store::upper::Workspace;
-use coracle_sys::mount::{self, FsContext, attr};
 use coracle_sys::{Context, Error, Result, file};
 
-use crate::dockerfile::exec::Mounted;
 use crate::dockerfile::mounts::Mount;
 
 /// Write an archive's entries into a directory.
@@ -25,17 +21,6 @@ pub(crate) fn spread(archive: &Archive, dir: &Path) -> Result<()> {
         let written = writer.join().unwrap_or_else(|_| Err(Error::invalid("the writer has ended")));
         done.and(written)
     })
-}
-
-/// A file system in memory, for what the disk is not to see.
-pub(super) fn memory(space: &Workspace, n: usize) -> Result<Mounted> {
-    let point = space.dir(&format!("secret{n}"), 0o700)?;
-    let fs = FsContext::open("tmpfs")?;
-    fs.string("mode", "755")?;
-    fs.create()?;
-    let tree = fs.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
-    mount::attach(tree.as_fd(), file::open_dir(&point)?.as_fd())?;
-    Ok(Mounted(point))
 }
 
 /// A file of these bytes, with this mode.

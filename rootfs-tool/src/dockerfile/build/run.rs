@@ -4,15 +4,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use coracle_store::digest::Digest;
+use coracle_store::driver::overlay::Top;
 use coracle_store::image::Platform;
 use coracle_store::layer::below::Found;
 use coracle_store::layer::pack::{Archive, Content, Meta};
 use coracle_store::lock::Lock;
 use coracle_store::upper::Workspace;
+use coracle_sys::mount::attr;
 use coracle_sys::{Context, Error, Kind as ErrorKind, Result};
 
 use super::Stage;
-use super::files::{hosts, memory, own, spread, write};
+use super::files::{hosts, own, spread, write};
 use crate::dockerfile::cache;
 use crate::dockerfile::config::PROXIES;
 use crate::dockerfile::copy::{follow, shown};
@@ -233,7 +235,8 @@ impl Stage<'_, '_> {
                         return Ok(());
                     }
                 }
-                let memory = memory(space, n)?;
+                let closed = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+                let memory = exec::in_memory(space, &format!("secret{n}"), closed)?;
                 let path = memory.0.join("secret");
                 held.mounts.push(memory);
                 write(&path, &value, m.mode.unwrap_or(0o400))?;
@@ -315,10 +318,12 @@ impl Stage<'_, '_> {
             Some(_) => false,
             None => return Err(crate::dockerfile::copy::missing(&path)),
         };
-        let upper = writable.then(|| space.dir(&format!("bind{n}-upper"), 0o755)).transpose()?;
+        let made = |what: &str| writable.then(|| space.dir(&format!("bind{n}-{what}"), 0o755)).transpose();
+        let (upper, work) = (made("upper")?, made("work")?);
+        let top = upper.as_deref().zip(work.as_deref()).map(|(upper, work)| Top { upper, work });
         let layers =
             if layers.is_empty() { vec![space.dir(&format!("bind{n}-none"), 0o755)?] } else { layers };
-        let mounted = exec::mount_stack(&layers, space, &format!("bind{n}"), upper.as_deref())?;
+        let mounted = exec::mount_stack(&layers, space, &format!("bind{n}"), top)?;
         let at = mounted.0.join(shown(&path));
         held.mounts.push(mounted);
         Ok((at, is_dir))
