@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use coracle_store::driver::overlay::{self, Top};
+use coracle_store::layer::Owners;
 use coracle_store::layer::pack::source_date_epoch;
 use coracle_store::layers::PutLayer;
 use coracle_store::upper::Workspace;
@@ -176,6 +177,10 @@ fn execute(tx: &Transaction<'_>, root: &Path, exec: &Exec, told: &Told<'_>) -> R
     if exec.network == "host" && !coracle_sys::idmap::is_initial_namespace() {
         // A new /sys is for those alone who own the network.
         runner.word("--mount=type=bind,src=/sys,dst=/sys,bind-recursive=readonly");
+    }
+    if Owners::of_this_process() == Owners::Table {
+        // Of a single id there is no group for terminals, and so no file system of them.
+        runner.word("--tmpfs=/dev/pts");
     }
     exec.env.iter().for_each(|(name, value)| runner.word(format!("--env={name}={value}")));
     for (name, value) in &exec.secrets {
