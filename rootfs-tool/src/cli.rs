@@ -28,7 +28,7 @@ struct Top {
 
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
-#[allow(clippy::large_enum_variant)] // there is one of it
+#[allow(clippy::large_enum_variant)] // there is one of them
 enum Verb {
     Apply(commands::apply::Apply),
     Build(commands::build::Build),

@@ -46,9 +46,10 @@ impl Workspace {
         Ok(path)
     }
 
-    /// The upper in it, made: what is seen as the root looks as it does in the layers below, lowest first.
-    pub fn upper(&self, layers: &[PathBuf]) -> Result<PathBuf> {
-        let upper = self.dir(key::TREE, 0o755)?;
+    /// The upper in it, made: what is seen as the root looks as it does in the layers below, lowest first. `at` is where
+    /// it is to be made in the workspace, which may be another file system.
+    pub fn upper(&self, at: &str, layers: &[PathBuf]) -> Result<PathBuf> {
+        let upper = self.dir(&format!("{at}{}", key::TREE), 0o755)?;
         if let Some(layer) = layers.iter().rev().find(|layer| key::has_root(layer)) {
             let like = file_status(layer)?;
             dress(&upper, like.st_mode & 0o7777, like.st_uid, like.st_gid)?;
@@ -63,20 +64,26 @@ impl Transaction<'_> {
         Ok(Workspace { temp: Temp::dir(self.layout())? })
     }
 
-    /// What was written into the upper of a workspace becomes a layer over the stack `below`. Nothing may be mounted
-    /// there any more. Times later than `latest` become it.
-    pub fn put_upper(&self, space: Workspace, below: &[Digest], latest: Option<i64>) -> Result<PutLayer> {
-        let upper = space.path().join(key::TREE);
+    /// What was written into an upper of a workspace becomes a layer over the stack `below`. The overlay may not be
+    /// mounted any more. Times later than `latest` become it.
+    pub fn put_upper(
+        &self,
+        space: Workspace,
+        upper: &Path,
+        below: &[Digest],
+        latest: Option<i64>,
+    ) -> Result<PutLayer> {
         let marks = Marks::of_this_process();
         let mut archive = Archive::new();
-        archive.put_upper(&upper, marks, FromDir { owner: None, latest, xattrs: true })?;
+        archive.put_upper(upper, marks, FromDir { owner: None, latest, xattrs: true })?;
         // A layer says nothing of the root unless it has changed.
-        let root = self.root_below(below)? != look(&upper)?;
+        let root = self.root_below(below)? != look(upper)?;
         if !root {
             archive.remove("")?;
         }
         // What the archive does not have as the disk does is applied from the archive.
         if latest.is_some()
+            || upper != space.path().join(key::TREE)
             || !archive.warnings.is_empty()
             || self.store().driver().copies()
             || Owners::of_this_process() == Owners::Table
@@ -90,14 +97,14 @@ impl Transaction<'_> {
         let (diff_id, size, _) = out.finish();
         let descriptor = Descriptor::new(media_type::LAYER, diff_id, size);
         if !self.is_applied(&diff_id, below) {
-            strip(file::open_dir(&upper)?.as_fd(), marks, 0)?;
+            strip(file::open_dir(upper)?.as_fd(), marks, 0)?;
             for name in list(file::open_dir(space.path())?.as_fd())? {
                 if name != key::TREE.as_bytes() {
                     file::remove_tree(&space.path().join(OsStr::from_bytes(&name)))?;
                 }
             }
             if !root {
-                dress(&upper, 0o755, Uid::effective().as_raw(), Gid::effective().as_raw())?;
+                dress(upper, 0o755, Uid::effective().as_raw(), Gid::effective().as_raw())?;
                 set_times(AT_FDCWD, upper.as_os_str(), (0, 0))?;
             }
             let applied = Applied { root, size: archive.size(), ..Applied::default() };

@@ -407,3 +407,44 @@ fn an_ordinary_user_builds() {
     assert_eq!(cached(&site.build(text, "").ok()), 6);
     site.store.rootfs_tool().arg("verify").ok();
 }
+
+#[test]
+fn a_store_that_copies_and_one_on_an_overlay_build_the_same() {
+    let Some(site) = site("build-drivers") else { return };
+    let text = "FROM box\nRUN mkdir /d && echo 1 > /d/x && echo 2 > /y && chmod 4711 /y\n\
+        RUN rm -r /d /y && mkdir /d && ln -s / /d/l\nCOPY d /e/\nWORKDIR /w\n";
+    let look = |store: &Store| {
+        let tar = store.scratch.join("flat.tar");
+        store.rootfs_tool().args(["export", "app", "-o"]).arg(&tar).ok();
+        let list = Cmd::new("tar").args(["--numeric-owner", "-tvf"]).arg(&tar).ok().stdout;
+        let columns = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            format!("{} {} {} {}\n", words[0], words[1], words[2], words[5..].join(" "))
+        };
+        // Of a copied tree the root is told as well.
+        list.lines().filter(|l| !l.ends_with(" ./")).map(columns).collect::<String>()
+    };
+    site.build(text, "").ok();
+    let expected = look(&site.store);
+    let image = site.store.scratch.join("box.tar");
+    site.store.rootfs_tool().args(["save", "box", "-o"]).arg(&image).ok();
+    for driver in ["vfs", "on-overlay"] {
+        let other = Store::new("build-driver");
+        if driver == "on-overlay" {
+            for dir in ["lower", "upper", "work", "store"] {
+                other.scratch.mkdir(dir);
+            }
+            let at = |name: &str| other.scratch.join(name).display().to_string();
+            let options = format!("lowerdir={},upperdir={},workdir={}", at("lower"), at("upper"), at("work"));
+            let words = ["-t", "overlay", "overlay", "-o", &options, &at("store")];
+            Cmd::new("mount").args(words).ok();
+        }
+        let tool = || match driver {
+            "vfs" => other.rootfs_tool().env("CORACLE_DRIVER", "vfs"),
+            _ => other.rootfs_tool(),
+        };
+        tool().args(["load", "-i"]).arg(&image).ok();
+        tool().args(["build", "-q", "-t", "app"]).arg(site.context()).ok();
+        assert_eq!(look(&other), expected, "{driver}");
+    }
+}

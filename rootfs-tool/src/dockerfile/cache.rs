@@ -72,13 +72,14 @@ pub(crate) fn remember(store: &Store, key: &Digest, made: &Made) -> Result<()> {
     std::fs::rename(&temp, &path).context(|| format!("rename({temp:?}, {path:?})"))
 }
 
-/// By what their status says; and whether there is something new among them.
-type Known = (HashMap<Vec<u8>, (String, Digest)>, bool);
+/// By path: the file's status, and the digest that it had then.
+type Known = HashMap<Vec<u8>, (String, Digest)>;
 
 /// Digests of files that were read before, known again by their status.
 pub(crate) struct Contents {
     place: PathBuf,
-    known: Mutex<Known>,
+    /// And whether more is known than is kept.
+    known: Mutex<(Known, bool)>,
 }
 
 impl Contents {

@@ -7,13 +7,15 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use coracle_store::driver::overlay::{self, Top};
+use coracle_store::layer::Owners;
 use coracle_store::layer::pack::source_date_epoch;
 use coracle_store::layers::PutLayer;
 use coracle_store::upper::Workspace;
 use coracle_store::{Digest, Transaction};
+use coracle_sys::mount::{self, FsContext};
 use coracle_sys::process::Status;
 use coracle_sys::program::Program;
-use coracle_sys::{Context, Error, Result, file, mount};
+use coracle_sys::{Context, Error, Kind, Result, file};
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -84,18 +86,27 @@ impl Drop for Mounted {
     }
 }
 
-/// A stack of layers, mounted in a workspace; what is written goes into `upper`.
+/// A file system in memory, mounted in a workspace.
+pub(crate) fn in_memory(space: &Workspace, name: &str, attrs: u64) -> Result<Mounted> {
+    let point = space.dir(name, 0o700)?;
+    let fs = FsContext::open("tmpfs")?;
+    fs.string("mode", "755")?;
+    fs.create()?;
+    let tree = fs.mount(attrs)?;
+    mount::attach(tree.as_fd(), file::open_dir(&point)?.as_fd())?;
+    Ok(Mounted(point))
+}
+
+/// A stack of layers, mounted in a workspace, under a top that takes what is written.
 pub(crate) fn mount_stack(
     layers: &[PathBuf],
     space: &Workspace,
     name: &str,
-    upper: Option<&Path>,
+    top: Option<Top<'_>>,
 ) -> Result<Mounted> {
     let point = space.dir(name, 0o755)?;
     let fds = layers.iter().map(|l| overlay::open_layer(l)).collect::<Result<Vec<_>>>()?;
-    let work = upper.map(|_| space.dir(&format!("{name}-work"), 0o700)).transpose()?;
-    let top = upper.zip(work.as_deref()).map(|(upper, work)| Top { upper, work });
-    let tree = overlay::mount(&fds, top, overlay::Options::of_this_process(upper.is_some()))?;
+    let tree = overlay::mount(&fds, top, overlay::Options::of_this_process(top.is_some()))?;
     mount::attach(tree.as_fd(), file::open_dir(&point)?.as_fd())?;
     Ok(Mounted(point))
 }
@@ -112,16 +123,36 @@ pub(crate) fn run(
     done: impl FnOnce(),
 ) -> Result<PutLayer> {
     let layers = tx.store().stack_paths(below)?;
-    let upper = space.upper(&layers)?;
-    let lower: Vec<PathBuf> = stubs.into_iter().chain(tx.store().mount_points()).chain(layers).collect();
-    let root = mount_stack(&lower, &space, "mnt", Some(&upper))?;
+    let mut upper = space.upper("", &layers)?;
+    let work = space.dir("work", 0o700)?;
+    // Of a store that copies as well: what is mounted here is an overlay all the same.
+    let places = Some(tx.store().main().mount_points()).filter(|dir| dir.is_dir());
+    let lower: Vec<PathBuf> = stubs.into_iter().chain(places).chain(layers.iter().cloned()).collect();
+    let mut aside = None;
+    let root = match mount_stack(&lower, &space, "mnt", Some(Top { upper: &upper, work: &work })) {
+        // An upper that the store's file system cannot hold goes to memory for as long as the command runs.
+        Err(e) if e.kind() == Kind::Unsupported => {
+            let other = tx.workspace()?;
+            let memory = in_memory(&other, "memory", 0)?;
+            upper = other.upper("memory/", &layers)?;
+            let work = other.dir("memory/work", 0o700)?;
+            aside = Some((memory, other));
+            let top = Top { upper: &upper, work: &work };
+            mount_stack(&lower, &space, "mnt-memory", Some(top)).map_err(|_| e)
+        }
+        other => other,
+    }?;
     let code = execute(tx, &root.0, exec, told);
     drop(root);
     done();
     coracle_sys::interrupt::check()?;
     let shown = exec.argv.join(" ");
     match code? {
-        Status::Exited(0) => tx.put_upper(space, below, source_date_epoch()),
+        Status::Exited(0) => {
+            let put = tx.put_upper(space, &upper, below, source_date_epoch());
+            drop(aside);
+            put
+        }
         Status::Exited(code) => {
             Err(Error::invalid(format!("process {shown:?} did not complete successfully: exit code: {code}")))
         }
@@ -146,6 +177,10 @@ fn execute(tx: &Transaction<'_>, root: &Path, exec: &Exec, told: &Told<'_>) -> R
     if exec.network == "host" && !coracle_sys::idmap::is_initial_namespace() {
         // A new /sys is for those alone who own the network.
         runner.word("--mount=type=bind,src=/sys,dst=/sys,bind-recursive=readonly");
+    }
+    if Owners::of_this_process() == Owners::Table {
+        // Of a single id there is no group for terminals, and so no file system of them.
+        runner.word("--tmpfs=/dev/pts");
     }
     exec.env.iter().for_each(|(name, value)| runner.word(format!("--env={name}={value}")));
     for (name, value) in &exec.secrets {

@@ -53,6 +53,9 @@ pub(crate) struct Copy {
     pub(crate) dest: String,
 }
 
+/// Arguments with their defaults.
+pub(crate) type Arguments = Vec<(String, Option<String>)>;
+
 /// An instruction.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Instruction {
@@ -60,7 +63,7 @@ pub(crate) enum Instruction {
     Run(Run),
     Copy(Copy),
     Env(Vec<(String, String)>),
-    Arg(Vec<(String, Option<String>)>),
+    Arg(Arguments),
     Label(Vec<(String, String)>),
     Workdir(String),
     User(String),

@@ -2,7 +2,7 @@
 
 use coracle_sys::{Error, Kind, Result};
 
-use super::instruction::{self, COMMENT, From, Instruction, has_comment};
+use super::instruction::{self, Arguments, COMMENT, From, Instruction, has_comment};
 use super::lines::{self, Line, Located};
 
 /// A step of a stage.

@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use cases::{CASES, CONTEXT, Case, REFUSED};
+use cases::{BUILT_BY_THEM, CASES, CONTEXT, Case, REFUSED};
 use coracle_tests::dockerd::Dockerd;
 use coracle_tests::rootfs::Image;
 use coracle_tests::{Cmd, Privilege, Store, need};
@@ -139,10 +139,12 @@ fn what_comes_of_a_dockerfile_is_what_buildkit_makes_of_it() {
     let mut used = Vec::new();
     for (n, case) in REFUSED.iter().enumerate() {
         let (mine, theirs) = build(case, 1000 + n);
-        for (who, out) in [("ours", mine), ("theirs", theirs)] {
-            if out.code() == 0 {
-                wrong += &format!("{}: {who} builds it\n{out}\n", case.0);
-            }
+        if mine.code() == 0 {
+            wrong += &format!("{}: ours builds it\n{mine}\n", case.0);
+        }
+        let (built, known) = (theirs.code() == 0, BUILT_BY_THEM.iter().any(|(name, _)| *name == case.0));
+        if built != known {
+            wrong += &format!("{}: theirs builds it: {built}, expected: {known}\n{theirs}\n", case.0);
         }
     }
     for (n, case) in CASES.iter().enumerate() {
@@ -182,5 +184,5 @@ fn what_comes_of_a_dockerfile_is_what_buildkit_makes_of_it() {
     }
     assert!(wrong.is_empty(), "\n{wrong}");
     assert!(CASES.len() + REFUSED.len() >= 100);
-    ours.rootfs_tool().words("verify -q").run();
+    ours.rootfs_tool().arg("verify").ok();
 }

@@ -33,14 +33,6 @@ impl Stage<'_, '_> {
         copy.checksum = copy.checksum.as_ref().map(word).transpose()?;
         copy.exclude = copy.exclude.iter().map(word).collect::<Result<_>>()?;
         let verb = if copy.add { "ADD" } else { "COPY" };
-        if copy.sources.len() + copy.inline.len() > 1
-            && !copy.dest.ends_with('/')
-            && !matches!(copy.dest.as_str(), "." | "..")
-        {
-            return Err(Error::invalid(format!(
-                "When using {verb} with more than one source file, the destination must be a directory and end with a /"
-            )));
-        }
         if copy.from.as_ref().is_some_and(|f| f.contains('$')) {
             return Err(Error::invalid(
                 "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround",

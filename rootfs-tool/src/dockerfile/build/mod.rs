@@ -1,10 +1,11 @@
 //! A build: the stages that are needed, each after those that it leans on, independent ones side by side.
 
 mod add;
+mod files;
 mod image;
 mod run;
 
-pub(crate) use run::spread;
+pub(crate) use files::spread;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

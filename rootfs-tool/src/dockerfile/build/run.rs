@@ -1,20 +1,20 @@
 //! RUN: from the instruction to the command that the runner executes, with all that is mounted for it.
 
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use coracle_store::digest::Digest;
+use coracle_store::driver::overlay::Top;
 use coracle_store::image::Platform;
 use coracle_store::layer::below::Found;
 use coracle_store::layer::pack::{Archive, Content, Meta};
-use coracle_store::layer::unpack::{self, Lowers, unpack};
 use coracle_store::lock::Lock;
 use coracle_store::upper::Workspace;
-use coracle_sys::mount::{self, FsContext, attr};
-use coracle_sys::{Context, Error, Kind as ErrorKind, Result, file};
+use coracle_sys::mount::attr;
+use coracle_sys::{Context, Error, Kind as ErrorKind, Result};
 
 use super::Stage;
+use super::files::{hosts, own, spread, write};
 use crate::dockerfile::cache;
 use crate::dockerfile::config::PROXIES;
 use crate::dockerfile::copy::{follow, shown};
@@ -24,7 +24,7 @@ use crate::dockerfile::instruction::Run;
 use crate::dockerfile::lines::heredoc;
 use crate::dockerfile::mounts::{self, Kind, Mount, Sharing};
 
-/// A file's name and its text.
+/// A file that is executed: its name and its text.
 type Script = (String, String);
 
 /// What has to be there as long as the command runs.
@@ -235,7 +235,10 @@ impl Stage<'_, '_> {
                         return Ok(());
                     }
                 }
-                let path = memory(space, n, held)?.join("secret");
+                let closed = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+                let memory = exec::in_memory(space, &format!("secret{n}"), closed)?;
+                let path = memory.0.join("secret");
+                held.mounts.push(memory);
                 write(&path, &value, m.mode.unwrap_or(0o400))?;
                 own(&path, m)?;
                 let at = target(&format!("/run/secrets/{id}"));
@@ -315,10 +318,12 @@ impl Stage<'_, '_> {
             Some(_) => false,
             None => return Err(crate::dockerfile::copy::missing(&path)),
         };
-        let upper = writable.then(|| space.dir(&format!("bind{n}-upper"), 0o755)).transpose()?;
+        let made = |what: &str| writable.then(|| space.dir(&format!("bind{n}-{what}"), 0o755)).transpose();
+        let (upper, work) = (made("upper")?, made("work")?);
+        let top = upper.as_deref().zip(work.as_deref()).map(|(upper, work)| Top { upper, work });
         let layers =
             if layers.is_empty() { vec![space.dir(&format!("bind{n}-none"), 0o755)?] } else { layers };
-        let mounted = exec::mount_stack(&layers, space, &format!("bind{n}"), upper.as_deref())?;
+        let mounted = exec::mount_stack(&layers, space, &format!("bind{n}"), top)?;
         let at = mounted.0.join(shown(&path));
         held.mounts.push(mounted);
         Ok((at, is_dir))
@@ -359,52 +364,4 @@ impl Stage<'_, '_> {
         }
         Ok(dir)
     }
-}
-
-/// Write an archive's entries into a directory.
-pub(crate) fn spread(archive: &Archive, dir: &Path) -> Result<()> {
-    let (read, write) = std::io::pipe().context(|| "pipe2()")?;
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(move || archive.write(std::io::BufWriter::with_capacity(256 << 10, write)));
-        let options = unpack::Options { plain: true, ..unpack::Options::of_this_process() };
-        let none = Lowers::from(Vec::new());
-        let done = unpack(read, file::open_dir(dir)?, none, Vec::new(), options).map(drop);
-        // A reader that has failed is why the writer has.
-        let written = writer.join().unwrap_or_else(|_| Err(Error::invalid("the writer has ended")));
-        done.and(written)
-    })
-}
-
-/// A file system in memory, for what the disk is not to see.
-fn memory(space: &Workspace, n: usize, held: &mut Held) -> Result<PathBuf> {
-    let point = space.dir(&format!("secret{n}"), 0o700)?;
-    let fs = FsContext::open("tmpfs")?;
-    fs.string("mode", "755")?;
-    fs.create()?;
-    let tree = fs.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
-    mount::attach(tree.as_fd(), file::open_dir(&point)?.as_fd())?;
-    held.mounts.push(Mounted(point.clone()));
-    Ok(point)
-}
-
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    std::fs::write(path, bytes).context(|| format!("write({path:?})"))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .context(|| format!("chmod({path:?})"))
-}
-
-fn own(path: &Path, m: &Mount) -> Result<()> {
-    if m.uid.is_none() && m.gid.is_none() {
-        return Ok(());
-    }
-    let (uid, gid) = (m.uid.unwrap_or(0), m.gid.unwrap_or(0));
-    std::os::unix::fs::chown(path, Some(uid), Some(gid)).context(|| format!("chown({path:?}, {uid}, {gid})"))
-}
-
-/// /etc/hosts, with what --add-host says.
-fn hosts(extra: &[(String, String)]) -> String {
-    let mut text =
-        String::from("127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    extra.iter().for_each(|(name, ip)| text.push_str(&format!("{ip}\t{name}\n")));
-    text
 }
