@@ -1,3 +1,5 @@
+//! The solver on small indexes.
+
 use super::*;
 
 /// Lines of `NAME VERSION; Field: value; ...`.
