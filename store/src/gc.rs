@@ -37,6 +37,8 @@ pub struct Pruning {
     pub dry: bool,
     /// What came of blobs whose source broke off goes as well, and what is kept for the next build.
     pub partials: bool,
+    /// Packages that were fetched go as well.
+    pub packages: bool,
     /// As if these manifests were not in the index any more.
     pub without: HashSet<Digest>,
 }
@@ -120,6 +122,14 @@ impl Store {
         for (_, path) in list_if_there(&self.main().partials())?.into_iter().filter(|_| how.partials) {
             out.bytes += remove(&path)?;
             out.partials += 1;
+        }
+        // Packages, and what a killed download left beside them.
+        for dir in ["cache/deb/sha256", "cache/deb"] {
+            for (_, path) in list_if_there(&root.join(dir))?.into_iter().filter(|_| how.packages) {
+                if path.is_file() {
+                    out.bytes += remove(&path)?;
+                }
+            }
         }
         Ok(out)
     }

@@ -53,8 +53,8 @@ impl Repository {
         Cmd::new("gpg").args(["--batch", "--yes", "--quiet", "--homedir"]).arg(home).args(words).ok();
     }
 
-    /// Put a package into the pool: lines of its control but for what every package has, files with their content, and
-    /// how dpkg-deb compresses it.
+    /// Put a package into the pool: lines of its control but for what every package has, files with their content or `@`
+    /// and a path of this machine, and how dpkg-deb compresses it.
     #[track_caller]
     pub fn package(&self, control: &str, files: &[(&str, &str)], compression: &str) -> PathBuf {
         let mut text = String::new();
@@ -74,8 +74,11 @@ impl Repository {
         let put = |path: &str, content: &str| {
             let path = tree.join(path.trim_start_matches('/'));
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("mkdir");
-            std::fs::write(&path, content).expect("write");
-            let mode = if content.starts_with("#!") { 0o755 } else { 0o644 };
+            match content.strip_prefix('@') {
+                Some(host) => drop(std::fs::copy(host, &path).expect("copy")),
+                None => std::fs::write(&path, content).expect("write"),
+            }
+            let mode = if content.starts_with("#!") || content.starts_with('@') { 0o755 } else { 0o644 };
             std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))
                 .expect("chmod");
         };

@@ -72,6 +72,12 @@ fn packages_of_every_compression_become_a_layer_that_is_locked_and_the_same_agai
     compose(&b, &repository, folder.path()).arg("--locked").ok();
     assert_eq!(a.image_id("x"), b.image_id("x"));
     compose(&a, &repository, folder.path()).ok().prints("cached");
+    // What was fetched stays until everything is to go.
+    let packages = || std::fs::read_dir(b.path().join("cache/deb/sha256")).expect("the cache").count();
+    b.rootfs_tool().words("prune --force").ok();
+    assert_eq!(packages(), 4);
+    b.rootfs_tool().words("prune --force --all").ok();
+    assert_eq!(packages(), 0);
     // The recipe asks for something else.
     let text = std::fs::read_to_string(folder.join("rootfs.toml")).expect("the recipe");
     folder.write("rootfs.toml", text.replace("\"p3\"", "\"p2\""));

@@ -54,7 +54,7 @@ impl Prune {
         enter_user_namespace();
         let mut store = Store::open(&at)?;
         let mut doomed = self.doomed(&store, &filters)?;
-        let mut how = Pruning { dry: self.dry_run, partials: true, ..Pruning::default() };
+        let mut how = Pruning { dry: self.dry_run, partials: true, packages: self.all, ..Pruning::default() };
         if self.dry_run {
             let all = coracle_store::read::read_index(store.main())?.manifests;
             let stays = |d: &&Descriptor| !doomed.iter().any(|gone| gone.entry == **d);

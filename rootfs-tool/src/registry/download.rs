@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use coracle_sys::{Context, Error, Kind, Result};
 use ureq::http::Method;
 
-use super::http::{Answer, Ask, Http};
+use super::http::{Answer, Ask, Http, UNRESOLVED};
 use super::insist::{Failure, insist};
 use super::pace::{self, Pace};
 use super::proxy::Named;
@@ -15,12 +16,14 @@ use super::proxy::Named;
 /// Fetches files, and keeps its connections.
 pub(crate) struct Downloads {
     http: Http,
+    /// Somebody has answered: a name that does not resolve now may do so again.
+    answered: AtomicBool,
 }
 
 impl Downloads {
     /// By these proxies, where one is named for an address, else by those of the environment.
     pub(crate) fn new(proxies: Vec<Named>) -> Self {
-        Self { http: Http::by(proxies) }
+        Self { http: Http::by(proxies), answered: AtomicBool::new(false) }
     }
 
     /// A small file.
@@ -73,7 +76,16 @@ impl Downloads {
     }
 
     fn get(&self, url: &str) -> Result<Answer, Failure> {
-        let answer = self.http.go(url, Ask::new(Method::GET))?.settled()?;
+        let answer = self.http.go(url, Ask::new(Method::GET)).map_err(|failure| match failure {
+            Failure::Lasting(e)
+                if self.answered.load(Ordering::Relaxed) && e.to_string().ends_with(UNRESOLVED) =>
+            {
+                Failure::Passing(e, None)
+            }
+            other => other,
+        })?;
+        self.answered.store(true, Ordering::Relaxed);
+        let answer = answer.settled()?;
         match answer.status {
             200 => Ok(answer),
             _ => Err(answer.error().into()),

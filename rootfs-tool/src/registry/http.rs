@@ -21,6 +21,9 @@ const HOPS: usize = 10;
 /// Answers that are read whole, but for manifests and blobs.
 pub(super) const SMALL: u64 = 4 << 20;
 
+/// What is said of a name without an address.
+pub(super) const UNRESOLVED: &str = "the host's name does not resolve";
+
 /// The connections of one registry, and of the hosts that it sends us on to.
 pub(super) struct Http {
     /// The registry's host, with its port.
@@ -195,6 +198,7 @@ impl Http {
             .timeout_per_write(limit)
             .input_buffer_size(256 << 10)
             .output_buffer_size(256 << 10)
+            .max_idle_connections_per_host(8)
             .proxy(proxy)
             .tls_config(tls::config(&authority, !insecure)?)
             .build();
@@ -357,9 +361,7 @@ fn broken(asked: &str, e: ureq::Error) -> Failure {
         ureq::Error::Timeout(_) => format!("nothing came for {} s", patience().as_secs()),
         ureq::Error::HostNotFound => "there is no such host".to_owned(),
         // musl's words for every failure of a lookup.
-        ureq::Error::Io(io) if io.to_string().contains("lookup address") => {
-            "the host's name does not resolve".to_owned()
-        }
+        ureq::Error::Io(io) if io.to_string().contains("lookup address") => UNRESOLVED.to_owned(),
         ureq::Error::Io(io) => io.to_string(),
         // "proxy server responded 403/403"
         ureq::Error::ConnectProxyFailed(why) => match why.rsplit_once('/') {

@@ -123,9 +123,9 @@ fn script(packages: &[Unpacked]) -> Result<String> {
             }
             Step::Configure(all) => {
                 let names = all.into_iter().map(full).collect::<Result<Vec<_>>>()?;
-                out.push_str(&format!("dpkg --force-unsafe-io --configure {}\n", names.join(" ")));
+                out.push_str(&format!("/usr/bin/dpkg --force-unsafe-io --configure {}\n", names.join(" ")));
             }
-            Step::Finish => out.push_str("dpkg --force-unsafe-io --configure --pending\n"),
+            Step::Finish => out.push_str("/usr/bin/dpkg --force-unsafe-io --configure --pending\n"),
         }
     }
     out.push_str(EPILOGUE);
@@ -144,7 +144,7 @@ prepare() {
     unset DPKG_ADMINDIR DPKG_ROOT
 }
 ";
-const EPILOGUE: &str = "test -z \"$(dpkg --audit)\" || { dpkg --audit >&2; exit 1; }\n";
+const EPILOGUE: &str = "test -z \"$(/usr/bin/dpkg --audit)\" || { /usr/bin/dpkg --audit >&2; exit 1; }\n";
 
 fn config(script: &str, latest: i64) -> Value {
     let env = [

@@ -103,7 +103,9 @@ pub(crate) fn plan<'a>(
             let trusted = trusted(&apt);
             let ways =
                 Ways { downloads: &downloads, cache: &cache, architecture, trusted: &trusted, checks_age };
-            let suites = each(&sources, |source| ways.open(source))?;
+            // The first by itself: where names do not resolve at all, that is heard at once.
+            let mut suites = each(&sources[..1], |source| ways.open(source))?;
+            suites.extend(each(&sources[1..], |source| ways.open(source))?);
             let locked = Locked {
                 number,
                 architecture: architecture.into(),

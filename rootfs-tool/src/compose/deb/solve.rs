@@ -79,6 +79,10 @@ impl<'a> Solver<'_, 'a> {
             Variant::Important => 2,
             Variant::Standard => 3,
         };
+        // The system is laid out with one of /bin and /usr/bin: what would make it so, and brings perl for that, is not needed.
+        if self.universe.candidate("usrmerge").is_some() {
+            roots.extend(self.universe.candidate("usr-is-merged"));
+        }
         for name in self.universe.names() {
             let Some(n) = self.candidate(name) else { continue };
             let offer = &self.universe.offers[n];

@@ -1,3 +1,5 @@
+//! The solver on small indexes.
+
 use super::*;
 
 /// Lines of `NAME VERSION; Field: value; ...`.
@@ -103,4 +105,7 @@ fn a_variant_brings_what_every_system_has() {
     assert_eq!(with(Variant::Minbase, false), "apt base extra lib tool");
     assert_eq!(with(Variant::Important, false), "apt base extra lib mail tool");
     assert!(Variant::parse("big").is_err());
+    // What would merge /usr is not needed where it is merged.
+    let lines = "base 1; Essential: yes; Depends: usrmerge | usr-is-merged\nusrmerge 1\nusr-is-merged 1";
+    assert_eq!(solved_with(lines, "", Variant::Essential, false).unwrap(), "base usr-is-merged");
 }
