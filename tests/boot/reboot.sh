@@ -40,7 +40,7 @@ after() {
     ok 'a reboot does not forget that memory ran out'
     [ "$(runner logs log 2>&1)" = 'before 1' ]
     ok 'the log of before is there'
-    r run -d --name always box true; [ $code = 125 ] && grep -q 'already in use' /tmp/err
+    r run -d --network none --name always box true; [ $code = 125 ] && grep -q 'already in use' /tmp/err
     ok 'names are still taken'
     r start --all; sort /tmp/out >/tmp/back
     printf '%s\n' always log on-failure on-failure-3 stopped-always stopped-on-failure unless-stopped ${last:+last} | sort >/tmp/wanted
@@ -73,7 +73,7 @@ unit=$cg/system.slice/boot.service
 echo '+memory +pids' >$cg/cgroup.subtree_control && mkdir -p $unit && echo '+memory +pids' >$cg/system.slice/cgroup.subtree_control
 cat >/tmp/service <<END
 echo 0 >$unit/cgroup.procs
-runner run -d --name log --restart always box sh -c 'n=\$((\$(cat /count 2>/dev/null)+1)); echo \$n >/count; echo before \$n; $stay'
+runner run -d --network none --name log --restart always box sh -c 'n=\$((\$(cat /count 2>/dev/null)+1)); echo \$n >/count; echo before \$n; $stay'
 sleep 1000
 END
 sh /tmp/service >/tmp/out 2>/tmp/err &
@@ -89,24 +89,24 @@ until_ sh -c '[ "$(runner logs log)" = "before 1" ]' && sync
 ok 'what it writes is in its log'
 
 for policy in no always unless-stopped on-failure on-failure:3; do
-    r run -d --name $(echo $policy | tr : -) --restart $policy box sh -c "$stay" || break
+    r run -d --network none --name $(echo $policy | tr : -) --restart $policy box sh -c "$stay" || break
 done
 ok 'containers start with each policy'
-for policy in always unless-stopped on-failure; do r run -d --name stopped-$policy --restart $policy box sh -c "$stay" || break; done
+for policy in always unless-stopped on-failure; do r run -d --network none --name stopped-$policy --restart $policy box sh -c "$stay" || break; done
 r stop stopped-always stopped-unless-stopped && r stop -t 0 stopped-on-failure && r create --name created-always --restart always box true
 ok 'some are stopped by their user, one is never begun'
-r run -d --name failed --restart on-failure:2 box sh -c 'echo run; exit 3' && r run -d --name done --restart on-failure box true
+r run -d --network none --name failed --restart on-failure:2 box sh -c 'echo run; exit 3' && r run -d --network none --name done --restart on-failure box true
 until_ sh -c 'runner logs failed | grep -c run | grep -qx 3' && until_ state_of failed 'Exited (3)' && until_ state_of done 'Exited (0)'
 ok 'one that fails begins again as often as was said'
-r run -d --name oom -m 32m --memory-swap 32m box tail /dev/zero && r wait oom && [ "$(cat /tmp/out)" = 137 ] && grep -q '"oom":true' $(dir oom)/container.json
+r run -d --network none --name oom -m 32m --memory-swap 32m box tail /dev/zero && r wait oom && [ "$(cat /tmp/out)" = 137 ] && grep -q '"oom":true' $(dir oom)/container.json
 ok 'that memory ran out is in its record'
-r run -d --name ill --health-cmd 'test -e /well' --health-interval 200ms --health-retries 1 box sh -c "$stay"
+r run -d --network none --name ill --health-cmd 'test -e /well' --health-interval 200ms --health-retries 1 box sh -c "$stay"
 until_ grep -q '"Status":"unhealthy"' $(dir ill)/health && r exec ill touch /well && until_ grep -q '"Status":"healthy"' $(dir ill)/health && r rm -f ill
 ok 'its health is looked after'
-r run -d --name victim box sh -c "$stay" && id=$(runner ps -q --no-trunc --filter name=victim) && [ -d $cg/coracle-$id ] && kill -9 $(monitor victim)
+r run -d --network none --name victim box sh -c "$stay" && id=$(runner ps -q --no-trunc --filter name=victim) && [ -d $cg/coracle-$id ] && kill -9 $(monitor victim)
 until_ state_of victim 'Exited (137)' && ! [ -d $cg/coracle-$id ]
 ok 'one whose monitor is killed ends with it, and ps tells'
-r run -d --name ahead box sh -c "$stay" && r stop -t 1 ahead && state_of ahead Exited && r restart ahead && state_of ahead Up && r exec ahead mount && grep -q '^overlay on / ' /tmp/out && r rm -f ahead
+r run -d --network none --name ahead box sh -c "$stay" && r stop -t 1 ahead && state_of ahead Exited && r restart ahead && state_of ahead Up && r exec ahead mount && grep -q '^overlay on / ' /tmp/out && r rm -f ahead
 ok 'one is stopped and restarted, on an overlay'
 # One that was removed in the last seconds before a cut may be there again.
 sync
@@ -123,7 +123,7 @@ echo 0 >/sys/fs/cgroup/user@1000.service/app.slice/shell.scope/cgroup.procs
 exec su user -s /bin/sh -c "HOME=/home CORACLE_STORE=/home/store XDG_RUNTIME_DIR=/home $*"
 END
 as_user() { sh /tmp/user "$@" >/tmp/out 2>/tmp/err; code=$?; [ $code = 0 ]; }
-as_user 'runner run -d --name mine --restart on-failure -m 64m --pids-limit 20 --rootfs /home/root sleep 1000' && as_user 'runner exec mine cat /proc/self/cgroup'
+as_user 'runner run -d --network none --name mine --restart on-failure -m 64m --pids-limit 20 --rootfs /home/root sleep 1000' && as_user 'runner exec mine cat /proc/self/cgroup'
 ok 'a user starts one in the background, and enters it'
 find $cg/user@1000.service -name 'coracle-*' | sed "s|$cg||; s|/coracle-[0-9a-f]\{64\}|/coracle-ID|" | sort | tr '\n' ' ' >/tmp/out
 [ "$(cat /tmp/out)" = '/user@1000.service/app.slice/coracle-monitors /user@1000.service/coracle-ID ' ] &&
@@ -138,7 +138,7 @@ are 'no: Up' 'always: Up' 'unless-stopped: Up' 'on-failure: Up' 'on-failure-3: U
     'stopped-always: Exited (0)' 'stopped-unless-stopped: Exited (0)' 'stopped-on-failure: Exited (137)' 'created-always: Created' \
     'done: Exited (0)' 'failed: Exited (3)' 'log: Up' 'oom: Exited (137)' 'victim: Exited (137)'
 ok 'before the power cut ps tells of all containers'
-r run -d --rm --name goes box sh -c "$stay" && sleep 0.2
-r run -d --name last --restart always box sh -c "$stay"
+r run -d --network none --rm --name goes box sh -c "$stay" && sleep 0.2
+r run -d --network none --name last --restart always box sh -c "$stay"
 ok 'POWER'
 sleep 1000
