@@ -71,10 +71,14 @@ impl Host {
         self.talk.to_str().expect("a path in UTF-8")
     }
 
+    /// A command on the outside machine.
+    pub fn on_the_outside(&self, program: &str) -> Cmd {
+        Cmd::new("nsenter").args(["-t", &self.outside.pid().to_string(), "-n", program])
+    }
+
     /// `talk` on the outside machine.
     pub fn outside_talk(&self) -> Cmd {
-        let pid = self.outside.pid().to_string();
-        Cmd::new("nsenter").args(["-t", &pid, "-n"]).arg(&self.talk)
+        self.on_the_outside(self.talk())
     }
 
     /// A command on the host.
