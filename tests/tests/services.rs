@@ -45,7 +45,7 @@ impl Client {
     #[track_caller]
     fn is_answered(&self) {
         let before = self.answered().len();
-        let heard = || format!("{}", self.running.stderr_so_far());
+        let heard = || self.running.stderr_so_far().to_string();
         eventually(&format!("{} is answered again {}", self.name, heard()), || {
             self.answered().len() > before + 5
         });

@@ -24,9 +24,6 @@ pub(crate) struct Stage {
     pub(crate) steps: Vec<Step>,
 }
 
-/// The variables of an ARG, each with its value where it has one.
-pub(crate) type Arguments = Vec<(String, Option<String>)>;
-
 /// A Dockerfile.
 #[derive(Debug)]
 pub(crate) struct File {

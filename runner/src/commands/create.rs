@@ -10,7 +10,7 @@ use super::container::{Made, Wanted};
 use super::typed::{self, Typed};
 use super::{Global, bundle};
 use crate::cgroups::Lifetime;
-use crate::from_image::flags::Flags;
+use crate::from_image::flags::{self, Flags};
 use crate::record::Record;
 
 /// Its flags.
@@ -44,6 +44,16 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     ],
     &["runner create --bundle DIR my-container"],
 );
+
+/// All that may be said: of an image what `run` takes, and a bundle's flags are among those.
+pub(crate) fn page() -> CommandInfoWithArgs {
+    CommandInfoWithArgs {
+        name: "create",
+        description: "Make a container of an image or of an OCI bundle; its command waits for start.",
+        examples: &["runner create --name web shell sh", "runner create --bundle DIR my-container"],
+        ..flags::TABLE.clone()
+    }
+}
 
 /// Whether it is a bundle's: flags say so that only bundles have, or a config.json lies here and nothing but an id is said.
 pub(crate) fn is_for_bundle(global: &Global, words: &[OsString]) -> bool {

@@ -199,7 +199,8 @@ impl Plan {
 
 /// The host's own limits, not the caller's mistakes.
 fn is_the_hosts(e: &Error) -> bool {
-    matches!(e.kind(), Kind::Unsupported | Kind::Denied) || e.errno() == Some(Errno::EROFS)
+    let lacking = [Errno::EROFS, Errno::EPROTONOSUPPORT, Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
+    matches!(e.kind(), Kind::Unsupported | Kind::Denied) || e.errno().is_some_and(|e| lacking.contains(&e))
 }
 
 fn mac_text(ip: Ip) -> String {

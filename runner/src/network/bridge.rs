@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use coracle_sys::{Context, Kind, Result, file};
+use nix::errno::Errno;
 
 use super::address::Ip;
 use super::config::{Network, bridge_of, table_of};
@@ -117,14 +118,20 @@ pub(super) fn mac_of(ip: Ip) -> [u8; 6] {
 
 /// Take away what the containers of a network shared.
 pub(super) fn down(home: &Home, key: &str, old: &mut Vec<u32>) -> Result<()> {
-    let filter = Socket::netfilter()?;
-    let mut change = Change::of(INET);
-    change.no_table(&table_of(key));
-    match change.make(&filter) {
-        Err(e) if e.kind() == Kind::NotFound => {}
-        other => other?,
+    match Socket::netfilter() {
+        // A kernel without packet filters has none of ours.
+        Err(e) if e.errno() == Some(Errno::EPROTONOSUPPORT) => {}
+        filter => {
+            let filter = filter?;
+            let mut change = Change::of(INET);
+            change.no_table(&table_of(key));
+            match change.make(&filter) {
+                Err(e) if e.kind() == Kind::NotFound => {}
+                other => other?,
+            }
+            firewall::close(&filter, &bridge_of(key))?;
+        }
     }
-    firewall::close(&filter, &bridge_of(key))?;
     let socket = Socket::route()?;
     if let Some(index) = link::index(&socket, &bridge_of(key))? {
         match going::disown(&socket, index) {
