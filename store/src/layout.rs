@@ -5,6 +5,8 @@
 //! layers/<driver>/<key>/fs                     one applied layer
 //! mounts/<manifest>/                           where an image is mounted to be looked at
 //! containers/<id>/  names/<name>  volumes/<name>/  cache/  tmp/
+//! volume-notes/<name>.json                     see `volume_note`
+//! ids/<first>-<count>                          ids that a container has for itself
 //! VERSION                                      the format's number, then the driver
 //! lock  index.lock                             see `lock`
 //! ```

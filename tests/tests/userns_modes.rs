@@ -206,5 +206,13 @@ fn an_ordinary_user_gives_ids_away_as_well() {
     assert_eq!(store.runner().words("exec a stat -c %u:%g /bin/busybox").ok().text(), "65534:65534");
     store.runner().words("exec a sh -c").arg("touch /tmp/new && stat -c %u /tmp/new").ok().prints("0");
     store.runner().words("rm -f a b").ok();
+    // Not even an image that runs as nobody has the user's own id.
+    store.runner().words("run -d --name n --userns auto -u 65534:65534 image sleep 100").ok();
+    let pid = store.runner().words("ps --format {{.Pid}}").ok().text().to_owned();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+    let uid = status.lines().find_map(|l| l.strip_prefix("Uid:")).expect("its uid").split_whitespace().next();
+    assert_ne!(uid, Some(own.to_string().as_str()), "{status}");
+    assert_eq!(store.runner().words("exec -u 65534 n id -u").ok().text(), "65534");
+    store.runner().words("rm -f n").ok();
     assert_eq!(claimed(&store), Vec::<String>::new());
 }

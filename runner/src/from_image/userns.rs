@@ -82,11 +82,22 @@ pub(crate) fn all() -> Vec<IdMapping> {
     vec![IdMapping { container_id: 0, host_id: 0, size: u32::MAX }]
 }
 
-/// Ids of the container's own. An ordinary user, to whom the images belong, is nobody in there.
-pub(crate) fn own(first: u32, size: u32, user: Option<u32>) -> Vec<IdMapping> {
+/// Ids of the container's own, `first` and as many more as [`claimed`] says. An ordinary user, to whom the images belong,
+/// is nobody in there; but where it is `nobody` whom the command runs as, that is an id of the container's own as well.
+pub(crate) fn own(first: u32, size: u32, user: Option<u32>, nobody: bool) -> Vec<IdMapping> {
+    let one = |container_id: u32, host_id: u32| IdMapping { container_id, host_id, size: 1 };
     let mut maps = vec![IdMapping { container_id: 0, host_id: first, size }];
-    maps.extend(user.map(|host_id| IdMapping { container_id: NOBODY, host_id, size: 1 }));
+    match user {
+        Some(user) if nobody => maps.extend([one(NOBODY, first + size), one(NOBODY - 1, user)]),
+        Some(user) => maps.push(one(NOBODY, user)),
+        None => {}
+    }
     maps
+}
+
+/// How many ids `size` of them take.
+pub(crate) fn claimed(size: u32, user: Option<u32>, nobody: bool) -> u32 {
+    size + u32::from(user.is_some() && nobody)
 }
 
 /// How many ids an image needs: up to the highest that its /etc/passwd and /etc/group or the user name, as podman has it.
@@ -136,6 +147,18 @@ mod tests {
         );
         // 70000 has no place: it takes that of 0.
         assert_eq!(exchange(&[map(0, 5000, 1000)], 0, 70_000), [map(70_000, 5000, 1), map(1, 5001, 999)]);
+    }
+
+    #[test]
+    fn an_ordinary_user_is_nobody_unless_the_command_is() {
+        assert_eq!(own(5000, 1000, None, true), [map(0, 5000, 1000)]);
+        assert_eq!(own(5000, 1000, Some(1001), false), [map(0, 5000, 1000), map(65534, 1001, 1)]);
+        let both = own(5000, 1000, Some(1001), true);
+        assert_eq!(both, [map(0, 5000, 1000), map(65534, 6000, 1), map(65533, 1001, 1)]);
+        assert_eq!(
+            (claimed(1000, Some(1), true), claimed(1000, Some(1), false), claimed(1000, None, true)),
+            (1001, 1000, 1000)
+        );
     }
 
     #[test]

@@ -20,13 +20,13 @@ const UNGRANTED: IdRange = (0x7000_0000, 2000 * WIDE);
 const WIDE: u32 = 65536;
 
 /// The maps, where the container has a user namespace. `id`: the container that is given ids of its own, none where it is
-/// only shown. `needed` is how many the image names.
+/// only shown. `needed` is how many the image names, and `nobody`, whether the command runs as that.
 pub(super) fn maps(
     host: &Host,
     store: &Store,
     mode: &Mode,
     id: Option<&str>,
-    needed: u32,
+    (needed, nobody): (u32, bool),
 ) -> Result<Option<Maps>> {
     let ordinary = host.needs_user_namespace();
     match mode {
@@ -49,16 +49,18 @@ pub(super) fn maps(
         }
         Mode::Auto { size } => {
             let from = granted(ordinary)?;
-            let most = if ordinary { NOBODY } else { u32::MAX };
+            let most = if ordinary { NOBODY - 1 } else { u32::MAX };
             let plenty = from.iter().map(|(_, n)| u64::from(*n)).sum::<u64>() >= u64::from(WIDE) * 64;
             let size = size.unwrap_or(if plenty { WIDE.min(most).max(needed) } else { needed });
             if size > most {
                 return Err(Error::usage(format!("--userns auto:size={size}: there are at most {most} ids")));
             }
             // An ordinary user's other containers have the lowest.
-            let first = store.claim_ids(id, size, &from, ordinary).map_err(|e| e.wrap("--userns auto"))?;
             let [uid, gid] = [host.uid, host.gid].map(|own| ordinary.then_some(own));
-            Ok(Some((userns::own(first, size, uid), userns::own(first, size, gid))))
+            let count = userns::claimed(size, uid, nobody);
+            let first = store.claim_ids(id, count, &from, ordinary).map_err(|e| e.wrap("--userns auto"))?;
+            let [uids, gids] = [uid, gid].map(|user| userns::own(first, size, user, nobody));
+            Ok(Some((uids, gids)))
         }
     }
 }

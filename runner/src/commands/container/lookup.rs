@@ -152,13 +152,14 @@ pub(crate) fn found(
     };
     let said = flags.user.as_deref().or(config.user.as_deref()).filter(|user| !user.is_empty());
     let who = user::resolve(said.unwrap_or(&kept), &flags.group_add, &users, &groups)?;
-    let needed = userns::needed([&users, &groups], &who);
+    let nobody = [who.uid, who.gid].iter().chain(&who.groups).any(|id| *id == userns::NOBODY);
+    let ids = (userns::needed([&users, &groups], &who), nobody);
     Ok(Found {
         id: id.to_owned(),
         who,
         mounts: mounts.to_vec(),
         swap_counted: flags.memory.is_some() && cgroups::counts_swap(),
-        maps: ids::maps(host, store, &mode, (!shown).then_some(id), needed)?,
+        maps: ids::maps(host, store, &mode, (!shown).then_some(id), ids)?,
         ours: if mode == Mode::Host { host.grantable() } else { u64::MAX },
         window: tty::window_size(std::io::stdin().as_fd()).unwrap_or_default(),
         modules: if flags.security_opt.is_empty() { String::new() } else { host::security_modules() },
