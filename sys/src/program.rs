@@ -20,6 +20,7 @@ pub struct Program {
     path: PathBuf,
     words: Vec<OsString>,
     env: Vec<OsString>,
+    bound: bool,
 }
 
 impl Program {
@@ -29,7 +30,7 @@ impl Program {
         for (name, value) in std::env::vars_os() {
             env.push(joined(&name, &value));
         }
-        Self { path: path.to_owned(), words: vec![path.into()], env }
+        Self { path: path.to_owned(), words: vec![path.into()], env, bound: false }
     }
 
     /// One more word.
@@ -42,6 +43,11 @@ impl Program {
         let prefix = format!("{name}=");
         self.env.retain(|other| !other.as_bytes().starts_with(prefix.as_bytes()));
         self.env.push((prefix + value).into());
+    }
+
+    /// It is killed when the thread that runs it ends, however that is.
+    pub fn bound(&mut self) {
+        self.bound = true;
     }
 
     /// Become it. Comes back only with an error.
@@ -59,6 +65,10 @@ impl Program {
         let pid = match process::clone(0, None)? {
             Cloned::Parent { pid, .. } => pid,
             Cloned::Child => {
+                if self.bound {
+                    // SAFETY: PR_SET_PDEATHSIG takes a number.
+                    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) };
+                }
                 let errno = become_program(&texts, streams) as i32;
                 let _ = (&told).write(&errno.to_ne_bytes());
                 process::exit_now(127)
