@@ -31,6 +31,8 @@ fn system() -> Repository {
     repository.package("Package: lib\nDepends: sh\nMulti-Arch: same", &[("/usr/lib/lib", "1")], "gzip");
     let broken = "#!/bin/sh\necho a reason\nexit 7\n";
     repository.package("Package: broken", &[("DEBIAN/preinst", broken)], "gzip");
+    let slow = "#!/bin/sh\necho waits > /etc/waits\nexec sleep 987654\n";
+    repository.package("Package: slow", &[("DEBIAN/preinst", slow)], "gzip");
     repository.publish("Date: Sat, 10 May 2025 09:53:06 UTC\n", Some("good"));
     repository
 }
@@ -74,6 +76,41 @@ fn scripts_run_in_order_in_a_container_and_what_they_say_of_a_failure_is_told() 
     // Nothing is left of it: no mount, no process, nothing half-made.
     assert!(std::fs::read_dir(a.path().join("tmp")).expect("tmp").next().is_none());
     a.rootfs_tool().words("verify x").ok();
+}
+
+#[test]
+fn a_compose_that_is_killed_while_scripts_run_leaves_no_process_no_mount_and_a_sound_store() {
+    if !can() {
+        return;
+    }
+    let repository = system();
+    let (store, folder) = (Store::new("debs"), recipe("\"slow\""));
+    let running = store
+        .rootfs_tool()
+        .arg("compose")
+        .arg(folder.path())
+        .args(["-t", "x", "--mirror", &repository.url(), "--keyring"])
+        .arg(repository.scratch.join("good.gpg"))
+        .spawn();
+    let sleeps = || {
+        let all = Cmd::new("ps").args(["-eo", "args"]).ok();
+        all.stdout.lines().filter(|l| l.trim() == "sleep 987654").count()
+    };
+    coracle_tests::eventually("the script runs", || sleeps() == 1);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.pid() as i32), nix::sys::signal::SIGKILL)
+        .expect("kill");
+    coracle_tests::eventually("nothing of it runs", || sleeps() == 0);
+    drop(running);
+    assert!(coracle_tests::scratch::mounts_beneath(&store.path()).is_empty());
+    let other = recipe("\"lib\"");
+    let again =
+        store.rootfs_tool().arg("compose").arg(other.path()).args(["-t", "y", "--mirror", &repository.url()]);
+    again.arg("--keyring").arg(repository.scratch.join("good.gpg")).ok();
+    assert!(
+        std::fs::read_dir(store.path().join("tmp")).expect("tmp").next().is_none(),
+        "what was left is swept"
+    );
+    store.rootfs_tool().words("verify y").ok();
 }
 
 #[test]

@@ -180,6 +180,12 @@ impl Recipe {
             return Err(Error::invalid("it has no [[layer]]"));
         }
         for (n, layer) in recipe.layers.iter().enumerate() {
+            if n > 0 && layer.deb.is_some() {
+                return Err(Error::invalid(format!(
+                    "layer {}: deb is a root file system of its own: it is the lowest layer",
+                    n + 1
+                )));
+            }
             layer.check().map_err(|e| Error::invalid(format!("layer {}: {e}", n + 1)))?;
         }
         recipe.config.check().map_err(|e| Error::invalid(format!("[config]: {e}")))?;
@@ -339,6 +345,7 @@ mod tests {
             ("[[layer]\n", "line 1: "),
             ("[[layer]]\ndeb = { suite = \"a\", variant = \"none\" }\n", "names no packages"),
             ("[[layer]]\ndeb = { suite = \"a\", variant = \"big\" }\n", "not \"big\""),
+            ("[[layer]]\nstandard = true\n[[layer]]\ndeb = { suite = \"a\" }\n", "layer 2: deb is a root"),
             ("[[layer]]\ndeb = { suite = \"\" }\n", "is no suite"),
             ("[[layer]]\n\ndeb = { suit = \"a\" }\n", "line 3: unknown field `suit`"),
             ("[[layer]]\ndir = \"a\"\ntar = \"b\"\n", "layers of their own"),

@@ -189,6 +189,8 @@ fn config(script: &str, latest: i64) -> Value {
 fn run(bundle: &Path) -> Result<()> {
     let id = file::unique_name("compose-");
     let mut program = Program::new(&runner()?);
+    // Whoever kills this program leaves no container behind.
+    program.bound();
     program.word("--root");
     program.word(bundle.with_file_name("state"));
     program.word("run");
