@@ -269,7 +269,12 @@ fn escaped(path: &str) -> String {
     match glob::is_pattern(path) {
         false => path.to_owned(),
         true => {
-            path.chars().flat_map(|c| if "*?[\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect()
+            let class = |c| match c {
+                '\\' => "[\\\\]".to_owned(),
+                '*' | '?' | '[' => format!("[{c}]"),
+                c => c.to_string(),
+            };
+            path.chars().map(class).collect()
         }
     }
 }
