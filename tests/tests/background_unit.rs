@@ -99,10 +99,13 @@ fn a_container_in_the_background_outlives_the_unit_that_started_it() {
     eventually("it has begun again beside it", || again().contains("running"));
     store.runner().words("rm -f again outlives").ok();
     units.iter().for_each(|unit| std::fs::create_dir_all(unit).expect("make the unit's group"));
-    service("ps");
-    for (slice, unit) in slice.0.iter().zip(&units) {
-        std::fs::remove_dir(unit).expect("nobody is in the unit");
-        let left: Vec<_> = std::fs::read_dir(slice).expect("the slice").flatten().map(|e| e.path()).collect();
-        assert!(!left.iter().any(|p| p.is_dir()), "{left:?}");
-    }
+    // A monitor lets go of its container a moment before it ends.
+    eventually("nothing is left beside the unit", || {
+        service("ps");
+        let left = |s: &std::path::PathBuf| {
+            std::fs::read_dir(s).expect("the slice").flatten().filter(|e| e.path().is_dir()).count()
+        };
+        slice.0.iter().all(|slice| left(slice) == 1)
+    });
+    units.iter().for_each(|unit| std::fs::remove_dir(unit).expect("nobody is in the unit"));
 }

@@ -176,7 +176,9 @@ fn execute(tx: &Transaction<'_>, root: &Path, exec: &Exec, told: &Told<'_>) -> R
     runner.word(format!("--workdir={}", exec.cwd));
     if exec.network == "host" && !coracle_sys::idmap::is_initial_namespace() {
         // A new /sys is for those alone who own the network.
-        runner.word("--mount=type=bind,src=/sys,dst=/sys,bind-recursive=readonly");
+        runner.word(
+            "--mount=type=bind,src=/sys,dst=/sys,readonly,bind-propagation=rprivate,bind-recursive=readonly",
+        );
     }
     if Owners::of_this_process() == Owners::Table {
         // Of a single id there is no group for terminals, and so no file system of them.

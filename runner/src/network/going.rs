@@ -4,10 +4,8 @@ use coracle_sys::process::{self, Cloned};
 use coracle_sys::{Context, Result};
 use nix::errno::Errno;
 
-use super::link::{GETLINK, IFNAME, NEWLINK, head};
+use super::link::{DELLINK, GETLINK, IFNAME, NEWLINK, head};
 use super::netlink::{Batch, DUMP, Socket, attribute, c_name, find, number, text};
-
-const DELLINK: u16 = 17;
 
 /// What a bridge is called that is about to go. Its own name is free then for the next one.
 const GOING: &str = "coracle-old";

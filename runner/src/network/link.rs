@@ -43,6 +43,9 @@ pub(crate) struct Pair<'a> {
     pub(crate) addresses: &'a [(Ip, u8, Option<Ip>)],
 }
 
+/// rtnetlink(7).
+pub(super) const DELLINK: u16 = 17;
+
 /// `struct ifinfomsg`, of a device that is to be up.
 pub(crate) fn head(index: u32, up: bool) -> Vec<u8> {
     let mut body = vec![0; 16];
@@ -200,6 +203,22 @@ fn hairpin_body(name: &str) -> Vec<u8> {
 
 /// Join a container's namespace to a bridge. This process has one thread, and is back in its own after.
 pub(crate) fn join(socket: &Socket, namespace: BorrowedFd<'_>, pair: &Pair<'_>) -> Result<()> {
+    match make(socket, namespace, pair) {
+        // The kernel takes its time to take away what the container had before it was started again.
+        Err(e) if e.errno() == Some(Errno::EEXIST) => {
+            if let Some(old) = index(socket, pair.outside)? {
+                let mut batch = Batch::default();
+                batch.add("RTM_DELLINK", DELLINK, 0, &head(old, false));
+                // One that has gone meanwhile is refused, which is as good.
+                socket.refused(&batch)?;
+            }
+            make(socket, namespace, pair)
+        }
+        other => other,
+    }
+}
+
+fn make(socket: &Socket, namespace: BorrowedFd<'_>, pair: &Pair<'_>) -> Result<()> {
     let (create, namespace_fd) = (CREATE | EXCLUSIVE, namespace.as_raw_fd());
     let mut batch = Batch::default();
     batch.add("RTM_NEWLINK veth", NEWLINK, create, &pair_body(pair, namespace_fd));
