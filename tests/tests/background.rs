@@ -156,7 +156,7 @@ fn a_container_starts_again_as_it_was_made() {
     std::fs::create_dir(&folder).expect("mkdir");
     let created = store
         .runner()
-        .words("create --name c -e A=b --hostname inside -m 64m -w /tmp -v given:/data -v ./given:/given --init-opt grace=1 box sh -c")
+        .words("create --name c -e A=b --hostname inside -w /tmp -v given:/data -v ./given:/given --init-opt grace=1 box sh -c")
         .arg("echo $A $HOSTNAME $PWD $(hostname); echo x >>/given/runs; echo x >>/count; cat /count | wc -l")
         .dir(store.scratch.path())
         .ok();

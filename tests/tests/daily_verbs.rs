@@ -78,7 +78,7 @@ fn an_exec_ends_with_its_client_and_one_that_is_left_alone_does_not() {
         let top = runner(&store, "top c -o pid,args").ok().stdout;
         top.lines().any(|line| line.ends_with(&format!("sleep {seconds}")))
     };
-    assert!(runs("987"));
+    eventually("the command runs", || runs("987"));
     client.signal(Signal::SIGKILL);
     drop(client);
     eventually("the command is gone with its client", || !runs("987"));

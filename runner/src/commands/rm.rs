@@ -6,7 +6,7 @@ use argh::CommandInfoWithArgs;
 use coracle_store::{Locations, Store};
 use coracle_sys::{Error, Kind, Result};
 
-use super::container::ending::{Held, await_end, lock, stop_waiting};
+use super::container::ending::{Held, await_end, has_ended, lock, stop_waiting};
 use super::typed::{self, Typed};
 use super::{Global, forget, no_such_container, sweep};
 use crate::cgroups::Cgroup;
@@ -89,6 +89,7 @@ pub(super) fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
         (None, false) => match lock(&dir)? {
             Held::Ours(lock) => Some(lock),
             Held::Gone => None,
+            Held::Others if has_ended(&dir.path) => await_end(&dir, None)?,
             Held::Others => return refused("it is about to start, or to go"),
         },
     };

@@ -46,6 +46,11 @@ pub(crate) fn hold(dir: &ContainerDir) -> Result<(Option<Lock>, Option<State>)> 
     }
 }
 
+/// Whether a container has ended for good, though who attended it may not be done with it yet.
+pub(crate) fn has_ended(dir: &Path) -> bool {
+    Record::read(dir).is_ok_and(|record| record.exit.is_some() && record.waiting().is_none())
+}
+
 /// Have a container that waits to begin again not do so. Whether it did wait.
 pub(crate) fn stop_waiting(dir: &Path) -> Result<bool> {
     let Ok(record) = Record::read(dir) else { return Ok(false) };

@@ -150,7 +150,10 @@ impl Made {
             Kind::NotFound => no_such_container(typed),
             _ => e,
         })?;
-        let held = Lock::try_existing(&dir.path)?.filter(|held| held.is_at(&dir.path));
+        let mut held = Lock::try_existing(&dir.path)?.filter(|held| held.is_at(&dir.path));
+        if held.is_none() && ending::has_ended(&dir.path) {
+            held = ending::await_end(&dir, None)?;
+        }
         let busy = || Error::new(Kind::Busy, format!("container {typed} is about to start, or to go"));
         let held = held.ok_or_else(busy)?;
         let mut record = Record::read(&dir.path)?;
