@@ -99,7 +99,7 @@ fn a_service_is_asked_while_it_stops_and_starts_and_its_log_has_all_that_was_ans
     all_are_answered();
     host.runner("restart web").ok();
     all_are_answered();
-    host.runner("update --memory 64m --cpus 0.8 web").ok();
+    host.runner("update -m 64m --cpus 0.8 web").ok();
     all_are_answered();
     host.runner("pause web").ok();
     nobody_is_answered();
