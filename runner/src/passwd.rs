@@ -28,7 +28,9 @@ pub(crate) fn read(dirs: &[PathBuf], path: &str) -> Result<String> {
 /// Mostly the topmost layer has it, or none does: then no marks and links are to be looked at.
 fn find(dirs: &[PathBuf], path: &str) -> Result<Option<OwnedFd>> {
     for (depth, dir) in dirs.iter().rev().enumerate() {
-        match openat2(root(dir)?, path, plain().resolve(ResolveFlag::RESOLVE_NO_SYMLINKS)) {
+        // In the layer, however the path is written: an absolute one leads to the host's otherwise.
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
+        match openat2(root(dir)?, path, plain().resolve(resolve)) {
             Ok(file) if depth == 0 => return Ok(Some(file)),
             Err(Errno::ENOENT) => {}
             _ => return stacked::open(dirs, path),
@@ -77,4 +79,20 @@ fn text(file: OwnedFd, path: &str) -> Result<String> {
         return Err(Error::invalid(format!("{path} is larger than {MAX} bytes")));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_own_users_are_never_those_of_an_image() {
+        let dir = std::env::temp_dir().join(coracle_sys::file::unique_name("coracle-passwd-"));
+        let layers: Vec<PathBuf> = ["lower", "upper"].iter().map(|name| dir.join(name)).collect();
+        layers.iter().for_each(|layer| std::fs::create_dir_all(layer.join("etc")).unwrap());
+        assert_eq!(read(&layers, "/etc/passwd").unwrap(), "");
+        std::fs::write(layers[0].join("etc/passwd"), "pg:x:101:102::/:/bin/sh\n").unwrap();
+        assert_eq!(read(&layers, "/etc/passwd").unwrap(), "pg:x:101:102::/:/bin/sh\n");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

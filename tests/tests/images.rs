@@ -418,9 +418,9 @@ fn verbs_go_by_dockers_nouns_and_by_the_runner_too() {
         store.runner().words(line).ok().prints("localhost/one");
     }
     store.runner().words("image inspect -f {{.Os}} one").ok().prints("linux");
-    store.runner().words("system df").ok().prints("WASTED");
+    store.runner().words("system df").ok().prints("RECLAIMABLE");
     store.runner().words("container ls").ok().prints("CONTAINER ID");
-    store.runner().words("container inspect one").fails(125).complains("container inspect is not there yet");
+    store.runner().words("container inspect one").fails(1).complains("No such container: one");
     for line in ["pull -- -x", "image rm -- -x", "rmi -- -x"] {
         let output = store.runner().words(line).run();
         assert!(output.code() != 0 && !output.stderr.contains("unknown flag"), "{line}: {output:?}");
