@@ -313,11 +313,11 @@ fn files_go_in_and_out_as_dockers_do() {
         docker cp nosuch:/x .
         docker cp f cc:/no/such/place
         tar -cf - f | docker cp - cc:/root && docker cp cc:/root/f - | tar -xOf -
-        docker diff cc
+        docker diff cc | sort
         docker export cc | tar -tf - | grep -c '^tmp/f$'
         docker commit -m note cc new; docker run --rm new cat /tmp/f
         docker commit -c 'CMD ["echo", "said"]' cc new; docker run --rm new
-        docker container diff cc
+        docker container diff cc | sort
         docker run -d --name rr box sleep 1000; docker cp f rr:/f; docker exec rr cat /f
         docker exec rr sh -c "echo more >>/f"; docker cp rr:/f h; cat h
         docker rm -f cc rr

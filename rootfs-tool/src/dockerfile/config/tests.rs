@@ -1,3 +1,5 @@
+//! What stages come to, instruction by instruction.
+
 use super::*;
 use crate::dockerfile::stages;
 

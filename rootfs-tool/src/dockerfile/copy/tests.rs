@@ -1,3 +1,5 @@
+//! What COPY makes of a tree.
+
 use super::*;
 
 fn tree() -> Archive {

@@ -1,3 +1,5 @@
+//! Lines of Dockerfiles, and what is wrong with them.
+
 use super::*;
 
 fn one(text: &str) -> Line {

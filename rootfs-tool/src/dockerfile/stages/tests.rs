@@ -1,3 +1,5 @@
+//! Stages, and those that lean on others.
+
 use super::*;
 use crate::dockerfile::instruction::Command;
 

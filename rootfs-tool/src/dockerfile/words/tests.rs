@@ -1,3 +1,5 @@
+//! Words and their variables.
+
 use super::*;
 
 fn lookup(name: &str) -> Option<String> {
