@@ -308,7 +308,7 @@ fn every_layer_can_be_extracted_alone_whatever_links_its_recipe_goes_through() {
 
 #[test]
 fn docker_loads_what_is_composed_of_one_program_and_its_links() {
-    if !need(Privilege::Peer("dockerd")) || !need(Privilege::Peer("busybox")) {
+    if !need(Privilege::Root) || !need(Privilege::Peer("dockerd")) || !need(Privilege::Peer("busybox")) {
         return;
     }
     let daemon = Dockerd::start(&["--storage-driver=vfs"]);
