@@ -2,7 +2,8 @@
 //! pids alone.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fmt::Display;
+use std::fs::{self, File};
 use std::os::fd::AsFd;
 
 use coracle_sys::process::Status;
@@ -13,6 +14,8 @@ use serde_json::json;
 use super::Global;
 use super::oci::Container;
 use super::typed::Typed;
+use crate::cgroups::Cgroup;
+use crate::state::Identity;
 use crate::survey;
 
 /// What ps(1) is asked for where nothing is said.
@@ -30,16 +33,31 @@ pub(super) fn run(global: &Global, typed: Typed, asked: &[OsString]) -> Result<u
         return Err(Error::usage(format!("--format {format:?}: of processes it is table or json")));
     }
     let container = Container::find(global, id)?;
-    let mut pids = container.cgroup()?.processes()?;
-    if pids.is_empty() && container.state.init.is_alive() {
-        pids.push(container.state.init.pid);
-    }
+    let pids = within(&container.cgroup()?, container.state.init)?;
     if format == "json" {
         print::json(&json!(pids), false);
         return Ok(0);
     }
     print::out(format_args!("{}", of(&said(asked)?, &pids)?));
     Ok(0)
+}
+
+/// Those in the container's groups. In no group of its own, they are those in the pid namespace of its first process.
+pub(super) fn within(groups: &Cgroup, first: Identity) -> Result<Vec<i32>> {
+    let mut pids = groups.processes()?;
+    if pids.contains(&first.pid) || !first.is_alive() {
+        return Ok(pids);
+    }
+    pids.push(first.pid);
+    let namespace = |pid: &dyn Display| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(&first.pid);
+    // In the namespace of the runner itself there are others than the container's.
+    if own.is_some() && own != namespace(&"self") {
+        let all = fs::read_dir("/proc").context(|| "open(\"/proc\")")?;
+        let all = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.extend(all.filter(|pid: &i32| *pid != first.pid && namespace(pid) == own));
+    }
+    Ok(pids)
 }
 
 /// What ps(1) says of all processes.

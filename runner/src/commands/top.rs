@@ -28,11 +28,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     };
     let store = container::store(global)?;
     let state = running(&store, named)?;
-    let mut pids = Cgroup::open(state.cgroups.clone())?.processes()?;
-    if !pids.contains(&state.init.pid) {
-        // In no group of its own: the first process is what is known.
-        pids.push(state.init.pid);
-    }
+    let pids = processes::within(&Cgroup::open(state.cgroups.clone())?, state.init)?;
     let text = processes::of(&processes::said(&tail)?, &pids)?;
     let columns = text.lines().next().map_or(0, |head| head.split_whitespace().count());
     let rows: Vec<Vec<String>> = text.lines().map(|line| cells(line, columns)).collect();
