@@ -425,7 +425,9 @@ fn only_a_command_that_the_kernel_killed_for_memory_is_said_to_have_needed_too_m
         // Who lives on without a child is warned, and no one else.
         let warned = output.stderr.contains("a process of the container was killed");
         assert_eq!(warned, command.ends_with("exit 3"), "{output}");
-        assert_eq!(text.contains(r#""oomKills":1"#), command.contains("zero"), "{text}");
+        // The last one's reader may be refused memory while its child is being killed, and die as well.
+        let killed = [r#""oomKills":1"#, r#""oomKills":2"#].iter().any(|n| text.contains(n));
+        assert_eq!(killed, command.contains("zero"), "{text}");
     }
     let flags = format!("-m 32m --memory-swap 32m --report {}", file.display());
     let running = sleeper(&store, "fed", &flags);
