@@ -2,6 +2,7 @@
 # /init of a machine with cgroup v2 alone and a disk that it keeps: containers in the background, before the power is cut
 # and after. One line for each check; `POWER` asks for the cut.
 PATH=/bin
+echo STARTED
 cg=/sys/fs/cgroup
 mkdir -p /proc /sys /dev /run /tmp /disk /etc /home
 mount -t proc proc /proc && mount -t sysfs sysfs /sys && mount -t devtmpfs dev /dev && mount -t tmpfs tmpfs /run

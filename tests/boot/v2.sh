@@ -2,6 +2,7 @@
 # /init of a machine with cgroup v2 alone: makes a root that can be pivoted from, runs the checks in it,
 # prints one line for each, and switches the machine off.
 PATH=/bin
+echo STARTED
 cg=/sys/fs/cgroup
 
 # ok NAME: the last command's end decides; what it printed is shown where it was wrong.
