@@ -30,9 +30,12 @@ impl Cgroup {
         self.set_frozen(true).context(|| "pause the container")
     }
 
-    /// Let every process go on.
+    /// Let every process go on. They may have ended by then, and their groups be gone.
     pub fn thaw(&self) -> Result<()> {
-        self.set_frozen(false).context(|| "resume the container")
+        match self.set_frozen(false) {
+            Err(_) if self.freezer().is_some_and(|group| !group.dir.exists()) => Ok(()),
+            other => other.context(|| "resume the container"),
+        }
     }
 
     /// Whether it is stopped, or on its way there. What has no freezer never is.
