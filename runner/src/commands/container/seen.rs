@@ -50,6 +50,8 @@ impl Seen {
             Some(state) if is_frozen(state) => "paused",
             Some(_) => "running",
             None if record.waiting().is_some() => "restarting",
+            // It begins, or has ended and how is not written down yet: whoever does that is there.
+            None if record.is_unfinished() && record.runner.is_some_and(|r| r.is_alive()) => "running",
             None if record.exit.is_some() || record.started.is_some() => "exited",
             None => "created",
         };

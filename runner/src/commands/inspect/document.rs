@@ -98,12 +98,12 @@ fn lower(store: &Store, seen: &Seen) -> String {
 fn state(seen: &Seen, all: &mut Value) {
     let record = &seen.record;
     let exit = record.exit.as_ref();
-    let running = seen.state.is_some();
+    let running = matches!(seen.status, "running" | "paused" | "restarting");
     set_all(
         all,
         vec![
             ("/State/Status", seen.status.into()),
-            ("/State/Running", (running || seen.status == "restarting").into()),
+            ("/State/Running", running.into()),
             ("/State/Paused", (seen.status == "paused").into()),
             ("/State/Restarting", (seen.status == "restarting").into()),
             ("/State/OOMKilled", exit.is_some_and(|e| e.oom).into()),
