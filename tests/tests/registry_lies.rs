@@ -25,7 +25,7 @@ fn served() -> Served {
 }
 
 fn pull(store: &Store, registry: &Liar) -> Cmd {
-    tool(store).args(["pull", &format!("{}/app:1", registry.host)]).env("CORACLE_HTTP_TIMEOUT", "1")
+    tool(store).args(["pull", &format!("{}/app:1", registry.host)]).env("CORACLE_HTTP_TIMEOUT", "4")
 }
 
 /// It fails in one line, and nothing of the image is in the store.
