@@ -4,12 +4,14 @@
 pub mod argv;
 pub mod error;
 pub mod file;
+pub mod handle;
 pub mod idmap;
 pub mod interrupt;
 pub mod json;
 pub mod mount;
 pub mod namespace;
 pub mod order;
+pub mod pidfd;
 pub mod print;
 pub mod process;
 pub mod program;

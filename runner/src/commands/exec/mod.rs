@@ -8,11 +8,12 @@ use std::path::PathBuf;
 
 use argh::CommandInfoWithArgs;
 use coracle_sys::argv::Tail;
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Kind, Result};
 
 use super::Global;
 use super::oci::Container;
 use super::typed::{self, Typed};
+use crate::state::Identity;
 
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
@@ -182,4 +183,13 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         return Err(Error::unsupported("exec -d -t: a terminal ends with who looks at it (leave out -t)"));
     }
     image::run(global, flags, command)
+}
+
+/// The error of an exec. Where the container has ended meanwhile, whatever failed has failed for that reason.
+fn or_gone(e: Error, init: &Identity, container: &str) -> Error {
+    let about_it = !matches!(e.kind(), Kind::Usage | Kind::CannotExecute | Kind::CommandNotFound);
+    match about_it && init.is_ending() {
+        true => Error::new(Kind::Invalid, format!("cannot exec in a stopped container: {container} is gone")),
+        false => e,
+    }
 }
