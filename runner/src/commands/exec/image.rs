@@ -18,6 +18,7 @@ use crate::foreground::{self, Signals};
 use crate::from_image::{self, units, user};
 use crate::host::Host;
 use crate::launch::{Setup, join};
+use crate::monitor;
 use crate::namespaces::Kind as Ns;
 use crate::own_file;
 use crate::process::{self, Init};
@@ -34,7 +35,7 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     if command.is_empty() {
         return Err(Error::usage("exec needs a command behind the container"));
     }
-    if flags.tty && flags.interactive && !std::io::stdin().is_terminal() {
+    if flags.tty && flags.interactive && !flags.detach && !std::io::stdin().is_terminal() {
         return Err(Error::usage("the input device is not a TTY (leave out -t)"));
     }
     let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
@@ -92,7 +93,7 @@ fn start(flags: &Flags, command: &[String], state: &state::State) -> Result<u8> 
     let tell = |events: &[Event<'_>]| diary::tell(&state.bundle, &record, events);
     tell(&[Event { action: &create, more: &more }, Event { action: &start, more: &more }]);
     if flags.detach {
-        return Ok(0);
+        return container.console().map_or(Ok(()), monitor::unseen).map(|()| 0);
     }
     let stdin = std::io::stdin();
     let screen = match container.console() {

@@ -33,7 +33,11 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
         typed::option("--user", Some('u'), "user", "user and group, names or numbers: USER[:GROUP]"),
         typed::option("--workdir", Some('w'), "dir", "working directory inside"),
         typed::switch("--privileged", None, "all capabilities"),
-        typed::switch("--detach", Some('d'), "leave the command alone once it runs; its streams are nothing"),
+        typed::switch(
+            "--detach",
+            Some('d'),
+            "leave the command alone once it runs; nobody sees what it writes, on a terminal neither",
+        ),
         typed::hidden(typed::option(
             "--detach-keys",
             None,
@@ -178,9 +182,6 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         return Err(Error::unsupported(
             "exec --detach-keys: the command ends with who looks at it (exec -d leaves it alone from the beginning)",
         ));
-    }
-    if flags.detach && flags.tty {
-        return Err(Error::unsupported("exec -d -t: a terminal ends with who looks at it (leave out -t)"));
     }
     image::run(global, flags, command)
 }
