@@ -186,7 +186,7 @@ impl Made {
         let seccomp = record.seccomp.clone();
         let options =
             options::options(&record.id, &self.dir.path, root, flags, spec, groups.mounted, seccomp)?;
-        let mut plan = plan::Plan { volumes: self.fills.clone(), ..plan::plan(spec, &options, &self.host)? };
+        let mut plan = plan::Plan { volumes: self.fills.clone(), ..options::decide(spec, &options, &self.host)? };
         let network = network::plan(flags, &self.base.config(), &self.store, &self.host)?;
         plan.mounts.extend(etc::mounts(&record.id, &self.dir.path, flags, &network, &spec.mounts));
         network.prepare(&self.dir.path)?;
