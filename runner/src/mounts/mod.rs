@@ -352,6 +352,11 @@ impl Mount {
                 if !strict {
                     self.refuse_inside_proc(&target)?;
                 }
+                if root.is(&target)? {
+                    let why =
+                        "a link of the image leads from there to /: the root cannot be covered by a mount";
+                    return Err(Error::invalid(why));
+                }
                 Ok(target)
             }
             Err(e) if e.kind() == Kind::NotFound => {
