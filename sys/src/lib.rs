@@ -15,6 +15,7 @@ pub mod pidfd;
 pub mod print;
 pub mod process;
 pub mod program;
+pub mod quota;
 pub mod stack;
 pub mod table;
 pub mod template;
