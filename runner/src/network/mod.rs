@@ -19,6 +19,7 @@ mod nft;
 mod ports;
 mod rootless;
 mod rules;
+mod tracked;
 
 use std::path::{Path, PathBuf};
 
