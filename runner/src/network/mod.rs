@@ -17,6 +17,7 @@ mod names;
 pub(crate) mod netlink;
 mod nft;
 mod ports;
+pub mod reading;
 mod rootless;
 mod rules;
 mod tracked;

@@ -44,6 +44,11 @@ impl Batch {
         self.names.push(name);
     }
 
+    /// As they are sent.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.names.len()
@@ -166,6 +171,11 @@ fn answers(mut rest: &[u8]) -> impl Iterator<Item = Answer<'_>> {
         rest = rest.get((length as usize).next_multiple_of(4)..).unwrap_or_default();
         Some(Answer { kind, sequence, body })
     })
+}
+
+/// What the messages say in what was received.
+pub(crate) fn bodies(bytes: &[u8]) -> Vec<&[u8]> {
+    answers(bytes).map(|answer| answer.body).collect()
 }
 
 /// Add an attribute.
