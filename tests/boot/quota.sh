@@ -13,7 +13,7 @@ export CORACLE_STORE=/disk/store
 ok() { if [ "$?" = 0 ]; then echo "CHECK ok $1"; else echo "CHECK FAILED $1"; sed 's/^/    /' /tmp/out /tmp/err; fi; }
 r() { runner "$@" >/tmp/out 2>/tmp/err; code=$?; [ $code = 0 ]; }
 # fill MEGABYTES: a script for a container; the last line is how many bytes came to be.
-fill() { echo "dd if=/dev/zero of=/much bs=1M count=$1 2>/said; cat /said; stat -c %s /much"; }
+fill() { echo "dd if=/dev/zero of=/much bs=1M count=$1 2>/dev/shm/said; cat /dev/shm/said; stat -c %s /much"; }
 projects() { ls /disk/store/projects 2>/dev/null; }
 bytes() { tail -n 1 /tmp/out; }
 
