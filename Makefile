@@ -29,6 +29,9 @@ static  := -C target-feature=+crt-static -C relocation-model=static $(addprefix 
 flags   = CARGO_TARGET_$(subst -,_,$(shell echo $(GNU) | tr a-z A-Z))_RUSTFLAGS='$(static)'
 STATIC  = $(if $(filter %-gnu,$(TARGET)),$(flags))
 
+# What `runner --version` tells as its commit; nothing where this is no clone and nobody says it.
+export CORACLE_COMMIT ?= $(shell git -C $(CURDIR) describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null)
+
 # dist/ holds the binaries of this machine; those of another architecture go to dist/ARCH/.
 BINS := init runner rootfs-tool
 DIST := $(if $(filter $(HOST),$(ARCH)),dist,dist/$(ARCH))

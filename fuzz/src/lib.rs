@@ -6,13 +6,14 @@ pub mod builds;
 pub mod bundles;
 pub mod debs;
 pub mod images;
+pub mod networks;
 pub mod seccomp;
 
 /// A target: its name, the function, and something sound to begin with.
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All of them.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 27] = [
     ("reference", images::reference, images::seeds::references),
     ("image_json", images::image_json, images::seeds::json),
     ("layer", images::layer, images::seeds::layers),
@@ -34,4 +35,10 @@ pub const TARGETS: [Target; 21] = [
     ("deb_package", debs::package, debs::seeds::packages),
     ("deb_patterns", debs::patterns, debs::seeds::patterns),
     ("seccomp", seccomp::profile, seccomp::seeds),
+    ("publish", networks::publish, networks::seeds::ports),
+    ("network_words", networks::words, networks::seeds::words),
+    ("resolv_conf", networks::resolv_conf, networks::seeds::resolv),
+    ("hosts", networks::hosts, networks::seeds::hosts),
+    ("network_files", networks::files, networks::seeds::files),
+    ("netlink", networks::netlink, networks::seeds::answers),
 ];

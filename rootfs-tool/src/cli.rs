@@ -1,7 +1,6 @@
 //! The command line: the verbs and their flags. What they mean is in `commands`.
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_sys::argv::{self, Tail};
@@ -64,17 +63,17 @@ enum Verb {
 }
 
 /// Run the program.
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let done = process::expect_children_and_limits().and_then(|()| run(&args));
     match done.and(coracle_sys::print::finish()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(e) => {
             coracle_sys::warn!("rootfs-tool: {}", harmless(&e.to_string()));
             if let Some(signal) = coracle_sys::interrupt::requested() {
-                return ExitCode::from(128 + signal as u8);
+                return 128 + signal as u8;
             }
-            ExitCode::from(if e.kind() == Kind::Usage { 2 } else { 1 })
+            if e.kind() == Kind::Usage { 2 } else { 1 }
         }
     }
 }

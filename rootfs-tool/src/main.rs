@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    coracle_rootfs_tool::cli::main()
+    ExitCode::from(coracle_sys::stack::roomy(coracle_rootfs_tool::cli::main))
 }

@@ -218,9 +218,12 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
     (TOP.clone(), verbs)
 }
 
-/// In runc's form.
+/// In runc's form. The commit is told where whoever built this program knew it.
 fn version() -> u8 {
-    coracle_sys::say!("runner version {}\nspec: {}", env!("CARGO_PKG_VERSION"), crate::spec::VERSION);
+    let commit = option_env!("CORACLE_COMMIT").filter(|commit| !commit.is_empty());
+    let commit = commit.map_or_else(String::new, |commit| format!("\ncommit: {commit}"));
+    let (own, spec) = (env!("CARGO_PKG_VERSION"), crate::spec::VERSION);
+    coracle_sys::say!("runner version {own}{commit}\nspec: {spec}");
     0
 }
 

@@ -5,8 +5,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use coracle_sys::process::{Cloned, Status, clone, exit_now, pidfd_send_signal, wait};
-use coracle_sys::{Context, Result, terminal};
+use coracle_sys::process::{Cloned, Status, clone, exit_now, wait};
+use coracle_sys::{Context, Result, pidfd, terminal};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
@@ -81,7 +81,7 @@ fn avenge(pidfd: BorrowedFd<'_>, oom: BorrowedFd<'_>) -> ! {
         while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
         // The end of the group is told as well: then there is nobody to kill.
         let ended = fds[0].any().unwrap_or(true);
-        if !ended && pidfd_send_signal(pidfd, libc::SIGKILL).is_ok() {
+        if !ended && pidfd::signal(pidfd, libc::SIGKILL).is_ok() {
             exit_now(KILLED);
         }
     }
@@ -105,7 +105,7 @@ fn stand(pidfd: BorrowedFd<'_>, watched: &OwnedFd, guard: OwnedFd) -> ! {
     if terminal::keep_only(pidfd, watched.as_fd()).is_ok() {
         let (pidfd, watched) = (terminal::standard_input(), terminal::standard_output());
         let _ = read(watched, &mut [0]);
-        let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
+        let _ = pidfd::signal(pidfd, libc::SIGKILL);
     }
     exit_now(0)
 }

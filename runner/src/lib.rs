@@ -28,7 +28,7 @@ mod monitor;
 pub mod mounts;
 pub mod namespaces;
 pub mod netdev;
-mod network;
+pub mod network;
 mod own_file;
 mod passwd;
 pub mod plan;

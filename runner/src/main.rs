@@ -8,5 +8,5 @@ use std::process::ExitCode;
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    ExitCode::from(coracle_runner::cli::main())
+    ExitCode::from(coracle_sys::stack::roomy(coracle_runner::cli::main))
 }

@@ -64,6 +64,15 @@ impl Kind {
         }
     }
 
+    /// Its name in /proc/PID/ns.
+    pub fn file(self) -> &'static str {
+        match self {
+            Kind::Network => "net",
+            Kind::Mount => "mnt",
+            other => other.name(),
+        }
+    }
+
     /// Its name in config.json.
     pub fn name(self) -> &'static str {
         match self {

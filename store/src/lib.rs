@@ -20,6 +20,7 @@ pub mod layout;
 pub mod lock;
 mod mounted;
 pub mod names;
+pub mod projects;
 pub mod read;
 pub mod reference;
 mod squeeze;

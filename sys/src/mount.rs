@@ -257,6 +257,20 @@ pub fn is_mount_point(path: &Path) -> Result<bool> {
     Ok(about.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0)
 }
 
+/// Where an open file is: its mount, the numbers of its device, its own number. Two that are open on the same place have the
+/// same. `statx(2)`; before Linux 5.8 mounts are not told apart.
+pub fn place(file: BorrowedFd<'_>) -> Result<(u64, u32, u32, u64)> {
+    let mut about = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    let mask = libc::STATX_INO | libc::STATX_MNT_ID;
+    // SAFETY: an empty path that is NUL-terminated, and `about` is room for one statx that outlives the call.
+    let ret =
+        unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, about.as_mut_ptr()) };
+    Errno::result(ret).context(|| "statx(AT_EMPTY_PATH, STATX_INO|STATX_MNT_ID)")?;
+    // SAFETY: the kernel has filled it, and all its bytes were zero before.
+    let about = unsafe { about.assume_init() };
+    Ok((about.stx_mnt_id, about.stx_dev_major, about.stx_dev_minor, about.stx_ino))
+}
+
 /// `mount_setattr(tree, "", ...)`: change a mount, or the tree below it. ENOSYS before Linux 5.12.
 pub fn set_attrs(tree: BorrowedFd<'_>, attrs: Attrs<'_>, recursive: bool) -> Result<()> {
     let mut raw = libc::mount_attr {

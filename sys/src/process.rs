@@ -166,23 +166,6 @@ pub fn wait(pid: i32) -> Result<Ended> {
     })
 }
 
-/// pidfd_open(2).
-pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
-    // SAFETY: no pointers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    Errno::result(fd).context(|| format!("pidfd_open({pid})"))?;
-    // SAFETY: the kernel has just made this descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
-}
-
-/// pidfd_send_signal(2).
-pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
-    // SAFETY: a null siginfo is allowed.
-    let r = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0) };
-    Errno::result(r).context(|| format!("pidfd_send_signal({signal})"))?;
-    Ok(())
-}
-
 /// The end of a child made by clone: no destructors, no atexit handlers of the parent's.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: an int each. What a filter of system calls refuses comes back; the second ends this process as well when

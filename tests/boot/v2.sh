@@ -88,8 +88,8 @@ ok 'the device filter holds'
 
 # Not the true root any more: our own group has processes, so groups go beside it.
 mkdir $cg/mine && echo 0 >$cg/mine/cgroup.procs
-run -m 32m --memory-swap 32m /root sh -c 'cat /proc/self/cgroup'
-[ $code = 0 ] && grep -qx 0::/ /tmp/out
+run -m 32m --memory-swap 32m /root sh -c 'cat /proc/self/cgroup /sys/fs/cgroup/memory.max; echo 1 >/sys/fs/cgroup/pids.max || echo fixed'
+[ $code = 0 ] && grep -qx 0::/ /tmp/out && grep -qx 33554432 /tmp/out && grep -qx fixed /tmp/out
 ok 'from a group with processes the limits are given above it'
 
 run --memory-swappiness 5 -m 32m /root true

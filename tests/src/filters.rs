@@ -98,9 +98,11 @@ impl Filter {
 
 /// Calls that the runner does without where it has to: KERNEL.md. Not faccessat2, which is older than what is required,
 /// and by which paths are walked where openat2 is missing.
-const NEWER: [i64; 7] = [
+const NEWER: [i64; 9] = [
     libc::SYS_clone3,
     libc::SYS_openat2,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
     libc::SYS_pidfd_getfd,
     libc::SYS_epoll_pwait2,
     FCHMODAT2,

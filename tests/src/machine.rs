@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::{Privilege, Scratch, binaries, need, peer, workspace};
 
 const TOOLS: &str = "sh mount mkdir cp ln switch_root sed grep cat ls sleep kill tr rm chmod chown su find poweroff head \
-    umount rmdir insmod sort cmp sync";
+    umount rmdir insmod sort cmp sync df awk wc stat dd readlink tail";
 
 /// What each script says first.
 const STARTED: &str = "STARTED";

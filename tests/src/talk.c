@@ -1,5 +1,6 @@
 // serve PORT: tells whoever comes, by TCP or UDP, IPv4 or IPv6, the address that it came from; "ready" once it does.
 // ask PROTOCOL ADDRESS PORT: prints what it is told.
+// keep ADDRESS PORT OWN: asks by UDP from its OWN port again and again, and prints what it is told.
 // flood ADDRESS PORT | sink PORT: how many megabytes a second go through, for five seconds.
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -92,6 +93,25 @@ static int ask(const char *protocol, const char *to, int port) {
     return 0;
 }
 
+static int keep(const char *to, int port, int own) {
+    struct sockaddr_in6 at, from;
+    socklen_t length;
+    struct timeval limit = {0, 100000};
+    int family = address(to, port, &at, &length), s = socket(family, SOCK_DGRAM, 0);
+    address(family == AF_INET ? "0.0.0.0" : "::", own, &from, &length);
+    if (bind(s, (void *)&from, length)) { perror("bind"); return 1; }
+    setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    for (;;) {
+        char bytes[100];
+        sendto(s, "?", 1, 0, (void *)&at, length);
+        ssize_t n = recv(s, bytes, sizeof bytes, 0);
+        if (n <= 0) continue;
+        fwrite(bytes, 1, n, stdout);
+        fflush(stdout);
+        usleep(20000);
+    }
+}
+
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -143,6 +163,7 @@ static int flood(const char *to, int port) {
 int main(int n, char **words) {
     if (n == 3 && !strcmp(words[1], "serve")) serve(atoi(words[2]));
     if (n == 5 && !strcmp(words[1], "ask")) return ask(words[2], words[3], atoi(words[4]));
+    if (n == 5 && !strcmp(words[1], "keep")) return keep(words[2], atoi(words[3]), atoi(words[4]));
     if (n == 3 && !strcmp(words[1], "sink")) sink(atoi(words[2]));
     if (n == 4 && !strcmp(words[1], "flood")) return flood(words[2], atoi(words[3]));
     return 2;

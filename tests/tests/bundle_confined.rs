@@ -75,6 +75,24 @@ fn who_is_asked_by_the_filter_gets_its_listener_before_the_command_runs() {
 }
 
 #[test]
+fn a_listener_that_accepts_nobody_is_not_waited_for_without_an_end() {
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+    if !have() {
+        return;
+    }
+    let bundle = Bundle::busybox(&["sh", "-c", "echo ran"]).expect("busybox-static");
+    let path = bundle.path().join("deaf");
+    let deaf = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(deaf.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+    listen(&deaf, Backlog::new(0).unwrap()).unwrap();
+    // It takes one that it does not accept, and no other.
+    let _first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let output = bundle.set("/linux/seccomp", filter(&path.to_string_lossy())).run().fails(125);
+    assert!(output.stderr.contains("listenerPath: nobody has accepted a connection"), "{output}");
+    assert!(output.stderr.lines().count() == 1 && output.stdout.is_empty(), "{output}");
+}
+
+#[test]
 fn a_listener_that_nobody_hears_is_an_error_before_the_command_runs() {
     if !have() {
         return;

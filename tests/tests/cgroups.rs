@@ -5,7 +5,8 @@
 use std::fs;
 
 use coracle_tests::bundle::{self, Bundle};
-use coracle_tests::{Cmd, Output, Privilege, need};
+use coracle_tests::rootfs::Image;
+use coracle_tests::{Cmd, Output, Privilege, Store, need};
 use serde_json::{Value, json};
 
 /// Run a script of busybox's with resources.
@@ -71,6 +72,48 @@ fn the_container_sees_its_limits_in_its_own_cgroup_mount() {
     assert!(words.ends_with(&["50000", "200000", "67108864"]), "{output}");
     assert!(!output.stdout.contains("coracle"), "the host's path is seen inside: {output}");
     assert_eq!(groups_of(&bundle.id()), [""; 0]);
+}
+
+/// Of a limit of memory, as the command of an image reads it: the files of either version.
+const LIMIT: &str = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null";
+
+#[test]
+fn a_container_of_an_image_reads_its_limits_where_programs_look_for_them() {
+    if !have(&["memory", "cpu"]) {
+        return;
+    }
+    let store = Store::new("cgroup-mount");
+    let _image = Image::busybox().expect("busybox").compose(&store, "box");
+    let script = |flags: &str, script: &str| store.run(flags).args(["box", "sh", "-c", script]).run();
+    script("-m 64m", LIMIT).prints("67108864");
+    let quota = "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu*/cpu.cfs_quota_us 2>/dev/null | head -n 1";
+    assert!(script("--cpus 0.5", quota).stdout.starts_with("50000"));
+    // They are to be read. With all rights they can be changed, as in docker.
+    let raise =
+        "cd /sys/fs/cgroup; f=memory.max; [ -e $f ] || f=memory/memory.limit_in_bytes; echo 99999999 > $f";
+    script("-m 64m", raise).fails(1).complains("Read-only file system");
+    script("-m 64m --privileged", &format!("{raise}; {LIMIT}")).prints("99999744");
+    // One in the background has all groups, so that limits can be given to it later.
+    store.runner().words("run -d --name later box sleep 1000").ok();
+    store.runner().words("update -m 48m --memory-swap 96m later").ok();
+    store.runner().words("exec later sh -c").arg(LIMIT).run().prints("50331648");
+    store.runner().words("rm -f later").ok();
+    // A mount of the caller's at the same place replaces it.
+    script("-m 64m --tmpfs /sys/fs/cgroup", "ls /sys/fs/cgroup | wc -l").prints("0");
+}
+
+#[test]
+fn where_no_group_was_made_nothing_empty_is_mounted() {
+    if !have(&[]) || v2() {
+        return;
+    }
+    let store = Store::new("none-made");
+    let _image = Image::busybox().expect("busybox").compose(&store, "box");
+    let seen = store.run("box grep -c cgroup /proc/self/mounts").fails(1);
+    assert_eq!(seen.stdout, "0\n");
+    let plan = store.run("--dry-run=plan box true").ok().json();
+    let places = plan["mounts"].as_array().expect("mounts").iter().map(|m| m["at"].as_str());
+    assert!(places.flatten().all(|at| at != "/sys/fs/cgroup"), "{plan}");
 }
 
 #[test]

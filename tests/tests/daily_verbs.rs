@@ -84,9 +84,34 @@ fn an_exec_ends_with_its_client_and_one_that_is_left_alone_does_not() {
     eventually("the command is gone with its client", || !runs("987"));
     runner(&store, "exec -d c sleep 986").ok();
     eventually("the command that was left alone runs", || runs("986"));
-    runner(&store, "exec -dt c true").fails(125).complains("exec -d -t");
     runner(&store, "exec --detach-keys ctrl-a c true").fails(125).complains("--detach-keys");
     runner(&store, "exec --env-file /nonexistent c true").fails(125).complains("--env-file");
+    end(&store);
+}
+
+#[test]
+fn a_command_with_a_terminal_that_nobody_looks_at_goes_on() {
+    let Some(store) = store("daily-unseen") else { return };
+    begin(&store, "--name c");
+    // More than the terminal holds, which nobody reads; then it asks whether it still has one.
+    let own = store.path().display().to_string();
+    let script = &format!("seq 50000; tty > /tty; echo done > /done; : {own}; exec sleep 985");
+    for flags in ["-d -t", "-dt", "-dit"] {
+        runner(&store, "exec c rm -f /done /tty").ok();
+        let told = runner(&store, &format!("exec {flags} c sh -c")).arg(script).ok();
+        assert_eq!((&*told.stdout, &*told.stderr), ("", ""), "{flags}");
+        eventually("it goes on", || runner(&store, "exec c cat /done").run().stdout == "done\n");
+        assert!(runner(&store, "exec c cat /tty").ok().stdout.starts_with("/dev/pts/"), "{flags}");
+    }
+    // Who keeps the terminal goes with the last who has it, also where that is the container's end.
+    let keepers = || {
+        let list = Cmd::new("ps").words("-eo args").ok().stdout;
+        list.lines().filter(|l| l.contains("exec -d") && l.contains(&own)).count()
+    };
+    assert!(keepers() > 0);
+    runner(&store, "rm -f c").ok();
+    eventually("nobody keeps a terminal any more", || keepers() == 0);
+    runner(&store, "exec -dt c true").fails(125);
     end(&store);
 }
 

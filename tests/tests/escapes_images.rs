@@ -15,6 +15,31 @@ fn field<'a>(out: &'a Output, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("no {name}\n{out}")).trim()
 }
 
+/// A mount over the root itself would be in nobody's view, or in everybody's place.
+#[test]
+fn a_link_that_leads_to_the_root_is_nothing_to_mount_on() {
+    if !ready() {
+        return;
+    }
+    let store = Store::new("image-root-link");
+    let image =
+        Image::busybox().expect("busybox").link("data", "/").link("etc/up", "..").link("loop", "/bin/..");
+    let _image = image.compose(&store, "image");
+    store.scratch.write("host/mine", "");
+    let host = store.scratch.join("host").display().to_string();
+    for at in ["/data", "/etc/up", "/loop", "/data/etc/up"] {
+        let out = store.run(&format!("-v {host}:{at} image ls /")).fails(125);
+        assert!(
+            out.stderr.contains(&format!("mount {at}: a link of the image leads from there to /")),
+            "{out}"
+        );
+        assert_eq!(out.stderr.lines().count(), 1, "{out}");
+    }
+    store.run("--tmpfs /data image true").fails(125).complains("the root cannot be covered");
+    // Beside them they are places like any other.
+    store.run(&format!("-v {host}:/data/here image ls /here")).ok().prints("mine");
+}
+
 // CVE-2024-40635, as an image says it
 #[test]
 fn an_images_user_that_is_out_of_range_is_refused() {

@@ -2,10 +2,13 @@
 //! is said in one line.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
 
+use coracle_tests::binaries::runner;
 use coracle_tests::canary::hash;
+use coracle_tests::filters::Filter;
 use coracle_tests::rootfs::Image;
 use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
 
@@ -147,4 +150,45 @@ fn where_the_upper_can_be_an_overlays_nothing_is_said() {
     compose(&store, &store.path());
     let out = store.run("image sh -c").arg(LOOK).ok();
     assert_eq!((&*out.stdout, &*out.stderr), (SEEN, ""));
+}
+
+#[test]
+fn containers_live_and_end_where_a_filter_denies_to_open_pidfds() {
+    if !ready() {
+        return;
+    }
+    let store = Store::new("fallback-pidfd");
+    compose(&store, &store.path());
+    // As the filters of older hosts around us do: there are no such calls.
+    let command = |line: &str| {
+        let mut command = Command::new(runner());
+        command.args(["--root", &store.state().display().to_string()]).args(line.split_whitespace());
+        command.env("CORACLE_STORE", store.path()).stdin(Stdio::null());
+        Filter::denying(&[libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal]).install(&mut command);
+        command
+    };
+    let run = |line: &str| {
+        let out = command(line).output().expect("start the runner");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (out.status.code(), text(&out.stdout), text(&out.stderr))
+    };
+    assert_eq!(run("run --rm image echo front"), (Some(0), "front\n".to_owned(), String::new()));
+    assert_eq!(run("run -d --name c image sleep 1000").0, Some(0));
+    let follows = command("logs -f c").stdout(Stdio::piped()).spawn().expect("start the runner");
+    let waits = command("wait c").stdout(Stdio::piped()).spawn().expect("start the runner");
+    assert_eq!(run("exec c readlink /proc/self/ns/mnt").0, Some(0));
+    let inside = run("exec c cat /d/new /proc/sys/kernel/hostname");
+    assert!(inside.0 == Some(0) && inside.1.starts_with("next"), "{inside:?}");
+    assert_eq!(run("exec -d c sleep 900").0, Some(0));
+    assert_eq!(run("kill -s USR1 c").0, Some(0));
+    assert_eq!(run("stop -t 5 c"), (Some(0), "c\n".to_owned(), String::new()));
+    for child in [follows, waits] {
+        let out = child.wait_with_output().expect("it ends");
+        assert!(out.status.success(), "{out:?}");
+    }
+    assert_eq!(run("start c").0, Some(0));
+    assert_eq!(run("kill c").0, Some(0));
+    assert_eq!(run("rm -f c").0, Some(0));
+    let timed = run("run --rm --timeout 1s image sleep 1000");
+    assert!(timed.0 == Some(137) && timed.2.contains("its time of 1s was over"), "{timed:?}");
 }

@@ -62,6 +62,8 @@ fn containers_of_one_network_know_each_other_by_name_and_hear_of_who_comes_and_g
     assert!(six.stdout.starts_with("fd"), "{six}");
     let late = host.runner("run --rm --network back --name late box sleep 100").spawn();
     waits.wait_for("came");
+    // Its name is known before its command runs.
+    eventually("it runs", || host.runner("exec late true").run().code() == 0);
     host.runner("kill -s KILL late").ok();
     assert_eq!(late.wait(Duration::from_secs(20)).unwrap().code(), 137);
     waits.wait_for("went");
@@ -285,4 +287,49 @@ fn a_namespace_that_is_there_is_joined_by_its_path() {
     let same = host.script("--network container:web", "talk ask tcp 127.0.0.1 80").ok();
     assert_eq!(same.stdout, "127.0.0.1\n");
     drop(web);
+}
+
+#[test]
+fn a_client_by_udp_that_keeps_its_port_is_led_to_the_container_that_is_there_now() {
+    let Some(host) = Host::new("net-tracked") else { return };
+    let serve = "run -d --name web -p 8080:80/udp --ip";
+    host.runner(serve).words("10.83.0.7 box talk serve 80").ok();
+    let keep = |(n, at)| host.outside_talk().arg("keep").words(&format!("{at} 8080 400{n}")).spawn();
+    let clients: Vec<_> = HOST.iter().enumerate().map(keep).collect();
+    let answered = |what: &str| {
+        for (client, at) in clients.iter().zip(HOST) {
+            let answers = || client.stdout_so_far().lines().count();
+            let before = answers();
+            eventually(&format!("{what}: {at}"), || answers() > before + 1);
+        }
+    };
+    answered("by the first");
+    // The next one has another address; meanwhile nobody has the port, and the clients ask on.
+    host.runner("rm -f web").ok();
+    let said = || clients.iter().map(|c| c.stdout_so_far().len()).collect::<Vec<_>>();
+    let quiet = || {
+        let before = said();
+        std::thread::sleep(Duration::from_millis(500));
+        said() == before
+    };
+    eventually("nobody answers", quiet);
+    host.runner(serve).words("10.83.0.9 box talk serve 80").ok();
+    answered("by another one");
+    host.runner("stop -t 0 web").ok();
+    eventually("nobody answers", quiet);
+    host.runner("start web").ok();
+    answered("after a restart");
+    host.runner("kill web").ok();
+    eventually("nobody answers", quiet);
+    host.runner("start web").ok();
+    answered("after a kill");
+    // What is remembered of others is not touched.
+    let other = host.serve("-p 8081:80/udp");
+    let kept = host.outside_talk().arg("keep").words(&format!("{} 8081 4007", HOST[0])).spawn();
+    eventually("the other one answers", || kept.stdout_so_far().lines().count() > 1);
+    let flows = "cat /proc/net/nf_conntrack | grep -c dport=8081";
+    let before = host.sh(flows).stdout;
+    host.runner("rm -f web").ok();
+    assert_eq!(host.sh(flows).stdout, before);
+    drop((other, kept));
 }

@@ -94,6 +94,27 @@ fn one_more_process_is_executed_and_its_code_comes_back() {
 }
 
 #[test]
+fn an_exec_beside_the_end_of_its_container_says_that_this_is_gone() {
+    let Some(client) = Client::new("exec sleep 1000") else { return };
+    let mut gone = 0;
+    for n in 0..30 {
+        client.create(&[]);
+        client.call("start").ok();
+        let exec = client.call("exec").arg("true").spawn();
+        // Each time a little later in the life of the exec.
+        std::thread::sleep(Duration::from_micros(100 * n));
+        client.call("delete --force").ok();
+        let out = exec.wait(Duration::from_secs(30)).expect("exec ends");
+        let killed = out.code() == 137 || out.code() == 0;
+        let said = out.stderr.contains("is gone") || out.stderr.contains("stopped container");
+        assert!(killed || said || out.stderr.contains("does not exist"), "{out}");
+        assert!(out.stderr.lines().count() <= 1, "{out}");
+        gone += usize::from(said);
+    }
+    eprintln!("{gone} of 30 met the end on their way in");
+}
+
+#[test]
 fn a_paused_container_does_nothing_until_it_is_resumed() {
     let Some(client) = Client::new("while :; do echo x; sleep 0.01; done") else { return };
     client.create(&[]);

@@ -63,7 +63,11 @@ fn a_mistyped_verb_or_place_is_answered_with_what_was_meant() {
         says(Cmd::runner().words(line), words);
     }
     says(Cmd::runner().words("run --bundle /tmp").arg(""), "the id is empty");
-    Cmd::runner().arg("--version").ok().prints("\nspec: 1.");
+    let version = Cmd::runner().arg("--version").ok().prints("\nspec: 1.").stdout;
+    // Of a build that nobody told its commit there is no line with nothing in it.
+    let lines: Vec<&str> = version.lines().map(|l| l.split(' ').next().expect("a word")).collect();
+    assert!(matches!(lines[..], ["runner", "spec:"] | ["runner", "commit:", "spec:"]), "{version}");
+    assert!(version.lines().all(|l| l.split(": ").nth(1).is_none_or(|said| !said.is_empty())), "{version}");
 }
 
 #[test]

@@ -31,6 +31,22 @@ fn the_command_is_the_images_unless_one_is_typed() {
 }
 
 #[test]
+fn a_caller_with_a_small_stack_starts_containers_that_have_its_limit() {
+    let Some(store) = store("run-stack") else { return };
+    let small = "ulimit -s 64; exec \"$0\" \"$@\"";
+    let within = |program: std::path::PathBuf, words: &str| {
+        let cmd = Cmd::new("sh").args(["-c", small]).arg(program).words(words);
+        cmd.env("CORACLE_STORE", store.path()).dir(store.scratch.path()).ok()
+    };
+    let run = "run --rm box sh -c";
+    let seen = Cmd::new("sh").args(["-c", small]).arg(binaries::runner()).words(run).arg("ulimit -s");
+    assert_eq!(seen.env("CORACLE_STORE", store.path()).ok().stdout, "64\n");
+    within(binaries::runner(), "doctor");
+    within(binaries::rootfs_tool(), "images").prints("box");
+    within(binaries::rootfs_tool(), "build --help");
+}
+
+#[test]
 fn init_is_pid_1_and_the_command_its_child() {
     let Some(store) = store("run-init") else { return };
     let seen = "echo $$; tr '\\0' ' ' </proc/1/cmdline";

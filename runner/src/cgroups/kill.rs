@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use coracle_sys::{Context, Error, Kind, Result, process as sys};
+use coracle_sys::handle::Handle;
+use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
 
 use super::group::{Cgroup, write};
 use super::plan::Group;
-use std::os::fd::AsFd;
 
 /// How long killed processes may take to be gone, and stopped ones to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -109,14 +109,14 @@ impl Cgroup {
 fn kill_each(dir: &Path) -> Result<usize> {
     let pids = processes(dir)?;
     for pid in &pids {
-        let pidfd = match sys::pidfd_open(*pid) {
-            Ok(pidfd) => pidfd,
+        let process = match Handle::open(*pid) {
+            Ok(process) => process,
             Err(e) if e.errno() == Some(Errno::ESRCH) => continue,
             Err(e) => return Err(e),
         };
         // The number may have become another's between the list and the descriptor.
         if processes(dir)?.contains(pid) {
-            match sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL) {
+            match process.signal(libc::SIGKILL) {
                 Err(e) if e.errno() != Some(Errno::ESRCH) => return Err(e),
                 _ => {}
             }

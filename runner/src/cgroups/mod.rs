@@ -129,6 +129,11 @@ pub fn prepare(
     Ok(Prepared { mounted: separate.then(Vec::new), ..Prepared::default() })
 }
 
+/// Where a process is to be that outlives its caller and has no groups of its own to make.
+pub fn aside() -> Aside {
+    Layout::probe().map(|mut layout| layout.leave_unit()).unwrap_or_default()
+}
+
 /// Whether swap is counted, so that it can be limited.
 pub fn counts_swap() -> bool {
     match is_unified() {

@@ -1,11 +1,11 @@
 //! `kill`: a signal to containers.
 
 use std::ffi::OsString;
-use std::os::fd::AsFd;
 
 use argh::CommandInfoWithArgs;
 use coracle_store::{ContainerDir, Locations, Store};
-use coracle_sys::{Error, Kind, Result, process};
+use coracle_sys::handle::Handle;
+use coracle_sys::{Error, Kind, Result};
 
 use super::container::ending::await_end;
 use super::oci::{Container, Status};
@@ -97,7 +97,7 @@ fn kill_oci(container: &Container, flags: &Flags) -> Result<u8> {
         }
         for pid in cgroup.processes()? {
             // One that is gone meanwhile is gone.
-            let _ = process::pidfd_open(pid).and_then(|fd| process::pidfd_send_signal(fd.as_fd(), number));
+            let _ = Handle::open(pid).and_then(|process| process.signal(number));
         }
         return Ok(0);
     }
@@ -109,11 +109,7 @@ fn kill_oci(container: &Container, flags: &Flags) -> Result<u8> {
     // has said nothing of signals.
     let ends = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
     let number = if status == Status::Created && ends.contains(&number) { libc::SIGKILL } else { number };
-    let pidfd = process::pidfd_open(container.state.init.pid).map_err(|_| gone())?;
-    if !container.state.init.is_alive() {
-        return Err(gone());
-    }
-    process::pidfd_send_signal(pidfd.as_fd(), number)?;
+    container.state.init.hold().map_err(|_| gone())?.signal(number)?;
     if status == Status::Paused && number == libc::SIGKILL {
         cgroup.thaw()?;
     }
@@ -134,7 +130,7 @@ fn unfound(e: Error, typed: &str) -> Error {
 
 fn send(store: &Store, typed: &str, signal: i32) -> Result<()> {
     let state = running(store, typed)?;
-    let pidfd = process::pidfd_open(state.init.pid)?;
+    let process = Handle::open(state.init.pid)?;
     // What is meant to end it ends it, as in docker: no policy brings it back, and who is paused is let go on.
     let ends = signal == libc::SIGKILL || Record::read(&state.bundle).is_ok_and(|r| r.stop_signal == signal);
     if ends {
@@ -143,7 +139,7 @@ fn send(store: &Store, typed: &str, signal: i32) -> Result<()> {
     if !state.init.is_alive() {
         return Err(not_running(typed));
     }
-    process::pidfd_send_signal(pidfd.as_fd(), signal)?;
+    process.signal(signal)?;
     let number = signal.to_string();
     diary::tell_of(&state.bundle, &Event { action: "kill", more: &[("signal", &number)] });
     let cgroup = Cgroup::open(state.cgroups.clone())?;

@@ -6,9 +6,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use argh::CommandInfoWithArgs;
-use coracle_sys::process::pidfd_open;
+use coracle_sys::handle::Woken;
 use coracle_sys::{Context, Error, Result};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::Global;
@@ -130,14 +129,8 @@ impl Watch {
 
     /// Wait for more, or the end of the monitor. Whether it was that.
     fn wait(&self, monitor: Identity) -> Result<bool> {
-        let Ok(pidfd) = pidfd_open(monitor.pid) else { return Ok(true) };
-        if !monitor.is_alive() {
-            return Ok(true);
-        }
-        let mut set =
-            [PollFd::new(self.0.as_fd(), PollFlags::POLLIN), PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        poll(&mut set, PollTimeout::NONE).context(|| "poll(log)")?;
-        let over = set[1].any().unwrap_or(false);
+        let Ok(monitor) = monitor.hold() else { return Ok(true) };
+        let over = monitor.wait(Some(self.0.as_fd()), None)? == Woken::Ended;
         while self.0.read_events().is_ok_and(|e| !e.is_empty()) {}
         Ok(over)
     }

@@ -92,6 +92,7 @@ pub(crate) fn forget(store: &Store, id: &str, name: Option<&str>) -> Result<()> 
     };
     as_owner(remove).context(|| format!("remove the files of the container {id}"))?;
     // Files of these ids may be in the volumes that are lent.
+    store.release_project(id)?;
     if lent { Ok(()) } else { store.release_ids(id) }
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Global;
 use super::attach::How;
 use super::container::lookup::found;
-use super::container::options::{filter, options, root};
+use super::container::options::{decide, filter, options, root};
 use super::container::{self, Made, Wanted, timeout};
 use super::life::Usage;
 use crate::attach::{Outcome, keys};
@@ -25,7 +25,7 @@ use crate::json;
 use crate::launch::{Ahead, Container};
 use crate::network;
 use crate::own_file;
-use crate::plan::{self, Options};
+use crate::plan::Options;
 use crate::record;
 use crate::relay::{Output, Relay, Screen};
 use crate::report::{Report, Sink};
@@ -277,7 +277,7 @@ fn print(spec: &Spec, flags: &Flags, options: &Options, host: &Host, network: &n
             json::value(&spec)?
         }
         Some("plan") => {
-            let mut shown = json::value(&plan::plan(&spec, options, host)?)?;
+            let mut shown = json::value(&decide(&spec, options, host)?)?;
             shown["network"] = network.json();
             shown
         }

@@ -1,15 +1,13 @@
 //! `stop`: containers are asked to end, all at once, and killed when they do not; `restart`, which begins them again.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use argh::CommandInfoWithArgs;
 use coracle_store::{ContainerDir, Store};
-use coracle_sys::process::{pidfd_open, pidfd_send_signal};
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::handle::{Handle, Woken};
+use coracle_sys::{Error, Result};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Global;
 use super::container::ending::{await_end, stop_waiting};
@@ -112,7 +110,7 @@ fn each(
 struct Ending {
     dir: ContainerDir,
     /// Its process, where it has one, and when that is killed.
-    running: Option<(OwnedFd, State, Option<Instant>)>,
+    running: Option<(Handle, State, Option<Instant>)>,
     /// It waited to begin again.
     waited: bool,
 }
@@ -127,12 +125,12 @@ impl Ending {
         };
         let record = Record::read(&dir.path)?;
         record::mark(&dir.path)?;
-        let pidfd = pidfd_open(state.init.pid)?;
+        let process = Handle::open(state.init.pid)?;
         let seconds = seconds.or(record.stop_timeout).unwrap_or(USUAL);
         let deadline = u64::try_from(seconds).ok().map(|s| Instant::now() + Duration::from_secs(s));
         if state.init.is_alive() {
             let signal = if seconds == 0 { libc::SIGKILL } else { signal.unwrap_or(record.stop_signal) };
-            send(&pidfd, signal)?;
+            send(&process, signal)?;
             told_kill(&dir, &record, signal);
             // Who is frozen does not end.
             let cgroup = Cgroup::open(state.cgroups.clone())?;
@@ -140,15 +138,16 @@ impl Ending {
                 cgroup.thaw()?;
             }
         }
-        Ok(Self { dir, running: Some((pidfd, state, deadline)), waited: false })
+        Ok(Self { dir, running: Some((process, state, deadline)), waited: false })
     }
 
     fn wait(&self) -> Result<()> {
-        let Some((pidfd, state, deadline)) = &self.running else {
+        let Some((process, state, deadline)) = &self.running else {
             return if self.waited { await_end(&self.dir, None).map(drop) } else { Ok(()) };
         };
-        if !ends(pidfd, *deadline)? {
-            send(pidfd, libc::SIGKILL)?;
+        let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+        if process.wait(None, left)? != Woken::Ended {
+            send(process, libc::SIGKILL)?;
             if let Ok(record) = Record::read(&self.dir.path) {
                 told_kill(&self.dir, &record, libc::SIGKILL);
             }
@@ -166,26 +165,9 @@ fn told_kill(dir: &ContainerDir, record: &Record, signal: i32) {
 }
 
 /// One that has ended meanwhile needs no signal.
-fn send(pidfd: &OwnedFd, signal: i32) -> Result<()> {
-    match pidfd_send_signal(pidfd.as_fd(), signal) {
+fn send(process: &Handle, signal: i32) -> Result<()> {
+    match process.signal(signal) {
         Err(e) if e.errno() == Some(Errno::ESRCH) => Ok(()),
         other => other,
-    }
-}
-
-/// Wait for the end of a process. Whether it came in time.
-fn ends(pidfd: &OwnedFd, deadline: Option<Instant>) -> Result<bool> {
-    loop {
-        let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-        let timeout = left.map_or(PollTimeout::NONE, |left| {
-            PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
-        });
-        let mut set = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut set, timeout) {
-            Ok(0) if deadline.is_some_and(|d| Instant::now() >= d) => return Ok(false),
-            Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return Ok(true),
-            Err(e) => return Err(e).context(|| "poll(pidfd)"),
-        }
     }
 }

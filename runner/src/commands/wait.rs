@@ -1,14 +1,11 @@
 //! `wait`: until containers have ended; their exit codes.
 
 use std::ffi::OsString;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use argh::CommandInfoWithArgs;
 use coracle_store::{ContainerDir, Store};
-use coracle_sys::process::pidfd_open;
-use coracle_sys::{Context, Error, Result};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use coracle_sys::{Error, Result};
 
 use super::Global;
 use super::container::ending::{Held, await_end, lock};
@@ -57,9 +54,8 @@ fn wait(store: &Store, typed: &str) -> Result<i32> {
     }
     let state = States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive());
     if let Some(state) = &state {
-        if let Ok(pidfd) = pidfd_open(state.init.pid) {
-            let mut set = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-            poll(&mut set, PollTimeout::NONE).context(|| "poll(pidfd)")?;
+        if let Ok(process) = state.init.hold() {
+            process.wait(None, None)?;
         }
         drop(await_end(&dir, Some(state))?);
     }

@@ -87,6 +87,8 @@ pub(super) fn mounts(shared: &Shared) -> Vec<Mount> {
             ),
             false => mount("/sys", "sysfs", "sysfs", [words("nosuid,noexec,nodev"), words(access)].concat()),
         },
+        // Runtimes of languages, and tools that count processors, read there what they may use.
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", [words("nosuid,noexec,nodev"), words(access)].concat()),
     ];
     if shared.host_ipc {
         for at in ["/dev/mqueue", "/dev/shm"].into_iter().filter(|at| Path::new(at).exists()) {

@@ -105,7 +105,7 @@ flags! {
     "--label-file": label_file Vec<String> = "read labels from a file, one a line",
     "--annotation": annotation Vec<String> = "annotation of the config.json: NAME=VALUE",
     "--userns": userns Option<String> = "ids: host, auto[:size=N], and for an ordinary user keep-id[:uid=N,gid=N]",
-    hidden "--storage-opt": storage_opt Vec<String> = "refused: there are no quotas on disk; see --scratch",
+    "--storage-opt": storage_opt Vec<String> = "size=SIZE: how much it may write to disk, where that keeps quotas",
     "--untrusted": untrusted bool = "confine it as far as goes: ids of its own, no capabilities, nothing written but in memory, limits (each can be said otherwise)",
     "--oom-group": oom_group bool = "at the memory limit all of its processes are killed, not one",
     hidden "--no-oom-group": no_oom_group bool = "the word of --oom-group=false",

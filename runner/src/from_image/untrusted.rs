@@ -36,7 +36,7 @@ pub(crate) fn spelt_out(mut flags: Flags) -> Result<Flags> {
     }
     flags.security_opt.insert(0, "no-new-privileges".to_owned());
     flags.read_only = !flags.no_read_only;
-    if !flags.read_only && !flags.rootfs {
+    if !flags.read_only && !flags.rootfs && flags.storage_opt.is_empty() {
         flags.scratch.get_or_insert_with(|| SCRATCH.to_owned());
     }
     if !has_tmp(&flags) {

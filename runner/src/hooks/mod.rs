@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_sys::process::{self, Cloned, Status};
-use coracle_sys::{Context, Error, Kind as ErrorKind, Result};
+use coracle_sys::{Context, Error, Kind as ErrorKind, Result, pidfd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -176,7 +176,7 @@ impl Hook {
         if !matches!(in_time, Ok(true)) {
             // It has not been waited for, so the number is its own, and its group's where it got that far.
             sys::kill_group(pid);
-            let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+            let _ = pidfd::signal(pidfd.as_fd(), libc::SIGKILL);
         }
         let ended = process::wait(pid)?;
         if !in_time? {

@@ -1,12 +1,13 @@
-//! A further process in a container that runs: `exec`. It enters by the container's pidfd, so that
+//! A further process in a container that runs: `exec`. It enters by the container's process, which is held, so that
 //! what is entered is what was found, and it can be neither traced nor read before it has.
 
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
 
+use coracle_sys::handle::Handle;
 use coracle_sys::process::{self as process_sys, Cloned};
 use coracle_sys::{Context, Error, Result};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 use nix::sys::prctl;
 
 use super::child::Confining;
@@ -19,7 +20,7 @@ use crate::rootfs::Root;
 /// The container to join.
 pub struct Target<'a> {
     /// Its first process.
-    pub pidfd: BorrowedFd<'a>,
+    pub process: &'a Handle,
     /// Its namespaces that are not the host's.
     pub namespaces: &'a [Ns],
 }
@@ -61,10 +62,8 @@ fn enter(target: &Target<'_>, plan: &Plan, setup: &Setup<'_>, channel: &Channel)
     plan.process.sched.apply_early()?;
     setup.enter_cgroups(None)?;
     plan.process.sched.apply_late()?;
-    let flags: CloneFlags = target.namespaces.iter().map(|k| k.flag()).collect();
-    setns(target.pidfd, flags)
-        .context(|| format!("setns(pidfd, {flags:?})"))
-        .context(|| "enter the container's namespaces")?;
+    let namespaces: Vec<_> = target.namespaces.iter().map(|kind| (kind.flag(), kind.file())).collect();
+    target.process.enter(&namespaces).context(|| "enter the container's namespaces")?;
     if target.namespaces.contains(&Ns::User) {
         super::child::become_root_inside()?;
     }

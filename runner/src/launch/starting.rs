@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use coracle_sys::idmap::{Maps, Range};
-use coracle_sys::{Context, Error, Kind, Result, process as process_sys};
+use coracle_sys::{Context, Error, Kind, Result, pidfd, process as process_sys};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -178,10 +179,10 @@ impl Starting {
     /// A container that waits behind the gate `name` of a directory of states; none where nobody does.
     pub fn behind(dir: &Path, name: &str, init: Identity, command: &str) -> Result<Option<Self>> {
         let Some(channel) = gate::knock(dir, name)? else { return Ok(None) };
-        let pidfd = process_sys::pidfd_open(init.pid)?;
-        if !init.is_alive() {
-            return Ok(None);
-        }
+        let pidfd = match init.hold() {
+            Err(e) if e.errno() == Some(Errno::ESRCH) => return Ok(None),
+            held => held?.into_fd(),
+        };
         Ok(Some(Self::of((init.pid, pidfd), channel, command.to_owned(), Ok(init))))
     }
 
@@ -205,7 +206,7 @@ impl Starting {
 
     /// End it before its command runs. What went wrong with it before, if anything did.
     pub fn give_up(self) -> Option<Error> {
-        let _ = process_sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _ = pidfd::signal(self.pidfd.as_fd(), libc::SIGKILL);
         let failed = loop {
             match self.channel.receive() {
                 Ok(Message::Failed(e)) => break Some(e),
@@ -282,7 +283,7 @@ impl Starting {
 
     /// End it, and wait until it is gone. It may be another's child.
     pub(super) fn kill(&self) {
-        let _ = process_sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _ = pidfd::signal(self.pidfd.as_fd(), libc::SIGKILL);
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut fds, PollTimeout::from(10_000_u16));
         let _ = process_sys::wait(self.pid);
@@ -312,7 +313,7 @@ impl Container {
 
     /// Send it a signal.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        process_sys::pidfd_send_signal(self.pidfd.as_fd(), signal)
+        pidfd::signal(self.pidfd.as_fd(), signal)
     }
 
     /// Wait until it has ended. To be called once.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use coracle_store::image::Healthcheck;
-use coracle_sys::process::{Cloned, Status, clone, exit_now, pidfd_send_signal, wait};
-use coracle_sys::{Context, Error, Result, file, time};
+use coracle_sys::process::{Cloned, Status, clone, exit_now, wait};
+use coracle_sys::{Context, Error, Result, file, pidfd, time};
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::{dup2_stderr, dup2_stdout, execv, pipe2, read};
@@ -140,7 +140,7 @@ impl Health {
         };
         if !running.timed_out && Instant::now() >= running.began.0 + self.probe.timeout {
             running.timed_out = true;
-            let _ = pidfd_send_signal(running.pidfd.as_fd(), libc::SIGKILL);
+            let _ = pidfd::signal(running.pidfd.as_fd(), libc::SIGKILL);
         }
         if !said {
             return Ok(());
@@ -160,7 +160,7 @@ impl Health {
     /// The container has ended.
     pub(super) fn end(mut self) {
         if let Some(running) = self.running.take() {
-            let _ = pidfd_send_signal(running.pidfd.as_fd(), libc::SIGKILL);
+            let _ = pidfd::signal(running.pidfd.as_fd(), libc::SIGKILL);
             let _ = wait(running.pid);
         }
         self.status = "unhealthy";

@@ -7,6 +7,7 @@ mod health;
 pub(crate) mod restart;
 mod screen;
 mod ties;
+mod unseen;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use attached::Attached;
 pub(crate) use attached::{First, LONGEST, SOCKET, Said};
 pub(crate) use health::{Health, Probe};
 use screen::Screen;
+pub(crate) use unseen::unseen;
 
 /// What a container is attended with.
 pub(crate) struct Duties {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use coracle_sys::mount::{self as sys, Attrs, attr};
 use coracle_sys::{Context, Result};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::symlinkat;
 use serde::Serialize;
 
 use super::Mount;
@@ -48,6 +49,10 @@ impl Mount {
                 new_file_system("cgroup", Some("cgroup"), &options)?
             };
             sys::attach_at(group.as_fd(), tree.as_fd(), name)?;
+            // Of those that share a hierarchy, programs know each by its own name.
+            for alone in hierarchy.name.split(',').filter(|alone| *alone != hierarchy.name) {
+                symlinkat(name, &tree, alone).context(|| format!("symlinkat({name:?}, {alone:?})"))?;
+            }
         }
         sys::set_attrs(tree.as_fd(), attrs, false)?;
         Ok(tree)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use coracle_sys::idmap::Maps;
 use coracle_sys::mount::{self as sys, Attrs};
 use coracle_sys::process::{self, Cloned};
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, pidfd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::CloneFlags;
@@ -91,7 +91,7 @@ fn make(maps: &Maps) -> Result<OwnedFd> {
                 .write(Pid::from_raw(pid))
                 .and_then(|()| open_namespace(format!("/proc/{pid}/ns/user").into()))
                 .context(|| "make the user namespace of a mount");
-            let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+            let _ = pidfd::signal(pidfd.as_fd(), libc::SIGKILL);
             process::wait(pid)?;
             made
         }

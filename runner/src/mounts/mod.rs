@@ -272,6 +272,11 @@ impl Mount {
         open().map(Some).context(|| format!("mount {}", self.at.display()))
     }
 
+    /// Whether it is of the container's groups of v1, and there are none.
+    pub fn shows_no_group(&self) -> bool {
+        matches!(&self.from, Source::CgroupV1 { hierarchies, .. } if hierarchies.is_empty())
+    }
+
     /// Whether only the host's root can open what is bound as it is to be.
     pub fn is_opened_outside(&self) -> bool {
         self.ids.is_some()
@@ -346,6 +351,11 @@ impl Mount {
             Ok(target) => {
                 if !strict {
                     self.refuse_inside_proc(&target)?;
+                }
+                if root.is(&target)? {
+                    let why =
+                        "a link of the image leads from there to /: the root cannot be covered by a mount";
+                    return Err(Error::invalid(why));
                 }
                 Ok(target)
             }

@@ -17,7 +17,7 @@ use super::leave::{block, detach_from, living, tell, world};
 use super::link::{self, Pair};
 use super::netlink::Socket;
 use super::ports::{self, Claimed, Port};
-use super::{Plan, Way, asked_of, names, parse_mac};
+use super::{Plan, Way, asked_of, names, parse_mac, tracked};
 
 /// A container that has its network. What is in here has to live as long as the container.
 #[derive(Default)]
@@ -106,6 +106,7 @@ impl Plan {
         home.keep(key, &own)?;
         let made = (|| {
             let (bridge, news) = up(&socket, &network, &others, &own)?;
+            tracked::forget(&own);
             let fresh = fs::metadata(&own.hosts).is_ok_and(|m| m.len() == 0);
             let base = fresh.then(|| names::base("", &self.more_hosts(&own)));
             let world = world(&home)?;

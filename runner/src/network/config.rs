@@ -106,8 +106,12 @@ impl Network {
     /// Read one that was written, and see that it is one.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let wrong = |e: Error| e.wrap(format!("read {}", path.display()));
-        let network: Self = json::from_slice(&file::read_plain(path)?).map_err(wrong)?;
-        let invalid = |what: &str| Err(wrong(Error::invalid(what.to_owned())));
+        Self::parse(&file::read_plain(path)?).map_err(wrong)
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
+        let network: Self = json::from_slice(bytes)?;
+        let invalid = |what: &'static str| Err(Error::invalid(what));
         if network.version != VERSION {
             return invalid("another version wrote it");
         }

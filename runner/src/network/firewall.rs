@@ -19,7 +19,7 @@ pub(crate) struct Chain {
     drops: bool,
 }
 
-fn chain(told: &[u8]) -> Option<Chain> {
+pub(crate) fn chain(told: &[u8]) -> Option<Chain> {
     const FORWARD: [u8; 4] = [0, 0, 0, 2];
     let mut chain = Chain { family: *told.first()?, ..Chain::default() };
     for (kind, value) in attributes(told.get(4..)?) {

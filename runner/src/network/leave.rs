@@ -8,7 +8,7 @@ use super::lease::{Attachment, Home};
 use super::netlink::Socket;
 use super::nft::{Change, INET};
 use super::ports::Port;
-use super::{going, link, names, rules};
+use super::{going, link, names, rules, tracked};
 
 /// Take a container off all its networks. It need not be on any.
 pub(crate) fn detach(id: &str) -> Result<()> {
@@ -69,7 +69,10 @@ fn leave(home: &Home, key: &str, id: &str, old: &mut Vec<u32>) -> Result<()> {
         return Ok(());
     }
     if ids.len() == 1 {
-        return down(home, key, old);
+        let had = home.read(key, id).ok().flatten();
+        down(home, key, old)?;
+        had.iter().for_each(tracked::forget);
+        return Ok(());
     }
     release(home, key, id)?;
     let name = home.network(key)?.map(|network| network.name).unwrap_or_default();
@@ -95,6 +98,7 @@ fn release(home: &Home, key: &str, id: &str) -> Result<()> {
         if !no_longer(&had.ports)? {
             had.ports.iter().try_for_each(|port| no_longer(std::slice::from_ref(port)).map(drop))?;
         }
+        tracked::forget(&had);
     }
     home.forget(key, id)
 }

@@ -286,7 +286,7 @@ pub(crate) fn routes(socket: &Socket) -> Result<Vec<Subnet>> {
     Ok(all.iter().filter_map(|route| destination(route)).collect())
 }
 
-fn destination(route: &[u8]) -> Option<Subnet> {
+pub(crate) fn destination(route: &[u8]) -> Option<Subnet> {
     const DESTINATION: u16 = 1;
     let (family, prefix) = (i32::from(*route.first()?), *route.get(1)?);
     let value = find(route.get(12..)?, DESTINATION)?;

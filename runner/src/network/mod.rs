@@ -17,8 +17,10 @@ mod names;
 pub(crate) mod netlink;
 mod nft;
 mod ports;
+pub mod reading;
 mod rootless;
 mod rules;
+mod tracked;
 
 use std::path::{Path, PathBuf};
 

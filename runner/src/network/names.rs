@@ -46,9 +46,10 @@ pub(crate) fn block(own: &[&Attachment], others: &[&Attachment]) -> String {
 }
 
 /// What the file is to be, when it is this now.
-fn changed(now: &str, block: &str) -> String {
-    let begin = now.find(BEGIN);
-    let end = begin.and_then(|at| now[at..].find(END).map(|n| at + n + END.len()));
+pub(crate) fn changed(now: &str, block: &str) -> String {
+    let end = now.find(BEGIN).and_then(|at| now[at..].find(END).map(|n| at + n + END.len()));
+    // The nearest: the container may have left one without an end, and lines behind it.
+    let begin = end.and_then(|end| now[..end].rfind(BEGIN));
     match begin.zip(end) {
         Some((begin, end)) => [&now[..begin], block, &now[end..]].concat(),
         None if now.is_empty() || now.ends_with('\n') => [now, block].concat(),

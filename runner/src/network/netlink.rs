@@ -44,6 +44,11 @@ impl Batch {
         self.names.push(name);
     }
 
+    /// As they are sent.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.names.len()
@@ -113,12 +118,25 @@ impl Socket {
 
     /// Ask, and hear all that is answered.
     pub(crate) fn ask(&self, name: &'static str, kind: u16, flags: u16, body: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let mut all = Vec::new();
+        self.each(name, kind, flags, body, |answer| all.push(answer.to_vec()))?;
+        Ok(all)
+    }
+
+    /// Ask, and hear one answer after the other.
+    pub(crate) fn each(
+        &self,
+        name: &'static str,
+        kind: u16,
+        flags: u16,
+        body: &[u8],
+        mut hear: impl FnMut(&[u8]),
+    ) -> Result<()> {
         let mut batch = Batch::default();
         batch.add(name, kind, flags | ACK, body);
         let socket = self.0.as_raw_fd();
         let call = || format!("netlink({name})");
         send(socket, &batch.bytes, MsgFlags::empty()).context(call)?;
-        let mut all = Vec::new();
         let mut bytes = vec![0; LONGEST];
         loop {
             let length = recv(socket, &mut bytes, MsgFlags::empty()).context(call)?;
@@ -128,11 +146,11 @@ impl Socket {
             for answer in answers(&bytes[..length]) {
                 match (answer.kind, number(answer.body, 0)) {
                     // NLMSG_ERROR, of which 0 is none, and NLMSG_DONE.
-                    (2, Some(0)) | (3, _) => return Ok(all),
+                    (2, Some(0)) | (3, _) => return Ok(()),
                     (2, Some(errno)) => {
                         return Err(Errno::from_raw((errno as i32).wrapping_neg())).context(call);
                     }
-                    _ => all.push(answer.body.to_vec()),
+                    _ => hear(answer.body),
                 }
             }
         }
@@ -153,6 +171,11 @@ fn answers(mut rest: &[u8]) -> impl Iterator<Item = Answer<'_>> {
         rest = rest.get((length as usize).next_multiple_of(4)..).unwrap_or_default();
         Some(Answer { kind, sequence, body })
     })
+}
+
+/// What the messages say in what was received.
+pub(crate) fn bodies(bytes: &[u8]) -> Vec<&[u8]> {
+    answers(bytes).map(|answer| answer.body).collect()
 }
 
 /// Add an attribute.

@@ -159,6 +159,11 @@ impl Asked {
         }
     }
 
+    /// The host's address, its ports, those inside, and whether it is UDP.
+    pub(crate) fn parts(&self) -> super::reading::Published {
+        (self.ip.map(|ip| ip.0), self.host, self.inside, self.protocol == Protocol::Udp)
+    }
+
     /// As it was typed, more or less.
     pub(crate) fn text(&self) -> String {
         let ip = self.ip.map_or(String::new(), |ip| format!("{ip} "));

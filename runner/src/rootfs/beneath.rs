@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use coracle_sys::{Context, Error, Kind, Result};
+use coracle_sys::{Context, Error, Kind, Result, mount};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, mkdirat};
@@ -26,6 +26,12 @@ impl Root {
     /// The root directory itself.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Whether this is the root directory itself, by whatever path.
+    pub fn is(&self, other: &OwnedFd) -> Result<bool> {
+        let place = |fd: BorrowedFd<'_>| mount::place(fd).context(|| "look where a path leads");
+        Ok(place(self.as_fd())? == place(other.as_fd())?)
     }
 
     /// Open what is at `path` with O_PATH; links are followed inside the root.

@@ -1,8 +1,7 @@
 //! `SCMP_ACT_NOTIFY`: the kernel asks a process outside what becomes of a call. That process gets a descriptor
 //! to hear it by, over the socket that the profile names, before the command runs.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -12,7 +11,7 @@ use coracle_sys::{Context, Error, Kind, Result};
 use serde_json::{Value, json};
 
 use super::{Program, sys};
-use crate::scm_rights;
+use crate::console::Console;
 
 /// Who is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +37,8 @@ impl Notify {
             "state": state,
         });
         let text = text.to_string();
-        let send = || -> Result<()> {
-            let socket = UnixStream::connect(&self.path).context(|| format!("connect({:?})", self.path))?;
-            let sent = scm_rights::send(&socket, text.as_bytes(), listener);
-            sent.map(drop).context(|| format!("sendmsg({:?})", self.path))
-        };
-        send().context(|| "hand over the listener to linux.seccomp.listenerPath")
+        let socket = Console::connect(&self.path, "linux.seccomp.listenerPath")?;
+        socket.send(listener.as_fd(), &text).context(|| "linux.seccomp.listenerPath")
     }
 }
 

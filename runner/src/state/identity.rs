@@ -1,13 +1,16 @@
 //! Processes that cannot be mistaken for later ones with their pid: asked, stopped, killed.
 
-use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
+use coracle_sys::handle::Handle;
 use coracle_sys::read_json;
-use coracle_sys::{Context, Error, Result, file, process};
+use coracle_sys::{Context, Error, Result, file};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
+
+/// How long a killed process may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A process that cannot be mistaken for a later one with its pid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -45,28 +48,40 @@ impl Identity {
         !over && start_time(&stat) == Some(self.start_time)
     }
 
+    /// Whether it has ended, or is on its way to: it has no root, no namespaces and no group any more then.
+    pub fn is_ending(self) -> bool {
+        const PF_EXITING: u64 = 4;
+        let stat = text(&format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        !self.is_alive() || flags(&stat).is_none_or(|flags| flags & PF_EXITING != 0)
+    }
+
     /// Kill it, and wait until it is gone. One that is gone is fine.
     pub fn kill(&self) -> Result<()> {
-        let pidfd = match process::pidfd_open(self.pid) {
-            Err(e) if e.errno() == Some(Errno::ESRCH) => return Ok(()),
+        let gone = |e: &Error| e.errno() == Some(Errno::ESRCH);
+        let process = match self.hold() {
+            Err(e) if gone(&e) => return Ok(()),
             other => other?,
         };
-        // Between the look and the open another process may have got the pid.
-        if !self.is_alive() {
-            return Ok(());
+        match process.signal(libc::SIGKILL) {
+            Err(e) if gone(&e) => return Ok(()),
+            other => other?,
         }
-        process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
-        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::from(10_000_u16)).context(|| "poll(pidfd)").map(drop)
+        process.wait(None, Some(PATIENCE)).map(drop)
+    }
+
+    /// Hold it. `ESRCH` where it is gone.
+    pub fn hold(&self) -> Result<Handle> {
+        let process = Handle::open(self.pid)?;
+        // Between the look and the open another process may have got the pid.
+        match self.is_alive() {
+            true => Ok(process),
+            false => Err(Errno::ESRCH).context(|| format!("pidfd_open({})", self.pid)),
+        }
     }
 
     /// Send it a signal. `ESRCH` where it is gone.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        let pidfd = process::pidfd_open(self.pid)?;
-        match self.is_alive() {
-            true => process::pidfd_send_signal(pidfd.as_fd(), signal),
-            false => Err(Errno::ESRCH).context(|| format!("pidfd_open({})", self.pid)),
-        }
+        self.hold()?.signal(signal)
     }
 
     /// Whether it was stopped, by job control or a tracer.
@@ -83,6 +98,11 @@ fn text(path: &str) -> Result<String> {
 /// Field 3 of /proc/PID/stat.
 fn run_state(stat: &str) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Field 9 of /proc/PID/stat.
+fn flags(stat: &str) -> Option<u64> {
+    stat.rsplit_once(") ")?.1.split(' ').nth(6)?.parse().ok()
 }
 
 /// Field 20 of /proc/PID/stat: a first thread that has ended counts until the others have.
@@ -104,6 +124,7 @@ mod tests {
         let rest = (3..=30).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
         assert_eq!(start_time(&format!("7 (a) b) (c) {rest}")), Some(22));
         assert_eq!(start_time("7 (a"), None);
+        assert_eq!(flags(&format!("7 (a) b) (c) {rest}")), Some(9));
         assert_eq!(threads(&format!("7 (a) b) (c) {rest}")), Some(20));
     }
 }

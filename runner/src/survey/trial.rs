@@ -52,7 +52,7 @@ pub(super) fn calls(
         let how = OpenHow::new().flags(OFlag::O_PATH);
         nix::fcntl::openat2(nix::fcntl::AT_FDCWD, "/", how).map(drop).context(|| "openat2(\"/\")")
     };
-    let pidfd = || process::pidfd_open(nix::unistd::getpid().as_raw()).map(drop);
+    let pidfd = || coracle_sys::pidfd::open(nix::unistd::getpid().as_raw()).map(drop);
     vec![
         (
             "new mount calls",

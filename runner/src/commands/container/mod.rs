@@ -117,6 +117,7 @@ impl Made {
 
     fn decide(&mut self, config: &ProcessConfig, typed: &[String]) -> Result<()> {
         let flags = &self.flags;
+        limit_storage(&self.store, &self.dir, flags)?;
         let dirs = self.base.applied(&self.global, &self.store, flags)?;
         let directory = std::env::current_dir().unwrap_or_default();
         let all = made::mounts(&self.store, &self.dir, flags, config, &directory)?;
@@ -165,6 +166,7 @@ impl Made {
         // Those of others are in the record, and the others may be gone.
         let own = Flags { volumes_from: Vec::new(), ..flags.clone() };
         let fills = made::mounts(&store, &dir, &own, &base.config(), &record.directory)?.fills;
+        limit_storage(&store, &dir, &flags)?;
         // The other container has started anew since then.
         let joined = lookup::joined(&Host::probe()?, &store, &flags)?;
         for namespace in record.spec.linux.iter_mut().flat_map(|l| &mut l.namespaces) {
@@ -186,7 +188,8 @@ impl Made {
         let seccomp = record.seccomp.clone();
         let options =
             options::options(&record.id, &self.dir.path, root, flags, spec, groups.mounted, seccomp)?;
-        let mut plan = plan::Plan { volumes: self.fills.clone(), ..plan::plan(spec, &options, &self.host)? };
+        let mut plan =
+            plan::Plan { volumes: self.fills.clone(), ..options::decide(spec, &options, &self.host)? };
         let network = network::plan(flags, &self.base.config(), &self.store, &self.host)?;
         plan.mounts.extend(etc::mounts(&record.id, &self.dir.path, flags, &network, &spec.mounts));
         network.prepare(&self.dir.path)?;
@@ -234,7 +237,7 @@ fn check(flags: &Flags) -> Result<()> {
         return Err(made::in_the_way(path));
     }
     userns::mode(flags)?;
-    check_storage(flags)?;
+    quota(flags)?;
     let policy = Policy::parse(flags.restart.as_deref().unwrap_or_default())?;
     if policy != Policy::No && flags.rm {
         return Err(Error::usage("conflicting options: cannot specify both --restart and --rm"));
@@ -243,16 +246,35 @@ fn check(flags: &Flags) -> Result<()> {
     from_image::shared_words(flags).map(drop)
 }
 
-/// `--storage-opt`: what a container writes to disk has no quota of its own yet.
-fn check_storage(flags: &Flags) -> Result<()> {
-    let Some(option) = flags.storage_opt.first() else { return Ok(()) };
-    Err(match option.strip_prefix("size=") {
-        Some(size) => Error::unsupported(format!(
-            "--storage-opt {option}: there are no quotas on disk (--scratch tmpfs:{size} limits what is written, in memory)"
+/// `--storage-opt size=SIZE`: how many bytes a container may write to disk.
+fn quota(flags: &Flags) -> Result<Option<u64>> {
+    let Some(option) = flags.storage_opt.last() else { return Ok(None) };
+    let wrong = flags.storage_opt.iter().find(|option| !option.starts_with("size="));
+    if let Some(option) = wrong {
+        return Err(Error::unsupported(format!(
+            "--storage-opt {option:?}: the storage driver has no such option: it is size=SIZE"
+        )));
+    }
+    if flags.rootfs || flags.scratch.is_some() {
+        let why = "--storage-opt size= is for what a container of an image writes to disk";
+        return Err(Error::usage(format!("{why}: it goes with neither --rootfs nor --scratch")));
+    }
+    match units::size(option.trim_start_matches("size="), "--storage-opt size")? {
+        0 => Err(Error::usage("--storage-opt size=0: nothing can be written into nothing")),
+        size => Ok(Some(size)),
+    }
+}
+
+/// Give it, or say what it takes and what else there is.
+fn limit_storage(store: &Store, dir: &ContainerDir, flags: &Flags) -> Result<()> {
+    let Some(size) = quota(flags)? else { return Ok(()) };
+    let option = flags.storage_opt.last().cloned().unwrap_or_default();
+    store.limit_container(dir, size).map_err(|e| match e.kind() {
+        Kind::Unsupported => Error::unsupported(format!(
+            "--storage-opt {option}: {e} (--scratch tmpfs:{} limits what is written, in memory)",
+            option.trim_start_matches("size=")
         )),
-        None => {
-            Error::unsupported(format!("--storage-opt {option:?}: the storage driver has no such option"))
-        }
+        _ => e.wrap(format!("--storage-opt {option}")),
     })
 }
 

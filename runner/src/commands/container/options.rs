@@ -10,8 +10,9 @@ use coracle_sys::{Context, Error, Result, file};
 use super::lookup::Base;
 use crate::from_image::flags::Flags;
 use crate::from_image::units;
+use crate::host::Host;
 use crate::mounts::Hierarchy;
-use crate::plan::Options;
+use crate::plan::{self, Options, Plan};
 use crate::process::Init;
 use crate::rootfs::{Layers, Source, Top};
 use crate::seccomp::{self, Choice};
@@ -57,6 +58,13 @@ pub(crate) fn options(
         cgroup_v1,
         seccomp: Some(seccomp),
     })
+}
+
+/// The plan. Of groups is shown what was made: where v1 has none for the container, nothing is mounted that would be empty.
+pub(crate) fn decide(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
+    let mut plan = plan::plan(spec, options, host)?;
+    plan.mounts.retain(|mount| !mount.shows_no_group());
+    Ok(plan)
 }
 
 /// `--security-opt seccomp=`; a privileged container has none unless it is asked for.

@@ -3,9 +3,8 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use coracle_sys::{Context, Error, Kind, Result, print, process};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use coracle_sys::handle::{Handle, Woken};
+use coracle_sys::{Error, Kind, Result, print};
 use serde_json::{Value, json};
 
 use crate::commands::Global;
@@ -32,29 +31,20 @@ pub(super) fn run(global: &Global, typed: &Typed) -> Result<u8> {
     }
     let interval = typed.get("--interval").unwrap_or("5s");
     let interval = units::duration(interval, "--interval")?.max(Duration::from_millis(100));
-    let pidfd = process::pidfd_open(container.state.init.pid)?;
+    let process = Handle::open(container.state.init.pid)?;
     let mut oom = cgroup.watch_oom()?;
     loop {
-        let wait = PollTimeout::try_from(interval.as_millis()).unwrap_or(PollTimeout::MAX);
-        let mut fds =
-            [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN), PollFd::new(oom.as_fd(), PollFlags::POLLIN)];
-        let seen = match poll(&mut fds, wait) {
-            Err(Errno::EINTR) => continue,
-            other => other.context(|| "poll(pidfd, oom)")?,
-        };
-        let ready = |n: usize| fds[n].any().unwrap_or(false);
-        if ready(0) || !container.state.init.is_alive() {
+        let woken = process.wait(Some(oom.as_fd()), Some(interval))?;
+        if woken == Woken::Ended || !container.state.init.is_alive() {
             return Ok(0);
         }
-        if ready(1) {
-            match oom.heard()? {
+        match woken {
+            Woken::Readable => match oom.heard()? {
                 Some(1..) => tell("oom", None),
                 Some(0) => {}
                 None => return Ok(0),
-            }
-        }
-        if seen == 0 {
-            tell("stats", Some(cgroup.metrics()));
+            },
+            _ => tell("stats", Some(cgroup.metrics())),
         }
     }
 }

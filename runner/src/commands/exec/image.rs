@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_store::{Locations, Store};
-use coracle_sys::process::{Status, pidfd_open};
+use coracle_sys::process::Status;
 use coracle_sys::{Context, Error, Kind, Result, terminal as tty};
 
 use super::Flags;
@@ -18,6 +18,7 @@ use crate::foreground::{self, Signals};
 use crate::from_image::{self, units, user};
 use crate::host::Host;
 use crate::launch::{Setup, join};
+use crate::monitor;
 use crate::namespaces::Kind as Ns;
 use crate::own_file;
 use crate::process::{self, Init};
@@ -34,11 +35,17 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     if command.is_empty() {
         return Err(Error::usage("exec needs a command behind the container"));
     }
-    if flags.tty && flags.interactive && !std::io::stdin().is_terminal() {
+    if flags.tty && flags.interactive && !flags.detach && !std::io::stdin().is_terminal() {
         return Err(Error::usage("the input device is not a TTY (leave out -t)"));
     }
     let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
     let state = running(&store, typed)?;
+    start(flags, command, &state).map_err(|e| super::or_gone(e, &state.init, typed))
+}
+
+/// Start it, and stay with it where it is not left alone.
+fn start(flags: &Flags, command: &[String], state: &state::State) -> Result<u8> {
+    let typed = flags.container.as_str();
     let cgroup = Cgroup::open(state.cgroups.clone())?;
     if cgroup.is_frozen()? {
         return Err(Error::invalid(format!(
@@ -48,12 +55,9 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     if !state.namespaces.contains(&Ns::User) {
         own_file::shield()?;
     }
-    let pidfd = pidfd_open(state.init.pid)?;
+    let held = state.init.hold()?;
     let record = Record::read(&state.bundle)?;
-    let process = process(flags, command, &record, &state)?;
-    if !state.init.is_alive() {
-        return Err(Error::invalid(format!("cannot exec in a stopped container: {typed}")));
-    }
+    let process = process(flags, command, &record, state)?;
     if same_root(state.init.pid)? {
         return Err(Error::new(Kind::Busy, format!("container {typed} is just starting")));
     }
@@ -66,7 +70,7 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     let bounding = process.capabilities.as_ref().map_or(&[][..], |sets| &sets.bounding);
     let filter = record.seccomp.compile(bounding)?;
     let signals = Signals::hold()?;
-    let target = join::Target { pidfd: pidfd.as_fd(), namespaces: &state.namespaces };
+    let target = join::Target { process: &held, namespaces: &state.namespaces };
     let enter = |pid: Option<i32>| cgroup.enter_beside(pid.unwrap_or(0), &[], state.init.pid);
     let setup = Setup {
         init: init_image(),
@@ -89,7 +93,7 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     let tell = |events: &[Event<'_>]| diary::tell(&state.bundle, &record, events);
     tell(&[Event { action: &create, more: &more }, Event { action: &start, more: &more }]);
     if flags.detach {
-        return Ok(0);
+        return container.console().map_or(Ok(()), monitor::unseen).map(|()| 0);
     }
     let stdin = std::io::stdin();
     let screen = match container.console() {

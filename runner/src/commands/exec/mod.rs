@@ -8,11 +8,12 @@ use std::path::PathBuf;
 
 use argh::CommandInfoWithArgs;
 use coracle_sys::argv::Tail;
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Kind, Result};
 
 use super::Global;
 use super::oci::Container;
 use super::typed::{self, Typed};
+use crate::state::Identity;
 
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
@@ -32,7 +33,11 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
         typed::option("--user", Some('u'), "user", "user and group, names or numbers: USER[:GROUP]"),
         typed::option("--workdir", Some('w'), "dir", "working directory inside"),
         typed::switch("--privileged", None, "all capabilities"),
-        typed::switch("--detach", Some('d'), "leave the command alone once it runs; its streams are nothing"),
+        typed::switch(
+            "--detach",
+            Some('d'),
+            "leave the command alone once it runs; nobody sees what it writes, on a terminal neither",
+        ),
         typed::hidden(typed::option(
             "--detach-keys",
             None,
@@ -178,8 +183,14 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
             "exec --detach-keys: the command ends with who looks at it (exec -d leaves it alone from the beginning)",
         ));
     }
-    if flags.detach && flags.tty {
-        return Err(Error::unsupported("exec -d -t: a terminal ends with who looks at it (leave out -t)"));
-    }
     image::run(global, flags, command)
+}
+
+/// The error of an exec. Where the container has ended meanwhile, whatever failed has failed for that reason.
+fn or_gone(e: Error, init: &Identity, container: &str) -> Error {
+    let about_it = !matches!(e.kind(), Kind::Usage | Kind::CannotExecute | Kind::CommandNotFound);
+    match about_it && init.is_ending() {
+        true => Error::new(Kind::Invalid, format!("cannot exec in a stopped container: {container} is gone")),
+        false => e,
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::os::fd::AsFd;
 
-use coracle_sys::process::{Status as Ended, pidfd_open};
+use coracle_sys::process::Status as Ended;
 use coracle_sys::{Context, Error, Kind, Result, file, json, terminal as tty};
 
 use super::Flags;
@@ -25,6 +25,12 @@ use crate::terminal::Raw;
 
 /// Run it.
 pub(super) fn run(container: Container, flags: &Flags, command: &[String]) -> Result<u8> {
+    let state = &container.state;
+    start(&container, flags, command).map_err(|e| super::or_gone(e, &state.init, &state.id))
+}
+
+/// Start it, and stay with it where it is not left to others.
+fn start(container: &Container, flags: &Flags, command: &[String]) -> Result<u8> {
     let refused = |why: &str| Err(Error::new(Kind::Invalid, why.to_owned()));
     match container.status()? {
         Status::Stopped => return refused("cannot exec in a stopped container"),
@@ -45,10 +51,7 @@ pub(super) fn run(container: Container, flags: &Flags, command: &[String]) -> Re
     let console = Console::asked(flags.console_socket.as_deref(), process.terminal, flags.detach)?;
     let pidfd_socket = flags.pidfd_socket.as_deref();
     let pidfd_socket = pidfd_socket.map(|path| Console::connect(path, "--pidfd-socket")).transpose()?;
-    let pidfd = pidfd_open(state.init.pid)?;
-    if !state.init.is_alive() {
-        return refused("cannot exec in a stopped container");
-    }
+    let held = state.init.hold()?;
     if same_root(state.init.pid)? && spec.root.is_some() {
         return Err(Error::new(Kind::Busy, format!("container {} is just starting", state.id)));
     }
@@ -76,7 +79,7 @@ pub(super) fn run(container: Container, flags: &Flags, command: &[String]) -> Re
         seccomp: filter.as_ref(),
         ..Setup::default()
     };
-    let target = join::Target { pidfd: pidfd.as_fd(), namespaces: &state.namespaces };
+    let target = join::Target { process: &held, namespaces: &state.namespaces };
     let mut running = join::join(&target, &plan, &setup)?.finish()?;
     running.warnings().iter().for_each(|w| coracle_sys::warn!("runner: {w}"));
     let terminal = running.console();

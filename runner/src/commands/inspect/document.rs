@@ -266,6 +266,10 @@ fn host(seen: &Seen, flags: &Flags, asked: &[Asked], all: &mut Value) -> Result<
         let (name, text) = option.split_once('=').unwrap_or((option, ""));
         all["HostConfig"]["LogConfig"]["Config"][name] = text.into();
     }
+    for option in &flags.storage_opt {
+        let (name, text) = option.split_once('=').unwrap_or((option, ""));
+        all["HostConfig"]["StorageOpt"][name] = text.into();
+    }
     for device in &flags.device {
         let mut words = device.split(':');
         let outside = words.next().unwrap_or_default();

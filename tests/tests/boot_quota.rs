@@ -1,0 +1,21 @@
+//! A machine whose disk keeps quotas of projects, which few hosts of tests have. What is checked inside is `boot/quota.sh`.
+
+use coracle_tests::machine::Machine;
+use coracle_tests::rootfs::Image;
+use coracle_tests::{Cmd, Scratch, Store};
+
+#[test]
+fn what_a_container_writes_to_disk_is_held_to_its_quota() {
+    let scratch = Scratch::new("quota");
+    let modules = ["overlay.ko", "quota_tree.ko", "quota_v2.ko"];
+    let Some(machine) = Machine::new(&scratch, "quota.sh", &modules) else { return };
+    let store = Store::new("quota-store");
+    let image = Image::busybox().expect("busybox").compose(&store, "box");
+    let content = scratch.mkdir("content");
+    Cmd::new("cp").arg("-a").arg(store.path()).arg(content.join("store")).ok();
+    drop(image);
+    let disk = scratch.join("disk");
+    Cmd::new("truncate").args(["-s", "256M"]).arg(&disk).ok();
+    Cmd::new("mkfs.ext4").args(["-q", "-O", "quota,project", "-d"]).arg(&content).arg(&disk).ok();
+    machine.with_disk(disk).boot("", None).passed(14, "CHECKS DONE");
+}
