@@ -14,6 +14,22 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// A store that has `debian` and these images on it, for [`crate::Store::reads`]. Nothing where this machine cannot make
 /// them.
 pub fn images(names: &[&str]) -> Option<PathBuf> {
+    let folders = names.iter().map(|name| (*name, workspace().join("images").join(name)));
+    made(&folders.collect::<Vec<_>>())
+}
+
+/// The same with an image that this Dockerfile makes, which has no context.
+pub fn dockerfile(name: &str, text: &str) -> Option<PathBuf> {
+    if !need(Privilege::Root) {
+        return None;
+    }
+    let folder = workspace().join("target/test-images").join(name);
+    std::fs::create_dir_all(&folder).expect("make the folder");
+    std::fs::write(folder.join("Dockerfile"), text).expect("write the Dockerfile");
+    made(&[(name, folder)])
+}
+
+fn made(folders: &[(&str, PathBuf)]) -> Option<PathBuf> {
     if !need(Privilege::Root) || !need(Privilege::Peer("apt-get")) {
         return None;
     }
@@ -24,8 +40,8 @@ pub fn images(names: &[&str]) -> Option<PathBuf> {
     static DEBIAN: OnceLock<()> = OnceLock::new();
     DEBIAN.get_or_init(|| debian(&top));
     std::thread::scope(|side_by_side| {
-        for name in names {
-            side_by_side.spawn(|| build(&top, name));
+        for (name, folder) in folders {
+            side_by_side.spawn(|| build(&top, name, folder));
         }
     });
     drop(lock);
@@ -43,6 +59,6 @@ fn debian(top: &Path) {
     tool(top).arg("compose").arg(top.join("debian")).args(["-t", "debian"]).ok();
 }
 
-fn build(top: &Path, name: &str) {
-    tool(top).args(["build", "-q", "-t", name]).arg(workspace().join("images").join(name)).ok();
+fn build(top: &Path, name: &str, folder: &Path) {
+    tool(top).args(["build", "-q", "-t", name]).arg(folder).ok();
 }
