@@ -81,11 +81,15 @@ fn leave(home: &Home, key: &str, id: &str, old: &mut Vec<u32>) -> Result<()> {
     if !ids.iter().any(|other| other == id) {
         return Ok(());
     }
-    old.extend(device(home, key, id)?);
+    let own = device(home, key, id)?;
     if ids.len() == 1 {
-        return down(home, key, old);
+        down(home, key, old)?;
+        // The bridge first: as long as it has the network's route, the next one is made elsewhere.
+        old.extend(own);
+        return Ok(());
     }
     release(home, key, id)?;
+    old.extend(own);
     let name = home.network(key)?.map(|network| network.name).unwrap_or_default();
     tell(&world(home)?, &name, id);
     Ok(())
