@@ -146,3 +146,13 @@ impl Host {
         self.sh(shown).stdout
     }
 }
+
+impl Drop for Host {
+    /// What a test that failed has left in the background would live on: its monitors belong to nobody.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let runner = crate::binaries::runner().display().to_string();
+            self.sh(&format!("ids=$({runner} ps -aq) && [ -z \"$ids\" ] || {runner} rm -f $ids"));
+        }
+    }
+}
