@@ -7,13 +7,14 @@ pub mod bundles;
 pub mod debs;
 pub mod images;
 pub mod networks;
+pub mod packages;
 pub mod seccomp;
 
 /// A target: its name, the function, and something sound to begin with.
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All of them.
-pub const TARGETS: [Target; 27] = [
+pub const TARGETS: [Target; 28] = [
     ("reference", images::reference, images::seeds::references),
     ("image_json", images::image_json, images::seeds::json),
     ("layer", images::layer, images::seeds::layers),
@@ -34,6 +35,7 @@ pub const TARGETS: [Target; 27] = [
     ("deb_signed", debs::signed, debs::seeds::signed),
     ("deb_package", debs::package, debs::seeds::packages),
     ("deb_patterns", debs::patterns, debs::seeds::patterns),
+    ("packages", packages::packages, packages::seeds),
     ("seccomp", seccomp::profile, seccomp::seeds),
     ("publish", networks::publish, networks::seeds::ports),
     ("network_words", networks::words, networks::seeds::words),

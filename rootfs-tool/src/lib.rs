@@ -11,5 +11,6 @@ mod filter;
 mod progress;
 pub mod recipe;
 pub mod registry;
+pub mod sbom;
 mod streams;
 mod transfer;

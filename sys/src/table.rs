@@ -17,6 +17,11 @@ pub fn print(rows: &[Vec<String>], cut: bool) {
     crate::print::out(format_args!("{}", render(rows, width)));
 }
 
+/// The same as text, with nothing cut.
+pub fn text(rows: &[Vec<String>]) -> String {
+    render(rows, None)
+}
+
 fn render(rows: &[Vec<String>], width: Option<usize>) -> String {
     let clean = |row: &Vec<String>| row.iter().map(|cell| harmless(cell)).collect();
     let rows: &Vec<Vec<String>> = &rows.iter().map(clean).collect();

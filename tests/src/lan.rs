@@ -41,12 +41,16 @@ exec sleep 1000";
 impl Host {
     /// A new one; nothing where this machine cannot have it.
     pub fn new(name: &str) -> Option<Self> {
+        Self::with(Store::new(name))
+    }
+
+    /// A new one whose containers are in this store.
+    pub fn with(store: Store) -> Option<Self> {
         let has = need(Privilege::Root)
             && ["busybox", "ip", "nft", "nsenter", "unshare", "cc"].iter().all(|p| need(Privilege::Peer(p)));
         if !has {
             return None;
         }
-        let store = Store::new(name);
         let source = include_str!("talk.c");
         Image::busybox()?.program("bin/talk", source)?.compose(&store, "box");
         let talk = store.scratch.join("talk");
@@ -84,7 +88,7 @@ impl Host {
     /// A command on the host.
     pub fn on(&self, program: &str) -> Cmd {
         let enter = ["-t", &self.inside.pid().to_string(), "-n", "-m", program];
-        Cmd::new("nsenter").args(enter).env("CORACLE_STORE", self.store.path())
+        Cmd::new("nsenter").args(enter).env("CORACLE_STORE", self.store.locations())
     }
 
     /// `runner` on the host, with words that are split at white space.
@@ -140,5 +144,15 @@ impl Host {
     pub fn left(&self) -> String {
         let shown = "ip -o link | grep -E 'coracle|br-|vc' ; nft list tables | grep coracle; ls -A /run/coracle/net 2>/dev/null | grep -v '^lock$'";
         self.sh(shown).stdout
+    }
+}
+
+impl Drop for Host {
+    /// What a test that failed has left in the background would live on: its monitors belong to nobody.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let runner = crate::binaries::runner().display().to_string();
+            self.sh(&format!("ids=$({runner} ps -aq) && [ -z \"$ids\" ] || {runner} rm -f $ids"));
+        }
     }
 }

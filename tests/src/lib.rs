@@ -9,6 +9,7 @@
 //!     canary     a tree on the host that must be byte-identical afterwards
 //!     racer      exchange two names as fast as the kernel can
 //!     rootfs     root filesystems to be hostile with: a static busybox, a recipe around it
+//!     shipped    the shipped images of Debian packages, made once for all tests
 //!     dockerd    a docker daemon of a test's own
 //!     debs       a repository of Debian packages on loopback
 //!     registry   docker-registry on loopback: plain, TLS, with a password
@@ -52,6 +53,7 @@ pub mod racer;
 pub mod registry;
 pub mod rootfs;
 pub mod scratch;
+pub mod shipped;
 mod sys;
 pub mod tokens;
 pub mod words;

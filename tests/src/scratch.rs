@@ -1,5 +1,6 @@
 //! Temporary folders. Each is unique, and gone when the test ends, whatever was mounted in it.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -92,22 +93,39 @@ pub struct Store {
     /// The folder that holds both.
     pub scratch: Scratch,
     user: bool,
+    below: Option<PathBuf>,
 }
 
 impl Store {
     /// Of whoever runs the tests.
     pub fn new(name: &str) -> Self {
-        Self { scratch: Scratch::new(name), user: false }
+        Self { scratch: Scratch::new(name), user: false, below: None }
     }
 
     /// Of the ordinary user: commands run as that user.
     pub fn of_user(name: &str) -> Self {
-        Self { scratch: Scratch::of_user(name), user: true }
+        Self { scratch: Scratch::of_user(name), user: true, below: None }
     }
 
     /// The store's folder.
     pub fn path(&self) -> PathBuf {
         self.scratch.join("store")
+    }
+
+    /// Let it find images in another store, which it does not write.
+    pub fn reads(mut self, other: PathBuf) -> Self {
+        self.below = Some(other);
+        self
+    }
+
+    /// What CORACLE_STORE is for it.
+    pub fn locations(&self) -> OsString {
+        let mut all = self.path().into_os_string();
+        if let Some(below) = &self.below {
+            all.push(":");
+            all.push(below);
+        }
+        all
     }
 
     /// The folder of the state of running containers.
@@ -117,7 +135,7 @@ impl Store {
 
     fn own(&self, cmd: Cmd) -> Cmd {
         let cmd = if self.user { cmd.as_user() } else { cmd };
-        cmd.env("CORACLE_STORE", self.path()).dir(self.scratch.path())
+        cmd.env("CORACLE_STORE", self.locations()).dir(self.scratch.path())
     }
 
     /// `runner` on this store.

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use coracle_tests::{Cmd, Privilege, Scratch, Store, need, workspace};
+use coracle_tests::{Cmd, Privilege, Scratch, Store, eventually, need, shipped, workspace};
 
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -101,4 +101,65 @@ fn static_and_base_hold_what_programs_take_for_granted_and_no_shell() {
     // A dynamic one finds the C library, and OpenSSL's where the machine's own program is for that.
     let env = Cmd::new("sh").args(["-c", "command -v env"]).ok().text().to_owned();
     store.run(&format!("-v {env}:/env:ro base /env")).ok().prints("SSL_CERT_FILE=");
+}
+
+#[test]
+fn python_gives_a_prompt_and_pip_installs_into_a_derived_image() {
+    if !all() {
+        return;
+    }
+    let Some(images) = shipped::images(&["python"]) else { return };
+    let store = Store::new("python").reads(images);
+    let typed = "import sys, ssl, sqlite3, readline; print(sys.stdin.isatty(), 6 * 7)\nexit()\n";
+    let script = "script -qec \"$0 --root $1 run --rm -it python\" /dev/null";
+    let prompt = Cmd::new("sh").args(["-c", script]).arg(Cmd::runner().shown()).arg(store.state());
+    let prompt = prompt.env("CORACLE_STORE", store.locations()).stdin(typed).ok();
+    drop(prompt.prints(">>> ").prints("True 42"));
+    store.run("python python -m venv /venv").ok();
+    // A wheel is a zip of files that name themselves.
+    let folder = Scratch::new("wheel");
+    let make = "import zipfile\nz = zipfile.ZipFile('said-1.0-py3-none-any.whl', 'w')\n\
+                z.writestr('said.py', 'def main(): print(\"it was said\")\\n')\n\
+                i = 'said-1.0.dist-info/'\n\
+                z.writestr(i + 'METADATA', 'Metadata-Version: 2.1\\nName: said\\nVersion: 1.0\\n')\n\
+                z.writestr(i + 'WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')\n\
+                z.writestr(i + 'entry_points.txt', '[console_scripts]\\nsaid = said:main\\n')\n\
+                z.writestr(i + 'RECORD', '')\n";
+    Cmd::new("python3").args(["-c", make]).dir(folder.path()).ok();
+    folder.write(
+        "Dockerfile",
+        "FROM python\nCOPY *.whl /tmp/\nRUN pip install --no-index /tmp/*.whl && rm /tmp/*.whl\nCMD [\"said\"]\n",
+    );
+    store.rootfs_tool().args(["build", "-t", "said"]).arg(folder.path()).limit(PATIENCE).ok();
+    drop(store.run("said").ok().prints("it was said"));
+    drop(store.run("said python -c").arg("import said; print(said.__file__)").ok().prints("/usr/local/"));
+}
+
+#[test]
+fn an_ordinary_user_builds_postgres_and_runs_it() {
+    if !all() || !need(Privilege::OrdinaryUser) || !need(Privilege::Peer("psql")) {
+        return;
+    }
+    let store = Store::of_user("postgres-user");
+    let folder = Scratch::of_user("recipe-user");
+    for file in ["debian/rootfs.toml", "postgres/Dockerfile", "postgres/docker-entrypoint.sh"] {
+        folder.write(file, std::fs::read(workspace().join("images").join(file)).expect("read"));
+    }
+    Cmd::new("chown")
+        .args(["-R", &format!("--reference={}", folder.path().display())])
+        .arg(folder.path())
+        .ok();
+    compose(&store, &folder.join("debian"), "debian").ok();
+    let build = store.rootfs_tool().args(["build", "-t", "postgres"]).arg(folder.join("postgres"));
+    build.limit(PATIENCE).ok();
+    let run =
+        "run -d --name db --network none -e POSTGRES_PASSWORD=x -v data:/var/lib/postgresql/data postgres";
+    store.runner().words(run).ok();
+    let psql = "exec -e PGPASSWORD=x db psql -h 127.0.0.1 -U postgres -Atc";
+    let ask = |text: &str| store.runner().words(psql).arg(text).run();
+    eventually("it answers", || ask("CREATE TABLE t AS SELECT 7 AS n").code() == 0);
+    store.runner().words("restart db").ok();
+    eventually("it answers", || ask("SELECT n FROM t").text() == "7");
+    store.runner().words("rm -f db").ok();
+    store.runner().words("volume rm data").ok();
 }

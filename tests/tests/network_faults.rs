@@ -133,3 +133,17 @@ fn with_dockerd_running_ports_are_reached_and_docker_keeps_its_rules() {
     // It changes the owner of the device that it writes nothing to.
     let _ = std::os::unix::fs::chown("/dev/null", Some(0), Some(0));
 }
+
+#[test]
+fn a_connection_that_nobody_ends_does_not_keep_a_containers_device() {
+    let Some(host) = Host::new("net-silent") else { return };
+    let hears = host.on_the_outside("sh").args(["-c", "sleep 100 | busybox nc -l -p 9"]).spawn();
+    let says = format!("while :; do echo more; sleep 0.1; done | busybox nc {} 9", OUTSIDE[0]);
+    host.runner("run -d --name says box sh -c").arg(says).ok();
+    hears.wait_for("more");
+    // From now on nobody answers, and the kernel goes on asking for a minute and more.
+    let drops = "add table ip silent; add chain ip silent hears { type filter hook prerouting priority 0; policy drop; }";
+    host.on_the_outside("nft").arg(drops).ok();
+    host.runner("rm -f says").ok();
+    eventually("its device is gone", || host.left().is_empty());
+}

@@ -319,3 +319,24 @@ fn on_a_full_disk_nothing_is_half_made() {
     store.run("-v full:/data image cat /data/file").ok().prints("of the image");
     volume(&store, "rm full").ok();
 }
+
+#[test]
+fn a_volume_that_belongs_to_a_containers_user_alone_is_removed_and_kept_while_it_is_in_use() {
+    if !ready() {
+        return;
+    }
+    let store = Store::new("volume-owner");
+    let _image = busybox().compose(&store, "image");
+    let script =
+        "mkdir /data/sub && touch /data/sub/file && chown -R 1000:1000 /data && chmod 700 /data /data/sub";
+    for verb in ["rm data", "prune -a -f"] {
+        store.run("-v data:/data image sh -c").arg(script).ok();
+        store.runner().words("create --name holds -v data:/data image true").ok();
+        volume(&store, "rm data").fails(1).complains("volume is in use");
+        store.runner().words("rm holds").ok();
+        drop(volume(&store, verb).ok().prints("data"));
+        assert_eq!(names(&store), "");
+        let left = std::fs::read_dir(store.path().join("tmp")).expect("tmp").count();
+        assert_eq!(left, 0, "{verb}");
+    }
+}

@@ -25,6 +25,7 @@ pub(crate) mod push;
 pub(crate) mod remote;
 pub(crate) mod rmi;
 pub(crate) mod save;
+pub(crate) mod sbom;
 pub(crate) mod search;
 pub(crate) mod tag;
 pub(crate) mod verify;

@@ -13,9 +13,9 @@ use super::Global;
 use crate::own_file;
 
 /// Those that are handed over.
-pub(crate) const VERBS: [&str; 20] = [
+pub(crate) const VERBS: [&str; 21] = [
     "apply", "build", "catalog", "compose", "copy", "du", "history", "images", "import", "load", "login",
-    "logout", "pull", "push", "rmi", "save", "search", "tag", "tags", "verify",
+    "logout", "pull", "push", "rmi", "save", "sbom", "search", "tag", "tags", "verify",
 ];
 
 /// Become rootfs-tool. Comes back only with an error.

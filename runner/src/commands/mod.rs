@@ -122,5 +122,10 @@ fn as_owner(remove: impl Fn() -> Result<()>) -> Result<()> {
         Err(e) if e.kind() == Kind::Denied && !nix::unistd::geteuid().is_root() => {}
         other => return other,
     }
-    idmap::plan(&idmap::Grant::of_this_user()).do_inside(remove)
+    inside(remove)
+}
+
+/// Do it as root of an ordinary user's own user namespace.
+pub(crate) fn inside(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    idmap::plan(&idmap::Grant::of_this_user()).do_inside(work)
 }

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_sys::mount::{self as sys, Attrs, attr};
+use coracle_sys::print::harmless;
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::mount::MsFlags;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
@@ -98,7 +99,10 @@ pub struct Around<'a> {
 pub fn plan(mounts: &[spec::Mount], around: &Around<'_>) -> Result<Vec<Mount>> {
     mounts
         .iter()
-        .map(|m| decide(m, around).context(|| format!("mounts: {}", m.destination.display())))
+        .map(|m| {
+            let at = || harmless(&m.destination.to_string_lossy());
+            decide(m, around).context(|| format!("mounts: {}", at()))
+        })
         .collect()
 }
 

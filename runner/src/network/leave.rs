@@ -34,13 +34,26 @@ pub(crate) fn disconnect(network: &Network, id: &str) -> Result<()> {
     let Some(held) = home.lock(false)? else { return Err(none()) };
     let key = network.key();
     let had = home.read(key, id)?.ok_or_else(none)?;
-    let socket = Socket::route()?;
-    let mut old = link::index(&socket, &had.device)?.into_iter().collect();
+    let mut old = Vec::new();
     leave(&home, key, id, &mut old)?;
     names::write(&had.hosts, None, &block(&world(&home)?, id))?;
     drop(held);
     // Those who are on it see it gone when this returns.
+    remove_all(&old)
+}
+
+fn remove_all(old: &[u32]) -> Result<()> {
+    let socket = Socket::route()?;
     old.iter().try_for_each(|index| going::remove(&socket, *index))
+}
+
+/// The device of one on a network, where it is there still. It would go with its namespace; but the kernel keeps that for
+/// a minute and longer where a connection ends that nobody answers, and it speaks for an address that the next may get.
+fn device(home: &Home, key: &str, id: &str) -> Result<Option<u32>> {
+    match home.read(key, id) {
+        Ok(Some(had)) => link::index(&Socket::route()?, &had.device),
+        _ => Ok(None),
+    }
 }
 
 /// Take off all networks whoever does not run any more.
@@ -61,26 +74,30 @@ pub(crate) fn forget_all_over() -> Result<()> {
     going::remove_beside(&old)
 }
 
-/// Take one off a network, tell the others, and take the network away after the last. The bridge, without its name, is
-/// left to be removed.
+/// Take one off a network, tell the others, and take the network away after the last. Its device, and the bridge, without
+/// its name, are left to be removed.
 fn leave(home: &Home, key: &str, id: &str, old: &mut Vec<u32>) -> Result<()> {
     let ids = home.ids(key)?;
     if !ids.iter().any(|other| other == id) {
         return Ok(());
     }
+    let own = device(home, key, id)?;
     if ids.len() == 1 {
         let had = home.read(key, id).ok().flatten();
         down(home, key, old)?;
+        // The bridge first: as long as it has the network's route, the next one is made elsewhere.
+        old.extend(own);
         had.iter().for_each(tracked::forget);
         return Ok(());
     }
     release(home, key, id)?;
+    old.extend(own);
     let name = home.network(key)?.map(|network| network.name).unwrap_or_default();
     tell(&world(home)?, &name, id);
     Ok(())
 }
 
-/// Free what a container has of a network. Its devices go with its namespace.
+/// Free what a container has of a network, but for its device.
 fn release(home: &Home, key: &str, id: &str) -> Result<()> {
     // What cannot be read leads no port anywhere that a rule could be found by.
     let had = home.read(key, id).ok().flatten().unwrap_or_default();
@@ -108,7 +125,11 @@ pub(super) fn living(home: &Home, key: &str) -> Result<Vec<Attachment>> {
     let mut all = Vec::new();
     for id in home.ids(key)? {
         match home.is_over(&id) {
-            true => release(home, key, &id)?,
+            true => {
+                let old = device(home, key, &id)?;
+                release(home, key, &id)?;
+                remove_all(old.as_slice())?;
+            }
             false => all.extend(home.read(key, &id)?),
         }
     }

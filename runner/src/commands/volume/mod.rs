@@ -3,6 +3,7 @@
 mod filter;
 mod prune;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -14,7 +15,7 @@ use coracle_sys::{Error, Kind, Result, print, table, time};
 use serde_json::{Value, json};
 
 use super::typed::{self, Typed};
-use super::{Global, remove_outside};
+use super::{Global, inside, remove_outside};
 use crate::record;
 use crate::volumes::driver;
 use filter::Filter;
@@ -257,7 +258,18 @@ fn rm(store: &mut Store, typed: &Typed) -> Result<u8> {
 
 /// Remove one, unless a container uses it.
 fn remove(store: &Store, name: &str) -> Result<()> {
-    store.remove_volume(name, &|gone| remove_outside(gone))
+    let taken = Cell::new(false);
+    let done = store.remove_volume(name, &|gone| {
+        taken.set(true);
+        remove_outside(gone)
+    });
+    match done {
+        // Its folder is that of a container's user, and an ordinary user cannot even take its name away.
+        Err(e) if e.kind() == Kind::Denied && !taken.get() && !nix::unistd::geteuid().is_root() => {
+            inside(|| store.remove_volume(name, &|gone| coracle_sys::file::remove_tree(gone)))
+        }
+        done => done,
+    }
 }
 
 fn named<'a>(typed: &'a Typed, verb: &str) -> Result<&'a [String]> {
