@@ -29,6 +29,7 @@
 
 pub mod bench;
 pub mod binaries;
+pub mod btrfs;
 pub mod bundle;
 pub mod canary;
 pub mod clients;
