@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use argh::{ArgsInfo, FromArgs};
+use coracle_store::driver::asked;
 use coracle_sys::argv::{self, Tail};
 use coracle_sys::print::harmless;
 use coracle_sys::{Error, Kind, Result, process};
@@ -16,7 +17,9 @@ use crate::commands;
 rootfs-tool images
 runner run --rm -it shell sh",
     note = "The store is --store, else $CORACLE_STORE, else /var/lib/coracle for root and
-$XDG_DATA_HOME/coracle for everyone else. --version prints the version.",
+$XDG_DATA_HOME/coracle for everyone else. A new one is made with the driver that --storage-driver before
+the verb names, else $CORACLE_STORAGE_DRIVER, else storage-driver in config.toml, else the one that fits:
+overlay, fuse-overlayfs, btrfs or vfs. --version prints the version.",
     error_code(1, "what was asked for could not be done"),
     error_code(2, "the command line is wrong")
 )]
@@ -84,19 +87,30 @@ pub fn table() -> argh::CommandInfoWithArgs {
     Top::get_args_info()
 }
 
-/// `--store DIR` or `--store=DIR` before the verb, as the runner takes it.
-fn store_before(args: &[OsString]) -> Result<(Option<OsString>, &[OsString])> {
-    let Some(first) = args.first().and_then(|a| a.to_str()) else { return Ok((None, args)) };
-    match (first.strip_prefix("--store"), args.get(1)) {
-        (Some(""), Some(dir)) => Ok((Some(dir.clone()), &args[2..])),
-        (Some(""), None) => Err(Error::usage("flag needs an argument: --store")),
-        (Some(dir), _) if dir.starts_with('=') => Ok((Some(dir[1..].into()), &args[1..])),
-        _ => Ok((None, args)),
+/// A flag before the verb, as the runner takes it: `--store DIR` or `--store=DIR`. Its value, and what is left.
+fn before<'a>(flag: &str, args: &'a [OsString]) -> Result<Option<(OsString, &'a [OsString])>> {
+    let Some(rest) = args.first().and_then(|a| a.to_str()?.strip_prefix(flag)) else { return Ok(None) };
+    match (rest.strip_prefix('='), args.get(1)) {
+        (Some(value), _) => Ok(Some((value.into(), &args[1..]))),
+        (None, Some(value)) if rest.is_empty() => Ok(Some((value.clone(), &args[2..]))),
+        (None, None) if rest.is_empty() => Err(Error::usage(format!("flag needs an argument: {flag}"))),
+        _ => Ok(None),
     }
 }
 
-fn run(args: &[OsString]) -> Result<()> {
-    let (store, args) = store_before(args)?;
+fn run(mut args: &[OsString]) -> Result<()> {
+    let mut store = None;
+    loop {
+        if let Some((value, rest)) = before("--storage-driver", args)? {
+            asked::ask(&value.to_string_lossy())?;
+            args = rest;
+        } else if let Some((value, rest)) = before("--store", args)? {
+            store = Some(value);
+            args = rest;
+        } else {
+            break;
+        }
+    }
     let mut args = args.to_vec();
     let typed: Vec<&str> = args.iter().take(2).filter_map(|a| a.to_str()).collect();
     if let [noun, verb] = typed[..]

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use argh::CommandInfoWithArgs;
+use coracle_store::driver::asked;
 use coracle_sys::argv::{Near, Tail, normalise};
 use coracle_sys::print::harmless;
 use coracle_sys::{Context, Error, Result, process, time};
@@ -53,8 +54,9 @@ Usage: runner [--store DIR] COMMAND ...
 
 Images, by rootfs-tool: images pull push search rmi tag inspect history save load import copy login logout compose build
 docker's nouns: container, image, system. A link named `docker` to this program behaves as docker's client.
-Before the command: --store DIR (CORACLE_STORE), --root DIR (OCI states), --log FILE, --log-format text|json, --debug,
---systemd-cgroup, --cgroup-manager cgroupfs|systemd|disabled, --version, --help. `runner COMMAND --help` tells more.
+Before the command: --store DIR (CORACLE_STORE), --storage-driver overlay|fuse-overlayfs|btrfs|vfs, --root DIR (OCI states),
+--log FILE, --log-format text|json, --debug, --systemd-cgroup, --cgroup-manager cgroupfs|systemd|disabled, --version, --help.
+`runner COMMAND --help` tells more.
 ";
 
 /// The flags before the verb.
@@ -64,6 +66,12 @@ static TOP: CommandInfoWithArgs = typed::table(
     &[typed::optional(typed::positional("verb", "the verb"))],
     &[
         typed::option("--store", None, "store", "the store, RW[:RO...]"),
+        typed::option(
+            "--storage-driver",
+            None,
+            "storage-driver",
+            "how the store keeps layers: overlay, fuse-overlayfs, btrfs or vfs; refused where it was made with another",
+        ),
         typed::option("--root", None, "root", "directory of OCI states"),
         typed::switch(
             "--systemd-cgroup",
@@ -250,6 +258,7 @@ fn dispatch(typed: &guise::Typed, log: &mut Log) -> Result<u8> {
     if top.get("--version").is_some() {
         return Ok(version());
     }
+    top.get("--storage-driver").map_or(Ok(()), asked::ask)?;
     let groups = match top.get("--cgroup-manager").map(Manager::parse).transpose()? {
         _ if top.get("--systemd-cgroup").is_some() => Manager::Systemd,
         said => said.unwrap_or_default(),

@@ -50,7 +50,10 @@ pub(crate) fn read(argv: Vec<OsString>, host: Option<OsString>) -> Result<Typed>
                 return Err(Error::unsupported(format!("{flag}: there is --debug, and no other level")));
             }
             flag if flag.starts_with('-') => {
-                let takes = matches!(flag, "--store" | "--log" | "--log-format" | "--cgroup-manager");
+                let takes = matches!(
+                    flag,
+                    "--store" | "--storage-driver" | "--log" | "--log-format" | "--cgroup-manager"
+                );
                 typed.argv.push(word.clone());
                 typed.argv.extend((takes && value.is_none()).then(|| rest.next()).flatten());
             }

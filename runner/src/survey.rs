@@ -6,9 +6,11 @@ mod trial;
 
 use std::path::Path;
 
+use coracle_store::driver::{Driver, fuse, overlay};
 use coracle_sys::idmap::{self, Grant};
 use coracle_sys::process::Status;
 use coracle_sys::program::Program;
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use serde::Serialize;
 
@@ -50,7 +52,7 @@ pub(crate) fn all(store: &Path) -> Vec<Finding> {
     let mut found = vec![kernel()];
     found.extend(namespaces());
     found.extend(cgroups());
-    found.push(overlay(store));
+    found.extend(stacking(store));
     found.extend(ids());
     found.extend(seccomp());
     found.extend(features());
@@ -143,21 +145,55 @@ fn cgroups() -> Vec<Finding> {
     found
 }
 
-fn overlay(store: &Path) -> Finding {
+/// An overlay made where the store is, as a container's is.
+fn try_overlay(store: &Path) -> coracle_sys::Result<()> {
     // The nearest folder that is there: the store itself may not have been made yet.
     let dir = store.ancestors().find(|d| d.is_dir()).unwrap_or(Path::new("/"));
-    let answer = tried(|| {
-        become_root()?;
-        nix::sched::unshare(CloneFlags::CLONE_NEWNS)
-            .map_err(|e| coracle_sys::Error::syscall("unshare(CLONE_NEWNS)", e))?;
-        coracle_store::driver::overlay::works_in(dir)
-    });
-    let answer = answer.map(|()| format!("works in {}", dir.display()));
-    Finding::new(
-        "overlay",
-        answer,
-        "put the store on ext4, xfs, btrfs or tmpfs (--store DIR), or keep what is written in memory (--scratch tmpfs); as an ordinary user Linux 5.11 is needed",
-    )
+    become_root()?;
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|e| coracle_sys::Error::syscall("unshare(CLONE_NEWNS)", e))?;
+    overlay::works_in(dir)
+}
+
+/// Does the kernel refuse an overlay, whatever file system its upper is on?
+fn overlay_refused(store: &Path) -> bool {
+    let refused = |e: &coracle_sys::Error| e.errno() != Some(Errno::EINVAL);
+    tried(|| try_overlay(store).or_else(|e| if refused(&e) { Err(e) } else { Ok(()) })).is_err()
+}
+
+/// What becomes a container's root of a store with this driver, in words.
+pub(crate) fn mounted_by(store: &Path, driver: Driver) -> String {
+    match driver {
+        Driver::Btrfs => "snapshots of btrfs".to_owned(),
+        Driver::Fuse => "fuse-overlayfs".to_owned(),
+        Driver::Overlay | Driver::Vfs if !overlay_refused(store) => "the kernel".to_owned(),
+        Driver::Overlay | Driver::Vfs => match fuse::works() {
+            Ok(_) => "fuse-overlayfs, since the kernel refuses an overlay".to_owned(),
+            Err(e) => format!("nobody: containers run in copies, since the kernel refuses an overlay ({e})"),
+        },
+    }
+}
+
+fn stacking(store: &Path) -> [Finding; 2] {
+    let answer = tried(|| try_overlay(store)).map(|()| "works where the store is".to_owned());
+    let needed = answer.is_err() && overlay_refused(store);
+    let program = match (fuse::works(), needed) {
+        (Ok(path), true) => Ok(format!("used, since the kernel refuses an overlay: {}", path.display())),
+        (Err(e), true) => Err(e.to_string()),
+        (_, false) => Ok("not needed: the kernel gives an overlay".to_owned()),
+    };
+    [
+        Finding::new(
+            "overlay",
+            answer,
+            "put the store on ext4, xfs, btrfs or tmpfs (--store DIR), or keep what is written in memory (--scratch tmpfs); as an ordinary user Linux 5.11 is needed, or fuse-overlayfs",
+        ),
+        Finding::new(
+            "fuse-overlayfs",
+            program,
+            "install the package fuse-overlayfs, and modprobe fuse: without them containers run in copies of their images",
+        ),
+    ]
 }
 
 fn ids() -> Vec<Finding> {

@@ -14,6 +14,8 @@ use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 
 use crate::digest::Digest;
+use crate::driver::{Driver, btrfs};
+use crate::layer::attributes::set_times;
 use crate::layer::unpack::{self, Applied, Lowers};
 use crate::layer::{Limits, copy, key, owners};
 use crate::temp::Temp;
@@ -32,24 +34,43 @@ impl Transaction<'_> {
     ) -> Result<(Temp, Applied)> {
         let temp = Temp::dir(self.layout())?;
         let tree = temp.path().join(key::TREE);
-        DirBuilder::new().mode(0o755).create(&tree).context(|| format!("mkdir({tree:?})"))?;
-        let mode = Mode::from_bits_truncate(0o755);
-        fchmodat(AT_FDCWD, &tree, mode, FchmodatFlags::FollowSymlink)
-            .context(|| format!("chmod({tree:?}, 0755)"))?;
+        let driver = self.store().driver();
+        let mut lowers = Some(lowers);
+        // A copy has all that is below in it.
+        let below = match lowers.take_if(|_| driver.copies()) {
+            Some(lowers) => lowers()?.pop(),
+            None => None,
+        };
+        match driver {
+            Driver::Btrfs => btrfs::make(&tree, below.as_deref())?,
+            _ => DirBuilder::new().mode(0o755).create(&tree).context(|| format!("mkdir({tree:?})"))?,
+        }
+        if below.is_none() {
+            let mode = Mode::from_bits_truncate(0o755);
+            fchmodat(AT_FDCWD, &tree, mode, FchmodatFlags::FollowSymlink)
+                .context(|| format!("chmod({tree:?}, 0755)"))?;
+        }
         let mut options = unpack::Options { limits, ..unpack::Options::of_this_process() };
         let mut table = Vec::new();
-        let lowers: Lowers<'_> = if self.store().driver().copies() {
-            options.plain = true;
-            if let [path] = &lowers()?[..] {
+        options.plain = driver.copies();
+        if let Some(path) = &below {
+            if driver == Driver::Vfs {
                 copy::tree_at(path, &tree)?;
-                table = owners::read(path)?;
             }
-            Lowers::from(Vec::new())
-        } else {
-            let wait = || lowers()?.iter().rev().map(|p| file::open_dir(p)).collect();
-            Lowers::later(wait, guess)
+            table = owners::read(path)?;
+        }
+        let lowers = match lowers {
+            None => Lowers::from(Vec::new()),
+            Some(lowers) => {
+                let wait = || lowers()?.iter().rev().map(|p| file::open_dir(p)).collect();
+                Lowers::later(wait, guess)
+            }
         };
         let applied = unpack::unpack(input, file::open_dir(&tree)?, lowers, table, options)?;
+        // As where layers are stacked: a root that no archive names is the same every time.
+        if driver.copies() && below.is_none() && !applied.root {
+            set_times(AT_FDCWD, tree.as_os_str(), (0, 0))?;
+        }
         Ok((temp, applied))
     }
 

@@ -5,11 +5,14 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use coracle_sys::file;
 use coracle_sys::{Context, Error, Kind, Result};
+use coracle_sys::{file, usage};
 
 use crate::digest::Digest;
+use crate::driver::{Driver, fuse};
 use crate::image::{Descriptor, Platform, media_type};
+use crate::layer::Marks;
+use crate::layer::differ::Difference;
 use crate::lock::Lock;
 use crate::read::{Image, Store};
 
@@ -29,6 +32,16 @@ impl ContainerDir {
     /// The writable layer.
     pub fn upper(&self) -> PathBuf {
         self.path.join("upper")
+    }
+
+    /// The marks in the writable layer.
+    pub fn marks(&self) -> Marks {
+        if fuse::is_marked(&self.upper()) { Marks::Fuse } else { Marks::of_this_process() }
+    }
+
+    /// Where it runs in a copy of its image, or in a snapshot: all its files.
+    pub fn root(&self) -> PathBuf {
+        self.path.join("root")
     }
 
     /// What overlay needs beside it.
@@ -165,6 +178,22 @@ impl Store {
             Descriptor { media_type: media_type::MANIFEST.to_owned(), digest, size, ..Descriptor::default() };
         let image = self.load(None, entry, &Platform::host());
         image.context(|| format!("read the image of the container {}", dir.id))
+    }
+
+    /// The bytes of what a container has written; of one that runs in a copy, of all it has.
+    pub fn written_by(&self, dir: &ContainerDir) -> u64 {
+        let root = dir.root();
+        if !root.is_dir() {
+            return usage::of(&dir.upper()).unwrap_or(0);
+        }
+        if self.driver() != Driver::Btrfs {
+            return usage::of(&root).unwrap_or(0);
+        }
+        let below = || self.stack_paths(self.image_of(dir)?.diff_ids());
+        let places: Vec<PathBuf> = self.mount_points().into_iter().collect();
+        below()
+            .and_then(|all| Difference::bytes(all.last().map(PathBuf::as_path), &root, &places))
+            .unwrap_or(0)
     }
 
     /// All containers, by id.

@@ -22,7 +22,7 @@ use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
 
 use crate::digest::Digest;
-use crate::driver::Driver;
+use crate::driver::{Driver, asked};
 use crate::image::{Index, LAYOUT};
 use crate::lock::Lock;
 
@@ -108,12 +108,24 @@ impl Layout {
             return self.make(driver).map_err(|e| e.wrap(format!("make the store {:?}", self.root)));
         };
         match driver {
-            Some(wanted) if wanted != have => Err(Error::usage(format!(
-                "use the driver {wanted}: the store {:?} was made with {have}, and one store has one driver",
-                self.root
-            ))),
+            Some(wanted) if wanted != have => Err(self.other(wanted, have)),
             _ => Ok(()),
         }
+    }
+
+    /// Refuse a driver that is asked for by name and that the store was not made with.
+    pub(crate) fn suits(&self) -> Result<()> {
+        match (asked::by_name()?, self.driver) {
+            (Some(wanted), Some(have)) if wanted != have => Err(self.other(wanted, have)),
+            _ => Ok(()),
+        }
+    }
+
+    fn other(&self, wanted: Driver, have: Driver) -> Error {
+        Error::usage(format!(
+            "use the driver {wanted}: the store {:?} was made with {have}, and one store has one driver",
+            self.root
+        ))
     }
 
     fn make(&mut self, driver: Option<Driver>) -> Result<()> {
@@ -121,6 +133,10 @@ impl Layout {
             Ok(()) => Ok(()),
             Err(e) => Err(e).context(|| format!("mkdir({path:?})")),
         };
+        // Of what was asked for by name nothing is left where it cannot be.
+        if let Some(driver) = driver.map_or_else(asked::by_name, |driver| Ok(Some(driver)))? {
+            driver.check(&self.root)?;
+        }
         private(&self.root)?;
         let _one_maker = Lock::exclusive(&self.lock())?;
         for dir in ["blobs/sha256", "containers", "names", "volumes", "cache", "tmp"] {
@@ -130,7 +146,8 @@ impl Layout {
             Some(driver) => driver,
             None => Driver::choose(&self.tmp())?,
         };
-        private(&self.root.join("layers").join(driver.name()))?;
+        driver.check(&self.root)?;
+        private(&self.root.join("layers").join(driver.folder()))?;
         self.make_mount_points()?;
         if !self.index().exists() {
             let text = serde_json::to_vec(&Index::empty()).unwrap_or_default();
@@ -239,7 +256,7 @@ impl Layout {
 
     /// The directory of the driver's layers.
     pub fn layers(&self, driver: Driver) -> PathBuf {
-        self.root.join("layers").join(driver.name())
+        self.root.join("layers").join(driver.folder())
     }
 
     /// The directory of one container.

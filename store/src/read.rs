@@ -55,6 +55,7 @@ impl Store {
     /// The stores at these places. They need not exist yet: what is not there is empty.
     pub fn open(at: &Locations) -> Result<Self> {
         let main = Layout::open(at.main.clone())?;
+        main.suits()?;
         let behind = at.behind.iter().map(|p| Layout::open(p.clone())).collect::<Result<_>>()?;
         Ok(Self { main, behind })
     }
@@ -233,10 +234,9 @@ impl Store {
     }
 
     /// The directory to put below all layers of a container, so that what is mounted into it has its places.
-    /// None where layers are not stacked.
     pub fn mount_points(&self) -> Option<PathBuf> {
         let path = self.main.mount_points();
-        (!self.driver().copies() && path.is_dir()).then_some(path)
+        path.is_dir().then_some(path)
     }
 
     /// The paths of [`Store::stack_dirs`]. A layer that an image has twice is listed once, where it is
@@ -280,7 +280,7 @@ impl Store {
     /// Where a layer is applied, in the first store that has it.
     pub fn layer_path(&self, diff_id: &Digest, chain_id: &Digest) -> Option<PathBuf> {
         let driver = self.driver();
-        self.layouts().filter(|l| l.driver() == Some(driver)).find_map(|l| {
+        self.layouts().filter(|l| l.driver().map(Driver::folder) == Some(driver.folder())).find_map(|l| {
             let dir = l.layers(driver);
             let alone = dir.join(key::alone(diff_id)).join(key::TREE);
             if !driver.copies() && alone.exists() {

@@ -65,15 +65,15 @@ impl Transaction<'_> {
     }
 
     /// What was written into an upper of a workspace becomes a layer over the stack `below`. The overlay may not be
-    /// mounted any more. Times later than `latest` become it.
+    /// mounted any more. `marks` are those in the upper. Times later than `latest` become it.
     pub fn put_upper(
         &self,
         space: Workspace,
         upper: &Path,
+        marks: Marks,
         below: &[Digest],
         latest: Option<i64>,
     ) -> Result<PutLayer> {
-        let marks = Marks::of_this_process();
         let mut archive = Archive::new();
         archive.put_upper(upper, marks, FromDir { owner: None, latest, xattrs: true })?;
         // A layer says nothing of the root unless it has changed.
@@ -83,6 +83,7 @@ impl Transaction<'_> {
         }
         // What the archive does not have as the disk does is applied from the archive.
         if latest.is_some()
+            || marks == Marks::Fuse
             || upper != space.path().join(key::TREE)
             || !archive.warnings.is_empty()
             || self.store().driver().copies()

@@ -245,7 +245,8 @@ fn through_proc(dir: BorrowedFd<'_>, file: &OsStr) -> std::result::Result<CStrin
     CString::new(path).map_err(|_| Errno::EINVAL)
 }
 
-/// Remove `path` and everything below it, never through a symbolic link, nor a mount's own root.
+/// Remove `path` and everything below it, never through a symbolic link, nor a mount's own root. Subvolumes of btrfs
+/// go at once where that is allowed, and file by file where not.
 /// What is not there is no error. Directories that their owner may not read are opened up first.
 pub fn remove_tree(path: &Path) -> Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -271,12 +272,15 @@ pub fn remove_at(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
         Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::EACCES) => {}
         Err(e) => return Err(e).context(|| format!("unlinkat({name:?}, AT_REMOVEDIR)")),
     }
+    let top = c_name(name)?;
+    if crate::btrfs::destroy(dir, &top) {
+        return Ok(());
+    }
     // A list of what is still to do, rather than recursion: a hostile tree may be deep. One directory
     // a level is kept open; what lies deeper than MAX_OPEN is moved up first.
     const MAX_OPEN: usize = 100;
     let mut stack: Vec<(OwnedFd, CString)> = Vec::new();
     let mut todo: Vec<Vec<CString>> = Vec::new();
-    let top = c_name(name)?;
     descend(dir, &top, &mut stack, &mut todo)?;
     while let Some(names) = todo.last_mut() {
         let Some((fd, _)) = stack.last() else { break };
@@ -293,7 +297,8 @@ pub fn remove_at(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
             Ok(()) | Err(Errno::ENOENT) => {}
             // Most directories that containers leave are empty, and need not be opened.
             Err(Errno::EISDIR | Errno::EPERM)
-                if unlinkat(fd, child.as_c_str(), UnlinkatFlags::RemoveDir).is_ok() => {}
+                if unlinkat(fd, child.as_c_str(), UnlinkatFlags::RemoveDir).is_ok()
+                    || crate::btrfs::destroy(fd.as_fd(), &child) => {}
             Err(Errno::EISDIR | Errno::EPERM) if stack.len() >= MAX_OPEN => {
                 let moved = c_name(unique_name(".removed-").as_os_str())?;
                 let top = &stack[0].0;
@@ -332,6 +337,7 @@ fn descend(
         Err(Errno::ENOENT) => return Ok(()),
         other => other.context(|| format!("openat({name:?}, O_DIRECTORY)"))?,
     };
+    crate::btrfs::make_writable(fd.as_fd());
     let mut dir = Dir::from_fd(fd.try_clone().context(|| "dup()")?).context(|| "fdopendir()")?;
     let mut names = Vec::new();
     for entry in dir.iter() {

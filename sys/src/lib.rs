@@ -2,6 +2,7 @@
 //! nix lacks. All `unsafe` of the workspace lives here, in `init` and in files named `sys`.
 
 pub mod argv;
+pub mod btrfs;
 pub mod error;
 pub mod file;
 pub mod handle;

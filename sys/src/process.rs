@@ -204,6 +204,13 @@ pub fn close_all_but(first: u32, keep: &[RawFd]) -> Result<()> {
     }
 }
 
+/// Set a variable of this process's environment, which programs that it runs inherit. To be called before there is a
+/// second thread.
+pub fn set_variable(name: &str, value: &str) {
+    // SAFETY: there is one thread, so nobody reads the environment meanwhile.
+    unsafe { std::env::set_var(name, value) }
+}
+
 /// Wipe the environment that this process was started with, which others may read in /proc/PID/environ. For a child
 /// of one thread: it has none after this.
 pub fn forget_environment() {

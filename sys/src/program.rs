@@ -5,15 +5,19 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr::null;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::mount::MsFlags;
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{chdir, setsid};
 
 use crate::process::{self, Cloned, Status};
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Result, file, mount};
 
 /// A program with its words.
 pub struct Program {
@@ -89,6 +93,47 @@ impl Program {
         Ok((status, heard(out)?, heard(err)?))
     }
 
+    /// Leave it to itself: nobody's child, in a session and a mount namespace of its own, in which the trees in `over` are
+    /// attached on their paths, and with all that changes outside. It inherits `keep` under its number, and says what
+    /// it has to say into `said`. Comes back when it was executed.
+    pub fn leave(
+        &self,
+        keep: BorrowedFd<'_>,
+        said: BorrowedFd<'_>,
+        over: &[(OwnedFd, PathBuf)],
+    ) -> Result<()> {
+        let texts = self.texts()?;
+        let null = File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
+        let streams = [Some(null.as_fd()), Some(said), Some(said)];
+        let (hear, tell) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context(|| "pipe2()")?;
+        let pid = match process::clone(0, None)? {
+            Cloned::Parent { pid, .. } => pid,
+            Cloned::Child => {
+                // Whoever is executed closes the pipe by that.
+                let failed = match aside(keep, over) {
+                    Err(e) => Some(e),
+                    Ok(()) => match process::clone(0, None) {
+                        Ok(Cloned::Parent { .. }) => None,
+                        Ok(Cloned::Child) => Some(self.failed(become_program(&texts, streams))),
+                        Err(e) => Some(e),
+                    },
+                };
+                if let Some(e) = failed {
+                    let _ = nix::unistd::write(&tell, e.to_string().as_bytes());
+                }
+                process::exit_now(0)
+            }
+        };
+        drop(tell);
+        process::wait(pid)?;
+        let mut why = String::new();
+        File::from(hear).read_to_string(&mut why).context(|| "read(pipe)")?;
+        match why.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(crate::Kind::System, why)),
+        }
+    }
+
     fn failed(&self, errno: Errno) -> Error {
         Error::syscall(format!("execve({:?})", self.path), errno)
     }
@@ -139,6 +184,20 @@ fn texts(list: &[OsString]) -> Result<Vec<CString>> {
         texts.push(c.map_err(|_| Error::invalid(format!("{text:?} holds a NUL byte")))?);
     }
     Ok(texts)
+}
+
+/// Out of the caller's session, folder and mounts, but for what changes there later.
+fn aside(keep: BorrowedFd<'_>, over: &[(OwnedFd, PathBuf)]) -> Result<()> {
+    process::close_on_exec_from(3)?;
+    process::set_close_on_exec(keep.as_raw_fd(), false)?;
+    unshare(CloneFlags::CLONE_NEWNS).context(|| "unshare(CLONE_NEWNS)")?;
+    let (none, slave) = (None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC);
+    nix::mount::mount(none, "/", none, slave, none).context(|| "mount(\"/\", MS_SLAVE)")?;
+    for (tree, path) in over {
+        mount::attach(tree.as_fd(), file::open_dir(path)?.as_fd())?;
+    }
+    setsid().context(|| "setsid()")?;
+    chdir("/").context(|| "chdir(\"/\")")
 }
 
 /// The last steps: system calls on what was made before, for whoever was cloned may have had threads, whose locks

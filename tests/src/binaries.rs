@@ -60,3 +60,18 @@ pub fn go_architecture() -> &'static str {
         other => other,
     }
 }
+
+/// A PATH with what an ordinary user's containers need and no more: fuse-overlayfs is not in it.
+#[track_caller]
+pub fn path_without_fuse(scratch: &crate::Scratch) -> PathBuf {
+    let dir = scratch.mkdir("path");
+    for name in ["newuidmap", "newgidmap"] {
+        let link = dir.join(name);
+        if let Some(found) = peer(name)
+            && !link.exists()
+        {
+            std::os::unix::fs::symlink(found, link).expect("link");
+        }
+    }
+    dir
+}

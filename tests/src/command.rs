@@ -114,6 +114,12 @@ impl Cmd {
         self
     }
 
+    /// Have it begin under a filter of system calls. The caller is root, and says [`Cmd::as_user`] after this.
+    pub fn under(mut self, filter: filters::Filter) -> Self {
+        filter.install(&mut self.command);
+        self
+    }
+
     /// Run it as the ordinary test user when the tests are root, else as who runs the tests. The
     /// caller has asked `need(Privilege::OrdinaryUser)` before.
     pub fn as_user(mut self) -> Self {

@@ -85,6 +85,21 @@ impl Filter {
         Self(code)
     }
 
+    /// One under which no overlay can be mounted: EPERM to every parameter of a new file system that is a descriptor, as
+    /// the layers of an overlay are.
+    pub fn refusing_overlay() -> Self {
+        const SET_FD: u32 = 5;
+        let insn = |code, k, jt, jf| Insn { code, jt, jf, k };
+        Self(vec![
+            insn(0x20, 0, 0, 0),
+            insn(0x15, libc::SYS_fsconfig as u32, 0, 3),
+            insn(0x20, 24, 0, 0),
+            insn(0x15, SET_FD, 0, 1),
+            insn(0x06, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, 0, 0),
+            insn(0x06, libc::SECCOMP_RET_ALLOW, 0, 0),
+        ])
+    }
+
     /// Have a program begin under it. The caller is root.
     pub fn install(self, command: &mut Command) {
         sys::install(command, self.0);

@@ -30,6 +30,7 @@
 
 pub mod bench;
 pub mod binaries;
+pub mod btrfs;
 pub mod bundle;
 pub mod canary;
 pub mod clients;

@@ -3,6 +3,7 @@
 //! ordinary user: everything but root and cgroup
 //! controllers, which v1 gives to root alone, is required then.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +24,10 @@ pub enum Privilege<'a> {
     Controller(&'a str),
     /// Another program.
     Peer(&'a str),
+    /// File systems of btrfs, to be made and mounted.
+    Btrfs,
+    /// The program fuse-overlayfs, and the device that it needs.
+    Fuse,
 }
 
 /// The ordinary user of the tests.
@@ -96,6 +101,18 @@ fn probe(what: Privilege) -> Result<(), String> {
             true => Ok(()),
             false => Err(format!("the cgroup controller {name}, writable")),
         },
+        Privilege::Btrfs => match (crate::peer("mkfs.btrfs"), kernel_has("btrfs")) {
+            (None, _) => Err("the program mkfs.btrfs".into()),
+            (_, false) => Err("btrfs in the kernel".into()),
+            (Some(_), true) => Ok(()),
+        },
+        Privilege::Fuse => {
+            probe(Privilege::Peer("fuse-overlayfs"))?;
+            match File::options().read(true).write(true).open("/dev/fuse") {
+                Ok(_) => Ok(()),
+                Err(e) => Err(format!("/dev/fuse, for everybody: {e}")),
+            }
+        }
         Privilege::Peer(name) => match crate::peer(name) {
             Some(_) => Ok(()),
             None => Err(format!("the program {name}")),
@@ -105,6 +122,15 @@ fn probe(what: Privilege) -> Result<(), String> {
 
 fn can(words: &[&str]) -> bool {
     Command::new(words[0]).args(&words[1..]).output().is_ok_and(|o| o.status.success())
+}
+
+/// A file system, which may be a module that is not loaded yet.
+fn kernel_has(name: &str) -> bool {
+    let known = || {
+        let all = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        all.split_whitespace().any(|word| word == name)
+    };
+    known() || Command::new("modprobe").arg(name).output().is_ok() && known()
 }
 
 fn user_namespaces() -> bool {

@@ -440,7 +440,7 @@ fn a_store_that_copies_and_one_on_an_overlay_build_the_same() {
             Cmd::new("mount").args(words).ok();
         }
         let tool = || match driver {
-            "vfs" => other.rootfs_tool().env("CORACLE_DRIVER", "vfs"),
+            "vfs" => other.rootfs_tool().env("CORACLE_STORAGE_DRIVER", "vfs"),
             _ => other.rootfs_tool(),
         };
         tool().args(["load", "-i"]).arg(&image).ok();

@@ -112,7 +112,7 @@ fn a_store_that_copies_layers_tells_the_same() {
         return;
     }
     let store = Store::new("diff-vfs");
-    let make = store.rootfs_tool().env("CORACLE_DRIVER", "vfs");
+    let make = store.rootfs_tool().env("CORACLE_STORAGE_DRIVER", "vfs");
     let tar = store.scratch.join("empty.tar");
     Cmd::new("tar").args(["-cf"]).arg(&tar).words("-T /dev/null").ok();
     make.arg("import").arg(&tar).arg("first").ok();

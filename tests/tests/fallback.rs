@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
 
-use coracle_tests::binaries::runner;
+use coracle_tests::binaries::{path_without_fuse, runner};
 use coracle_tests::canary::hash;
 use coracle_tests::filters::Filter;
 use coracle_tests::rootfs::Image;
@@ -82,16 +82,24 @@ fn where_no_overlay_can_be_mounted_the_layers_are_copied() {
     let at = overlay(&store.scratch, 2).join("store");
     compose(&store, &at);
     let layers = hash(&at.join("layers"));
+    let path = path_without_fuse(&store.scratch);
     for flags in ["", "--scratch tmpfs:64m"] {
-        let out = store.run(flags).args(["image", "sh", "-c", LOOK]).env("CORACLE_STORE", &at).ok();
+        let run = store.run(flags).args(["image", "sh", "-c", LOOK]).env("CORACLE_STORE", &at);
+        let out = run.env("PATH", &path).ok();
         assert_eq!(out.stdout, SEEN, "{flags}");
         assert!(
             out.stderr.lines().count() == 1 && out.stderr.contains("a copy of the image's files"),
             "{out}"
         );
     }
-    let out = store.run("--read-only image touch /x").env("CORACLE_STORE", &at).fails(1);
+    let read_only = store.run("--read-only image touch /x").env("CORACLE_STORE", &at);
+    let out = read_only.env("PATH", &path).fails(1);
     assert!(out.stderr.contains("Read-only file system"), "{out}");
+    // With the program that stacks them in its place nothing is copied.
+    if need(Privilege::Fuse) {
+        let out = store.run("image sh -c").arg(LOOK).env("CORACLE_STORE", &at).ok();
+        assert_eq!((&*out.stdout, &*out.stderr), (SEEN, ""));
+    }
     assert_eq!(hash(&at.join("layers")), layers);
     assert_eq!(std::fs::read_dir(at.join("containers")).expect("containers").count(), 0);
 }
@@ -104,7 +112,8 @@ fn what_a_container_changed_in_a_copy_is_told_copied_and_committed() {
     let store = Store::new("fallback-files");
     let at = overlay(&store.scratch, 2).join("store");
     compose(&store, &at);
-    let runner = |line: &str| store.runner().words(line).env("CORACLE_STORE", &at);
+    let path = path_without_fuse(&store.scratch);
+    let runner = |line: &str| store.runner().words(line).env("CORACLE_STORE", &at).env("PATH", &path);
     let script = "echo mine >/d/kept; rm -r /x; mkdir -p /made/in; ln /d/new /made/linked";
     runner("run --name box image sh -c").arg(script).ok();
     let told = runner("diff box").ok().stdout;
@@ -135,7 +144,8 @@ fn an_ordinary_users_store_on_an_overlay_works_too() {
         let store = Store::of_user("fallback");
         let at = overlay(&store.scratch, depth).join("store");
         compose(&store, &at);
-        let out = store.run("image sh -c").arg(LOOK).env("CORACLE_STORE", &at).ok();
+        let path = path_without_fuse(&store.scratch);
+        let out = store.run("image sh -c").arg(LOOK).env("CORACLE_STORE", &at).env("PATH", path).ok();
         assert_eq!(out.stdout, SEEN, "{depth}");
         assert!(out.stderr.lines().count() == 1 && out.stderr.contains(says), "{out}");
     }

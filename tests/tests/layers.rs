@@ -42,7 +42,7 @@ fn the_root_directory_is_what_the_topmost_layer_that_has_one_says() {
             let scratch = Scratch::new("layers-vfs");
             scratch.write("rootfs.toml", "[[layer]]\nstandard = true\n");
             let first = store.rootfs_tool().arg("compose").arg(scratch.path()).args(["-t", "first"]);
-            first.env("CORACLE_DRIVER", driver).ok();
+            first.env("CORACLE_STORAGE_DRIVER", driver).ok();
         }
         compose(&store, "chmod 1751 l; touch l/file", tar);
         assert_eq!(look(&store, ""), root, "{tar} {driver}");

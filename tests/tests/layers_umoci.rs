@@ -72,7 +72,8 @@ fn a_tree_with_everything_in_it_is_the_one_that_umoci_makes() {
     recipe.write("rootfs.toml", "[[layer]]\ntar = \"lower.tar\"\n[[layer]]\ntar = \"upper.tar\"\n");
     for driver in ["overlay", "vfs"] {
         let store = Store::new("everything");
-        let compose = store.rootfs_tool().env("CORACLE_DRIVER", driver).arg("compose").arg(recipe.path());
+        let compose =
+            store.rootfs_tool().env("CORACLE_STORAGE_DRIVER", driver).arg("compose").arg(recipe.path());
         compose.args(["-t", "app", "-q"]).ok();
         let theirs = store.scratch.join("theirs");
         let image = format!("{}:localhost/app:latest", store.path().display());

@@ -2,14 +2,13 @@
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::image::{CREATED, History, Platform};
-use coracle_store::layer::Owners;
 use coracle_store::layer::pack::Archive;
 use coracle_store::{Locations, Store};
 use coracle_sys::{Context, Result, interrupt, time};
 
 use super::{enter_user_namespace, new_name, warn};
 use crate::change::apply_all;
-use crate::container::{Container, changes, config};
+use crate::container::{Container, config};
 
 /// Make an image of a container: what it has written becomes a layer on top of its image's. `runner commit` does it of
 /// one that runs, too, and pauses it meanwhile.
@@ -95,14 +94,7 @@ impl ContainerCommit {
 
     /// What it has written; none where that is nothing.
     fn layer(&self, container: &Container, store: &Store) -> Result<Option<Archive>> {
-        let mut layer = match container.copied() {
-            None => container.written(store, self.pid)?,
-            Some(_) => {
-                let before = container.below(store)?;
-                let after = container.above(&before, self.pid)?;
-                changes::layer(&before, &after, Owners::of_this_process() == Owners::Disk)?
-            }
-        };
+        let mut layer = container.written(store, self.pid)?;
         // The root is in every upper. It counts where the container has changed it.
         if let Some((meta, _)) = layer.get("")
             && (meta.mode, meta.uid, meta.gid) == container.root_below(store)?

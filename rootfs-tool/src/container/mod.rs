@@ -17,7 +17,9 @@ pub(crate) mod write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use coracle_store::driver::Driver;
 use coracle_store::image::{Descriptor, Platform, media_type};
+use coracle_store::layer::differ::Difference;
 use coracle_store::layer::pack::{Archive, Content, FromDir};
 use coracle_store::layer::{Marks, Owners, key};
 use coracle_store::{ContainerDir, Image, Store};
@@ -106,14 +108,25 @@ impl Container {
         Ok(all)
     }
 
-    /// The files of one that runs in a copy of its image, where the kernel gave no overlay.
+    /// The files of one that runs in a snapshot of its image, or in a copy, where the kernel gave no overlay.
     pub(crate) fn copied(&self) -> Option<PathBuf> {
-        let root = self.dir.path.join("root");
+        let root = self.dir.root();
         root.is_dir().then_some(root)
     }
 
     /// What it has written, as a layer.
     pub(crate) fn written(&self, store: &Store, pid: Option<i32>) -> Result<Archive> {
+        if let Some(root) = self.copied() {
+            if store.driver() == Driver::Btrfs {
+                let layers = store.stack_paths(self.image(store)?.diff_ids())?;
+                let places: Vec<PathBuf> = store.mount_points().into_iter().collect();
+                let below = layers.last().map(PathBuf::as_path);
+                return Difference::between(below, &root, &places)?.archive(&root, AS_IT_IS);
+            }
+            let before = self.below(store)?;
+            let after = self.above(&before, pid)?;
+            return changes::layer(&before, &after, Owners::of_this_process() == Owners::Disk);
+        }
         let mut upper = self.upper(pid)?;
         if PLACES.iter().any(|place| is_empty(&upper, place)) {
             without_places(&mut upper, &self.below(store)?)?;
@@ -126,7 +139,7 @@ impl Container {
             self.is_on_disk(pid)?;
         }
         let mut upper = Archive::new();
-        upper.put_upper(&self.dir.upper(), Marks::of_this_process(), AS_IT_IS)?;
+        upper.put_upper(&self.dir.upper(), self.dir.marks(), AS_IT_IS)?;
         Ok(upper)
     }
 

@@ -2,10 +2,11 @@
 //! not run by mounting it where nobody else sees it, with the volumes that it has.
 
 use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coracle_store::Store;
 use coracle_store::driver::overlay::{self, Top};
+use coracle_store::driver::{Driver, btrfs, fuse};
 use coracle_store::lock::Lock;
 use coracle_sys::idmap::{self, Grant};
 use coracle_sys::mount::{self, Attrs, attr};
@@ -67,10 +68,7 @@ fn inherited(number: RawFd, flags: OFlag) -> Result<OwnedFd> {
 
 fn of_running(running: Running) -> Result<Confined> {
     let root = inherited(running.root, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
-    let (ours, its) = (stat("/").context(|| "stat(\"/\")")?, fstat(&root).context(|| "fstat(root)")?);
-    if (ours.st_dev, ours.st_ino) == (its.st_dev, its.st_ino) {
-        return Err(Error::new(Kind::Busy, "the container is just starting: its root is still the host's"));
-    }
+    let ours = stat("/").context(|| "stat(\"/\")")?;
     if let Some(user) = running.user {
         let user = inherited(user, OFlag::O_RDONLY)?;
         setns(&user, CloneFlags::CLONE_NEWUSER).context(|| "setns(CLONE_NEWUSER)")?;
@@ -80,6 +78,11 @@ fn of_running(running: Running) -> Result<Confined> {
             setresgid(gid, gid, gid).context(|| "setresgid(0)")?;
             setresuid(uid, uid, uid).context(|| "setresuid(0)")?;
         }
+    }
+    // From inside: what fuse-overlayfs mounts shows nothing to others.
+    let its = fstat(&root).context(|| "fstat(root)")?;
+    if (ours.st_dev, ours.st_ino) == (its.st_dev, its.st_ino) {
+        return Err(Error::new(Kind::Busy, "the container is just starting: its root is still the host's"));
     }
     Ok(Confined::root(root))
 }
@@ -94,15 +97,36 @@ fn mounted(store: &Store, container: &Container) -> Result<Confined> {
     let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
     nix::mount::mount(none, "/", none, private, none).context(|| "mount(\"/\", MS_PRIVATE)")?;
     let dir = &container.dir;
+    let layers = || -> Result<Vec<PathBuf>> {
+        let layers = store.stack_paths(container.image(store)?.diff_ids())?;
+        Ok(store.mount_points().into_iter().chain(layers).collect())
+    };
     let tree = match container.copied() {
         Some(root) => mount::clone_host_tree(&root, false)?,
+        // One that has not run yet.
+        None if store.driver() == Driver::Btrfs => {
+            mount::clone_host_tree(&btrfs::root_of_container(&dir.path, &layers()?)?, false)?
+        }
         None => {
-            let layers = store.stack_paths(container.image(store)?.diff_ids())?;
-            let layers = store.mount_points().into_iter().chain(layers);
-            let layers = layers.map(|path| overlay::open_layer(&path)).collect::<Result<Vec<_>>>()?;
-            let (upper, work) = (dir.upper(), dir.work());
+            let (layers, upper, work) = (layers()?, dir.upper(), dir.work());
             let top = Some(Top { upper: &upper, work: &work });
-            overlay::mount(&layers, top, overlay::Options::of_this_process(false))?
+            let by_program = || {
+                fuse::mark(&upper)?;
+                fuse::mount(&layers, top, false, &[])
+            };
+            let by_kernel = || {
+                let layers =
+                    layers.iter().map(|path| overlay::open_layer(path)).collect::<Result<Vec<_>>>()?;
+                overlay::mount(&layers, top, overlay::Options::of_this_process(false))
+            };
+            if store.driver() == Driver::Fuse || fuse::is_marked(&upper) {
+                by_program()?
+            } else {
+                match by_kernel() {
+                    Err(e) if e.kind() == Kind::Unsupported && fuse::works().is_ok() => by_program()?,
+                    tree => tree?,
+                }
+            }
         }
     };
     // Only in an attached tree others can be attached.

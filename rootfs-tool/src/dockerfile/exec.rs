@@ -7,8 +7,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use coracle_store::driver::overlay::{self, Top};
-use coracle_store::layer::Owners;
-use coracle_store::layer::pack::source_date_epoch;
+use coracle_store::driver::{Driver, btrfs, fuse};
+use coracle_store::layer::differ::Difference;
+use coracle_store::layer::pack::{FromDir, source_date_epoch};
+use coracle_store::layer::{Marks, Owners};
 use coracle_store::layers::PutLayer;
 use coracle_store::upper::Workspace;
 use coracle_store::{Digest, Transaction};
@@ -16,6 +18,7 @@ use coracle_sys::mount::{self, FsContext};
 use coracle_sys::process::Status;
 use coracle_sys::program::Program;
 use coracle_sys::{Context, Error, Kind, Result, file};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -78,11 +81,16 @@ pub(crate) fn find_runner() -> Result<PathBuf> {
 }
 
 /// Something mounted, until it is dropped.
-pub(crate) struct Mounted(pub(crate) PathBuf);
+pub(crate) struct Mounted {
+    /// Where.
+    pub(crate) at: PathBuf,
+    /// By the program fuse-overlayfs.
+    by_program: bool,
+}
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+        let _ = umount2(&self.at, MntFlags::MNT_DETACH);
     }
 }
 
@@ -94,21 +102,40 @@ pub(crate) fn in_memory(space: &Workspace, name: &str, attrs: u64) -> Result<Mou
     fs.create()?;
     let tree = fs.mount(attrs)?;
     mount::attach(tree.as_fd(), file::open_dir(&point)?.as_fd())?;
-    Ok(Mounted(point))
+    Ok(Mounted { at: point, by_program: false })
 }
 
-/// A stack of layers, mounted in a workspace, under a top that takes what is written.
+/// A stack of layers, mounted in a workspace, under a top that takes what is written: as the store's driver has it, and
+/// by the program where the kernel gives no overlay at all.
 pub(crate) fn mount_stack(
+    driver: Driver,
     layers: &[PathBuf],
     space: &Workspace,
     name: &str,
     top: Option<Top<'_>>,
 ) -> Result<Mounted> {
-    let point = space.dir(name, 0o755)?;
-    let fds = layers.iter().map(|l| overlay::open_layer(l)).collect::<Result<Vec<_>>>()?;
-    let tree = overlay::mount(&fds, top, overlay::Options::of_this_process(top.is_some()))?;
-    mount::attach(tree.as_fd(), file::open_dir(&point)?.as_fd())?;
-    Ok(Mounted(point))
+    let at = space.dir(name, 0o755)?;
+    let by_kernel = || {
+        let fds = layers.iter().map(|l| overlay::open_layer(l)).collect::<Result<Vec<_>>>()?;
+        overlay::mount(&fds, top, overlay::Options::of_this_process(top.is_some()))
+    };
+    let by_program = || fuse::mount(layers, top, top.is_some(), &[]);
+    let (tree, by_program) = match driver {
+        Driver::Fuse => (by_program()?, true),
+        _ => match by_kernel() {
+            // EINVAL is the upper's.
+            Err(e)
+                if e.kind() == Kind::Unsupported
+                    && e.errno() != Some(Errno::EINVAL)
+                    && fuse::works().is_ok() =>
+            {
+                (by_program()?, true)
+            }
+            tree => (tree?, false),
+        },
+    };
+    mount::attach(tree.as_fd(), file::open_dir(&at)?.as_fd())?;
+    Ok(Mounted { at, by_program })
 }
 
 /// Execute it over the stack `below`, and keep what it wrote. `stubs` are places for what is mounted, below all layers:
@@ -123,40 +150,112 @@ pub(crate) fn run(
     done: impl FnOnce(),
 ) -> Result<PutLayer> {
     let layers = tx.store().stack_paths(below)?;
-    let mut upper = space.upper("", &layers)?;
-    let work = space.dir("work", 0o700)?;
     // Of a store that copies as well: what is mounted here is an overlay all the same.
-    let places = Some(tx.store().main().mount_points()).filter(|dir| dir.is_dir());
-    let lower: Vec<PathBuf> = stubs.into_iter().chain(places).chain(layers.iter().cloned()).collect();
-    let mut aside = None;
-    let root = match mount_stack(&lower, &space, "mnt", Some(Top { upper: &upper, work: &work })) {
-        // An upper that the store's file system cannot hold goes to memory for as long as the command runs.
-        Err(e) if e.kind() == Kind::Unsupported => {
-            let other = tx.workspace()?;
-            let memory = in_memory(&other, "memory", 0)?;
-            upper = other.upper("memory/", &layers)?;
-            let work = other.dir("memory/work", 0o700)?;
-            aside = Some((memory, other));
-            let top = Top { upper: &upper, work: &work };
-            mount_stack(&lower, &space, "mnt-memory", Some(top)).map_err(|_| e)
-        }
-        other => other,
+    let places: Vec<PathBuf> = stubs.into_iter().chain(tx.store().mount_points()).collect();
+    let root = match tx.store().driver() {
+        Driver::Btrfs => Root::snapshot(&space, places, &layers),
+        _ => Root::stack(tx, &space, places, &layers),
     }?;
-    let code = execute(tx, &root.0, exec, told);
-    drop(root);
+    let code = execute(tx, root.path(), exec, told);
+    let written = root.close();
     done();
     coracle_sys::interrupt::check()?;
     let shown = exec.argv.join(" ");
     match code? {
-        Status::Exited(0) => {
-            let put = tx.put_upper(space, &upper, below, source_date_epoch());
-            drop(aside);
-            put
-        }
+        Status::Exited(0) => written.put(tx, space, below, layers.last()),
         Status::Exited(code) => {
             Err(Error::invalid(format!("process {shown:?} did not complete successfully: exit code: {code}")))
         }
         Status::Signaled(n) => Err(Error::invalid(format!("process {shown:?} was killed by signal {n}"))),
+    }
+}
+
+/// Where a command runs.
+enum Root {
+    /// A stack of the layers under an upper, which may be in memory aside.
+    Stack { mounted: Mounted, upper: PathBuf, aside: Option<(Mounted, Workspace)> },
+    /// A snapshot of the layers, with places for mounts laid into it.
+    Snapshot { at: PathBuf, places: Vec<PathBuf> },
+}
+
+impl Root {
+    fn stack(
+        tx: &Transaction<'_>,
+        space: &Workspace,
+        places: Vec<PathBuf>,
+        layers: &[PathBuf],
+    ) -> Result<Self> {
+        let upper = space.upper("", layers)?;
+        let work = space.dir("work", 0o700)?;
+        let lower: Vec<PathBuf> = places.into_iter().chain(layers.iter().cloned()).collect();
+        let driver = tx.store().driver();
+        match mount_stack(driver, &lower, space, "mnt", Some(Top { upper: &upper, work: &work })) {
+            // An upper that the store's file system cannot hold goes to memory for as long as the command runs.
+            Err(e) if e.kind() == Kind::Unsupported => {
+                let other = tx.workspace()?;
+                let memory = in_memory(&other, "memory", 0)?;
+                let upper = other.upper("memory/", layers)?;
+                let work = other.dir("memory/work", 0o700)?;
+                let top = Top { upper: &upper, work: &work };
+                let mounted = mount_stack(driver, &lower, space, "mnt-memory", Some(top)).map_err(|_| e)?;
+                Ok(Self::Stack { mounted, upper, aside: Some((memory, other)) })
+            }
+            other => Ok(Self::Stack { mounted: other?, upper, aside: None }),
+        }
+    }
+
+    fn snapshot(space: &Workspace, places: Vec<PathBuf>, layers: &[PathBuf]) -> Result<Self> {
+        let at = space.path().join("root");
+        let top = layers.last().map(PathBuf::as_path);
+        btrfs::make_root(&at, top, &places).context(|| "make a snapshot of the layers")?;
+        Ok(Self::Snapshot { at, places })
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Stack { mounted, .. } => &mounted.at,
+            Self::Snapshot { at, .. } => at,
+        }
+    }
+
+    /// Nothing is mounted after this.
+    fn close(self) -> Written {
+        match self {
+            Self::Stack { mounted, upper, aside } => {
+                let marks = if mounted.by_program { Marks::Fuse } else { Marks::of_this_process() };
+                drop(mounted);
+                Written::Upper { upper, marks, _aside: aside }
+            }
+            Self::Snapshot { at, places } => Written::Snapshot { at, places },
+        }
+    }
+}
+
+/// What a command has left.
+enum Written {
+    Upper { upper: PathBuf, marks: Marks, _aside: Option<(Mounted, Workspace)> },
+    Snapshot { at: PathBuf, places: Vec<PathBuf> },
+}
+
+impl Written {
+    /// As a layer. `top` is the tree of what is below.
+    fn put(
+        self,
+        tx: &Transaction<'_>,
+        space: Workspace,
+        below: &[Digest],
+        top: Option<&PathBuf>,
+    ) -> Result<PutLayer> {
+        match self {
+            Self::Upper { upper, marks, .. } => {
+                tx.put_upper(space, &upper, marks, below, source_date_epoch())
+            }
+            Self::Snapshot { at, places } => {
+                let how = FromDir { owner: None, latest: source_date_epoch(), xattrs: true };
+                let top = top.map(PathBuf::as_path);
+                tx.put_layer(&Difference::between(top, &at, &places)?.archive(&at, how)?, below)
+            }
+        }
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let seen = Seen::all(&store)?;
     let images = image_verb::answer(global, &["du", "--json"])?.unwrap_or_default();
     let images: Vec<Value> = serde_json::from_slice(&images).unwrap_or_default();
-    let sizes: Vec<u64> = seen.iter().map(|s| coracle_sys::usage::of(&s.dir.upper()).unwrap_or(0)).collect();
+    let sizes: Vec<u64> = seen.iter().map(|s| store.written_by(&s.dir)).collect();
     if verbose {
         print_each(&images, &seen, &sizes);
         return Ok(0);

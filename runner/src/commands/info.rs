@@ -18,6 +18,7 @@ use super::typed::{self, Typed};
 use crate::cgroups::Layout;
 use crate::host::{self, Host};
 use crate::json::{self, set_all};
+use crate::survey;
 
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
@@ -43,6 +44,8 @@ struct Info {
     store: String,
     read_only_stores: Vec<String>,
     driver: &'static str,
+    /// By whom layers become a container's root.
+    mounted_by: String,
     containers: usize,
     cgroup_version: &'static str,
     /// Those that limits can be set with.
@@ -80,6 +83,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         ("Store", info.store),
         ("Read-only stores", info.read_only_stores.join(" ")),
         ("Driver", info.driver.to_owned()),
+        ("Layers mounted by", info.mounted_by),
         ("Containers", info.containers.to_string()),
         ("Cgroup version", info.cgroup_version.to_owned()),
         ("Controllers", info.controllers.join(" ")),
@@ -145,14 +149,14 @@ fn with_docker_s(global: &Global, info: &Info) -> Result<Value> {
 }
 
 /// The store's driver, or the one that it would be made with; nothing where it could not be made.
-fn driver(locations: &Locations) -> Result<&'static str> {
+fn driver(locations: &Locations) -> Result<Option<Driver>> {
     if let Some(driver) = Store::open(locations)?.main().driver() {
-        return Ok(driver.name());
+        return Ok(Some(driver));
     }
     let dir = locations.main.ancestors().find(|d| d.is_dir()).unwrap_or(Path::new("/"));
     match Driver::choose(dir) {
-        Err(e) if e.kind() != Kind::Usage => Ok(""),
-        chosen => Ok(chosen?.name()),
+        Err(e) if e.kind() != Kind::Usage => Ok(None),
+        chosen => chosen.map(Some),
     }
 }
 
@@ -162,9 +166,11 @@ fn ask(global: &Global) -> Result<Info> {
     let layout = Layout::probe().unwrap_or_default();
     let usable = |c: &&str| layout.usable(c).is_ok();
     let modules = read("/sys/kernel/security/lsm");
+    let driver = driver(&locations)?;
     Ok(Info {
         version: env!("CARGO_PKG_VERSION"),
-        driver: driver(&locations)?,
+        driver: driver.map_or("", Driver::name),
+        mounted_by: driver.map(|driver| survey::mounted_by(&locations.main, driver)).unwrap_or_default(),
         containers: std::fs::read_dir(locations.main.join("containers")).map_or(0, Iterator::count),
         store: locations.main.display().to_string(),
         read_only_stores: locations.behind.iter().map(|p| p.display().to_string()).collect(),

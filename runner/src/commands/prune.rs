@@ -103,7 +103,7 @@ fn containers(store: &Store, filters: &Filters) -> Result<u64> {
         if !stopped || !filters.hold(store, &seen) {
             continue;
         }
-        let size = coracle_sys::usage::of(&seen.dir.upper()).unwrap_or(0);
+        let size = store.written_by(&seen.dir);
         match rm::remove(store, &seen.dir.id, false) {
             Ok(()) => {
                 freed += size;

@@ -142,7 +142,11 @@ impl<'a> Entered<'a> {
         umask(Mode::empty());
         let stack = match (self.stack.take(), &plan.root.source) {
             (None, Source::Layers(layers)) => {
-                let stack = rootfs::stack::mount(layers, None)?;
+                let by_program = || {
+                    self.channel.send(&Message::Unstacked)?;
+                    self.channel.receive_mapped()
+                };
+                let stack = rootfs::stack::mount(layers, None, by_program)?;
                 if let Some(warning) = stack.warning {
                     self.channel.send(&Message::Warning(warning.into()))?;
                 }

@@ -5,6 +5,7 @@
 mod ahead;
 mod child;
 mod ending;
+mod fused;
 mod gate;
 mod image;
 pub mod join;
@@ -146,6 +147,7 @@ pub fn spawn(plan: &Plan, setup: &Setup<'_>) -> Result<Starting> {
         }
     };
     let mut starting = Starting::new(pid, pidfd, ours, &plan.process, setup.seccomp);
+    starting.of_source(&plan.root.source);
     if setup.wants_network {
         starting.open_network().inspect_err(|_| starting.kill())?;
     }
@@ -164,7 +166,7 @@ fn fill_volumes(plan: &Plan) -> Result<()> {
         return Ok(());
     }
     let whole = Layers { top: Top::None, ..layers.clone() };
-    let root = Root::new(stack::mount(&whole, None)?.tree);
+    let root = Root::new(stack::mount(&whole, None, || Ok(None))?.tree);
     plan.volumes.iter().try_for_each(|volume| volume.make(&root))
 }
 

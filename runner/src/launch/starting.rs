@@ -10,7 +10,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::wire::{Channel, Message};
-use super::{Ending, Setup, ending, gate};
+use super::{Ending, Setup, ending, fused, gate};
 use crate::plan::Plan;
 use crate::process::{self, exec_error};
 use crate::rootfs::stack::{self, Ids};
@@ -33,6 +33,9 @@ pub struct Starting {
     notify: Option<Notify>,
     /// Its network namespace, looked up before it hides itself.
     network: Option<OwnedFd>,
+    /// Its layers, and the user namespace in which an ordinary user mounts them.
+    layers: Option<Layers>,
+    namespace: Option<OwnedFd>,
     /// Its filter may forbid what it takes to execute the command.
     filtered: bool,
 }
@@ -80,7 +83,16 @@ impl Starting {
             identity,
             notify,
             network: None,
+            layers: None,
+            namespace: None,
             filtered: true,
+        }
+    }
+
+    /// What its root is made of.
+    pub(super) fn of_source(&mut self, source: &Source) {
+        if let Source::Layers(layers) = source {
+            self.layers = Some(layers.clone());
         }
     }
 
@@ -118,24 +130,41 @@ impl Starting {
             self.warnings.extend(plan.process.set_score(&self.pid.to_string())?);
             let stack = match &plan.root.source {
                 Source::Layers(layers) if !layers.userxattr => Some(self.mount_mapped(layers, maps)?),
-                _ => None,
+                // It hides itself later.
+                Source::Layers(_) => {
+                    self.namespace = Some(self.open_user_namespace()?);
+                    None
+                }
+                Source::Directory(_) => None,
             };
             self.channel.send(&Message::Mapped(stack))
         };
         map().inspect_err(|_| self.kill())
     }
 
-    fn mount_mapped(&mut self, layers: &Layers, maps: &Maps) -> Result<OwnedFd> {
+    fn open_user_namespace(&self) -> Result<OwnedFd> {
         let path = format!("/proc/{}/ns/user", self.pid);
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let namespace = nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty())
-            .context(|| format!("open({path:?}, O_RDONLY)"))?;
+        nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty())
+            .context(|| format!("open({path:?}, O_RDONLY)"))
+    }
+
+    /// Mount the layers by a program. Where that is one way of several, another is left to the container.
+    fn stack_up(&self) -> Result<()> {
+        let layers = self.layers.as_ref().ok_or_else(|| Error::invalid("the container has no layers"))?;
+        let made = fused::mount(layers, self.namespace.as_ref().map(AsFd::as_fd));
+        let made = if layers.by_program { Some(made?) } else { made.ok() };
+        self.channel.send(&Message::Mapped(made))
+    }
+
+    fn mount_mapped(&mut self, layers: &Layers, maps: &Maps) -> Result<OwnedFd> {
+        let namespace = self.open_user_namespace()?;
         let outside = |ranges: &[Range]| {
             let root = ranges.iter().find(|r| r.inside == 0);
             root.map(|r| r.outside).ok_or_else(|| Error::invalid("the user namespace has no root"))
         };
         let ids = Ids { namespace: namespace.as_fd(), uid: outside(&maps.uids)?, gid: outside(&maps.gids)? };
-        let stack = stack::mount(layers, Some(ids))?;
+        let stack = stack::mount(layers, Some(ids), || stack::by_program(layers, Some(ids)).map(Some))?;
         self.warnings.extend(stack.warning.map(str::to_owned));
         Ok(stack.tree)
     }
@@ -272,6 +301,10 @@ impl Starting {
                         Err(e) => e,
                     }
                 }
+                Message::Unstacked => match self.stack_up() {
+                    Ok(()) => continue,
+                    Err(e) => e,
+                },
                 Message::Failed(e) => e,
                 Message::ExecFailed(errno) => exec_error(&self.command, errno),
                 other => return Ok(other),

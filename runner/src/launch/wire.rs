@@ -46,6 +46,9 @@ pub(crate) enum Message {
     /// Parent to child: the ids are mapped and the cgroups entered; the layers, where they had to be
     /// mounted from outside.
     Mapped(Option<OwnedFd>),
+    /// Child to parent: the layers are to be mounted by a program, which is not to be in the container. The answer is
+    /// [`Message::Mapped`].
+    Unstacked,
     /// Child to parent: all is done that can be before the command runs, which a start is waited for.
     Waiting,
     /// Parent to child: execute the command.
@@ -103,6 +106,7 @@ impl Channel {
             Message::Ready => plain(b"R"),
             Message::Mapped(Some(fd)) => with_fd(b"M", fd),
             Message::Mapped(None) => plain(b"M"),
+            Message::Unstacked => plain(b"U"),
             Message::Built => plain(b"B"),
             Message::Pivot => plain(b"V"),
             Message::Waiting => plain(b"w"),
@@ -120,6 +124,17 @@ impl Channel {
             return Ok(message);
         }
         self.hear(MsgFlags::empty())
+    }
+
+    /// Wait for a [`Message::Mapped`]; what else is said meanwhile keeps its turn.
+    pub(super) fn receive_mapped(&self) -> Result<Option<OwnedFd>> {
+        loop {
+            match self.hear(MsgFlags::empty())? {
+                Message::Mapped(stack) => return Ok(stack),
+                Message::End => return Err(Error::new(Kind::System, "the runner is gone")),
+                other => self.early.borrow_mut().push_back(other),
+            }
+        }
     }
 
     /// Of what was said already the one message that is wanted; the others keep their turns.
@@ -183,6 +198,7 @@ fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Message {
         ([], None) => Message::End,
         (b"R", None) => Message::Ready,
         (b"M", stack) => Message::Mapped(stack),
+        (b"U", None) => Message::Unstacked,
         (b"B", None) => Message::Built,
         (b"V", None) => Message::Pivot,
         (b"w", None) => Message::Waiting,

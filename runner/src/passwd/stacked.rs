@@ -31,7 +31,11 @@ enum Found {
 /// Open what is at `path` in a stack of directories, lowest first, for reading; none where the stack
 /// has no file there.
 pub(super) fn open(dirs: &[PathBuf], path: &str) -> Result<Option<OwnedFd>> {
-    let marks = Marks::of_this_process();
+    // An upper of fuse-overlayfs is here for ordinary users alone.
+    let marks = match Marks::of_this_process() {
+        Marks::User => Marks::Fuse,
+        marks => marks,
+    };
     let mut todo = words(Path::new(path));
     let mut ways = vec![dirs.iter().rev().map(|dir| root(dir)).collect::<Result<Merged>>()?];
     let mut links = 0;
@@ -107,10 +111,14 @@ fn look(here: &Merged, name: &OsStr, marks: Marks) -> Result<Found> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let sub = openat(dir, name, flags, Mode::empty())
             .context(|| format!("openat({name:?}, O_PATH|O_DIRECTORY|O_NOFOLLOW)"))?;
-        let opaque = file::xattr_at(sub.as_fd(), OsStr::new("."), marks.opaque())
-            .context(|| format!("lgetxattr({name:?}, {:?})", marks.opaque()))?;
+        let mut opaque = false;
+        for key in marks.all_opaque() {
+            let value = file::xattr_at(sub.as_fd(), OsStr::new("."), key)
+                .context(|| format!("lgetxattr({name:?}, {key:?})"))?;
+            opaque |= value.is_some_and(|value| value == b"y");
+        }
         inside.push(sub);
-        if opaque.is_some_and(|value| value == b"y") {
+        if opaque {
             break;
         }
     }

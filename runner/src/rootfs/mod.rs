@@ -7,6 +7,7 @@ pub mod stack;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use coracle_store::driver::Driver;
 use coracle_sys::{Context, Error, Result, mount as sys};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -34,6 +35,11 @@ pub struct Layers {
     pub lower: Vec<PathBuf>,
     /// What lies on top.
     pub top: Top,
+    /// How they are stacked.
+    pub driver: Driver,
+    /// They are stacked by the program fuse-overlayfs, and by nothing else: the driver is that, or the container was
+    /// begun so.
+    pub by_program: bool,
     /// overlay's own marks are `user.overlay.*`: the store belongs to an ordinary user.
     pub userxattr: bool,
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use coracle_store::driver::{overlay, vfs};
+use coracle_store::driver::{Driver, btrfs, fuse, overlay, vfs};
 use coracle_store::layer::{Marks, key};
 use coracle_sys::mount::{self as sys, Attrs, FsContext, attr};
 use coracle_sys::{Context, Error, Kind, Result};
@@ -37,13 +37,35 @@ pub struct Stack {
 /// Mount the stack as this process. With `ids` the layers, which stay as they are on disk, are seen
 /// through the namespace's map, and what is written belongs to the ids on the other side of it.
 ///
-/// Nothing is probed before: where the kernel refuses the overlay, the next best is tried then.
-pub fn mount(layers: &Layers, ids: Option<Ids<'_>>) -> Result<Stack> {
+/// Nothing is probed before: where the kernel refuses the overlay, the next best is tried then. `by_program` is who has
+/// them mounted by fuse-overlayfs, if that can be.
+pub fn mount(
+    layers: &Layers,
+    ids: Option<Ids<'_>>,
+    by_program: impl FnOnce() -> Result<Option<OwnedFd>>,
+) -> Result<Stack> {
+    if layers.by_program && matches!(layers.top, Top::Upper { .. }) {
+        let tree = by_program()?.ok_or_else(|| Error::unsupported("mount the layers by fuse-overlayfs"))?;
+        return Ok(Stack { tree, warning: None });
+    }
+    if let (Driver::Btrfs, Top::Upper { upper, .. }) = (layers.driver, &layers.top) {
+        return Ok(Stack { tree: snapshot(layers, upper, ids)?, warning: None });
+    }
     let lower = layers.lower.iter().map(|dir| open_layer(dir, ids)).collect::<Result<Vec<_>>>()?;
     match stack(layers, &layers.top, &lower, ids) {
         Ok(tree) => Ok(Stack { tree, warning: None }),
-        Err(e) if e.kind() == Kind::Unsupported => fall_back(e, layers, &lower, ids),
+        Err(e) if e.kind() == Kind::Unsupported => fall_back(e, layers, &lower, ids, by_program),
         Err(e) => Err(e),
+    }
+}
+
+/// A snapshot of the container's own, beside where its upper would be. Its files have the ids of the image's on disk.
+fn snapshot(layers: &Layers, upper: &Path, ids: Option<Ids<'_>>) -> Result<OwnedFd> {
+    let dir = upper.parent().unwrap_or(upper);
+    let root = btrfs::root_of_container(dir, &layers.lower).context(|| "make a snapshot of the layers")?;
+    match ids {
+        Some(ids) => map_layer(&root, ids),
+        None => sys::clone_host_tree(&root, false),
     }
 }
 
@@ -54,10 +76,23 @@ const COPIED: &str = "the kernel gives no overlay here: the container runs in a 
 
 /// An upper that its file system refuses goes to memory; where there is no overlay at all, the layers are
 /// copied. Without a way, the first error is the one that tells.
-fn fall_back(e: Error, layers: &Layers, lower: &[OwnedFd], ids: Option<Ids<'_>>) -> Result<Stack> {
+fn fall_back(
+    e: Error,
+    layers: &Layers,
+    lower: &[OwnedFd],
+    ids: Option<Ids<'_>>,
+    by_program: impl FnOnce() -> Result<Option<OwnedFd>>,
+) -> Result<Stack> {
     let upper_may_be_why = matches!(layers.top, Top::Upper { .. }) && e.errno() == Some(Errno::EINVAL);
     if upper_may_be_why && let Ok(tree) = stack(layers, &Top::Scratch { size: None }, lower, ids) {
         return Ok(Stack { tree, warning: Some(IN_MEMORY) });
+    }
+    // One that was begun in a copy goes on in it. Nothing is lost by this way: it is told by `info`, and not each time.
+    if let Top::Upper { upper, .. } = &layers.top
+        && !upper.with_file_name("root").exists()
+        && let Ok(Some(tree)) = by_program()
+    {
+        return Ok(Stack { tree, warning: None });
     }
     // A copy has the ids that are on disk.
     if ids.is_some() {
@@ -98,6 +133,21 @@ fn fall_back(e: Error, layers: &Layers, lower: &[OwnedFd], ids: Option<Ids<'_>>)
     Ok(Stack { tree, warning: Some(COPIED) })
 }
 
+/// Have the layers mounted by fuse-overlayfs, for the user namespace of this process. To be called outside of the
+/// container, which must not see the program.
+pub fn by_program(layers: &Layers, ids: Option<Ids<'_>>) -> Result<OwnedFd> {
+    let Top::Upper { upper, work, volatile } = &layers.top else {
+        return Err(Error::unsupported("mount the layers by fuse-overlayfs: there is no upper on disk"));
+    };
+    fuse::find()?;
+    let lower = layers.lower.iter().map(|dir| open_layer(dir, ids)).collect::<Result<Vec<_>>>()?;
+    dress(None, upper, &layers.lower, &lower, ids)?;
+    fuse::mark(upper)?;
+    let over = lower.into_iter().zip(layers.lower.iter().cloned()).filter(|_| ids.is_some());
+    let top = Some(overlay::Top { upper, work });
+    fuse::mount(&layers.lower, top, *volatile, &over.collect::<Vec<_>>())
+}
+
 fn stack(layers: &Layers, top: &Top, lower: &[OwnedFd], ids: Option<Ids<'_>>) -> Result<OwnedFd> {
     let mut options = overlay::Options { userxattr: layers.userxattr, ..overlay::Options::default() };
     match top {
@@ -132,6 +182,10 @@ fn stack(layers: &Layers, top: &Top, lower: &[OwnedFd], ids: Option<Ids<'_>>) ->
 
 fn open_layer(dir: &Path, ids: Option<Ids<'_>>) -> Result<OwnedFd> {
     let Some(ids) = ids else { return overlay::open_layer(dir) };
+    map_layer(dir, ids)
+}
+
+fn map_layer(dir: &Path, ids: Ids<'_>) -> Result<OwnedFd> {
     let tree = sys::clone_host_tree(dir, false)?;
     let attrs = Attrs { userns: Some(ids.namespace), ..Attrs::default() };
     sys::set_attrs(tree.as_fd(), attrs, false).map_err(|e| match e.errno() {

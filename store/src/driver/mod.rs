@@ -1,6 +1,10 @@
-//! Drivers: how the layers of an image become one tree with a writable top. `overlay` stacks
-//! directories by mounting, `vfs` copies them. A store keeps the driver that it was made with.
+//! Drivers: how the layers of an image become one tree with a writable top. `overlay` stacks directories by mounting,
+//! and `fuse-overlayfs` the same directories by a program; `vfs` copies them, `btrfs` makes snapshots. A store keeps
+//! the driver that it was made with.
 
+pub mod asked;
+pub mod btrfs;
+pub mod fuse;
 pub mod overlay;
 pub mod vfs;
 
@@ -11,6 +15,7 @@ use std::str::FromStr;
 
 use coracle_sys::{Context, Error, Result, file};
 use nix::errno::Errno;
+use serde::{Serialize, Serializer};
 
 use crate::layer::{Marks, whiteout};
 
@@ -21,6 +26,10 @@ pub enum Driver {
     Overlay,
     /// A copy of everything, where overlay is not to be had.
     Vfs,
+    /// Subvolumes of btrfs.
+    Btrfs,
+    /// Overlay's directories, mounted by the program fuse-overlayfs.
+    Fuse,
 }
 
 impl Driver {
@@ -29,17 +38,37 @@ impl Driver {
         match self {
             Self::Overlay => "overlay",
             Self::Vfs => "vfs",
+            Self::Btrfs => "btrfs",
+            Self::Fuse => "fuse-overlayfs",
         }
     }
 
-    /// The driver of a new store in `dir`: what CORACLE_DRIVER says, else overlay wherever its layers can
-    /// lie. They cannot on another overlay, which holds no whiteouts but its own. Where the upper of a
-    /// container can lie is another question, and is answered when one starts.
+    /// The folder of its layers, which two drivers share that keep them alike.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Fuse => Self::Overlay.name(),
+            other => other.name(),
+        }
+    }
+
+    /// The driver of a new store in `dir`: what was asked for, else overlay wherever its layers can lie. They cannot
+    /// on another overlay, which holds no whiteouts but its own. Where the upper of a container can lie is another
+    /// question, and is answered when one starts.
     pub fn choose(dir: &Path) -> Result<Self> {
-        match std::env::var("CORACLE_DRIVER") {
-            Ok(name) if !name.is_empty() => name.parse(),
-            _ if Self::holds_marks(dir)? => Ok(Self::Overlay),
-            _ => Ok(Self::Vfs),
+        match asked::of_a_new_store()? {
+            Some(driver) => Ok(driver),
+            None if Self::holds_marks(dir)? => Ok(Self::Overlay),
+            None => Ok(Self::Vfs),
+        }
+    }
+
+    /// Refuse to make a store at `root`, whose nearest folder that is there is looked at, where this driver cannot
+    /// work.
+    pub fn check(self, root: &Path) -> Result<()> {
+        match self {
+            Self::Overlay | Self::Vfs => Ok(()),
+            Self::Btrfs => btrfs::check(root),
+            Self::Fuse => fuse::works().map(drop).context(|| "use the driver fuse-overlayfs"),
         }
     }
 
@@ -64,13 +93,19 @@ impl Driver {
     /// Are layers applied on top of a copy of those below them, so that one directory is the whole
     /// stack?
     pub fn copies(self) -> bool {
-        self == Self::Vfs
+        matches!(self, Self::Vfs | Self::Btrfs)
     }
 }
 
 impl fmt::Display for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl Serialize for Driver {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.serialize_str(self.name())
     }
 }
 
@@ -81,11 +116,17 @@ impl FromStr for Driver {
         let instead = match s {
             "overlay" | "overlay2" => return Ok(Self::Overlay),
             "vfs" => return Ok(Self::Vfs),
+            "btrfs" => return Ok(Self::Btrfs),
+            "fuse-overlayfs" => return Ok(Self::Fuse),
             "aufs" => "AUFS left docker for overlay, which is in every kernel",
             "devicemapper" => "docker removed it",
-            "fuse-overlayfs" => "the kernel's overlay works without root since Linux 5.11",
-            "zfs" | "btrfs" => "overlay works on top of this file system",
-            _ => return Err(Error::usage(format!("use the driver {s:?}: there are overlay and vfs"))),
+            "zfs" => "overlay works on top of this file system since OpenZFS 2.2, and vfs on every one",
+            "windowsfilter" => "it is for Windows",
+            _ => {
+                return Err(Error::usage(format!(
+                    "use the driver {s:?}: there are overlay, fuse-overlayfs, btrfs and vfs"
+                )));
+            }
         };
         Err(Error::usage(format!("use the driver {s:?}: {instead}: use overlay")))
     }
@@ -97,11 +138,14 @@ mod tests {
 
     #[test]
     fn drivers_of_the_past_are_answered_with_the_one_to_use() {
-        for old in ["aufs", "devicemapper", "zfs", "btrfs", "fuse-overlayfs"] {
+        for old in ["aufs", "devicemapper", "zfs"] {
             let e = old.parse::<Driver>().unwrap_err().to_string();
             assert!(e.contains(old) && e.ends_with("use overlay") && !e.contains('\n'), "{e}");
         }
         assert_eq!("overlay2".parse::<Driver>().unwrap(), Driver::Overlay);
         assert!("nfs".parse::<Driver>().is_err());
+        for driver in [Driver::Overlay, Driver::Vfs, Driver::Btrfs, Driver::Fuse] {
+            assert_eq!(driver.name().parse::<Driver>().unwrap(), driver);
+        }
     }
 }

@@ -16,9 +16,11 @@ pub(super) fn wanted_xattrs(all: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = 
         .filter_map(|(k, v)| Some((CString::new(k.clone()).ok()?, v.clone())))
 }
 
-/// Does this attribute belong to the overlay file system?
+/// Does this attribute belong to the overlay file system, or to the program that does its work?
 pub(crate) fn is_overlays(name: &[u8]) -> bool {
-    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+    let prefixes: [&[u8]; 4] =
+        [b"trusted.overlay.", b"user.overlay.", b"user.fuseoverlayfs.", b"security.fuseoverlayfs."];
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The attributes of a directory below, for its likeness in this layer.

@@ -73,7 +73,7 @@ fn data(mut input: &File, mut output: &File) -> std::io::Result<()> {
 }
 
 /// Give a copy the attributes of its original.
-pub(super) fn attributes(
+pub(crate) fn attributes(
     from: BorrowedFd<'_>,
     name: &OsStr,
     st: &FileStat,

@@ -16,7 +16,8 @@ use super::attributes::{is_overlays, shown};
 use super::owners::Owner;
 use super::pack::{Archive, Content, FromDir, Meta, clean};
 use super::tree::{is, list, open_dir};
-use super::{Marks, Owners, whiteout};
+use super::whiteout::{self, Meaning};
+use super::{Marks, Owners};
 
 /// A directory of the host on its way into an archive.
 pub(super) struct Gather<'a> {
@@ -27,6 +28,8 @@ pub(super) struct Gather<'a> {
     one_id: bool,
     links: HashMap<(u64, u64), Vec<u8>>,
     wanted: Option<Wanted<'a>>,
+    /// The directory itself is taken as well.
+    whole: bool,
 }
 
 /// Is a path, a directory or not, to be taken?
@@ -37,7 +40,13 @@ impl<'a> Gather<'a> {
     pub(super) fn new(how: FromDir, upper: Option<Marks>, owners: Vec<Owner>) -> Self {
         let owners = owners.into_iter().map(|o| (o.path.clone(), o)).collect();
         let one_id = upper.is_some() && Owners::of_this_process() == Owners::Table;
-        Self { how, upper, owners, one_id, links: HashMap::new(), wanted: None }
+        Self { how, upper, owners, one_id, links: HashMap::new(), wanted: None, whole: upper.is_some() }
+    }
+
+    /// Of a directory that is the whole of what is seen, and not a layer of it.
+    pub(super) fn of_snapshot(how: FromDir) -> Self {
+        let one_id = Owners::of_this_process() == Owners::Table;
+        Self { one_id, whole: true, ..Self::new(how, None, Vec::new()) }
     }
 
     /// Take this alone.
@@ -52,7 +61,7 @@ impl<'a> Gather<'a> {
         let fd = file::open_dir(dir)?;
         let at = clean(at)?;
         let st = fstatat(&fd, ".", AtFlags::AT_SYMLINK_NOFOLLOW).context(|| format!("fstatat({dir:?})"))?;
-        if !at.is_empty() || self.upper.is_some() {
+        if !at.is_empty() || self.whole {
             let meta = self.meta(fd.as_fd(), OsStr::new("."), &st, &at)?;
             archive.entries.insert(at.clone(), (meta, Content::Dir));
         }
@@ -83,6 +92,19 @@ impl<'a> Gather<'a> {
             let host = host.join(&os);
             if self.upper.is_some() && whiteout::is_one(&st) {
                 archive.whiteout(Path::new(OsStr::from_bytes(&path)))?;
+                continue;
+            }
+            if self.upper == Some(Marks::Fuse)
+                && let Ok(meaning) = whiteout::read(&name)
+                && meaning != Meaning::Name
+            {
+                match meaning {
+                    Meaning::Gone(gone) => {
+                        archive.whiteout(Path::new(OsStr::from_bytes(at)).join(OsStr::from_bytes(gone)))?
+                    }
+                    Meaning::Opaque => archive.opaque(Path::new(OsStr::from_bytes(at)))?,
+                    Meaning::Name | Meaning::Nothing => {}
+                }
                 continue;
             }
             if name.starts_with(whiteout::PREFIX) {
@@ -170,8 +192,13 @@ impl<'a> Gather<'a> {
 }
 
 fn opaque(dir: BorrowedFd<'_>, marks: Marks) -> Result<bool> {
-    let value = file::xattr_at(dir, OsStr::new("."), marks.opaque()).context(|| "lgetxattr(opaque)")?;
-    Ok(value.as_deref() == Some(b"y"))
+    for key in marks.all_opaque() {
+        let value = file::xattr_at(dir, OsStr::new("."), key).context(|| format!("lgetxattr({key:?})"))?;
+        if value.as_deref() == Some(b"y") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn content(dir: BorrowedFd<'_>, name: &OsStr, st: &FileStat, host: &Path) -> Result<Option<Content>> {

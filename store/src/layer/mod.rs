@@ -4,6 +4,7 @@ pub(crate) mod attributes;
 pub mod below;
 pub(crate) mod compare;
 pub mod copy;
+pub mod differ;
 pub mod encode;
 mod field;
 mod flatten;
@@ -126,6 +127,8 @@ pub enum Marks {
     Trusted,
     /// `user.overlay.*`
     User,
+    /// Those that the program fuse-overlayfs leaves in an upper, beside the others, which it reads as well.
+    Fuse,
 }
 
 impl Marks {
@@ -141,7 +144,14 @@ impl Marks {
         match self {
             Self::Trusted => c"trusted.overlay.opaque",
             Self::User => c"user.overlay.opaque",
+            Self::Fuse => c"user.fuseoverlayfs.opaque",
         }
+    }
+
+    /// All that an upper may have in its place.
+    pub fn all_opaque(self) -> impl Iterator<Item = &'static std::ffi::CStr> {
+        let others = [Self::Trusted, Self::User].into_iter().filter(move |_| self == Self::Fuse);
+        std::iter::once(self).chain(others).map(Self::opaque)
     }
 }
 

@@ -237,7 +237,7 @@ impl Stage<'_, '_> {
                 }
                 let closed = attr::NOSUID | attr::NODEV | attr::NOEXEC;
                 let memory = exec::in_memory(space, &format!("secret{n}"), closed)?;
-                let path = memory.0.join("secret");
+                let path = memory.at.join("secret");
                 held.mounts.push(memory);
                 write(&path, &value, m.mode.unwrap_or(0o400))?;
                 own(&path, m)?;
@@ -323,8 +323,9 @@ impl Stage<'_, '_> {
         let top = upper.as_deref().zip(work.as_deref()).map(|(upper, work)| Top { upper, work });
         let layers =
             if layers.is_empty() { vec![space.dir(&format!("bind{n}-none"), 0o755)?] } else { layers };
-        let mounted = exec::mount_stack(&layers, space, &format!("bind{n}"), top)?;
-        let at = mounted.0.join(shown(&path));
+        let mounted =
+            exec::mount_stack(self.build.tx.store().driver(), &layers, space, &format!("bind{n}"), top)?;
+        let at = mounted.at.join(shown(&path));
         held.mounts.push(mounted);
         Ok((at, is_dir))
     }

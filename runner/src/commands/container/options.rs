@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use coracle_store::Store;
-use coracle_store::driver::overlay;
+use coracle_store::driver::{Driver, fuse, overlay};
 use coracle_sys::{Context, Error, Result, file};
 
 use super::lookup::Base;
@@ -31,6 +31,8 @@ pub(crate) fn root(
         Base::Image(_) => Source::Layers(Layers {
             lower: store.mount_points().into_iter().chain(dirs).collect(),
             top: top(dir, flags)?,
+            driver: store.driver(),
+            by_program: store.driver() == Driver::Fuse || fuse::is_marked(&dir.join("upper")),
             userxattr: overlay::Options::of_this_process(false).userxattr,
         }),
     })

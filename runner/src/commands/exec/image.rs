@@ -2,10 +2,13 @@
 
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
-use coracle_store::{Locations, Store};
+use coracle_store::driver::fuse;
+use coracle_store::{ContainerDir, Locations, Store};
 use coracle_sys::process::Status;
 use coracle_sys::{Context, Error, Kind, Result, terminal as tty};
+use nix::errno::Errno;
 
 use super::Flags;
 use crate::cgroups::Cgroup;
@@ -40,11 +43,11 @@ pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<
     }
     let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
     let state = running(&store, typed)?;
-    start(flags, command, &state).map_err(|e| super::or_gone(e, &state.init, typed))
+    start(flags, command, &store, &state).map_err(|e| super::or_gone(e, &state.init, typed))
 }
 
 /// Start it, and stay with it where it is not left alone.
-fn start(flags: &Flags, command: &[String], state: &state::State) -> Result<u8> {
+fn start(flags: &Flags, command: &[String], store: &Store, state: &state::State) -> Result<u8> {
     let typed = flags.container.as_str();
     let cgroup = Cgroup::open(state.cgroups.clone())?;
     if cgroup.is_frozen()? {
@@ -57,7 +60,7 @@ fn start(flags: &Flags, command: &[String], state: &state::State) -> Result<u8> 
     }
     let held = state.init.hold()?;
     let record = Record::read(&state.bundle)?;
-    let process = process(flags, command, &record, state)?;
+    let process = process(flags, command, store, (&record, state))?;
     if same_root(state.init.pid)? {
         return Err(Error::new(Kind::Busy, format!("container {typed} is just starting")));
     }
@@ -118,7 +121,12 @@ fn null() -> Result<OwnedFd> {
 }
 
 /// The container's own process with another command, and what the flags change.
-fn process(flags: &Flags, command: &[String], record: &Record, state: &state::State) -> Result<Process> {
+fn process(
+    flags: &Flags,
+    command: &[String],
+    store: &Store,
+    (record, state): (&Record, &state::State),
+) -> Result<Process> {
     let base =
         record.spec.process.clone().ok_or_else(|| Error::invalid("the container's record has no process"))?;
     let mut process = Process { args: command.to_vec(), terminal: flags.tty, ..base };
@@ -128,7 +136,7 @@ fn process(flags: &Flags, command: &[String], record: &Record, state: &state::St
         from_image::set_variable(&mut process.env, "TERM=xterm");
     }
     if let Some(typed) = &flags.user {
-        let root = [format!("/proc/{}/root", state.init.pid).into()];
+        let root = root(store, state)?;
         let text = |path: &str| passwd::read(&root, path).context(|| format!("read the container's {path}"));
         let who = user::resolve(typed, &[], &text("/etc/passwd")?, &text("/etc/group")?)?;
         process.user.uid = who.uid;
@@ -168,10 +176,27 @@ fn process(flags: &Flags, command: &[String], record: &Record, state: &state::St
     Ok(process)
 }
 
+/// Where the container's files are read from, lowest first: its root. What a program mounts in a user namespace can be
+/// seen there alone, and is read from where it lies on the disk.
+fn root(store: &Store, state: &state::State) -> Result<Vec<PathBuf>> {
+    let dir = ContainerDir { id: state.id.clone(), path: state.bundle.clone() };
+    if !fuse::is_marked(&dir.upper()) {
+        return Ok(vec![format!("/proc/{}/root", state.init.pid).into()]);
+    }
+    let mut all = store.stack_paths(store.image_of(&dir)?.diff_ids())?;
+    all.push(dir.upper());
+    Ok(all)
+}
+
 /// Whether a process still has our own root: what is executed in it would be executed on the host.
 pub(super) fn same_root(pid: i32) -> Result<bool> {
     let look = |path: &str| nix::sys::stat::stat(path).context(|| format!("stat({path:?})"));
-    let (ours, its) = (look("/")?, look(&format!("/proc/{pid}/root/"))?);
+    let ours = look("/")?;
+    let its = match look(&format!("/proc/{pid}/root/")) {
+        // What a program mounts is for those alone who are in its user namespace; ours is not so.
+        Err(e) if e.errno() == Some(Errno::EACCES) => return Ok(false),
+        its => its?,
+    };
     Ok((ours.st_dev, ours.st_ino) == (its.st_dev, its.st_ino))
 }
 

@@ -80,7 +80,7 @@ pub(super) fn of(store: &Store, seen: &Seen, sizes: bool) -> Result<Value> {
     process(seen, flags, &config, &mut all)?;
     host(seen, flags, &asked, &mut all)?;
     if sizes {
-        let own = coracle_sys::usage::of(&seen.dir.upper()).unwrap_or(0);
+        let own = store.written_by(&seen.dir);
         let below: u64 = image.map_or(0, |i| store.layer_sizes(&i).into_iter().sum());
         set_all(&mut all, vec![("/SizeRw", own.into()), ("/SizeRootFs", (own + below).into())]);
     }

@@ -79,7 +79,7 @@ pub(crate) fn labels(seen: &Seen) -> String {
 
 /// What it has written, and with its image.
 fn size(store: &Store, seen: &Seen) -> String {
-    let own = coracle_sys::usage::of(&seen.dir.upper()).unwrap_or(0);
+    let own = store.written_by(&seen.dir);
     let below: u64 = store.image_of(&seen.dir).map_or(0, |i| store.layer_sizes(&i).into_iter().sum());
     match below {
         0 => table::size(own),
