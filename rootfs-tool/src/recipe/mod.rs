@@ -6,7 +6,7 @@ pub mod deb;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Kind, Result};
+use coracle_sys::{Context, Error, Kind, Result, order};
 use serde::Deserialize;
 
 pub(crate) use self::deb::Deb;
@@ -233,7 +233,7 @@ impl Layer {
         self.owners()?;
         self.deb.iter().try_for_each(Deb::check)?;
         let mut names: Vec<&str> = self.users.iter().map(|u| &u.name[..]).collect();
-        names.sort_unstable();
+        order::sort(&mut names);
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::invalid(format!("the user {:?} is there twice", twice[0])));
         }

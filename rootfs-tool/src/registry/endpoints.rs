@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_store::Reference;
 use coracle_store::reference::DEFAULT;
-use coracle_sys::{Context, Error, Kind, Result, file};
+use coracle_sys::{Context, Error, Kind, Result, file, order};
 use nix::errno::Errno;
 use serde::Deserialize;
 
@@ -226,7 +226,7 @@ fn files() -> Vec<PathBuf> {
             .map(|e| e.path())
             .filter(|p| p.extension().is_some_and(|e| e == "conf"))
             .collect();
-        parts.sort();
+        order::sort(&mut parts);
         out.extend(parts);
         out.push(dir.join("coracle/config.toml"));
     }

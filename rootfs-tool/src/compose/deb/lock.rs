@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Kind, Result, file};
+use coracle_sys::{Context, Error, Kind, Result, file, order};
 use serde::Deserialize;
 
 use super::release::is_sum;
@@ -102,7 +102,7 @@ impl Lock {
     pub(crate) fn put(&mut self, locked: Locked) {
         self.layer.retain(|l| (l.number, &l.architecture) != (locked.number, &locked.architecture));
         self.layer.push(locked);
-        self.layer.sort_by(|a, b| (a.number, &a.architecture).cmp(&(b.number, &b.architecture)));
+        order::sort_by(&mut self.layer, |a, b| (a.number, &a.architecture).cmp(&(b.number, &b.architecture)));
     }
 
     /// Write it.

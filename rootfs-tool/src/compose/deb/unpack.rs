@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use coracle_store::layer::Limits;
 use coracle_store::layer::pack::{Archive, Content, Meta};
 use coracle_store::layer::walk::{Entry, Kind, Walk};
-use coracle_sys::{Context, Error, Result, file};
+use coracle_sys::{Context, Error, Result, file, order};
 
 use super::control::{self, Paragraph};
 use super::package;
@@ -73,7 +73,7 @@ pub(crate) fn read(files: &[(String, PathBuf)], spool: &Path, latest: i64) -> Re
         (0..threads).for_each(|_| drop(scope.spawn(work)));
     });
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_by_key(|(n, _)| *n);
+    order::sort_by(&mut done, |a, b| a.0.cmp(&b.0));
     done.into_iter().map(|(_, one)| one).collect()
 }
 
@@ -114,7 +114,7 @@ impl Reader<'_> {
             let id = |id: u64| u32::try_from(id).map_err(|_| Error::invalid("an owner is out of bounds"));
             (meta.uid, meta.gid) = (id(entry.uid)?, id(entry.gid)?);
             meta.mtime = if entry.mtime.0 >= self.latest { (self.latest, 0) } else { entry.mtime };
-            meta.xattrs = entry.xattrs.iter().cloned().collect();
+            meta.xattrs = order::gather(entry.xattrs.iter().cloned());
             out.entries.push((path, meta, content));
         }
         Ok(out)

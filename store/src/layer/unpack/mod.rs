@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use coracle_sys::file;
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, order};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, makedev, mkdirat, mknodat};
@@ -85,7 +85,7 @@ pub fn unpack(
         options,
         out: Applied::default(),
         dirs: BTreeMap::new(),
-        owners: owners.into_iter().map(|o| (unshown(&o.path), o)).collect(),
+        owners: order::gather(owners.into_iter().map(|o| (unshown(&o.path), o))),
         own: Default::default(),
         parent: None,
         opaque_root: false,
@@ -386,7 +386,7 @@ impl Layer<'_> {
         }
         self.out.leans = self.tree.leans;
         self.out.owners = self.owners.into_values().collect();
-        self.out.owners.sort_by(|a, b| a.path.cmp(&b.path));
+        order::sort_by(&mut self.out.owners, |a, b| a.path.cmp(&b.path));
         Ok(self.out)
     }
 
