@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -92,7 +92,8 @@ impl Reader<'_> {
         let conffiles = String::from_utf8_lossy(out.file("conffiles").unwrap_or_default()).into_owned();
         // A word before the path says that the file is to go.
         let conffiles: Vec<&str> = conffiles.lines().map(str::trim).filter(|l| l.starts_with('/')).collect();
-        let mut walk = Walk::new(package.data, Limits::default());
+        let mut data = package.data;
+        let mut walk = Walk::new(&mut data as &mut dyn Read, Limits::default());
         let mut n = 0;
         while let Some(entry) = walk.next_entry()? {
             let path = plain(&entry.path)?;
@@ -120,7 +121,7 @@ impl Reader<'_> {
         Ok(out)
     }
 
-    fn content(&self, entry: &Entry, walk: &mut Walk<impl std::io::Read>, spool: &Path) -> Result<Content> {
+    fn content(&self, entry: &Entry, walk: &mut Walk<&mut dyn Read>, spool: &Path) -> Result<Content> {
         Ok(match entry.kind {
             Kind::Dir => Content::Dir,
             Kind::Symlink => Content::Symlink(OsString::from_vec(entry.link.clone())),

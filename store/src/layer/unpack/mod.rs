@@ -73,7 +73,20 @@ pub struct Applied {
 /// `lowers`. The input is read to its end. Where the directory holds a copy of all that is below, `owners` is
 /// the table of that.
 pub fn unpack(
-    input: impl Read,
+    mut input: impl Read,
+    root: OwnedFd,
+    lowers: Lowers<'_>,
+    owners: Vec<Owner>,
+    options: Options,
+) -> Result<Applied> {
+    unpack_from(&mut input, root, lowers, owners, options)
+}
+
+/// An archive, whatever it comes from: one piece of code for all of them, 20 kB each.
+type Input<'a> = Walk<&'a mut dyn Read>;
+
+fn unpack_from(
+    input: &mut dyn Read,
     root: OwnedFd,
     lowers: Lowers<'_>,
     owners: Vec<Owner>,
@@ -175,7 +188,7 @@ struct Layer<'a> {
 const ITEM: usize = 32;
 
 impl Layer<'_> {
-    fn apply<R: Read>(&mut self, entry: &Entry, walk: &mut Walk<R>) -> Result<()> {
+    fn apply(&mut self, entry: &Entry, walk: &mut Input<'_>) -> Result<()> {
         let components = split(&entry.path);
         let Some(name) = components.first() else {
             if entry.path.is_empty() {
@@ -253,7 +266,7 @@ impl Layer<'_> {
         Ok(())
     }
 
-    fn put<R: Read>(&mut self, entry: &Entry, parent: &[u8], name: &[u8], walk: &mut Walk<R>) -> Result<()> {
+    fn put(&mut self, entry: &Entry, parent: &[u8], name: &[u8], walk: &mut Input<'_>) -> Result<()> {
         let place = self.parent(parent)?;
         let path = [&place.path[..], &[name.to_vec()]].concat();
         let os = OsStr::from_bytes(name);
