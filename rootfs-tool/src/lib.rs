@@ -12,4 +12,5 @@ mod progress;
 pub mod recipe;
 pub mod registry;
 mod streams;
+mod toml_text;
 mod transfer;
