@@ -13,4 +13,5 @@ pub mod recipe;
 pub mod registry;
 pub mod sbom;
 mod streams;
+mod toml_text;
 mod transfer;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_sys::file;
 use coracle_sys::mount::{self, attr};
-use coracle_sys::{Context, Error, Kind, Result};
+use coracle_sys::{Context, Error, Kind, Result, order};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
@@ -29,7 +29,7 @@ impl Store {
                 out.push((manifest, path));
             }
         }
-        out.sort();
+        order::sort(&mut out);
         Ok(out)
     }
 

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use coracle_sys::file;
-use coracle_sys::{Context, Error, Kind, Result};
+use coracle_sys::{Context, Error, Kind, Result, order};
 
 use crate::digest::Digest;
 use crate::image::Descriptor;
@@ -117,7 +117,7 @@ impl<'a> Verifier<'a> {
         let (is, should) = (file::open_dir(&tree)?, file::open_dir(&again.0.path().join(key::TREE))?);
         let mut what = compare(is.as_fd(), should.as_fd())?;
         let mut table = owners::read(&tree)?;
-        table.sort_by(|a, b| a.path.cmp(&b.path));
+        order::sort_by(&mut table, |a, b| a.path.cmp(&b.path));
         if table != again.1.owners {
             what.push("its table of owners is another".to_owned());
         }

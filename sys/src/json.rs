@@ -7,21 +7,24 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use serde_json::{Map, Value};
+pub use serde_json::{Map, Number, Value};
 
 use crate::{Error, Result};
 
 /// What is wrong, and where.
 #[derive(Debug)]
 pub struct Wrong {
-    path: String,
+    /// From the member itself outwards.
+    path: Vec<String>,
+    /// A member that `why` names already, and that is not in the path.
+    named: Option<String>,
     why: String,
 }
 
 impl Wrong {
     /// Of the value itself.
     pub fn new(why: impl Into<String>) -> Self {
-        Self { path: String::new(), why: why.into() }
+        Self { path: Vec::new(), named: None, why: why.into() }
     }
 
     /// It was expected otherwise.
@@ -40,17 +43,35 @@ impl Wrong {
     }
 
     fn error(self) -> Error {
-        match self.path.as_str() {
-            "" => Error::invalid(self.why),
-            path => Error::invalid(format!("{path}: {}", self.why)),
+        Error::invalid(self.told(self.path.len()))
+    }
+
+    /// With the innermost `steps` of the path.
+    fn told(&self, steps: usize) -> String {
+        let mut out = String::new();
+        for step in self.path[..steps].iter().rev() {
+            out.push_str(if out.is_empty() || step.starts_with('[') { "" } else { "." });
+            // A line break in a name would begin a line of its own.
+            out.push_str(&step.replace('\n', " "));
         }
+        out.push_str(if out.is_empty() { "" } else { ": " });
+        out + &self.why
+    }
+
+    /// What is wrong, with the last name of the path alone: for those who say the line.
+    pub fn brief(&self) -> String {
+        let name = self.path.iter().position(|step| !step.starts_with('['));
+        self.told(if self.named.is_some() { 0 } else { name.map_or(self.path.len(), |n| n + 1) })
+    }
+
+    /// The path to what is wrong, from the outside: names, and numbers of items as `[n]`.
+    pub fn steps(&self) -> impl Iterator<Item = &str> {
+        self.path.iter().rev().chain(&self.named).map(|step| &step[..])
     }
 
     /// Inside a member, or an item `[n]`.
     fn within(mut self, name: &str) -> Self {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        // A line break in a name would begin a line of its own.
-        self.path = [&name.replace('\n', " "), dot, &self.path].concat();
+        self.path.push(name.to_owned());
         self
     }
 }
@@ -107,10 +128,30 @@ pub fn members(value: Value, table: &mut [Member<'_>]) -> Result<Map<String, Val
     Ok(members)
 }
 
-/// How a struct takes its members: `field: may "name"` where it may be absent, `must` where not; `..rest` keeps what is
-/// not known.
+/// Refuse an object that has other members: before one is missed, since it may be there by a name that was mistyped.
+pub fn only(value: &Value, known: &[&str]) -> Result<(), Wrong> {
+    let mut names = value.as_object().into_iter().flat_map(Map::keys);
+    let Some(name) = names.find(|name| !known.contains(&&name[..])) else { return Ok(()) };
+    let why = format!("unknown field `{name}`, expected one of `{}`", known.join("`, `"));
+    Err(Wrong { path: Vec::new(), named: Some(name.clone()), why })
+}
+
+/// How a struct takes its members: `field: may "name"` where it may be absent, `must` where not. What is not known is
+/// passed over; `..rest` keeps it, and after `only` it is refused.
 #[macro_export]
 macro_rules! read_json {
+    ($type:ty { $($field:ident: $how:ident $name:literal),* $(,)? } only) => {
+        impl $crate::json::Read for $type {
+            fn read(
+                &mut self,
+                value: $crate::json::Value,
+            ) -> ::std::result::Result<(), $crate::json::Wrong> {
+                $crate::json::only(&value, &[$($name),*])?;
+                let table = &mut [$($crate::json::Member::$how($name, &mut self.$field)),*];
+                $crate::json::members(value, table).map(drop)
+            }
+        }
+    };
     ($type:ty { $($field:ident: $how:ident $name:literal),* $(,)? } $(..$rest:ident)?) => {
         impl $crate::json::Read for $type {
             fn read(
@@ -140,7 +181,7 @@ macro_rules! read_number {
         }
     )*};
 }
-read_number!(u8: as_u64, u16: as_u64, u32: as_u64, u64: as_u64, i32: as_i64, i64: as_i64);
+read_number!(u8: as_u64, u16: as_u64, u32: as_u64, u64: as_u64, usize: as_u64, i32: as_i64, i64: as_i64);
 
 impl Read for bool {
     fn read(&mut self, value: Value) -> Result<(), Wrong> {
@@ -222,13 +263,13 @@ fn list(value: Value, add: &mut dyn FnMut(Value) -> Result<(), Wrong>) -> Result
     Ok(())
 }
 
-impl<T: Read + Default> Read for BTreeMap<String, T> {
+impl<K: From<String> + Ord, T: Read + Default> Read for BTreeMap<K, T> {
     fn read(&mut self, value: Value) -> Result<(), Wrong> {
         self.clear();
         object(value, &mut |name, value| {
             let mut item = T::default();
             let read = item.read(value);
-            self.insert(name, item);
+            self.insert(name.into(), item);
             read
         })
     }

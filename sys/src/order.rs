@@ -27,6 +27,13 @@ pub fn map<V>(pairs: impl Iterator<Item = Result<(String, V)>>) -> Result<BTreeM
     Ok(all)
 }
 
+/// A set or a map of what comes. Collected, that would be sorted first.
+pub fn gather<T, C: Default + Extend<T>>(items: impl IntoIterator<Item = T>) -> C {
+    let mut all = C::default();
+    all.extend(items);
+    all
+}
+
 /// Numbers from 0 on, in the order of what they stand for.
 fn order(length: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
     let mut order: Vec<usize> = (0..length).collect();

@@ -58,18 +58,32 @@ fn render(rows: &[Vec<String>], width: Option<usize>) -> String {
 
 /// Bytes as docker shows them: three digits, powers of 1000.
 pub fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
+    // Whole numbers: to print others brings 13 kB.
+    let exact = u128::from(bytes);
+    let mut whole = 1;
     for unit in ["B", "kB", "MB", "GB"] {
-        if value < 999.5 {
-            return match value {
-                v if unit == "B" || v >= 99.95 => format!("{v:.0}{unit}"),
-                v if v >= 9.995 => format!("{v:.1}{unit}"),
-                v => format!("{v:.2}{unit}"),
+        if exact * 10 < whole * 9995 {
+            let after = match exact * 1000 {
+                _ if whole == 1 => 0,
+                n if n >= whole * 99_950 => 0,
+                n if n >= whole * 9995 => 1,
+                _ => 2,
             };
+            return decimal(exact, whole, after) + unit;
         }
-        value /= 1000.0;
+        whole *= 1000;
     }
-    format!("{value:.1}TB")
+    decimal(exact, whole, 1) + "TB"
+}
+
+/// So many of `whole`, with `after` digits after the point.
+fn decimal(bytes: u128, whole: u128, after: u32) -> String {
+    let scale = 10u128.pow(after);
+    let scaled = (bytes * scale + whole / 2) / whole;
+    match after {
+        0 => scaled.to_string(),
+        after => format!("{}.{:0width$}", scaled / scale, scaled % scale, width = after as usize),
+    }
 }
 
 /// Bytes with so many digits at most, in powers of 1000 (`1.98MB`) or 1024 (`23.54GiB`), as Go's %g has them: no zeros at the
@@ -85,15 +99,8 @@ pub fn measure(bytes: u64, base: u64, digits: u32) -> String {
     }
     let before = (bytes / whole).max(1).ilog10() + 1;
     let after = digits.saturating_sub(before);
-    let scale = 10u128.pow(after);
-    let scaled = (u128::from(bytes) * scale + u128::from(whole) / 2) / u128::from(whole);
-    let text = match after {
-        0 => scaled.to_string(),
-        after => {
-            let text = format!("{}.{:0width$}", scaled / scale, scaled % scale, width = after as usize);
-            text.trim_end_matches('0').trim_end_matches('.').to_owned()
-        }
-    };
+    let text = decimal(bytes.into(), whole.into(), after);
+    let text = if after == 0 { &text } else { text.trim_end_matches('0').trim_end_matches('.') };
     format!("{text}{}", units[unit])
 }
 
@@ -144,7 +151,15 @@ mod tests {
             (999, "999B"),
             (1000, "1.00kB"),
             (12_345, "12.3kB"),
+            (9_994, "9.99kB"),
+            (9_995, "10.0kB"),
+            (99_949, "99.9kB"),
+            (99_950, "100kB"),
+            (999_499, "999kB"),
+            (999_500, "1.00MB"),
             (999_999, "1.00MB"),
+            (999_500_000_000, "1.0TB"),
+            (u64::MAX, "18446744.1TB"),
             (7_654_321, "7.65MB"),
         ] {
             assert_eq!(size(bytes), text);

@@ -12,6 +12,11 @@ const XZ_MEMORY: u32 = 128 << 10;
 
 /// The stream inside, where it is compressed by xz or bzip2; else the stream.
 pub(crate) fn open<'a>(input: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
+    decoder(Box::new(input))
+}
+
+/// One decoder of each kind, whatever it reads from.
+fn decoder<'a>(input: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Read + Send + 'a>> {
     let mut input = BufReader::with_capacity(256 << 10, input);
     let head = input.fill_buf().context(|| "read the archive")?;
     Ok(match head {

@@ -9,7 +9,7 @@ use coracle_store::image::{CREATED, Descriptor, Platform};
 use coracle_store::{Locations, Store, Transaction};
 use coracle_sys::idmap::{self, Grant};
 use coracle_sys::print::harmless;
-use coracle_sys::{Context as _, Error, Result, interrupt, time};
+use coracle_sys::{Context as _, Error, Result, interrupt, order, time};
 use serde_json::json;
 
 use super::compose::Compose;
@@ -203,7 +203,7 @@ impl Build {
         Ok(Options {
             target: self.target.clone(),
             args,
-            labels: self.label.iter().map(label).collect::<Result<_>>()?,
+            labels: order::map(self.label.iter().map(label))?,
             platform: self.platform.as_deref().map(str::parse).transpose()?,
             no_cache: self.no_cache,
             no_cache_of: self.no_cache_filter.iter().flat_map(|s| s.split(',')).map(str::to_owned).collect(),

@@ -8,7 +8,7 @@ use coracle_store::layer::Marks;
 use coracle_store::layer::pack::{Archive, Content, FromDir, Meta};
 use coracle_store::{Digest, Store};
 use coracle_sys::print::harmless;
-use coracle_sys::{Context, Result, table};
+use coracle_sys::{Context, Result, order, table};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ impl Diff {
         // Files of subordinate ids are to be read.
         enter_user_namespace();
         let (before, after) = (tree(&store, &self.a)?, tree(&store, &self.b)?);
-        let paths: BTreeSet<&Path> = before.paths().chain(after.paths()).collect();
+        let paths: BTreeSet<&Path> = order::gather(before.paths().chain(after.paths()));
         let mut rows: Vec<Value> = Vec::new();
         let (mut more, mut less) = (0, 0);
         for path in paths {

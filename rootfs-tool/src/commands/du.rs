@@ -8,7 +8,7 @@ use coracle_store::layer::Marks;
 use coracle_store::layer::pack::{Archive, Content, FromDir};
 use coracle_store::{Digest, Image, Store};
 use coracle_sys::print::harmless;
-use coracle_sys::{Error, Result, table};
+use coracle_sys::{Error, Result, order, table};
 use serde_json::{Value, json};
 
 use super::{enter_user_namespace, find, open, split_name};
@@ -121,7 +121,7 @@ impl Parts {
         let sizes = store.layer_sizes(image);
         let trees = store.layer_paths(image).into_iter().zip(&sizes);
         let mut all: BTreeMap<String, u64> =
-            trees.filter_map(|(tree, size)| Some((tree?.display().to_string(), *size))).collect();
+            order::gather(trees.filter_map(|(tree, size)| Some((tree?.display().to_string(), *size))));
         let blobs = image.manifest.layers.iter().chain([&image.manifest.config, &image.descriptor]);
         all.extend(blobs.map(|d| (d.digest.to_string(), d.size)));
         Self { all, files: sizes.iter().sum() }
@@ -150,7 +150,7 @@ fn hidden(store: &Store, image: &Image) -> Result<Vec<Value>> {
             }
         }
     }
-    files.sort_by(|a, b| b.cmp(a));
+    order::sort_by(&mut files, |a, b| b.cmp(a));
     files.truncate(WORST);
     let row = |(size, layer, path)| json!({"Bytes": size, "Layer": layer, "Path": path});
     Ok(files.into_iter().map(row).collect())

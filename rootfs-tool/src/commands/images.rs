@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::image::Platform;
 use coracle_store::{Digest, Image, Store};
-use coracle_sys::{Kind, Result};
+use coracle_sys::{Kind, Result, order};
 use serde_json::{Value, json};
 
 use super::{open, split_name};
@@ -103,9 +103,11 @@ impl Images {
         let listed: Vec<&Image> = images.iter().filter(|i| is_row(i)).collect();
         let users = users(&listed);
         // The newest first, as docker has them; those of one time by their names.
-        let mut wanted: Vec<&Image> = listed.into_iter().filter(|i| filters.take(i, &named)).collect();
-        wanted.sort_by_cached_key(|i| (Reverse(created(i).and_then(|t| time::parse(&t))), i.name.clone()));
-        let rows: Vec<Value> = wanted.into_iter().map(|i| self.row(&store, i, &users)).collect();
+        let age = |i: &Image| Reverse(created(i).and_then(|t| time::parse(&t)));
+        let mut wanted: Vec<_> =
+            listed.into_iter().filter(|i| filters.take(i, &named)).map(|i| (age(i), i)).collect();
+        order::sort_by(&mut wanted, |(a, i), (b, j)| (a, &i.name).cmp(&(b, &j.name)));
+        let rows: Vec<Value> = wanted.into_iter().map(|(_, i)| self.row(&store, i, &users)).collect();
         let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
         if self.json {
             coracle_sys::print::json(&Value::Array(rows), false);

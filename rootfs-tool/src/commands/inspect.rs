@@ -3,7 +3,7 @@
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::image::{CREATED, ImageConfig, Manifest};
 use coracle_store::{Image, Reference, Store};
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Result, order};
 use serde_json::{Value, json};
 
 use super::{each, find, open, platform, split_name};
@@ -135,7 +135,7 @@ fn describe(store: &Store, image: &Image) -> Result<Value> {
         }
         digests.extend(entry.registry_digest().map(|digest| format!("{}@{digest}", split_name(name).0)));
     }
-    digests.sort();
+    order::sort(&mut digests);
     digests.dedup();
     let size: u64 = store.layer_sizes(image).iter().sum();
     let noted = image.descriptor.annotations.as_ref().and_then(|notes| notes.get(CREATED));

@@ -8,7 +8,7 @@ use coracle_store::users::User;
 use coracle_store::{Digest, Image, Reference, Store};
 use coracle_sys::idmap::{self, Grant};
 use coracle_sys::print::harmless;
-use coracle_sys::{Error, Kind, Result};
+use coracle_sys::{Error, Kind, Result, order};
 
 use super::{each, missing, open};
 
@@ -87,7 +87,7 @@ impl Rmi {
             ));
         }
         let all = by_id || names.len() <= 1;
-        let manifests: BTreeSet<Digest> = entries.iter().map(|d| d.digest).collect();
+        let manifests: BTreeSet<Digest> = order::gather(entries.iter().map(|d| d.digest));
         let is_meant = |m: &Digest| *m == image.manifest_digest || manifests.contains(m);
         if all
             && !self.force

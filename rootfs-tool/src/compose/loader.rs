@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, order};
 
 use super::elf::{self, Machine, Object};
 
@@ -170,6 +170,6 @@ fn matching(pattern: &Path) -> Vec<PathBuf> {
     let fits = |n: &str| n.len() >= head.len() + tail.len() && n.starts_with(head) && n.ends_with(tail);
     let mut found: Vec<PathBuf> =
         entries.flatten().filter(|e| fits(&e.file_name().to_string_lossy())).map(|e| e.path()).collect();
-    found.sort();
+    order::sort(&mut found);
     found
 }

@@ -56,7 +56,7 @@ pub(crate) fn changes(before: &Archive, after: &Archive, owners: bool) -> Vec<(C
             add(Change::Deleted, path);
         }
     }
-    out.sort_by(|a, b| order(&a.1, &b.1));
+    coracle_sys::order::sort_by(&mut out, |a, b| order(&a.1, &b.1));
     out.dedup_by(|a, b| a.1 == b.1);
     out
 }

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use coracle_sys::{Error, Result};
-use serde::Deserialize;
+use coracle_sys::{Error, Result, read_json};
 
 /// What a system begins with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,55 +39,63 @@ impl Variant {
 }
 
 /// Packages of a suite.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Deb {
     /// The suite, such as `bookworm`.
     pub(crate) suite: String,
     /// `NAME` or `NAME=VERSION`.
-    #[serde(default)]
     pub(crate) packages: Vec<String>,
     /// What every system has beside them: `none`, `essential`, `minbase`, `important` or `standard`.
     pub(crate) variant: Option<String>,
     /// Take what packages recommend.
-    #[serde(default)]
     pub(crate) recommends: bool,
-    /// Run the scripts of the packages.
-    #[serde(default = "yes")]
-    pub(crate) configure: bool,
+    /// Run the scripts of the packages; yes when not given.
+    pub(crate) configure: Option<bool>,
     /// The repository, instead of those of the host's apt.
     pub(crate) mirror: Option<String>,
     /// The components of the suite.
-    #[serde(default)]
     pub(crate) components: Vec<String>,
     /// A file of keys, from the recipe's folder.
     pub(crate) keyring: Option<PathBuf>,
     /// Refuse an index that has expired.
     pub(crate) check_valid_until: Option<bool>,
     /// Write apt's list of the repositories that the packages are from.
-    #[serde(default)]
     pub(crate) sources: bool,
     /// Paths that stay out.
-    #[serde(default)]
     pub(crate) exclude: Vec<String>,
     /// Paths that stay all the same.
-    #[serde(default)]
     pub(crate) include: Vec<String>,
     /// Of the finished system only these paths stay; all when there is none.
-    #[serde(default)]
     pub(crate) keep: Vec<String>,
 }
 
-fn yes() -> bool {
-    true
-}
+read_json!(Deb {
+    suite: must "suite",
+    packages: may "packages",
+    variant: may "variant",
+    recommends: may "recommends",
+    configure: may "configure",
+    mirror: may "mirror",
+    components: may "components",
+    keyring: may "keyring",
+    check_valid_until: may "check_valid_until",
+    sources: may "sources",
+    exclude: may "exclude",
+    include: may "include",
+    keep: may "keep",
+} only);
 
 impl Deb {
+    /// Are the scripts of the packages run?
+    pub(crate) fn configures(&self) -> bool {
+        self.configure.unwrap_or(true)
+    }
+
     /// What every system has: where packages are configured, what they take for granted is there.
     pub(crate) fn variant(&self) -> Result<Variant> {
         match &self.variant {
             Some(variant) => Variant::parse(variant),
-            None if self.configure => Ok(Variant::Essential),
+            None if self.configures() => Ok(Variant::Essential),
             None => Ok(Variant::None),
         }
     }

@@ -6,32 +6,34 @@ pub mod deb;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Kind, Result};
-use serde::Deserialize;
+use coracle_sys::json::{self, Value, Wrong};
+use coracle_sys::{Context, Error, Kind, Result, order, read_json};
 
 pub(crate) use self::deb::Deb;
+use crate::toml_text;
 
 /// The recipe's file in its folder.
 pub(crate) const FILE: &str = "rootfs.toml";
 
 /// A recipe, as it was written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default)]
 pub(crate) struct Recipe {
     /// The image's name, unless `-t` gives another.
-    #[serde(default)]
     pub(crate) name: Option<String>,
     /// The layers, bottom first.
-    #[serde(default, rename = "layer")]
     pub(crate) layers: Vec<Layer>,
     /// What the image says about its process.
-    #[serde(default)]
     pub(crate) config: Config,
 }
 
+read_json!(Recipe {
+    name: may "name",
+    layers: may "layer",
+    config: may "config",
+} only);
+
 /// One layer: at most one of `dir`, `tar`, `image`, `bin`, `deb`, and what is put beside it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default)]
 pub(crate) struct Layer {
     /// A folder, from the recipe's own.
     pub(crate) dir: Option<PathBuf>,
@@ -44,7 +46,6 @@ pub(crate) struct Layer {
     /// Debian packages with all that they need.
     pub(crate) deb: Option<Deb>,
     /// With `bin`: the modules by which the C library finds users, groups and hosts.
-    #[serde(default)]
     pub(crate) nss: bool,
     /// With `dir`: where it goes.
     pub(crate) at: Option<PathBuf>,
@@ -54,25 +55,36 @@ pub(crate) struct Layer {
     /// and files 0755 or 0644.
     pub(crate) mode: Option<String>,
     /// The directories and files of etc that every system has.
-    #[serde(default)]
     pub(crate) standard: bool,
     /// Users to add to etc/passwd.
-    #[serde(default)]
     pub(crate) users: Vec<User>,
     /// Groups to add to etc/group.
-    #[serde(default)]
     pub(crate) groups: Vec<Group>,
     /// Symbolic links: path = target.
-    #[serde(default)]
     pub(crate) link: BTreeMap<PathBuf, String>,
     /// Small files: path = text.
-    #[serde(default)]
     pub(crate) file: BTreeMap<PathBuf, String>,
 }
 
+read_json!(Layer {
+    dir: may "dir",
+    tar: may "tar",
+    image: may "image",
+    bin: may "bin",
+    deb: may "deb",
+    nss: may "nss",
+    at: may "at",
+    owner: may "owner",
+    mode: may "mode",
+    standard: may "standard",
+    users: may "users",
+    groups: may "groups",
+    link: may "link",
+    file: may "file",
+} only);
+
 /// A user.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct User {
     /// The name.
     pub(crate) name: String,
@@ -86,25 +98,35 @@ pub(crate) struct User {
     pub(crate) shell: Option<String>,
 }
 
+read_json!(User {
+    name: must "name",
+    uid: must "uid",
+    gid: may "gid",
+    home: may "home",
+    shell: may "shell",
+} only);
+
 /// A group.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Group {
     /// The name.
     pub(crate) name: String,
     /// The id.
     pub(crate) gid: u32,
     /// Its members.
-    #[serde(default)]
     pub(crate) members: Vec<String>,
 }
 
+read_json!(Group {
+    name: must "name",
+    gid: must "gid",
+    members: may "members",
+} only);
+
 /// `[config]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default)]
 pub(crate) struct Config {
     /// Variables.
-    #[serde(default)]
     pub(crate) env: BTreeMap<String, String>,
     /// The default command, or the arguments to the entry point.
     pub(crate) cmd: Option<Vec<String>>,
@@ -115,23 +137,35 @@ pub(crate) struct Config {
     /// Where it starts.
     pub(crate) workdir: Option<String>,
     /// Labels.
-    #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,
     /// The signal that asks it to stop.
     pub(crate) stop_signal: Option<String>,
     /// `80`, `80/tcp`.
-    #[serde(default, alias = "expose")]
     pub(crate) ports: Vec<Port>,
+    /// Another name of `ports`.
+    expose: Vec<Port>,
     /// Paths that become volumes.
-    #[serde(default)]
     pub(crate) volumes: Vec<String>,
     /// How to ask whether it is well.
     pub(crate) healthcheck: Option<Healthcheck>,
 }
 
+read_json!(Config {
+    env: may "env",
+    cmd: may "cmd",
+    entrypoint: may "entrypoint",
+    user: may "user",
+    workdir: may "workdir",
+    labels: may "labels",
+    stop_signal: may "stop_signal",
+    ports: may "ports",
+    expose: may "expose",
+    volumes: may "volumes",
+    healthcheck: may "healthcheck",
+} only);
+
 /// A port: a number, or `NUMBER/PROTOCOL`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug)]
 pub(crate) enum Port {
     /// A TCP port.
     Number(u16),
@@ -140,8 +174,7 @@ pub(crate) enum Port {
 }
 
 /// Docker's HEALTHCHECK; times are seconds.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Healthcheck {
     /// The command.
     pub(crate) cmd: Vec<String>,
@@ -152,6 +185,13 @@ pub(crate) struct Healthcheck {
     /// Failures in a row until it is unhealthy.
     pub(crate) retries: Option<u32>,
 }
+
+read_json!(Healthcheck {
+    cmd: must "cmd",
+    interval: may "interval",
+    timeout: may "timeout",
+    retries: may "retries",
+} only);
 
 impl Recipe {
     /// Read the recipe of a folder.
@@ -171,11 +211,8 @@ impl Recipe {
 
     /// Parse a recipe and check what belongs together.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let recipe: Self = toml::from_str(text).map_err(|e| {
-            let line = e.span().map(|s| text[..s.start.min(text.len())].matches('\n').count() + 1);
-            let line = line.map_or_else(String::new, |l| format!("line {l}: "));
-            Error::invalid(format!("{line}{}", e.message().replace('\n', " ")))
-        })?;
+        let mut recipe: Self = toml_text::read(text)?;
+        recipe.config.ports.append(&mut recipe.config.expose);
         if recipe.layers.is_empty() {
             return Err(Error::invalid("it has no [[layer]]"));
         }
@@ -233,7 +270,7 @@ impl Layer {
         self.owners()?;
         self.deb.iter().try_for_each(Deb::check)?;
         let mut names: Vec<&str> = self.users.iter().map(|u| &u.name[..]).collect();
-        names.sort_unstable();
+        order::sort(&mut names);
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::invalid(format!("the user {:?} is there twice", twice[0])));
         }
@@ -313,6 +350,26 @@ impl Config {
             Some(bad) => Err(Error::invalid(format!("{bad:?} is no absolute path"))),
             None => Ok(()),
         }
+    }
+}
+
+impl Default for Port {
+    fn default() -> Self {
+        Self::Number(0)
+    }
+}
+
+impl json::Read for Port {
+    fn read(&mut self, value: Value) -> std::result::Result<(), Wrong> {
+        *self = match value {
+            Value::String(text) => Self::Text(text),
+            number => {
+                let mut port = 0;
+                port.read(number)?;
+                Self::Number(port)
+            }
+        };
+        Ok(())
     }
 }
 

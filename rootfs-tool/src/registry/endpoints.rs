@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use coracle_store::Reference;
 use coracle_store::reference::DEFAULT;
-use coracle_sys::{Context, Error, Kind, Result, file};
+use coracle_sys::{Context, Error, Kind, Result, file, json, order, read_json};
 use nix::errno::Errno;
-use serde::Deserialize;
 
 use super::dirs;
+use crate::toml_text;
 
 /// Where docker.io's API is.
 const DEFAULT_API: &str = "registry-1.docker.io";
@@ -46,16 +46,18 @@ pub(crate) struct Endpoints {
     insecure: Vec<String>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default)]
 struct Conf {
     registry: Vec<Rule>,
-    #[serde(rename = "unqualified-search-registries")]
     _search: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "kebab-case")]
+read_json!(Conf {
+    registry: may "registry",
+    _search: may "unqualified-search-registries",
+});
+
+#[derive(Clone, Debug, Default)]
 struct Rule {
     prefix: Option<String>,
     location: Option<String>,
@@ -65,20 +67,38 @@ struct Rule {
     mirror_by_digest_only: bool,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "kebab-case")]
+read_json!(Rule {
+    prefix: may "prefix",
+    location: may "location",
+    insecure: may "insecure",
+    blocked: may "blocked",
+    mirror: may "mirror",
+    mirror_by_digest_only: may "mirror-by-digest-only",
+});
+
+#[derive(Clone, Debug, Default)]
 struct Mirror {
     location: String,
     insecure: bool,
     pull_from_mirror: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "kebab-case")]
+read_json!(Mirror {
+    location: may "location",
+    insecure: may "insecure",
+    pull_from_mirror: may "pull-from-mirror",
+});
+
+#[derive(Default)]
 struct Daemon {
     registry_mirrors: Vec<String>,
     insecure_registries: Vec<String>,
 }
+
+read_json!(Daemon {
+    registry_mirrors: may "registry-mirrors",
+    insecure_registries: may "insecure-registries",
+});
 
 impl Endpoints {
     /// As the host and the user have configured it.
@@ -86,8 +106,7 @@ impl Endpoints {
         let mut out = Self::default();
         for path in files() {
             let Some(text) = text_of(&path)? else { continue };
-            let conf: Conf = toml::from_str(&text)
-                .map_err(|e| Error::invalid(e.message().to_owned()).wrap(format!("read {path:?}")))?;
+            let conf: Conf = toml_text::read(&text).context(|| format!("read {path:?}"))?;
             for rule in conf.registry {
                 // A later file speaks last of a registry.
                 out.rules.retain(|r| r.prefix() != rule.prefix());
@@ -96,8 +115,7 @@ impl Endpoints {
         }
         let path = Path::new("/etc/docker/daemon.json");
         if let Some(text) = text_of(path)? {
-            let daemon: Daemon = serde_json::from_str(&text)
-                .map_err(|e| Error::invalid(e.to_string()).wrap(format!("read {path:?}")))?;
+            let daemon: Daemon = json::from_slice(text.as_bytes()).context(|| format!("read {path:?}"))?;
             out.docker_mirrors = daemon.registry_mirrors;
             out.insecure = daemon.insecure_registries;
         }
@@ -226,7 +244,7 @@ fn files() -> Vec<PathBuf> {
             .map(|e| e.path())
             .filter(|p| p.extension().is_some_and(|e| e == "conf"))
             .collect();
-        parts.sort();
+        order::sort(&mut parts);
         out.extend(parts);
         out.push(dir.join("coracle/config.toml"));
     }
@@ -248,7 +266,7 @@ mod tests {
     use super::*;
 
     fn conf(text: &str) -> Endpoints {
-        Endpoints { rules: toml::from_str::<Conf>(text).unwrap().registry, ..Endpoints::default() }
+        Endpoints { rules: toml_text::read::<Conf>(text).unwrap().registry, ..Endpoints::default() }
     }
 
     fn places(endpoints: &Endpoints, name: &str) -> Vec<String> {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_sys::{Context, Error, Result, file};
+use coracle_sys::{Context, Error, Result, file, order};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::dirs;
@@ -60,7 +60,7 @@ fn folders(host: &str) -> Vec<PathBuf> {
 fn list(dir: &Path) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> =
         std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
-    all.sort();
+    order::sort(&mut all);
     all
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use coracle_store::Reference;
 use coracle_sys::argv::distance;
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Result, order};
 
 /// Where an image is, or goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ const TRANSPORTS: &str = "store:, docker://, oci:, oci-archive:, docker-archive:
 fn mistyped(word: &str) -> Option<&'static str> {
     let letters = |w: &str| {
         let mut letters: Vec<char> = w.chars().collect();
-        letters.sort_unstable();
+        order::sort(&mut letters);
         letters
     };
     let all = ["store", "oci", "oci-archive", "docker-archive", "dir"];

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use coracle_sys::file;
-use coracle_sys::{Context, Error, Kind, Result};
+use coracle_sys::{Context, Error, Kind, Result, order};
 use nix::errno::Errno;
 
 use crate::digest::Digest;
@@ -180,7 +180,9 @@ impl Task<'_> {
     /// Lock what is missing, so that of two who want a layer one waits. All take the locks in one order.
     fn lock(&self) -> Result<Vec<Named>> {
         let mut missing: Vec<usize> = (0..self.layers.len()).filter(|n| !self.is_there(*n)).collect();
-        missing.sort_by_key(|n| self.layers[*n].descriptor.digest);
+        order::sort_by(&mut missing, |a, b| {
+            self.layers[*a].descriptor.digest.cmp(&self.layers[*b].descriptor.digest)
+        });
         missing.dedup_by_key(|n| self.layers[*n].descriptor.digest);
         let waiting = |n| self.watch.state(n, State::Waiting);
         missing
@@ -197,7 +199,7 @@ impl Task<'_> {
         let tmp = self.tx.layout().tmp();
         let mut missing: Vec<&Descriptor> = self.layers.iter().map(|l| &l.descriptor).collect();
         missing.retain(|d| !self.tx.has_blob(d));
-        missing.sort_by_key(|d| d.digest);
+        order::sort_by(&mut missing, |a, b| a.digest.cmp(&b.digest));
         missing.dedup_by_key(|d| d.digest);
         let have = |d: &Descriptor| self.tx.layout().partial(&d.digest).metadata().map_or(0, |m| m.len());
         let need = missing.iter().fold(0u64, |sum, d| sum.saturating_add(d.size.saturating_sub(have(d))));

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use coracle_sys::file;
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, order};
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
@@ -108,7 +108,7 @@ impl<'a> Pair<'a> {
         let xattrs = |dir| -> Result<Vec<_>> {
             let mut keys = file::xattr_names_at(dir, name).context(|| format!("llistxattr({name:?})"))?;
             keys.retain(|k| k.as_bytes() != b"security.selinux");
-            keys.sort();
+            order::sort(&mut keys);
             let value = |k: &std::ffi::CString| {
                 file::xattr_at(dir, name, k).context(|| format!("lgetxattr({name:?}, {k:?})"))
             };

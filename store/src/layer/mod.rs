@@ -77,10 +77,12 @@ const ZSTD_WINDOW: u32 = 27;
 
 /// The archive inside a compressed stream. `claimed` is what the media type says: content that
 /// looks otherwise is refused; without it the first bytes decide.
-pub fn decompress<'a>(
-    mut input: impl BufRead + 'a,
-    claimed: Option<Compression>,
-) -> Result<Box<dyn Read + 'a>> {
+pub fn decompress<'a>(input: impl BufRead + 'a, claimed: Option<Compression>) -> Result<Box<dyn Read + 'a>> {
+    decoder(Box::new(input), claimed)
+}
+
+/// One decoder of each kind, whatever it reads from.
+fn decoder<'a>(mut input: Box<dyn BufRead + 'a>, claimed: Option<Compression>) -> Result<Box<dyn Read + 'a>> {
     // A pipe may give one byte at a time: what it is filled with at first is not enough to tell.
     let mut head = Vec::with_capacity(4);
     input.by_ref().take(4).read_to_end(&mut head).context(|| "read the layer")?;

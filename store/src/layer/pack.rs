@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, order};
 
 use super::encode::entry;
 use super::gather::Gather;
@@ -221,7 +221,7 @@ impl Archive {
         let parents = |p: &Vec<u8>| -> Vec<Vec<u8>> {
             p.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(n, _)| p[..n].to_vec()).collect()
         };
-        self.entries.keys().flat_map(parents).filter(|p| !self.entries.contains_key(p)).collect()
+        order::gather(self.entries.keys().flat_map(parents).filter(|p| !self.entries.contains_key(p)))
     }
 
     /// Write the tar. The order is that of the paths' components, so a directory stands before what
@@ -229,7 +229,7 @@ impl Archive {
     /// whenever its path sorts first, which [`Archive::put_dir`] sees to.
     pub fn write(&self, mut out: impl Write) -> Result<()> {
         let mut order: Vec<&Vec<u8>> = self.entries.keys().collect();
-        order.sort_by(|a, b| a.split(|c| *c == b'/').cmp(b.split(|c| *c == b'/')));
+        order::sort_by(&mut order, |a, b| a.split(|c| *c == b'/').cmp(b.split(|c| *c == b'/')));
         // A hard link needs its target before it.
         let (links, others): (Vec<_>, Vec<_>) =
             order.into_iter().partition(|p| matches!(self.entries[*p].1, Content::HardLink(_)));

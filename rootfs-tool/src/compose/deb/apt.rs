@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_sys::process::Status;
 use coracle_sys::program::Program;
-use coracle_sys::{Context, Error, Result, file};
+use coracle_sys::{Context, Error, Result, file, order};
 
 use super::sources::{Source, parse_list, parse_sources};
 use crate::registry::Named;
@@ -38,7 +38,7 @@ impl Apt {
             let (name, value) = line.split_once(" \"")?;
             Some((name.to_owned(), value.strip_suffix("\";")?.to_owned()))
         };
-        Self { values: text.lines().filter_map(one).collect() }
+        Self { values: order::gather(text.lines().filter_map(one)) }
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -116,7 +116,7 @@ pub(crate) fn list(dir: &Path, endings: &[&str]) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> =
         std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
     all.retain(|p| p.extension().and_then(|e| e.to_str()).is_some_and(|e| endings.contains(&e)));
-    all.sort();
+    order::sort(&mut all);
     all
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use coracle_store::layer::pack::{Archive, Content, Meta};
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Result, order};
 
 use super::paths::{self, Paths};
 
@@ -53,7 +53,7 @@ const KEPT: &[&str] = &["var/log/btmp", "var/log/faillog", "var/log/lastlog", "v
 pub(crate) fn keep(archive: &mut Archive, patterns: &[String]) -> Result<()> {
     let all: Vec<PathBuf> = archive.paths().map(Path::to_owned).collect();
     let kept = |path: &&PathBuf| path.to_str().is_some_and(|p| paths::any(patterns, &format!("/{p}")));
-    let kept: BTreeSet<&Path> = all.iter().filter(kept).flat_map(|p| p.ancestors()).collect();
+    let kept: BTreeSet<&Path> = order::gather(all.iter().filter(kept).flat_map(|p| p.ancestors()));
     let gone = |path: &Path| !kept.contains(path);
     for path in &all {
         if let Some((_, Content::HardLink(to))) = archive.get(path)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use coracle_store::layer::pack::{Archive, Content, Meta};
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, order};
 
 use super::unpack::Unpacked;
 
@@ -22,7 +22,7 @@ pub(crate) fn write(
     let mut triggers: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut files: Vec<(String, u32, Vec<u8>)> = Vec::new();
     let mut sorted: Vec<&Unpacked> = packages.iter().collect();
-    sorted.sort_by(|a, b| a.name().cmp(b.name()));
+    order::sort_by(&mut sorted, |a, b| a.name().cmp(b.name()));
     for package in sorted {
         let mut one = || -> Result<()> {
             let p = package.paragraph()?;

@@ -3,27 +3,29 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Kind, Result, file};
-use serde::Deserialize;
+use coracle_sys::{Context, Error, Kind, Result, file, order, read_json};
 
 use super::release::is_sum;
 use super::{relation, version};
+use crate::toml_text;
 
 /// The lock's file in the recipe's folder.
 const FILE: &str = "rootfs.lock";
 
 /// A lock.
-#[derive(Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Lock {
     version: u32,
-    #[serde(default)]
     layer: Vec<Locked>,
 }
 
+read_json!(Lock {
+    version: must "version",
+    layer: may "layer",
+} only);
+
 /// The packages of one layer.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Locked {
     /// Its place in the recipe, from 1.
     pub(crate) number: usize,
@@ -34,13 +36,19 @@ pub(crate) struct Locked {
     /// The date of the newest index, in seconds since 1970: no file of the layer is younger.
     pub(crate) date: i64,
     /// The packages, by name.
-    #[serde(default)]
     pub(crate) package: Vec<Pin>,
 }
 
+read_json!(Locked {
+    number: must "number",
+    architecture: must "architecture",
+    asks: must "asks",
+    date: must "date",
+    package: may "package",
+} only);
+
 /// One package.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Pin {
     pub(crate) name: String,
     pub(crate) version: String,
@@ -52,6 +60,16 @@ pub(crate) struct Pin {
     pub(crate) size: u64,
     pub(crate) sha256: String,
 }
+
+read_json!(Pin {
+    name: must "name",
+    version: must "version",
+    architecture: must "architecture",
+    suite: must "suite",
+    file: must "file",
+    size: must "size",
+    sha256: must "sha256",
+} only);
 
 impl Lock {
     /// The lock of a recipe's folder; an empty one where there is none.
@@ -67,10 +85,7 @@ impl Lock {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let lock: Self = toml::from_str(text).map_err(|e| {
-            let line = e.span().map_or(0, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
-            Error::invalid(format!("line {line}: {}", e.message().replace('\n', " ")))
-        })?;
+        let lock: Self = toml_text::read(text)?;
         if lock.version != 1 {
             return Err(Error::unsupported(format!("its version is {}, and 1 is known", lock.version)));
         }
@@ -102,7 +117,7 @@ impl Lock {
     pub(crate) fn put(&mut self, locked: Locked) {
         self.layer.retain(|l| (l.number, &l.architecture) != (locked.number, &locked.architecture));
         self.layer.push(locked);
-        self.layer.sort_by(|a, b| (a.number, &a.architecture).cmp(&(b.number, &b.architecture)));
+        order::sort_by(&mut self.layer, |a, b| (a.number, &a.architecture).cmp(&(b.number, &b.architecture)));
     }
 
     /// Write it.

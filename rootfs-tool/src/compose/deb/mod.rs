@@ -246,7 +246,8 @@ fn choose(suites: &[Suite], deb: &Deb, architecture: &str) -> Result<Locked> {
 impl Plan<'_> {
     /// What the layer is made of, as text: the same text is the same layer.
     pub(crate) fn key(&self) -> String {
-        let Deb { exclude, include, keep, configure, .. } = self.deb;
+        let Deb { exclude, include, keep, .. } = self.deb;
+        let configure = self.deb.configures();
         let list = if self.deb.sources { self.list(|_| true) } else { String::new() };
         format!("{} {} {exclude:?} {include:?} {keep:?} {configure} {list}", self.locked.key(), self.latest())
     }
@@ -284,7 +285,7 @@ impl Plan<'_> {
         // Where there is no dpkg, nobody will ever configure them.
         let has_dpkg = packages.iter().any(|p| p.name() == "dpkg");
         database::write(archive, &packages, !has_dpkg, self.latest())?;
-        if self.deb.configure {
+        if self.deb.configures() {
             let architecture = &self.locked.architecture;
             configure::configure(archive, &packages, scratch.path(), architecture, &slim, self.latest())?;
         }

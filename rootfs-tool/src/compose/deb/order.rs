@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_sys::Result;
+use coracle_sys::order::gather;
 
 use super::relation;
 use super::unpack::Unpacked;
@@ -44,10 +45,10 @@ pub(crate) fn steps(packages: &[Unpacked]) -> Result<Vec<Step>> {
         let of = |field: &str| -> Result<BTreeSet<usize>> {
             let groups = relation::parse(p.get(field).unwrap_or_default())?;
             let all = groups.iter().flatten().filter_map(|r| names.get(r.name)).flatten();
-            Ok(all.copied().filter(|other| *other != n).collect())
+            Ok(gather(all.copied().filter(|other| *other != n)))
         };
         let before = of("Pre-Depends")?;
-        graph.needs.push(of("Depends")?.union(&before).copied().collect());
+        graph.needs.push(gather(of("Depends")?.union(&before).copied()));
         graph.before.push(before);
         graph.essential.push(p.says_yes("Essential"));
         graph.prepares.push(packages[n].file("preinst").is_some());

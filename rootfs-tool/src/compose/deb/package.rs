@@ -122,9 +122,9 @@ fn pass(input: &mut impl Read, size: u64) -> Result<()> {
 }
 
 fn control(packed: &[u8]) -> Result<Vec<(String, u32, Vec<u8>)>> {
-    let inner = decompress(BufReader::new(packed::open(packed)?), None)?;
+    let mut inner = decompress(BufReader::new(packed::open(packed)?), None)?;
     let limits = Limits { size: MAX_CONTROL, entries: 10_000, ..Limits::default() };
-    let mut walk = Walk::new(inner, limits);
+    let mut walk = Walk::new(&mut inner as &mut dyn Read, limits);
     let mut files = Vec::new();
     let mut total = 0;
     while let Some(entry) = walk.next_entry()? {

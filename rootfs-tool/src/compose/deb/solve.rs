@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Result, order};
 
 use super::relation::{self, Relation, parse};
 use super::universe::{PRIORITIES, Universe};
@@ -117,7 +117,7 @@ impl<'a> Solver<'_, 'a> {
             return Ok(n);
         }
         let providers: BTreeSet<&str> =
-            self.universe.providers(name).iter().map(|n| self.universe.offers[*n].name).collect();
+            order::gather(self.universe.providers(name).iter().map(|n| self.universe.offers[*n].name));
         match providers.iter().collect::<Vec<_>>()[..] {
             [one] => self.universe.candidate(one).ok_or_else(|| missing("no index has it".into())),
             [] => Err(missing("no index has it".into())),
@@ -214,11 +214,12 @@ impl<'a> Solver<'_, 'a> {
         let mut all: Vec<usize> = self.candidate(r.name).filter(|n| self.fits(*n, r)).into_iter().collect();
         let mut others = self.universe.providers(r.name);
         others.retain(|n| self.candidate(self.universe.offers[*n].name) == Some(*n) && self.provides(*n, r));
-        others.sort_by_key(|n| {
+        let rank = |n: &usize| {
             let o = &self.universe.offers[*n];
             // apt takes one without a priority for more important than any that has one.
             (!o.essential, (o.priority + 1) % (PRIORITIES.len() + 1), o.name)
-        });
+        };
+        order::sort_by(&mut others, |a, b| rank(a).cmp(&rank(b)));
         others.dedup();
         all.extend(others);
         all
@@ -245,7 +246,8 @@ impl<'a> Solver<'_, 'a> {
             }
         }
         // Where there is no choice, it is made first.
-        open.sort_by_key(|(must, _, choices)| (!*must, choices.len() > 1));
+        let rank = |o: &(bool, Vec<_>, Vec<usize>)| (!o.0, o.2.len() > 1);
+        order::sort_by(&mut open, |a, b| rank(a).cmp(&rank(b)));
         for (must, group, choices) in open {
             if group.iter().any(|r| self.having(r, true).next().is_some()) {
                 continue;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, order};
 
 use super::control::{Paragraph, paragraphs};
 use super::relation::{self, Operator, Relation};
@@ -147,7 +147,7 @@ impl<'a> Universe<'a> {
 
     /// The names that are offered.
     pub fn names(&self) -> BTreeSet<&'a str> {
-        self.names.keys().copied().collect()
+        order::gather(self.names.keys().copied())
     }
 
     /// Those that provide a name, without those that have it: the candidates of their names alone.

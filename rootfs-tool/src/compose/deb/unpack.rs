@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use coracle_store::layer::Limits;
 use coracle_store::layer::pack::{Archive, Content, Meta};
 use coracle_store::layer::walk::{Entry, Kind, Walk};
-use coracle_sys::{Context, Error, Result, file};
+use coracle_sys::{Context, Error, Result, file, order};
 
 use super::control::{self, Paragraph};
 use super::package;
@@ -73,7 +73,7 @@ pub(crate) fn read(files: &[(String, PathBuf)], spool: &Path, latest: i64) -> Re
         (0..threads).for_each(|_| drop(scope.spawn(work)));
     });
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_by_key(|(n, _)| *n);
+    order::sort_by(&mut done, |a, b| a.0.cmp(&b.0));
     done.into_iter().map(|(_, one)| one).collect()
 }
 
@@ -92,7 +92,8 @@ impl Reader<'_> {
         let conffiles = String::from_utf8_lossy(out.file("conffiles").unwrap_or_default()).into_owned();
         // A word before the path says that the file is to go.
         let conffiles: Vec<&str> = conffiles.lines().map(str::trim).filter(|l| l.starts_with('/')).collect();
-        let mut walk = Walk::new(package.data, Limits::default());
+        let mut data = package.data;
+        let mut walk = Walk::new(&mut data as &mut dyn Read, Limits::default());
         let mut n = 0;
         while let Some(entry) = walk.next_entry()? {
             let path = plain(&entry.path)?;
@@ -114,13 +115,13 @@ impl Reader<'_> {
             let id = |id: u64| u32::try_from(id).map_err(|_| Error::invalid("an owner is out of bounds"));
             (meta.uid, meta.gid) = (id(entry.uid)?, id(entry.gid)?);
             meta.mtime = if entry.mtime.0 >= self.latest { (self.latest, 0) } else { entry.mtime };
-            meta.xattrs = entry.xattrs.iter().cloned().collect();
+            meta.xattrs = order::gather(entry.xattrs.iter().cloned());
             out.entries.push((path, meta, content));
         }
         Ok(out)
     }
 
-    fn content(&self, entry: &Entry, walk: &mut Walk<impl std::io::Read>, spool: &Path) -> Result<Content> {
+    fn content(&self, entry: &Entry, walk: &mut Walk<&mut dyn Read>, spool: &Path) -> Result<Content> {
         Ok(match entry.kind {
             Kind::Dir => Content::Dir,
             Kind::Symlink => Content::Symlink(OsString::from_vec(entry.link.clone())),

@@ -17,7 +17,7 @@ use coracle_store::layer::below::Below;
 use coracle_store::layer::pack::{Archive, FromDir, source_date_epoch};
 use coracle_store::layers::PutLayer;
 use coracle_store::{Digest, Transaction};
-use coracle_sys::{Error, Result, interrupt, time};
+use coracle_sys::{Error, Result, interrupt, order, time};
 
 use super::cache::{self, Contents, Made};
 use super::config::{Given, PROXIES, State};
@@ -219,7 +219,7 @@ impl<'a> Build<'a> {
                 }
             }
         }
-        all.sort_unstable();
+        order::sort(&mut all);
         Ok(all)
     }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
@@ -14,20 +14,15 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::{SFlag, fstatat};
 use nix::unistd::linkat;
 
-use super::Layer;
+use super::{Input, Layer};
 use crate::layer::attributes::shown;
 use crate::layer::owners::Owner;
 use crate::layer::tree::{Missing, Place, is, split};
-use crate::layer::walk::{Entry, Walk};
+use crate::layer::walk::Entry;
 use crate::layer::{copy, whiteout};
 
 impl Layer<'_> {
-    pub(super) fn copy_data<R: Read>(
-        &mut self,
-        entry: &Entry,
-        walk: &mut Walk<R>,
-        mut out: &File,
-    ) -> Result<()> {
+    pub(super) fn copy_data(&mut self, entry: &Entry, walk: &mut Input<'_>, mut out: &File) -> Result<()> {
         let write = || format!("write({} bytes)", entry.size);
         let mut pieces = entry.sparse.iter().flatten();
         let mut piece = pieces.next().copied();
