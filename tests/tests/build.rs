@@ -88,6 +88,24 @@ fn a_step_whose_input_is_as_it_was_is_not_done_again() {
 }
 
 #[test]
+fn a_change_that_neither_size_nor_time_tells_is_seen() {
+    let Some(site) = site("build-racy") else { return };
+    let text = "FROM box\nCOPY a.txt d /all/\n";
+    let file = site.context().join("a.txt");
+    let mtime = fs::metadata(&file).expect("stat").modified().expect("a time");
+    for n in 0..10 {
+        // As soon as can be after the build that has looked at it last.
+        site.file("a.txt", &format!("{n}\n"));
+        fs::File::options().write(true).open(&file).expect("open").set_modified(mtime).expect("set its time");
+        assert_eq!(cached(&site.build(text, "").ok()), 0);
+        let id = site.store.image_id("app");
+        assert_eq!(cached(&site.build(text, "").ok()), 1);
+        assert_eq!(site.store.image_id("app"), id);
+        assert_eq!(site.say("cat /all/a.txt"), format!("{n}\n"));
+    }
+}
+
+#[test]
 fn an_error_shows_the_file_and_the_line() {
     let Some(site) = site("build-errors") else { return };
     for (text, line, why) in [

@@ -144,7 +144,7 @@ impl Stage<'_, '_> {
         for found in copy::sources(tree, source)? {
             let at = copy::follow(tree, &found)?;
             match tree.get(shown(&at)) {
-                Some((_, Content::File { path, size }))
+                Some((_, Content::File { path, size, .. }))
                     if *size > 0 && self.unpack(path, rules, target, spaces)? => {}
                 _ => plain.push(found),
             }
@@ -218,7 +218,7 @@ impl Stage<'_, '_> {
         }
         let mut tree = Archive::new();
         let meta = Meta { mtime: (mtime, 0), ..Meta::new(0o600) };
-        tree.put(&name, meta, Content::File { path, size: got.size })?;
+        tree.put(&name, meta, Content::File { path, size: got.size, seen: None })?;
         target.copy(&tree, &escaped(&name), rules)?;
         spaces.push(space);
         Ok(())

@@ -13,7 +13,8 @@ use crate::dockerfile::mounts::Mount;
 pub(crate) fn spread(archive: &Archive, dir: &Path) -> Result<()> {
     let (read, write) = std::io::pipe().context(|| "pipe2()")?;
     std::thread::scope(|scope| {
-        let writer = scope.spawn(move || archive.write(std::io::BufWriter::with_capacity(256 << 10, write)));
+        let writer =
+            scope.spawn(move || archive.write(std::io::BufWriter::with_capacity(256 << 10, write)).map(drop));
         let options = unpack::Options { plain: true, ..unpack::Options::of_this_process() };
         let none = Lowers::from(Vec::new());
         let done = unpack(read, file::open_dir(dir)?, none, Vec::new(), options).map(drop);

@@ -92,9 +92,7 @@ impl<'a> Build<'a> {
         report: &'a Report,
     ) -> Result<Self, Located> {
         let given = globals(file, options)?;
-        let nowhere = PathBuf::from("-");
-        let contents =
-            Contents::of(tx.store(), context.dir.as_ref().unwrap_or(&nowhere)).map_err(|e| (0, e))?;
+        let contents = Contents::of(tx.store(), context.dir.as_deref()).map_err(|e| (0, e))?;
         Ok(Self {
             tx,
             options,
@@ -365,7 +363,10 @@ impl Stage<'_, '_> {
                 put.warnings.iter().for_each(|w| build.report.warn(w));
                 let created = time::rfc3339(source_date_epoch().unwrap_or_else(time::now));
                 let made = Made { descriptor: put.descriptor, diff_id: put.diff_id, created };
-                cache::remember(build.tx.store(), &key, &made)?;
+                // What was changed between its digest and the layer is not what the key says.
+                if put.as_seen {
+                    cache::remember(build.tx.store(), &key, &made)?;
+                }
                 told.done();
                 made
             }
