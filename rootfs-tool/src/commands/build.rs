@@ -13,7 +13,7 @@ use coracle_sys::{Context as _, Error, Result, interrupt, time};
 use serde_json::json;
 
 use super::compose::Compose;
-use crate::dockerfile::build::{Build as Building, Options};
+use crate::dockerfile::build::{Build as Building, GATEWAY, Options};
 use crate::dockerfile::context::{self, Context};
 use crate::dockerfile::instruction::Instruction;
 use crate::dockerfile::lines::Located;
@@ -65,10 +65,10 @@ pub(crate) struct Build {
     /// look for newer base images
     #[argh(switch)]
     pull: bool,
-    /// network of RUN: default, none or host
+    /// network of RUN: default, a network of its own behind a bridge (pasta or slirp4netns for an ordinary user); none; or host
     #[argh(option, arg_name = "NETWORK")]
     network: Option<String>,
-    /// line of /etc/hosts for RUN: NAME:ADDRESS
+    /// line of /etc/hosts for RUN: NAME:ADDRESS or NAME:host-gateway
     #[argh(option, long = "add-host", arg_name = "HOST")]
     add_host: Vec<String>,
     /// size of /dev/shm for RUN
@@ -186,11 +186,12 @@ impl Build {
         };
         let host = |text: &String| match text.split_once(['=', ':']) {
             Some((name, ip))
-                if !name.is_empty() && ip.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() =>
+                if !name.is_empty()
+                    && (ip == GATEWAY || ip.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()) =>
             {
                 Ok((name.to_owned(), ip.trim_matches(['[', ']']).to_owned()))
             }
-            _ => Err(Error::usage(format!("--add-host {text:?}: it is NAME:ADDRESS"))),
+            _ => Err(Error::usage(format!("--add-host {text:?}: it is NAME:ADDRESS or NAME:{GATEWAY}"))),
         };
         match self.network.as_deref() {
             None | Some("default" | "none" | "host") => {}

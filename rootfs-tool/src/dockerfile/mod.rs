@@ -14,6 +14,7 @@ mod ignore;
 pub(crate) mod instruction;
 pub(crate) mod lines;
 mod mounts;
+mod network;
 pub(crate) mod output;
 mod owner;
 mod pattern;

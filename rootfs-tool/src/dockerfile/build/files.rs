@@ -39,11 +39,3 @@ pub(super) fn own(path: &Path, m: &Mount) -> Result<()> {
     let (uid, gid) = (m.uid.unwrap_or(0), m.gid.unwrap_or(0));
     std::os::unix::fs::chown(path, Some(uid), Some(gid)).context(|| format!("chown({path:?}, {uid}, {gid})"))
 }
-
-/// /etc/hosts, with what --add-host says.
-pub(super) fn hosts(extra: &[(String, String)]) -> String {
-    let mut text =
-        String::from("127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    extra.iter().for_each(|(name, ip)| text.push_str(&format!("{ip}\t{name}\n")));
-    text
-}

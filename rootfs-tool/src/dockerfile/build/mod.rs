@@ -6,6 +6,7 @@ mod image;
 mod run;
 
 pub(crate) use files::spread;
+pub(crate) use run::GATEWAY;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use super::context::Context;
 use super::instruction::Instruction;
 use super::lines::Located;
 use super::mounts;
+use super::network;
 use super::report::Report;
 use super::secrets::Secret;
 use super::stages::{self, File, Step};
@@ -62,6 +64,7 @@ pub(crate) struct Build<'a> {
     given: Given,
     contents: Contents,
     tree: OnceLock<Arc<Archive>>,
+    network: OnceLock<&'static str>,
     one_reader: Mutex<()>,
     images: Mutex<HashMap<String, Arc<State>>>,
     done: Mutex<Vec<Option<Arc<State>>>>,
@@ -102,6 +105,7 @@ impl<'a> Build<'a> {
             given,
             contents,
             tree: OnceLock::new(),
+            network: OnceLock::new(),
             one_reader: Mutex::new(()),
             images: Mutex::default(),
             done: Mutex::new(vec![None; file.stages.len()]),
@@ -268,6 +272,19 @@ impl<'a> Build<'a> {
         }
         let tree = Arc::new(self.context.tree()?);
         Ok(self.tree.get_or_init(|| tree).clone())
+    }
+
+    /// The runner's word for the network that was asked for. Of the default is told once what is to be said of it.
+    fn network(&self, asked: Option<&str>) -> &'static str {
+        match asked {
+            Some("none") => "none",
+            Some("host") => "host",
+            _ => self.network.get_or_init(|| {
+                let found = network::default();
+                found.warning.iter().for_each(|w| self.report.warn(w));
+                found.word
+            }),
+        }
     }
 
     /// What a stack of layers amounts to.
