@@ -8,6 +8,7 @@ pub(crate) mod context;
 mod copy;
 pub(crate) mod exec;
 mod flags;
+mod git;
 mod glob;
 mod health;
 mod ignore;

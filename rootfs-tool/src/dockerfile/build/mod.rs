@@ -22,7 +22,8 @@ use coracle_sys::{Error, Result, interrupt, time};
 
 use super::cache::{self, Contents, Made};
 use super::config::{Given, PROXIES, State};
-use super::context::Context;
+use super::context::{Context, KEEP_GIT_DIR};
+use super::git;
 use super::instruction::Instruction;
 use super::lines::Located;
 use super::mounts;
@@ -48,10 +49,32 @@ pub(crate) struct Options {
     pub(crate) hosts: Vec<(String, String)>,
     /// Flags of the runner.
     pub(crate) flags: Vec<String>,
+    /// Of the manifest.
+    pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) secrets: Vec<Secret>,
     pub(crate) agents: Vec<(String, PathBuf)>,
     /// `--tls-verify`.
     pub(crate) tls_verify: Option<bool>,
+}
+
+impl Options {
+    /// What opens a repository. Of the secrets the one counts that is for its host.
+    pub(crate) fn keys(&self, address: &git::Address) -> Result<git::Keys> {
+        let agent = self.agents.iter().find(|(id, _)| id == "default").map(|(_, path)| path.clone());
+        let mut keys = git::Keys { agent, ..Default::default() };
+        let secret = |id: &str| {
+            let named = |id: &str| self.secrets.iter().find(|s| s.id == id);
+            let found = named(&format!("{id}.{}", address.host())).or_else(|| named(id));
+            let text = found.map(Secret::read).transpose()?.map(String::from_utf8).transpose();
+            let text = text.map_err(|_| Error::invalid(format!("the secret {id} is not UTF-8")))?;
+            Ok::<_, Error>(text.map(|t| t.trim().to_owned()))
+        };
+        match secret("GIT_AUTH_HEADER")? {
+            Some(header) => keys.header = Some(header),
+            None => secret("GIT_AUTH_TOKEN")?.iter().for_each(|token| keys.token(token)),
+        }
+        Ok(keys)
+    }
 }
 
 /// A build.
@@ -95,7 +118,7 @@ impl<'a> Build<'a> {
         report: &'a Report,
     ) -> Result<Self, Located> {
         let given = globals(file, options)?;
-        let contents = Contents::of(tx.store(), context.dir.as_deref()).map_err(|e| (0, e))?;
+        let contents = Contents::of(tx.store(), context.lasting()).map_err(|e| (0, e))?;
         Ok(Self {
             tx,
             options,
@@ -159,7 +182,8 @@ impl<'a> Build<'a> {
                     _ => false,
                 })
         };
-        let known = |name: &String| PROXIES.contains(&name.as_str()) || declared(name);
+        let known =
+            |name: &String| PROXIES.contains(&name.as_str()) || name == KEEP_GIT_DIR || declared(name);
         let unused: Vec<&str> = self.given.args.keys().filter(|n| !known(n)).map(String::as_str).collect();
         if !unused.is_empty() {
             self.report.warn(&format!("One or more build-args [{}] were not consumed", unused.join(" ")));
