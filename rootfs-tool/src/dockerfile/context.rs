@@ -138,7 +138,7 @@ pub(crate) fn find(
         None => read(&dir.join(".dockerignore"))?,
     };
     let ignore = Ignore::read(&ignored.unwrap_or_default()).context(|| "read .dockerignore")?;
-    Ok(Context { dir: Some(dir), space: space, ignore, shown, dockerfile })
+    Ok(Context { dir: Some(dir), space, ignore, shown, dockerfile })
 }
 
 /// A commit of a repository, or a folder of it.
