@@ -75,7 +75,8 @@ fn place(document: &DeTable<'_>, wrong: &Wrong) -> Option<usize> {
                 item
             }
             Here::List(list) => {
-                let item = list.iter().nth(step.trim_matches(['[', ']']).parse().ok()?)?;
+                let n: usize = step.trim_matches(['[', ']']).parse().ok()?;
+                let item = list.as_ref().get(n)?;
                 start = Some(item.span().start);
                 item
             }

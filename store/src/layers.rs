@@ -2,12 +2,14 @@
 //! [`crate::ingest`].
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, BufWriter, IntoInnerError, Read, Write};
+use std::thread;
 
-use coracle_sys::{Context, Result};
+use coracle_sys::{Context, Error, Result};
 
 use crate::digest::{Digest, Hashing};
 use crate::image::{Descriptor, media_type};
+use crate::ingest::pipe::{Feed, pipe};
 use crate::ingest::stream::{Begin, End, Reached};
 use crate::ingest::{Absent, Quiet, Wanted};
 use crate::layer::key::chain_id;
@@ -25,6 +27,32 @@ pub struct PutLayer {
     pub diff_id: Digest,
     /// What could not be as in the archive, one sentence each.
     pub warnings: Vec<String>,
+    /// Its files were as they had been seen until they were read.
+    pub as_seen: bool,
+}
+
+/// How much of an archive is handed over at a time.
+const PIECE: usize = 256 << 10;
+
+/// An archive on its way into its blob, and to whoever applies it.
+struct Fork {
+    kept: Hashing<File>,
+    /// Gone when nobody applies it any more: what is wrong is told there.
+    feed: Option<Feed>,
+}
+
+impl Write for Fork {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.kept.write_all(bytes)?;
+        if self.feed.as_ref().is_some_and(|feed| !feed.push(bytes)) {
+            self.feed = None;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.kept.flush()
+    }
 }
 
 impl Transaction<'_> {
@@ -43,33 +71,47 @@ impl Transaction<'_> {
         self.keep_layer(dir, &diff_id, &chain_id(below, &diff_id), &applied)?;
         self.name_blob(temp, &digest)?;
         let descriptor = Descriptor::new(compression.media_type(), digest, size);
-        Ok(PutLayer { descriptor, diff_id, warnings: applied.warnings })
+        Ok(PutLayer { descriptor, diff_id, warnings: applied.warnings, as_seen: true })
     }
 
-    /// Put a layer from entries, and apply it over the stack `below`. A blob or a layer that the store
-    /// has is not made again. It is kept uncompressed: the quickest to make.
+    /// Put a layer from entries, and apply it over the stack `below`: one thread reads the files and makes the archive,
+    /// another writes the layer of the same bytes. A layer that the store has stays as it is. The blob is kept
+    /// uncompressed: the quickest to make.
     pub fn put_layer(&self, archive: &Archive, below: &[Digest]) -> Result<PutLayer> {
         let temp = Temp::file(self.layout())?;
-        let out = std::io::BufWriter::with_capacity(256 * 1024, temp.create()?);
-        let mut out = Hashing::new(out);
-        archive.write(&mut out)?;
-        let (diff_id, size, _) = out.finish();
+        let (feed, mut drain) = pipe();
+        let out = Fork { kept: Hashing::new(temp.create()?), feed: Some(feed) };
+        let (written, applied) = thread::scope(|scope| {
+            let writer = scope.spawn(move || {
+                let mut out = BufWriter::with_capacity(PIECE, out);
+                let as_seen = archive.write(&mut out)?;
+                let fork = out.into_inner().map_err(IntoInnerError::into_error);
+                Ok((as_seen, fork.context(|| "write the archive")?.kept.finish()))
+            });
+            let applied = self.apply(&mut drain, self.limits, None, || self.store().stack_paths(below));
+            // Who waits to hand over more is not to wait for ever.
+            drop(drain);
+            let lost = || Err(Error::invalid("the thread that writes the archive has ended"));
+            (writer.join().unwrap_or_else(|_| lost()), applied)
+        });
+        // An archive that could not be written is why it could not be read.
+        let (as_seen, (diff_id, size, blob)) = written?;
+        let (dir, applied) = applied?;
         let descriptor = Descriptor::new(media_type::LAYER, diff_id, size);
-        let mut warnings = archive.warnings.clone();
-        let open = || File::open(temp.path()).context(|| format!("open({:?})", temp.path()));
-        let mut applied = None;
-        if !self.is_applied(&diff_id, below) {
-            applied = Some(self.apply(&mut open()?, self.limits, None, || self.store().stack_paths(below))?);
+        let warnings = [&archive.warnings[..], &applied.warnings].concat();
+        let new = !self.has_blob(&descriptor);
+        if self.is_applied(&diff_id, below) {
+            if new {
+                self.keep_blob(temp, &blob, &diff_id)?;
+            }
+            return Ok(PutLayer { descriptor, diff_id, warnings, as_seen });
         }
-        if !self.has_blob(&descriptor) {
-            let file = open()?;
-            self.keep_blob(temp, &file, &diff_id)?;
+        // The blob is synced with the layer.
+        self.keep_layer(dir, &diff_id, &chain_id(below, &diff_id), &applied)?;
+        if new {
+            self.name_blob(temp, &diff_id)?;
         }
-        if let Some((dir, applied)) = applied {
-            self.keep_layer(dir, &diff_id, &chain_id(below, &diff_id), &applied)?;
-            warnings.extend(applied.warnings);
-        }
-        Ok(PutLayer { descriptor, diff_id, warnings })
+        Ok(PutLayer { descriptor, diff_id, warnings, as_seen })
     }
 
     /// Is a layer applied over this stack, in any store?

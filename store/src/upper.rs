@@ -97,7 +97,13 @@ impl Transaction<'_> {
         archive.write(&mut out)?;
         let (diff_id, size, _) = out.finish();
         let descriptor = Descriptor::new(media_type::LAYER, diff_id, size);
-        if !self.is_applied(&diff_id, below) {
+        let new = !self.has_blob(&descriptor);
+        if self.is_applied(&diff_id, below) {
+            if new {
+                let blob = File::open(temp.path()).context(|| format!("open({:?})", temp.path()))?;
+                self.keep_blob(temp, &blob, &diff_id)?;
+            }
+        } else {
             strip(file::open_dir(upper)?.as_fd(), marks, 0)?;
             for name in list(file::open_dir(space.path())?.as_fd())? {
                 if name != key::TREE.as_bytes() {
@@ -109,13 +115,13 @@ impl Transaction<'_> {
                 set_times(AT_FDCWD, upper.as_os_str(), (0, 0))?;
             }
             let applied = Applied { root, size: archive.size(), ..Applied::default() };
+            // The blob is synced with the layer.
             self.keep_layer(space.temp, &diff_id, &chain_id(below, &diff_id), &applied)?;
+            if new {
+                self.name_blob(temp, &diff_id)?;
+            }
         }
-        if !self.has_blob(&descriptor) {
-            let blob = File::open(temp.path()).context(|| format!("open({:?})", temp.path()))?;
-            self.keep_blob(temp, &blob, &diff_id)?;
-        }
-        Ok(PutLayer { descriptor, diff_id, warnings: Vec::new() })
+        Ok(PutLayer { descriptor, diff_id, warnings: Vec::new(), as_seen: true })
     }
 }
 

@@ -2,6 +2,7 @@
 //! it has just put and not yet named. Everything is made in `tmp/`, synced, and renamed into place:
 //! being killed at any moment leaves a valid store, and at worst an entry of `tmp/` to sweep.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 
@@ -87,19 +88,42 @@ impl Transaction<'_> {
 
     /// Put a value as a JSON blob.
     pub fn put_json(&self, media_type: &str, value: &impl Serialize) -> Result<Descriptor> {
+        let (d, temp) = self.json_blob(media_type, value)?;
+        if let Some(temp) = temp {
+            self.name_blob(temp, &d.digest)?;
+        }
+        Ok(d)
+    }
+
+    /// A value as a JSON blob, synced, which lacks nothing but its name; nothing where the store has it.
+    fn json_blob(&self, media_type: &str, value: &impl Serialize) -> Result<(Descriptor, Option<Temp>)> {
         let bytes = serde_json::to_vec(value)
             .map_err(|e| Error::invalid(e.to_string()).wrap(format!("write a {media_type}")))?;
         let d = Descriptor::new(media_type, Digest::of(&bytes), bytes.len() as u64);
         // By its content, not by its size: one that the disk has changed is written again.
-        if !fs::read(self.layout().blob(&d.digest)).is_ok_and(|there| there == bytes) {
-            self.put_blob(&bytes[..], Some(&d))?;
+        if fs::read(self.layout().blob(&d.digest)).is_ok_and(|there| there == bytes) {
+            return Ok((d, None));
         }
-        Ok(d)
+        let temp = Temp::file(self.layout())?;
+        let mut out = temp.create()?;
+        out.write_all(&bytes).context(|| "write a blob")?;
+        out.sync_all().context(|| "fsync(blob)")?;
+        Ok((d, Some(temp)))
     }
 
     /// Put an image: its config and manifest, of layers that were put before, bottom first. The
     /// config's diff ids must be theirs.
     pub fn put_image(&self, config: &ImageConfig, layers: Vec<Descriptor>) -> Result<Descriptor> {
+        self.put_image_noted(config, layers, None)
+    }
+
+    /// [`Transaction::put_image`] with annotations of the manifest.
+    pub fn put_image_noted(
+        &self,
+        config: &ImageConfig,
+        layers: Vec<Descriptor>,
+        annotations: Option<BTreeMap<String, String>>,
+    ) -> Result<Descriptor> {
         if config.rootfs.diff_ids.len() != layers.len() {
             return Err(Error::invalid(format!(
                 "put an image: it has {} layers, and its config {} diff ids",
@@ -107,8 +131,18 @@ impl Transaction<'_> {
                 config.rootfs.diff_ids.len()
             )));
         }
-        let config = self.put_json(media_type::CONFIG, config)?;
-        self.put_json(media_type::MANIFEST, &Manifest::new(config, layers))
+        let (config, first) = self.json_blob(media_type::CONFIG, config)?;
+        let manifest = Manifest { annotations, ..Manifest::new(config.clone(), layers) };
+        let (manifest, second) = self.json_blob(media_type::MANIFEST, &manifest)?;
+        if let Some(temp) = first {
+            temp.rename(&self.layout().blob(&config.digest))?;
+        }
+        match second {
+            // Both names are synced at once.
+            Some(temp) => self.name_blob(temp, &manifest.digest)?,
+            None => file::sync_dir(&self.layout().root().join("blobs/sha256"))?,
+        }
+        Ok(manifest)
     }
 
     /// Give a manifest, or an index, this name, taking it from another that has it. `name` is a full

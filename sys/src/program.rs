@@ -25,6 +25,7 @@ pub struct Program {
     words: Vec<OsString>,
     env: Vec<OsString>,
     bound: bool,
+    umask: Option<libc::mode_t>,
 }
 
 impl Program {
@@ -34,7 +35,7 @@ impl Program {
         for (name, value) in std::env::vars_os() {
             env.push(joined(&name, &value));
         }
-        Self { path: path.to_owned(), words: vec![path.into()], env, bound: false }
+        Self { path: path.to_owned(), words: vec![path.into()], env, bound: false, umask: None }
     }
 
     /// One more word.
@@ -47,6 +48,19 @@ impl Program {
         let prefix = format!("{name}=");
         self.env.retain(|other| !other.as_bytes().starts_with(prefix.as_bytes()));
         self.env.push((prefix + value).into());
+    }
+
+    /// Take variables out of its environment, by their names.
+    pub fn forget(&mut self, named: impl Fn(&str) -> bool) {
+        self.env.retain(|other| {
+            let name = other.as_bytes().split(|b| *b == b'=').next().unwrap_or_default();
+            !std::str::from_utf8(name).is_ok_and(&named)
+        });
+    }
+
+    /// Permissions that what it makes has not.
+    pub fn umask(&mut self, mode: u32) {
+        self.umask = Some(mode);
     }
 
     /// It is killed when the thread that runs it ends, however that is.
@@ -72,6 +86,10 @@ impl Program {
                 if self.bound {
                     // SAFETY: PR_SET_PDEATHSIG takes a number.
                     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) };
+                }
+                if let Some(mode) = self.umask {
+                    // SAFETY: umask(2) takes a number and cannot fail; this process is the child alone.
+                    unsafe { libc::umask(mode) };
                 }
                 let errno = become_program(&texts, streams) as i32;
                 let _ = (&told).write(&errno.to_ne_bytes());

@@ -1,6 +1,7 @@
 //! `rootfs-tool build`.
 
-use std::collections::BTreeMap;
+mod options;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -9,29 +10,33 @@ use coracle_store::image::{CREATED, Descriptor, Platform};
 use coracle_store::{Locations, Store, Transaction};
 use coracle_sys::idmap::{self, Grant};
 use coracle_sys::print::harmless;
-use coracle_sys::{Context as _, Error, Result, interrupt, order, time};
+use coracle_sys::{Context as _, Error, Result, interrupt, time};
 use serde_json::json;
 
 use super::compose::Compose;
-use crate::dockerfile::build::{Build as Building, Options};
+use super::push::Push;
+use crate::dockerfile::build::Build as Building;
 use crate::dockerfile::context::{self, Context};
 use crate::dockerfile::instruction::Instruction;
 use crate::dockerfile::lines::Located;
 use crate::dockerfile::output::Output;
 use crate::dockerfile::report::Report;
-use crate::dockerfile::{exec, secrets, stages};
+use crate::dockerfile::{exec, stages};
 
-/// Build an image from a Dockerfile and a context: a folder, a tar, or - for a tar or a Dockerfile on standard input. A folder
-/// with a rootfs.toml is composed.
+/// Build an image from a Dockerfile and a context: a folder, a tar, - for a tar or a Dockerfile on standard input, a git
+/// repository (https://HOST/NAME.git#REF:FOLDER, git@HOST:NAME), or the address of a tar or a Dockerfile. A folder with a
+/// rootfs.toml is composed.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "build",
     example = "rootfs-tool build -t app .
 rootfs-tool build --target test --build-arg VERSION=2 -f deploy/Dockerfile .
-rootfs-tool build -o out - < Dockerfile",
+rootfs-tool build -o out - < Dockerfile
+rootfs-tool build -t app https://git.example.org/app.git#v1.2:docker",
     note = "The language is that of BuildKit. Steps whose input is as it was are not done again; prune forgets them. RUN goes
-through the runner, which lies beside this program or is named by CORACLE_RUNNER. SOURCE_DATE_EPOCH is the time of all that
+through the runner, which lies beside this program or is named by CORACLE_RUNNER. Repositories are fetched by the host's git;
+--secret id=GIT_AUTH_TOKEN or GIT_AUTH_HEADER opens those that are not for everybody. SOURCE_DATE_EPOCH is the time of all that
 is made."
 )]
 pub(crate) struct Build {
@@ -65,10 +70,10 @@ pub(crate) struct Build {
     /// look for newer base images
     #[argh(switch)]
     pull: bool,
-    /// network of RUN: default, none or host
+    /// network of RUN: default, a network of its own behind a bridge (pasta or slirp4netns for an ordinary user); none; or host
     #[argh(option, arg_name = "NETWORK")]
     network: Option<String>,
-    /// line of /etc/hosts for RUN: NAME:ADDRESS
+    /// line of /etc/hosts for RUN: NAME:ADDRESS or NAME:host-gateway
     #[argh(option, long = "add-host", arg_name = "HOST")]
     add_host: Vec<String>,
     /// size of /dev/shm for RUN
@@ -77,6 +82,27 @@ pub(crate) struct Build {
     /// resource limit for RUN: NAME=SOFT[:HARD]
     #[argh(option, arg_name = "LIMIT")]
     ulimit: Vec<String>,
+    /// memory limit of RUN, such as 512m
+    #[argh(option, short = 'm', arg_name = "SIZE")]
+    memory: Option<String>,
+    /// limit of memory and swap together of RUN
+    #[argh(option, long = "memory-swap", arg_name = "SIZE")]
+    memory_swap: Option<String>,
+    /// period of --cpu-quota in microseconds
+    #[argh(option, long = "cpu-period", arg_name = "TIME")]
+    cpu_period: Option<String>,
+    /// microseconds of processor time of RUN in one period
+    #[argh(option, long = "cpu-quota", arg_name = "TIME")]
+    cpu_quota: Option<String>,
+    /// relative share of processor time of RUN
+    #[argh(option, short = 'c', long = "cpu-shares", arg_name = "NUMBER")]
+    cpu_shares: Option<String>,
+    /// processors that RUN may use, such as 0-2,4
+    #[argh(option, long = "cpuset-cpus", arg_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// memory nodes that RUN may use
+    #[argh(option, long = "cpuset-mems", arg_name = "LIST")]
+    cpuset_mems: Option<String>,
     /// secret for RUN --mount=type=secret: id=ID[,src=FILE][,env=NAME]
     #[argh(option, arg_name = "SECRET")]
     secret: Vec<String>,
@@ -98,13 +124,63 @@ pub(crate) struct Build {
     /// write what was built to a file, as JSON
     #[argh(option, long = "metadata-file", arg_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// false allows plain HTTP and any certificate, where an image is pulled
+    /// note on the image's manifest: NAME=VALUE
+    #[argh(option, arg_name = "NOTE")]
+    annotation: Vec<String>,
+    /// send the image to its registry too
+    #[argh(switch)]
+    push: bool,
+    /// look at the Dockerfile, say what is worth a word, and build nothing
+    #[argh(switch)]
+    check: bool,
+    /// docker's, and so anyhow: the image goes into the store
+    #[argh(switch)]
+    load: bool,
+    /// docker's, and so anyhow: nothing is left of a step but its layer
+    #[argh(switch)]
+    #[allow(dead_code)] // it is so anyhow
+    rm: bool,
+    /// the same
+    #[argh(switch, long = "force-rm")]
+    #[allow(dead_code)] // it is so anyhow
+    force_rm: bool,
+    /// network.host or security.insecure, both allowed anyhow
+    #[argh(option, arg_name = "RIGHT")]
+    allow: Vec<String>,
+    /// false, which is so anyhow: there are no attestations
+    #[argh(option, arg_name = "BOOL")]
+    provenance: Option<String>,
+    /// false, which is so anyhow
+    #[argh(option, arg_name = "BOOL")]
+    sbom: Option<String>,
+    /// refused but for disabled=true
+    #[argh(option, arg_name = "KIND", hidden_help)]
+    attest: Vec<String>,
+    /// refused
+    #[argh(option, long = "build-context", arg_name = "NAME", hidden_help)]
+    build_context: Vec<String>,
+    /// refused
+    #[argh(option, long = "cache-to", arg_name = "PLACE", hidden_help)]
+    cache_to: Vec<String>,
+    /// refused
+    #[argh(option, long = "cgroup-parent", arg_name = "GROUP", hidden_help)]
+    cgroup_parent: Option<String>,
+    /// refused
+    #[argh(switch, hidden_help)]
+    squash: bool,
+    /// refused
+    #[argh(option, arg_name = "NAME", hidden_help)]
+    builder: Option<String>,
+    /// refused but for default
+    #[argh(option, arg_name = "KIND", hidden_help)]
+    isolation: Option<String>,
+    /// false allows plain HTTP and any certificate, where an image is pulled or pushed
     #[argh(option, long = "tls-verify", arg_name = "BOOL")]
     tls_verify: Option<bool>,
     /// the store: RW[:RO...]
     #[argh(option, arg_name = "DIR")]
     store: Option<String>,
-    /// a folder, a tar, or - for standard input
+    /// a folder, a tar, - for standard input, or an address
     #[argh(positional, arg_name = "context")]
     context: String,
 }
@@ -136,11 +212,23 @@ impl Build {
         interrupt::watch()?;
         let mut store = Store::open(&at)?;
         let tx = store.begin()?;
-        let context = context::find(&tx, &self.context, self.file.as_deref())?;
         let report = Report::new(quiet);
+        let keep =
+            options.args.get(context::KEEP_GIT_DIR).is_some_and(|v| matches!(v.as_str(), "1" | "true"));
+        let wish = context::Wish { keys: &|address| options.keys(address), keep_git_dir: keep };
+        let context = context::find(&tx, &self.context, self.file.as_deref(), &wish, &report)?;
         let file = stages::read(&context.dockerfile).map_err(|e| located(&context, e))?;
         for (at, text) in &file.warnings {
             report.warn(&format!("{}:{at}: {text}", context.shown));
+        }
+        if self.check {
+            return match file.warnings.len() {
+                0 => {
+                    coracle_sys::say!("Check complete, no warnings found.");
+                    Ok(())
+                }
+                n => Err(Error::invalid(format!("check {}: warnings found: {n}", context.shown))),
+            };
         }
         let runs = |s: &stages::Stage| s.steps.iter().any(|s| matches!(s.instruction, Instruction::Run(_)));
         if let Err(e) = apart
@@ -162,59 +250,17 @@ impl Build {
         if let Some(output) = &output {
             output.write(tx.store(), &manifest, &state.ids, &names, &platform)?;
         }
-        self.tell(&tx, &manifest, &names, &platform, quiet, into_store)
-    }
-
-    fn options(&self) -> Result<Options> {
-        let mut args = BTreeMap::new();
-        for text in &self.build_arg {
-            match text.split_once('=') {
-                Some((name, value)) if !name.is_empty() => {
-                    drop(args.insert(name.to_owned(), value.to_owned()))
-                }
-                None if !text.is_empty() => {
-                    if let Ok(value) = std::env::var(text) {
-                        args.insert(text.clone(), value);
-                    }
-                }
-                _ => return Err(Error::usage(format!("--build-arg {text:?}: it is NAME=VALUE or NAME"))),
-            }
+        self.tell(&tx, &manifest, &names, &platform, quiet, into_store)?;
+        drop(build);
+        drop(context);
+        drop(tx);
+        match self.push {
+            true => self
+                .tag
+                .iter()
+                .try_for_each(|name| Push::of(name, quiet, self.tls_verify, self.store.clone()).run()),
+            false => Ok(()),
         }
-        let label = |text: &String| match text.split_once('=').unwrap_or((text, "")) {
-            ("", _) => Err(Error::usage(format!("--label {text:?}: it is NAME=VALUE"))),
-            (name, value) => Ok((name.to_owned(), value.to_owned())),
-        };
-        let host = |text: &String| match text.split_once(['=', ':']) {
-            Some((name, ip))
-                if !name.is_empty() && ip.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() =>
-            {
-                Ok((name.to_owned(), ip.trim_matches(['[', ']']).to_owned()))
-            }
-            _ => Err(Error::usage(format!("--add-host {text:?}: it is NAME:ADDRESS"))),
-        };
-        match self.network.as_deref() {
-            None | Some("default" | "none" | "host") => {}
-            Some(other) => {
-                return Err(Error::usage(format!("--network {other}: there are default, none and host")));
-            }
-        }
-        let mut flags: Vec<String> = self.shm_size.iter().map(|size| format!("--shm-size={size}")).collect();
-        flags.extend(self.ulimit.iter().map(|limit| format!("--ulimit={limit}")));
-        Ok(Options {
-            target: self.target.clone(),
-            args,
-            labels: order::map(self.label.iter().map(label))?,
-            platform: self.platform.as_deref().map(str::parse).transpose()?,
-            no_cache: self.no_cache,
-            no_cache_of: self.no_cache_filter.iter().flat_map(|s| s.split(',')).map(str::to_owned).collect(),
-            pull: self.pull,
-            network: self.network.clone().filter(|n| n != "default"),
-            hosts: self.add_host.iter().map(host).collect::<Result<_>>()?,
-            flags,
-            secrets: self.secret.iter().map(|s| s.parse()).collect::<Result<_>>()?,
-            agents: self.ssh.iter().map(|s| secrets::agent(s)).collect::<Result<_>>()?,
-            tls_verify: self.tls_verify,
-        })
     }
 
     /// A folder with a recipe.
@@ -238,6 +284,13 @@ impl Build {
             ("--pull", self.pull),
             ("--progress", self.progress.is_some()),
             ("--tls-verify", self.tls_verify.is_some()),
+            ("--annotation", !self.annotation.is_empty()),
+            ("--push", self.push),
+            ("--check", self.check),
+            ("--memory", self.memory.is_some() || self.memory_swap.is_some()),
+            ("--cpu-quota", self.cpu_quota.is_some() || self.cpu_period.is_some()),
+            ("--cpu-shares", self.cpu_shares.is_some()),
+            ("--cpuset-cpus", self.cpuset_cpus.is_some() || self.cpuset_mems.is_some()),
         ];
         if let Some((flag, _)) = others.iter().find(|(_, said)| *said) {
             return Err(Error::usage(format!(

@@ -45,7 +45,7 @@ impl ContainerExport {
                 warn(&archive.warnings);
                 // Docker's has none of the root itself.
                 archive.remove("")?;
-                archive.write(&mut out).map(|()| out)
+                archive.write(&mut out).map(|_| out)
             })
         };
         export().context(|| format!("export {}", self.container))

@@ -98,7 +98,7 @@ fn same(a: (&Meta, &Content), b: (&Meta, &Content)) -> Result<bool> {
         return Ok(false);
     }
     match (a.1, b.1) {
-        (Content::File { path: p, size: m }, Content::File { path: q, size: n }) => {
+        (Content::File { path: p, size: m, .. }, Content::File { path: q, size: n, .. }) => {
             if m != n || p == q {
                 return Ok(m == n);
             }

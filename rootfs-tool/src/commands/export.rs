@@ -42,7 +42,7 @@ impl Export {
             let how = FromDir { owner: None, latest: None, xattrs: true };
             let archive = Archive::of_stack(&trees, Marks::of_this_process(), how)?;
             warn(&archive.warnings);
-            streams::write(self.output.as_deref(), |mut out| archive.write(&mut out).map(|()| out))
+            streams::write(self.output.as_deref(), |mut out| archive.write(&mut out).map(|_| out))
         };
         export().context(|| format!("export {}", self.image))
     }

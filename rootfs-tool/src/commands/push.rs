@@ -63,6 +63,21 @@ pub(super) fn compression(typed: Option<&str>) -> Result<Compression> {
 }
 
 impl Push {
+    /// Of one image.
+    pub(super) fn of(name: &str, quiet: bool, tls_verify: Option<bool>, store: Option<String>) -> Self {
+        Self {
+            quiet,
+            all_tags: false,
+            compression: None,
+            tls_verify,
+            creds: None,
+            disable_content_trust: true,
+            content_trust: false,
+            store,
+            name: name.to_owned(),
+        }
+    }
+
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
         super::no_content_trust(self.content_trust)?;

@@ -290,7 +290,7 @@ fn content(path: &Path) -> Result<Content> {
     if !meta.is_file() {
         return Err(Error::invalid(format!("take {path:?}: it is no file")));
     }
-    Ok(Content::File { size: meta.len(), path })
+    Ok(Content::File { size: meta.len(), path, seen: None })
 }
 
 /// The interpreter of a script and the rest of its first line.

@@ -56,7 +56,7 @@ impl<W: Write> Tar<W> {
         if st.st_nlink > 1 && !is_dir {
             if let Some(first) = self.links.get(&(st.st_dev, st.st_ino)) {
                 let content = Content::HardLink(PathBuf::from(OsStr::from_bytes(first)));
-                return entry(&mut self.out, at, &meta, &content);
+                return entry(&mut self.out, at, &meta, &content).map(drop);
             }
             self.links.insert((st.st_dev, st.st_ino), at.to_vec());
         }

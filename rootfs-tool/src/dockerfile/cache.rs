@@ -5,21 +5,24 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use coracle_store::digest::Hashing;
 use coracle_store::image::Descriptor;
-use coracle_store::layer::pack::{Archive, Content};
+use coracle_store::layer::pack::{Archive, Content, Seen};
 use coracle_store::{Digest, Store, Transaction};
 use coracle_sys::read_json;
 use coracle_sys::{Context, Error, Result, file, json};
 use serde::Serialize;
 
-/// A file that was changed so lately may be changed again without its status telling.
+/// A file that was changed so lately may be changed again without its status telling: as long as the kernel's clock for
+/// files stands still.
 const YOUNG: Duration = Duration::from_millis(20);
+/// The same where the file system may know no more than seconds.
+const YOUNG_OF_SECONDS: Duration = Duration::from_secs(3);
 
 /// What came of a step.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -77,17 +80,21 @@ type Known = HashMap<Vec<u8>, (String, Digest)>;
 
 /// Digests of files that were read before, known again by their status.
 pub(crate) struct Contents {
-    place: PathBuf,
+    /// Of which folder, and where it is kept: not that of what goes with the build.
+    place: Option<(PathBuf, PathBuf)>,
     /// And whether more is known than is kept.
     known: Mutex<(Known, bool)>,
 }
 
 impl Contents {
     /// Those of one context.
-    pub(crate) fn of(store: &Store, context: &Path) -> Result<Self> {
+    pub(crate) fn of(store: &Store, context: Option<&Path>) -> Result<Self> {
+        let mut known = HashMap::new();
+        let Some(context) = context else {
+            return Ok(Self { place: None, known: Mutex::new((known, false)) });
+        };
         let name = format!("files-{}", Digest::of(context.as_os_str().as_bytes()).hex());
         let place = dir(store)?.join(name);
-        let mut known = HashMap::new();
         for line in file::read(&place).unwrap_or_default().split(|b| *b == 0) {
             let mut parts = line.splitn(3, |b| *b == b' ');
             let text = |part: Option<&[u8]>| Some(std::str::from_utf8(part?).ok()?.to_owned());
@@ -98,33 +105,33 @@ impl Contents {
                 known.insert(path.to_vec(), (stamp, digest));
             }
         }
-        Ok(Self { place, known: Mutex::new((known, false)) })
+        Ok(Self { place: Some((context.to_owned(), place)), known: Mutex::new((known, false)) })
     }
 
-    /// The digest of a file's content.
-    fn digest(&self, path: &Path) -> Result<Digest> {
-        let status = path.symlink_metadata().context(|| format!("lstat({path:?})"))?;
-        let stamp = format!(
-            "{}:{}:{}:{}.{}:{}.{}",
-            status.dev(),
-            status.ino(),
-            status.size(),
-            status.mtime(),
-            status.mtime_nsec(),
-            status.ctime(),
-            status.ctime_nsec()
-        );
+    /// The digest of a file's content, by how it was found.
+    fn digest(&self, path: &Path, size: u64, seen: Option<&Seen>) -> Result<Digest> {
+        let (size, seen) = match seen {
+            Some(seen) => (size, *seen),
+            None => {
+                let st = nix::sys::stat::lstat(path).context(|| format!("lstat({path:?})"))?;
+                (st.st_size as u64, Seen::of(&st))
+            }
+        };
+        let Seen { dev, ino, mtime, ctime } = seen;
+        let stamp = format!("{dev}:{ino}:{size}:{}.{}:{}.{}", mtime.0, mtime.1, ctime.0, ctime.1);
         let name = path.as_os_str().as_bytes();
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, digest)) = known().0.get(name).filter(|(s, _)| *s == stamp) {
             return Ok(*digest);
         }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut hash = Hashing::new(file::open_plain(path)?);
         std::io::copy(&mut hash, &mut std::io::sink()).context(|| format!("read({path:?})"))?;
         let digest = hash.finish().0;
-        let changed = Duration::new(status.ctime().max(0) as u64, status.ctime_nsec() as u32);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        if now.saturating_sub(changed) > YOUNG {
+        let changed = Duration::new(ctime.0.max(0) as u64, ctime.1);
+        let young = if ctime.1 == 0 { YOUNG_OF_SECONDS } else { YOUNG };
+        let stays = self.place.as_ref().is_some_and(|(context, _)| path.starts_with(context));
+        if stays && now.saturating_sub(changed) > young {
             let mut known = known();
             known.0.insert(name.to_vec(), (stamp, digest));
             known.1 = true;
@@ -135,18 +142,16 @@ impl Contents {
     /// Keep what was learned.
     pub(crate) fn keep(&self) -> Result<()> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.1 {
-            return Ok(());
-        }
+        let Some((_, place)) = self.place.as_ref().filter(|_| known.1) else { return Ok(()) };
         let mut text = Vec::new();
         for (path, (stamp, digest)) in &known.0 {
             text.extend_from_slice(format!("{} {stamp} ", digest.hex()).as_bytes());
             text.extend_from_slice(path);
             text.push(0);
         }
-        let temp = self.place.with_extension(file::unique_name("").to_string_lossy().into_owned());
+        let temp = place.with_extension(file::unique_name("").to_string_lossy().into_owned());
         std::fs::write(&temp, text).context(|| format!("write({temp:?})"))?;
-        std::fs::rename(&temp, &self.place).context(|| format!("rename({temp:?}, {:?})", self.place))
+        std::fs::rename(&temp, place).context(|| format!("rename({temp:?}, {place:?})"))
     }
 
     /// What an archive holds, but for its times.
@@ -157,7 +162,9 @@ impl Contents {
             let (mode, uid, gid) = (meta.mode, meta.uid, meta.gid);
             let _ = write!(text, "{path:?} {mode:o} {uid} {gid} {:?} ", meta.xattrs);
             let _ = match content {
-                Content::File { path, .. } => writeln!(text, "f {}", self.digest(path)?),
+                Content::File { path, size, seen } => {
+                    writeln!(text, "f {}", self.digest(path, *size, seen.as_ref())?)
+                }
                 Content::Bytes(bytes) => writeln!(text, "f {}", Digest::of(bytes)),
                 other => writeln!(text, "{other:?}"),
             };

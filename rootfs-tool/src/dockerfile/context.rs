@@ -13,35 +13,70 @@ use coracle_store::layer::{Compression, decompress};
 use coracle_store::upper::Workspace;
 use coracle_sys::{Context as _, Error, Result, file};
 
+use super::git;
 use super::ignore::{self, Ignore};
 use super::lines::MAX_SIZE;
+use super::report::Report;
 use crate::archive::packed;
-use crate::streams;
+use crate::{registry, streams};
+
+/// BuildKit's build argument by which a context that is a repository keeps its history.
+pub(crate) const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// Where it is, and the Dockerfile's text.
 pub(crate) struct Context {
     /// The folder; none where there is a Dockerfile and nothing else.
     pub(crate) dir: Option<PathBuf>,
     /// What a tar was unpacked to goes in the end.
-    _space: Option<Workspace>,
+    space: Option<Workspace>,
     pub(crate) ignore: Ignore,
     /// What the Dockerfile is called in errors.
     pub(crate) shown: String,
     pub(crate) dockerfile: String,
 }
 
+/// What is wanted of a context that is a repository.
+pub(crate) struct Wish<'a> {
+    /// What opens it.
+    pub(crate) keys: &'a dyn Fn(&git::Address) -> Result<git::Keys>,
+    /// Its history comes along.
+    pub(crate) keep_git_dir: bool,
+}
+
 /// Find it. `named` is `-f`.
-pub(crate) fn find(tx: &Transaction<'_>, typed: &str, named: Option<&str>) -> Result<Context> {
+pub(crate) fn find(
+    tx: &Transaction<'_>,
+    typed: &str,
+    named: Option<&str>,
+    wish: &Wish<'_>,
+    report: &Report,
+) -> Result<Context> {
     let lower = typed.to_ascii_lowercase();
-    if ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|p| lower.starts_with(p))
-        || lower.starts_with("github.com/")
-    {
-        return Err(Error::unsupported(format!(
-            "the context {typed}: it is not fetched; clone it, or pipe a tar and say -"
-        )));
-    }
     let path = Path::new(typed);
+    let repository = git::parse_context(typed).filter(|_| !path.is_dir()).transpose()?;
     let (dir, space) = match typed {
+        _ if let Some(address) = repository => {
+            let (dir, space) = cloned(tx, typed, &address, wish, report)?;
+            (dir, Some(space))
+        }
+        _ if lower.starts_with("http://") || lower.starts_with("https://") => {
+            let told = report.step(&format!("[internal] load remote build context {typed}"));
+            let space = tx.workspace()?;
+            let file = space.path().join("fetched");
+            registry::fetch(typed, &file)
+                .inspect_err(|_| told.failed())
+                .context(|| format!("fetch the context {typed}"))?;
+            told.done();
+            let (is_tar, input) = looked_at(file::open_plain(&file)?)?;
+            if !is_tar {
+                if named.is_some() {
+                    return Err(Error::usage(format!("-f: {typed} is the Dockerfile already, or no tar")));
+                }
+                return Context::of_dockerfile(input, typed);
+            }
+            let space = unpacked(tx, input)?;
+            (space.path().join("context"), Some(space))
+        }
         "-" if named == Some("-") => {
             return Err(Error::usage("context and Dockerfile can't both be standard input"));
         }
@@ -51,10 +86,7 @@ pub(crate) fn find(tx: &Transaction<'_>, typed: &str, named: Option<&str>) -> Re
                 if named.is_some() {
                     return Err(Error::usage("-f: standard input is the Dockerfile already, or no tar"));
                 }
-                let dockerfile = text(input, "Dockerfile (standard input)")?;
-                let ignore = Ignore::default();
-                let shown = "Dockerfile".to_owned();
-                return Ok(Context { dir: None, _space: None, ignore, shown, dockerfile });
+                return Context::of_dockerfile(input, "Dockerfile (standard input)");
             }
             let space = unpacked(tx, input)?;
             (space.path().join("context"), Some(space))
@@ -106,11 +138,41 @@ pub(crate) fn find(tx: &Transaction<'_>, typed: &str, named: Option<&str>) -> Re
         None => read(&dir.join(".dockerignore"))?,
     };
     let ignore = Ignore::read(&ignored.unwrap_or_default()).context(|| "read .dockerignore")?;
-    Ok(Context { dir: Some(dir), _space: space, ignore, shown, dockerfile })
+    Ok(Context { dir: Some(dir), space, ignore, shown, dockerfile })
+}
+
+/// A commit of a repository, or a folder of it.
+fn cloned(
+    tx: &Transaction<'_>,
+    typed: &str,
+    address: &git::Address,
+    wish: &Wish<'_>,
+    report: &Report,
+) -> Result<(PathBuf, Workspace)> {
+    let told = report.step(&format!("[internal] load git source {typed}"));
+    let fetch = || {
+        let space = tx.workspace()?;
+        let dir = space.dir("context", 0o755)?;
+        told.says(&git::fetch(address, &dir, &(wish.keys)(address)?, wish.keep_git_dir)?);
+        let dir = match &address.folder {
+            Some(name) => beneath(&dir, name).context(|| format!("the folder {name} of {typed}"))?,
+            None => dir,
+        };
+        match dir.is_dir() {
+            true => Ok((dir, space)),
+            false => Err(Error::usage(format!("the context {typed}: it is no folder of the repository"))),
+        }
+    };
+    let fetched = fetch();
+    match &fetched {
+        Ok(_) => told.done(),
+        Err(_) => told.failed(),
+    }
+    fetched
 }
 
 /// A name inside an unpacked context: links of it lead nowhere else.
-fn beneath(dir: &Path, name: &str) -> Result<PathBuf> {
+pub(crate) fn beneath(dir: &Path, name: &str) -> Result<PathBuf> {
     let mut tree = Archive::new();
     tree.put_dir(dir, "", FromDir::default())?;
     let found = super::copy::follow(&tree, name.as_bytes())?;
@@ -180,6 +242,17 @@ pub(crate) fn extract(input: impl Read + Send, dir: &Path) -> Result<()> {
 }
 
 impl Context {
+    /// A Dockerfile alone.
+    fn of_dockerfile(input: impl Read, shown: &str) -> Result<Self> {
+        let (dockerfile, shown) = (text(input, shown)?, "Dockerfile".to_owned());
+        Ok(Self { dir: None, space: None, ignore: Ignore::default(), shown, dockerfile })
+    }
+
+    /// The folder, if it is there at the next build too.
+    pub(crate) fn lasting(&self) -> Option<&Path> {
+        self.dir.as_deref().filter(|_| self.space.is_none())
+    }
+
     /// What is in it, without what is ignored: everything root's.
     pub(crate) fn tree(&self) -> Result<Archive> {
         let mut out = Archive::new();

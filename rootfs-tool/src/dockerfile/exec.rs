@@ -37,7 +37,7 @@ pub(crate) struct Exec {
     pub(crate) secrets: Vec<(String, String)>,
     pub(crate) user: String,
     pub(crate) cwd: String,
-    /// `none` or `host`.
+    /// The runner's word for it.
     pub(crate) network: &'static str,
     pub(crate) insecure: bool,
     /// Further flags of the runner.
@@ -46,15 +46,6 @@ pub(crate) struct Exec {
     pub(crate) binds: Vec<(PathBuf, String, bool)>,
     /// `PATH[:OPTIONS]`.
     pub(crate) tmpfs: Vec<String>,
-}
-
-/// The runner's word for a network. A container has no network of its own yet that leads anywhere: the default is the
-/// host's.
-pub(crate) fn network(asked: Option<&str>) -> &'static str {
-    match asked {
-        Some("none") => "none",
-        _ => "host",
-    }
 }
 
 /// Mounts that are made from here on are seen by this process and its children alone. To be called before there is a

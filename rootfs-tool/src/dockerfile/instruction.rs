@@ -46,6 +46,8 @@ pub(crate) struct Copy {
     pub(crate) link: bool,
     pub(crate) parents: bool,
     pub(crate) unpack: Option<bool>,
+    /// What is added of a repository has its history with it.
+    pub(crate) keep_git_dir: bool,
     pub(crate) exclude: Vec<String>,
     pub(crate) sources: Vec<String>,
     /// Files whose content stands in the Dockerfile.
@@ -226,9 +228,7 @@ fn copy(line: &Line, flags: &mut Flags) -> Result<Instruction> {
     if add {
         out.checksum = flags.text("checksum")?;
         out.unpack = flags.switch("unpack")?;
-        if flags.switch("keep-git-dir")?.is_some() {
-            return Err(Error::unsupported("ADD --keep-git-dir: repositories are not fetched"));
-        }
+        out.keep_git_dir = flags.switch("keep-git-dir")?.unwrap_or(false);
     } else {
         out.from = flags.text("from")?;
         out.parents = flags.switch("parents")?.unwrap_or(false);

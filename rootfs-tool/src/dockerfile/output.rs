@@ -100,7 +100,7 @@ impl Output {
             }
             Kind::Tar => {
                 let archive = tree(store, ids)?;
-                streams::write(self.dest.as_deref(), |mut out| archive.write(&mut out).map(|()| out))
+                streams::write(self.dest.as_deref(), |mut out| archive.write(&mut out).map(|_| out))
                     .context(wrap)
             }
             _ => {

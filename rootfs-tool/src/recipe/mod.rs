@@ -219,7 +219,7 @@ impl Recipe {
         for (n, layer) in recipe.layers.iter().enumerate() {
             if n > 0 && layer.deb.is_some() {
                 return Err(Error::invalid(format!(
-                    "layer {}: deb is a root file system of its own: it is the lowest layer",
+                    "layer {}: deb is a root file system of its own, the lowest layer: name all packages there, or install more by a Dockerfile FROM that image (RUN apt-get install)",
                     n + 1
                 )));
             }

@@ -1,15 +1,17 @@
 //! The network of an ordinary user's container: a program of somebody else's carries its packets, when it is installed.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use coracle_sys::process::{self, Cloned};
 use coracle_sys::{Context, Error, Kind, Result, namespace};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::sys::stat::fstat;
 
 use super::ports::Asked;
 
@@ -23,13 +25,19 @@ pub(crate) struct Program {
 /// One that runs, and what it takes for the container. Both end with this, and with this process.
 pub(crate) struct Running(Child, #[allow(dead_code)] Holder);
 
+/// Is this the user namespace that we are in? Nobody can enter that again.
+fn is_ours(user: BorrowedFd<'_>) -> bool {
+    let own = Path::new("/proc/self/ns/user").metadata();
+    let same = fstat(user).ok().zip(own.ok());
+    same.is_some_and(|(a, b)| (a.st_dev, a.st_ino) == (b.dev(), b.ino()))
+}
+
 /// A process that does nothing in the container's namespaces: one that has changed its ids, as the container's own has,
 /// shows its namespaces to nobody.
 struct Holder(i32);
 
 impl Holder {
-    fn new(network: BorrowedFd<'_>) -> Result<Self> {
-        let user = namespace::owner(network)?;
+    fn new(user: BorrowedFd<'_>, network: BorrowedFd<'_>) -> Result<Self> {
         let (ready, tell) = nix::unistd::pipe().context(|| "pipe()")?;
         match process::clone(0, None)? {
             Cloned::Parent { pid, .. } => {
@@ -42,8 +50,12 @@ impl Holder {
             }
             Cloned::Child => {
                 let enter = || {
-                    setns(&user, CloneFlags::CLONE_NEWUSER)?;
+                    if !is_ours(user) {
+                        setns(user, CloneFlags::CLONE_NEWUSER)?;
+                    }
                     setns(network, CloneFlags::CLONE_NEWNET)?;
+                    // What looks here from the same namespace has given its rights away, and sees nobody who has more.
+                    process::capset(0, 0, 0).map_err(|_| Errno::EPERM)?;
                     prctl::set_dumpable(true)?;
                     prctl::set_pdeathsig(Signal::SIGKILL)?;
                     nix::unistd::write(&tell, &[1])
@@ -125,7 +137,8 @@ impl Program {
 
     /// Start it for a container's first process, and wait until the network is there.
     pub(crate) fn run(&self, pid: i32, network: BorrowedFd<'_>, ports: &[Asked]) -> Result<Running> {
-        let holder = Holder::new(network)?;
+        let user = namespace::owner(network)?;
+        let holder = Holder::new(user.as_fd(), network)?;
         let mut command = Command::new(&self.path);
         match self.pasta {
             true => {
@@ -145,10 +158,16 @@ impl Program {
                 command.args(["--configure", "--mtu=65520", "--disable-host-loopback"]);
             }
         }
-        command.arg(holder.0.to_string());
-        if !self.pasta {
-            command.arg("tap0");
-        }
+        match (self.pasta, is_ours(user.as_fd())) {
+            (true, false) => command.arg(holder.0.to_string()),
+            (true, true) => {
+                command.args(["--netns-only", "--netns"]).arg(format!("/proc/{}/ns/net", holder.0))
+            }
+            (false, false) => command.args([&holder.0.to_string(), "tap0"]),
+            (false, true) => {
+                command.args(["--netns-type=path", &format!("/proc/{}/ns/net", holder.0), "tap0"])
+            }
+        };
         let name = self.name();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut running = Running(child.context(|| format!("start {name}"))?, holder);

@@ -2,7 +2,7 @@
 //! verify the archive, write the files. What is there is neither fetched nor unpacked again, and what came of
 //! a blob before its source broke off is kept for the next time. Nothing counts before all is synced.
 
-mod pipe;
+pub(crate) mod pipe;
 mod slots;
 pub(crate) mod stream;
 

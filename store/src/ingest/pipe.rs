@@ -12,13 +12,13 @@ const CHUNK: usize = 256 << 10;
 const DEPTH: usize = 6;
 
 /// The end that is written. Dropping it ends the stream.
-pub(super) struct Feed {
+pub(crate) struct Feed {
     full: SyncSender<Vec<u8>>,
     empty: Receiver<Vec<u8>>,
 }
 
 /// The end that is read.
-pub(super) struct Drain {
+pub(crate) struct Drain {
     full: Receiver<Vec<u8>>,
     empty: SyncSender<Vec<u8>>,
     chunk: Vec<u8>,
@@ -26,7 +26,7 @@ pub(super) struct Drain {
 }
 
 /// A new pipe.
-pub(super) fn pipe() -> (Feed, Drain) {
+pub(crate) fn pipe() -> (Feed, Drain) {
     let (full, filled) = sync_channel(DEPTH);
     // As many as there are buffers, so that giving one back never waits.
     let (back, empty) = sync_channel(DEPTH + 2);
@@ -53,6 +53,14 @@ impl Feed {
             return Ok(None);
         }
         Ok(Some(n))
+    }
+
+    /// Pass these bytes on. False when nobody reads any more.
+    pub(crate) fn push(&self, bytes: &[u8]) -> bool {
+        let Ok(mut buf) = self.empty.recv() else { return false };
+        buf.clear();
+        buf.extend_from_slice(bytes);
+        self.full.send(buf).is_ok()
     }
 }
 

@@ -13,27 +13,62 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use tar::Header;
 
 use super::attributes::is_overlays;
-use super::pack::{Content, Meta};
+use super::pack::{Content, Meta, Seen};
+use super::tree::is;
 
-/// Write an entry with its content.
-pub fn entry(out: &mut impl Write, path: &[u8], meta: &Meta, content: &Content) -> Result<()> {
+/// Files up to this size are read at once.
+const SMALL: usize = 64 << 10;
+
+/// Write an entry with its content. Whether that still is as it was seen.
+pub fn entry(out: &mut impl Write, path: &[u8], meta: &Meta, content: &Content) -> Result<bool> {
     match content {
-        Content::File { path: from, size } => {
-            streamed(out, path, meta, *size, open(from)?).map_err(|e| e.wrap(format!("copy {from:?}")))
+        Content::File { path: from, size, seen } => {
+            let mut copy = || {
+                let (file, now) = open(from)?;
+                let copied = match usize::try_from(*size) {
+                    Ok(small) if small <= SMALL => {
+                        head_and_bytes(out, path, meta, &Content::Bytes(all_of(file, small)?))
+                    }
+                    _ => streamed(out, path, meta, *size, file),
+                };
+                copied.map(|()| seen.is_none_or(|seen| seen == now))
+            };
+            copy().map_err(|e| e.wrap(format!("copy {from:?}")))
         }
-        other => head_and_bytes(out, path, meta, other),
+        other => head_and_bytes(out, path, meta, other).map(|()| true),
     }
 }
 
 /// Write an entry whose bytes come from `from`: as many as its head says, or it is an error.
 pub fn streamed(out: &mut impl Write, path: &[u8], meta: &Meta, size: u64, from: impl Read) -> Result<()> {
-    head_and_bytes(out, path, meta, &Content::File { path: Default::default(), size })?;
+    head_and_bytes(out, path, meta, &Content::File { path: Default::default(), size, seen: None })?;
     // One more than there should be, to see that there is none.
     let copied = std::io::copy(&mut from.take(size + 1), out).context(|| "copy its bytes")?;
     if copied != size {
-        return Err(Error::invalid(format!("its size changed from {size}")));
+        return Err(changed(size));
     }
     pad(out, size)
+}
+
+/// All of a small file, in one call: of a plain file less than was asked for is its end.
+fn all_of(mut file: File, size: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; size + 1];
+    let mut have = 0;
+    while have < size || have == 0 {
+        match file.read(&mut bytes[have..]).context(|| "copy its bytes")? {
+            0 => break,
+            n => have += n,
+        }
+    }
+    if have != size {
+        return Err(changed(size as u64));
+    }
+    bytes.truncate(size);
+    Ok(bytes)
+}
+
+fn changed(size: u64) -> Error {
+    Error::invalid(format!("its size changed from {size}"))
 }
 
 fn head_and_bytes(out: &mut impl Write, path: &[u8], meta: &Meta, content: &Content) -> Result<()> {
@@ -119,7 +154,7 @@ fn head_and_bytes(out: &mut impl Write, path: &[u8], meta: &Meta, content: &Cont
 
 /// The file that was found at a path without links. Whoever has the directories at hand may have put a link, a pipe or a
 /// device into its way since: no link is followed, and of nothing else a byte is read.
-fn open(path: &Path) -> Result<File> {
+fn open(path: &Path) -> Result<(File, Seen)> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let here = nix::fcntl::AT_FDCWD;
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
@@ -129,9 +164,9 @@ fn open(path: &Path) -> Result<File> {
         other => other,
     };
     let fd = fd.context(|| format!("open({path:?})"))?;
-    let kind = fstat(fd.as_fd()).context(|| format!("fstat({path:?})"))?.st_mode & SFlag::S_IFMT.bits();
-    match kind == SFlag::S_IFREG.bits() {
-        true => Ok(File::from(fd)),
+    let st = fstat(fd.as_fd()).context(|| format!("fstat({path:?})"))?;
+    match is(&st, SFlag::S_IFREG) {
+        true => Ok((File::from(fd), Seen::of(&st))),
         false => Err(Error::invalid(format!("open({path:?}): it is no plain file any more"))),
     }
 }

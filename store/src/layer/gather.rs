@@ -14,7 +14,7 @@ use nix::sys::stat::{FileStat, SFlag, fstatat, major, minor};
 
 use super::attributes::{is_overlays, shown};
 use super::owners::Owner;
-use super::pack::{Archive, Content, FromDir, Meta, clean};
+use super::pack::{Archive, Content, FromDir, Meta, Seen, clean};
 use super::tree::{is, list, open_dir};
 use super::whiteout::{self, Meaning};
 use super::{Marks, Owners};
@@ -205,7 +205,9 @@ fn content(dir: BorrowedFd<'_>, name: &OsStr, st: &FileStat, host: &Path) -> Res
     let device = || (major(st.st_rdev) as u32, minor(st.st_rdev) as u32);
     Ok(Some(match SFlag::from_bits_truncate(st.st_mode & SFlag::S_IFMT.bits()) {
         SFlag::S_IFDIR => Content::Dir,
-        SFlag::S_IFREG => Content::File { path: host.to_owned(), size: st.st_size as u64 },
+        SFlag::S_IFREG => {
+            Content::File { path: host.to_owned(), size: st.st_size as u64, seen: Some(Seen::of(st)) }
+        }
         SFlag::S_IFLNK => {
             Content::Symlink(readlinkat(dir, name).context(|| format!("readlinkat({name:?})"))?)
         }

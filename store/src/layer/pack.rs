@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_sys::{Context, Error, Result, order};
+use nix::sys::stat::FileStat;
 
 use super::encode::entry;
 use super::gather::Gather;
@@ -28,6 +29,8 @@ pub enum Content {
         path: PathBuf,
         /// How large it is: another size is an error.
         size: u64,
+        /// How it was found, where that is known.
+        seen: Option<Seen>,
     },
     /// A symbolic link.
     Symlink(OsString),
@@ -39,6 +42,26 @@ pub enum Content {
     Block(u32, u32),
     /// A fifo.
     Fifo,
+}
+
+/// What no longer is as it was when a file has been changed, its size aside. Times are seconds, and nanoseconds after
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Seen {
+    pub dev: u64,
+    pub ino: u64,
+    pub mtime: (i64, u32),
+    pub ctime: (i64, u32),
+}
+
+impl Seen {
+    /// By its status.
+    pub fn of(st: &FileStat) -> Self {
+        let mtime = (st.st_mtime, st.st_mtime_nsec as u32);
+        let ctime = (st.st_ctime, st.st_ctime_nsec as u32);
+        Self { dev: st.st_dev, ino: st.st_ino, mtime, ctime }
+    }
 }
 
 /// An entry's attributes.
@@ -226,20 +249,23 @@ impl Archive {
 
     /// Write the tar. The order is that of the paths' components, so a directory stands before what
     /// is in it; of files with several names, the one that holds the bytes stands before the others
-    /// whenever its path sorts first, which [`Archive::put_dir`] sees to.
-    pub fn write(&self, mut out: impl Write) -> Result<()> {
+    /// whenever its path sorts first, which [`Archive::put_dir`] sees to. Whether every file still was as it had been
+    /// seen.
+    pub fn write(&self, mut out: impl Write) -> Result<bool> {
         let mut order: Vec<&Vec<u8>> = self.entries.keys().collect();
         order::sort_by(&mut order, |a, b| a.split(|c| *c == b'/').cmp(b.split(|c| *c == b'/')));
         // A hard link needs its target before it.
         let (links, others): (Vec<_>, Vec<_>) =
             order.into_iter().partition(|p| matches!(self.entries[*p].1, Content::HardLink(_)));
+        let mut as_seen = true;
         for path in others.into_iter().chain(links) {
             let (meta, content) = &self.entries[path];
-            entry(&mut out, path, meta, content)
+            as_seen &= entry(&mut out, path, meta, content)
                 .map_err(|e| e.wrap(format!("write the entry {:?}", String::from_utf8_lossy(path))))?;
         }
         out.write_all(&[0; 1024]).context(|| "write the archive's end")?;
-        out.flush().context(|| "write the archive's end")
+        out.flush().context(|| "write the archive's end")?;
+        Ok(as_seen)
     }
 }
 

@@ -92,7 +92,7 @@ fn lay_out(archive: &Archive, root: &Path) -> Result<()> {
     std::thread::scope(|scope| {
         let packing = scope.spawn(|| {
             let out = std::io::BufWriter::with_capacity(256 << 10, writer);
-            archive.write(out)
+            archive.write(out).map(drop)
         });
         let dir = file::open_dir(root)?;
         let reader = std::io::BufReader::with_capacity(256 << 10, reader);

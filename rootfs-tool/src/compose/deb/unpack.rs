@@ -147,7 +147,7 @@ impl Reader<'_> {
                 }
                 match small {
                     true => Content::Bytes(bytes),
-                    false => Content::File { path: spool.to_owned(), size: entry.size },
+                    false => Content::File { path: spool.to_owned(), size: entry.size, seen: None },
                 }
             }
         })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use coracle_store::digest::Digest;
 use coracle_store::layer::pack::{Archive, Content, FromDir, Meta, source_date_epoch};
 use coracle_store::upper::Workspace;
-use coracle_sys::{Context, Error, Result, file, time};
+use coracle_sys::{Context, Error, Kind as ErrorKind, Result, file, time};
 
 use super::Stage;
 use crate::dockerfile::cache;
@@ -14,6 +14,7 @@ use crate::dockerfile::chmod::Chmod;
 use crate::dockerfile::config::State;
 use crate::dockerfile::context;
 use crate::dockerfile::copy::{self, Rules, Stands, Target, shown};
+use crate::dockerfile::git;
 use crate::dockerfile::glob;
 use crate::dockerfile::ignore::Ignore;
 use crate::dockerfile::instruction::Copy;
@@ -89,23 +90,34 @@ impl Stage<'_, '_> {
             now: (source_date_epoch().unwrap_or_else(time::now), 0),
         };
         let mut target = Target::new(below);
-        let remote =
-            |source: &String| copy.add && (source.starts_with("http://") || source.starts_with("https://"));
+        let repository = |source: &String| {
+            let found = git::parse(source).filter(|_| copy.add).transpose();
+            found.map_err(|e| e.with_kind(ErrorKind::Invalid))
+        };
+        let remote = |source: &String| {
+            copy.add
+                && (source.starts_with("http://")
+                    || source.starts_with("https://")
+                    || git::parse(source).is_some())
+        };
         let tree = match from {
             Some(state) => Arc::new(self.build.tree_of(&state.ids)?),
             None if copy.sources.iter().all(remote) => Arc::default(),
             None => self.build.context_tree()?,
         };
         if copy.checksum.is_some() && (copy.sources.len() != 1 || !copy.sources.iter().all(remote)) {
-            return Err(Error::invalid("checksum can't be specified for non-HTTP(S) sources"));
+            return Err(Error::invalid(
+                "checksum can't be specified for sources that are neither HTTP(S) nor git",
+            ));
         }
         for source in &copy.sources {
+            if let Some(address) = repository(source)? {
+                self.check_out(source, &address, copy, &rules, &mut target, spaces)?;
+                continue;
+            }
             if remote(source) {
                 self.fetch(source, copy, &rules, &mut target, spaces)?;
                 continue;
-            }
-            if copy.add && is_repository(source) {
-                return Err(Error::unsupported(format!("ADD {source}: repositories are not fetched")));
             }
             if copy.add && copy.unpack != Some(false) {
                 self.add(&tree, source, &rules, &mut target, spaces)?;
@@ -144,7 +156,7 @@ impl Stage<'_, '_> {
         for found in copy::sources(tree, source)? {
             let at = copy::follow(tree, &found)?;
             match tree.get(shown(&at)) {
-                Some((_, Content::File { path, size }))
+                Some((_, Content::File { path, size, .. }))
                     if *size > 0 && self.unpack(path, rules, target, spaces)? => {}
                 _ => plain.push(found),
             }
@@ -218,10 +230,43 @@ impl Stage<'_, '_> {
         }
         let mut tree = Archive::new();
         let meta = Meta { mtime: (mtime, 0), ..Meta::new(0o600) };
-        tree.put(&name, meta, Content::File { path, size: got.size })?;
+        tree.put(&name, meta, Content::File { path, size: got.size, seen: None })?;
         target.copy(&tree, &escaped(&name), rules)?;
         spaces.push(space);
         Ok(())
+    }
+
+    /// ADD of a repository: what it holds, as it holds it.
+    fn check_out(
+        &self,
+        source: &str,
+        address: &git::Address,
+        copy: &Copy,
+        rules: &Rules,
+        target: &mut Target<'_>,
+        spaces: &mut Vec<Workspace>,
+    ) -> Result<()> {
+        let mut fetch = || {
+            let space = self.build.tx.workspace()?;
+            let dir = space.dir("repository", 0o755)?;
+            let keys = self.build.options.keys(address)?;
+            let commit = git::fetch(address, &dir, &keys, copy.keep_git_dir)?;
+            if let Some(expected) = &copy.checksum
+                && !is_start_of(expected, &commit)
+            {
+                return Err(Error::invalid(format!("expected checksum to match {expected}, got {commit}")));
+            }
+            let dir = match &address.folder {
+                Some(name) => context::beneath(&dir, name)?,
+                None => dir,
+            };
+            let mut tree = Archive::new();
+            tree.put_dir(&dir, "", FromDir::default())?;
+            target.copy(&tree, "/", rules)?;
+            spaces.push(space);
+            Ok(())
+        };
+        fetch().map_err(|e: Error| e.wrap(format!("ADD {source}")))
     }
 
     pub(super) fn workdir(&mut self, path: &str, label: &str) -> Result<()> {
@@ -264,6 +309,11 @@ fn inline_names(copy: &Copy) -> String {
     copy.inline.iter().map(|h| format!("<<{}", h.name)).collect::<Vec<_>>().join(" ")
 }
 
+/// Is it a commit's number, or enough of its beginning?
+fn is_start_of(expected: &str, commit: &str) -> bool {
+    expected.len() >= 7 && commit.starts_with(&expected.to_ascii_lowercase())
+}
+
 /// A path as a pattern that matches it alone.
 fn escaped(path: &str) -> String {
     match glob::is_pattern(path) {
@@ -277,10 +327,6 @@ fn escaped(path: &str) -> String {
             path.chars().map(class).collect()
         }
     }
-}
-
-fn is_repository(source: &str) -> bool {
-    source.starts_with("git@") || source.starts_with("git://") || source.starts_with("ssh://")
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use crate::dockerfile::mounts::Mount;
 pub(crate) fn spread(archive: &Archive, dir: &Path) -> Result<()> {
     let (read, write) = std::io::pipe().context(|| "pipe2()")?;
     std::thread::scope(|scope| {
-        let writer = scope.spawn(move || archive.write(std::io::BufWriter::with_capacity(256 << 10, write)));
+        let writer =
+            scope.spawn(move || archive.write(std::io::BufWriter::with_capacity(256 << 10, write)).map(drop));
         let options = unpack::Options { plain: true, ..unpack::Options::of_this_process() };
         let none = Lowers::from(Vec::new());
         let done = unpack(read, file::open_dir(dir)?, none, Vec::new(), options).map(drop);
@@ -37,12 +38,4 @@ pub(super) fn own(path: &Path, m: &Mount) -> Result<()> {
     }
     let (uid, gid) = (m.uid.unwrap_or(0), m.gid.unwrap_or(0));
     std::os::unix::fs::chown(path, Some(uid), Some(gid)).context(|| format!("chown({path:?}, {uid}, {gid})"))
-}
-
-/// /etc/hosts, with what --add-host says.
-pub(super) fn hosts(extra: &[(String, String)]) -> String {
-    let mut text =
-        String::from("127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    extra.iter().for_each(|(name, ip)| text.push_str(&format!("{ip}\t{name}\n")));
-    text
 }

@@ -100,7 +100,9 @@ impl Build<'_> {
             let process = config.config.get_or_insert_default();
             process.labels.get_or_insert_default().extend(self.options.labels.clone());
         }
-        let mut d = self.tx.put_image(&config, state.layers.clone())?;
+        let notes = &self.options.annotations;
+        let notes = (!notes.is_empty()).then(|| notes.clone());
+        let mut d = self.tx.put_image_noted(&config, state.layers.clone(), notes)?;
         if state.platform != Platform::host() {
             d.platform = Some(state.platform.clone());
         }

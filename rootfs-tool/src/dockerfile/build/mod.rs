@@ -6,6 +6,7 @@ mod image;
 mod run;
 
 pub(crate) use files::spread;
+pub(crate) use run::GATEWAY;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -21,10 +22,12 @@ use coracle_sys::{Error, Result, interrupt, order, time};
 
 use super::cache::{self, Contents, Made};
 use super::config::{Given, PROXIES, State};
-use super::context::Context;
+use super::context::{Context, KEEP_GIT_DIR};
+use super::git;
 use super::instruction::Instruction;
 use super::lines::Located;
 use super::mounts;
+use super::network;
 use super::report::Report;
 use super::secrets::Secret;
 use super::stages::{self, File, Step};
@@ -46,10 +49,32 @@ pub(crate) struct Options {
     pub(crate) hosts: Vec<(String, String)>,
     /// Flags of the runner.
     pub(crate) flags: Vec<String>,
+    /// Of the manifest.
+    pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) secrets: Vec<Secret>,
     pub(crate) agents: Vec<(String, PathBuf)>,
     /// `--tls-verify`.
     pub(crate) tls_verify: Option<bool>,
+}
+
+impl Options {
+    /// What opens a repository. Of the secrets the one counts that is for its host.
+    pub(crate) fn keys(&self, address: &git::Address) -> Result<git::Keys> {
+        let agent = self.agents.iter().find(|(id, _)| id == "default").map(|(_, path)| path.clone());
+        let mut keys = git::Keys { agent, ..Default::default() };
+        let secret = |id: &str| {
+            let named = |id: &str| self.secrets.iter().find(|s| s.id == id);
+            let found = named(&format!("{id}.{}", address.host())).or_else(|| named(id));
+            let text = found.map(Secret::read).transpose()?.map(String::from_utf8).transpose();
+            let text = text.map_err(|_| Error::invalid(format!("the secret {id} is not UTF-8")))?;
+            Ok::<_, Error>(text.map(|t| t.trim().to_owned()))
+        };
+        match secret("GIT_AUTH_HEADER")? {
+            Some(header) => keys.header = Some(header),
+            None => secret("GIT_AUTH_TOKEN")?.iter().for_each(|token| keys.token(token)),
+        }
+        Ok(keys)
+    }
 }
 
 /// A build.
@@ -62,6 +87,7 @@ pub(crate) struct Build<'a> {
     given: Given,
     contents: Contents,
     tree: OnceLock<Arc<Archive>>,
+    network: OnceLock<&'static str>,
     one_reader: Mutex<()>,
     images: Mutex<HashMap<String, Arc<State>>>,
     done: Mutex<Vec<Option<Arc<State>>>>,
@@ -92,9 +118,7 @@ impl<'a> Build<'a> {
         report: &'a Report,
     ) -> Result<Self, Located> {
         let given = globals(file, options)?;
-        let nowhere = PathBuf::from("-");
-        let contents =
-            Contents::of(tx.store(), context.dir.as_ref().unwrap_or(&nowhere)).map_err(|e| (0, e))?;
+        let contents = Contents::of(tx.store(), context.lasting()).map_err(|e| (0, e))?;
         Ok(Self {
             tx,
             options,
@@ -104,6 +128,7 @@ impl<'a> Build<'a> {
             given,
             contents,
             tree: OnceLock::new(),
+            network: OnceLock::new(),
             one_reader: Mutex::new(()),
             images: Mutex::default(),
             done: Mutex::new(vec![None; file.stages.len()]),
@@ -157,7 +182,8 @@ impl<'a> Build<'a> {
                     _ => false,
                 })
         };
-        let known = |name: &String| PROXIES.contains(&name.as_str()) || declared(name);
+        let known =
+            |name: &String| PROXIES.contains(&name.as_str()) || name == KEEP_GIT_DIR || declared(name);
         let unused: Vec<&str> = self.given.args.keys().filter(|n| !known(n)).map(String::as_str).collect();
         if !unused.is_empty() {
             self.report.warn(&format!("One or more build-args [{}] were not consumed", unused.join(" ")));
@@ -272,6 +298,19 @@ impl<'a> Build<'a> {
         Ok(self.tree.get_or_init(|| tree).clone())
     }
 
+    /// The runner's word for the network that was asked for. Of the default is told once what is to be said of it.
+    fn network(&self, asked: Option<&str>) -> &'static str {
+        match asked {
+            Some("none") => "none",
+            Some("host") => "host",
+            _ => self.network.get_or_init(|| {
+                let found = network::default();
+                found.warning.iter().for_each(|w| self.report.warn(w));
+                found.word
+            }),
+        }
+    }
+
     /// What a stack of layers amounts to.
     fn tree_of(&self, ids: &[Digest]) -> Result<Archive> {
         let how = FromDir { owner: None, latest: None, xattrs: true };
@@ -365,7 +404,10 @@ impl Stage<'_, '_> {
                 put.warnings.iter().for_each(|w| build.report.warn(w));
                 let created = time::rfc3339(source_date_epoch().unwrap_or_else(time::now));
                 let made = Made { descriptor: put.descriptor, diff_id: put.diff_id, created };
-                cache::remember(build.tx.store(), &key, &made)?;
+                // What was changed between its digest and the layer is not what the key says.
+                if put.as_seen {
+                    cache::remember(build.tx.store(), &key, &made)?;
+                }
                 told.done();
                 made
             }

@@ -14,7 +14,7 @@ use coracle_sys::mount::attr;
 use coracle_sys::{Context, Error, Kind as ErrorKind, Result};
 
 use super::Stage;
-use super::files::{hosts, own, spread, write};
+use super::files::{own, spread, write};
 use crate::dockerfile::cache;
 use crate::dockerfile::config::PROXIES;
 use crate::dockerfile::copy::{follow, shown};
@@ -23,6 +23,9 @@ use crate::dockerfile::glob;
 use crate::dockerfile::instruction::Run;
 use crate::dockerfile::lines::heredoc;
 use crate::dockerfile::mounts::{self, Kind, Mount, Sharing};
+
+/// What stands for the host's address on the bridge.
+pub(crate) const GATEWAY: &str = "host-gateway";
 
 /// A file that is executed: its name and its text.
 type Script = (String, String);
@@ -44,15 +47,20 @@ impl Stage<'_, '_> {
         }
         let (argv, script) = self.command(run)?;
         let mounts = self.mounts(run)?;
+        let network = run.network.as_deref().filter(|n| *n != "default").or(build.options.network.as_deref());
         let mut parts = vec![self.state.key.hex(), "run".to_owned(), format!("{argv:?} {script:?}")];
         parts.push(format!("{:?}", self.state.env));
         parts.push(format!(
-            "{:?} {} {:?} {:?}",
+            "{:?} {} {network:?} {:?}",
             self.state.config.user,
             self.state.cwd(),
-            run.network,
             run.security
         ));
+        if !build.options.flags.is_empty() || !build.options.hosts.is_empty() {
+            // Where a name leads may be another at each time.
+            let names = build.options.hosts.iter().map(|(name, _)| name).collect::<Vec<_>>();
+            parts.push(format!("{:?} {names:?}", build.options.flags));
+        }
         for mount in &mounts {
             parts.push(format!("{mount:?}"));
             if mount.kind == Kind::Bind {
@@ -64,14 +72,12 @@ impl Stage<'_, '_> {
         self.layer(label, what, key, |stage, told| {
             let space = build.tx.workspace()?;
             let mut held = Held::default();
-            let asked =
-                run.network.as_deref().filter(|n| *n != "default").or(build.options.network.as_deref());
             let mut exec = Exec {
                 argv,
                 env: stage.state.env.clone(),
                 user: stage.state.config.user.clone().unwrap_or_default(),
                 cwd: stage.state.cwd().to_owned(),
-                network: exec::network(asked),
+                network: build.network(network),
                 insecure: run.security.as_deref() == Some("insecure"),
                 flags: build.options.flags.clone(),
                 ..Exec::default()
@@ -88,11 +94,14 @@ impl Stage<'_, '_> {
                 let at = format!("/dev/pipes/{name}");
                 exec.binds.push((path, at, true));
             }
-            if !build.options.hosts.is_empty() {
-                let path = space.path().join("hosts");
-                write(&path, hosts(&build.options.hosts).as_bytes(), 0o644)?;
-                exec.binds.push((path, "/etc/hosts".to_owned(), true));
-            }
+            exec.flags.extend(build.options.hosts.iter().filter_map(|(name, ip)| {
+                match (ip.as_str(), exec.network) {
+                    // Of the host it is the host itself, and where there is no network it leads nowhere.
+                    (GATEWAY, "host") => Some(format!("--add-host={name}=127.0.0.1")),
+                    (GATEWAY, "none") => None,
+                    _ => Some(format!("--add-host={name}={ip}")),
+                }
+            }));
             for (n, mount) in mounts.iter().enumerate() {
                 stage.mount(n, mount, &space, &mut exec, &mut held, &mut places)?;
             }

@@ -146,3 +146,36 @@ fn owners_and_devices_of_a_layer_that_one_id_applied_are_the_archives_again() {
     assert!(once == twice, "the archive changed");
     remove_tree(&dir).unwrap();
 }
+
+#[test]
+fn a_file_that_was_changed_since_it_was_seen_is_told_whatever_its_size_and_time() {
+    let dir = std::env::temp_dir().join(unique_name("coracle-seen-"));
+    fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("f");
+    for (content, restore) in [("same", false), ("other", true)] {
+        let size = content.len();
+        fs::write(&path, "x".repeat(size)).unwrap();
+        let mut archive = Archive::new();
+        archive.put_dir(&dir, "", FromDir::default()).unwrap();
+        assert!(archive.write(&mut Vec::new()).unwrap());
+        let mtime = path.metadata().unwrap().modified().unwrap();
+        // The kernel's clock for files goes on in steps.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        fs::write(&path, content).unwrap();
+        if restore {
+            fs::File::options().write(true).open(&path).unwrap().set_modified(mtime).unwrap();
+        }
+        let mut tar = Vec::new();
+        assert!(!archive.write(&mut tar).unwrap());
+        assert!(tar.windows(size).any(|w| w == content.as_bytes()));
+    }
+    // Another size is an error, as is a small file that has grown or shrunk.
+    let mut archive = Archive::new();
+    archive.put_dir(&dir, "", FromDir::default()).unwrap();
+    for content in ["", "oth", "others"] {
+        fs::write(&path, content).unwrap();
+        let e = archive.write(&mut Vec::new()).unwrap_err().to_string();
+        assert!(e.contains("its size changed from 5"), "{e}");
+    }
+    remove_tree(&dir).unwrap();
+}

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use coracle_sys::{Context, Error, Result, file};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmod, fchmodat, futimens};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat};
 
@@ -24,25 +24,34 @@ use crate::layer::walk::{Entry, Kind};
 const SELINUX: &CStr = c"security.selinux";
 
 impl Layer<'_> {
-    /// Owner first, since chown clears setuid bits and capabilities; times last.
+    /// Owner first, since chown clears setuid bits and capabilities; times last. What is `open` is not looked up again.
     pub(super) fn attributes(
         &mut self,
         dir: BorrowedFd<'_>,
         name: &OsStr,
         path: &[Vec<u8>],
         entry: &Entry,
+        open: Option<BorrowedFd<'_>>,
     ) -> Result<()> {
         self.own_it(dir, name, path, entry.uid, entry.gid, entry)?;
         if entry.kind != Kind::Symlink {
             let mode = Mode::from_bits_truncate(entry.mode);
             // The file was just made by us and is no link.
-            fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink)
-                .context(|| format!("fchmodat({name:?}, {mode:?})"))?;
+            let done = match open {
+                Some(fd) => fchmod(fd, mode),
+                None => fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink),
+            };
+            done.context(|| format!("fchmodat({name:?}, {mode:?})"))?;
         }
         for (key, value) in wanted_xattrs(&entry.xattrs) {
             self.xattr(dir, name, path, &key, &value)?;
         }
-        set_times(dir, name, entry.mtime)
+        let (s, n) = entry.mtime;
+        let time = TimeSpec::new(s, n.into());
+        match open {
+            Some(fd) => futimens(fd, &time, &time).context(|| format!("futimens({name:?}, {s}.{n:09})")),
+            None => set_times(dir, name, entry.mtime),
+        }
     }
 
     pub(super) fn own_it(
@@ -173,7 +182,7 @@ impl Layer<'_> {
         let mode = Mode::from_bits_truncate(meta.mode);
         let (s, n) = meta.mtime;
         let time = TimeSpec::new(s, n.into());
-        nix::sys::stat::futimens(&*fd, &time, &time).context(|| "futimens()")?;
-        nix::sys::stat::fchmod(&*fd, mode).context(|| format!("fchmod({mode:?})"))
+        futimens(&*fd, &time, &time).context(|| "futimens()")?;
+        fchmod(&*fd, mode).context(|| format!("fchmod({mode:?})"))
     }
 }

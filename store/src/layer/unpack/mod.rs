@@ -290,6 +290,7 @@ impl Layer<'_> {
             })?;
             let out = File::from(out);
             self.copy_data(entry, walk, &out)?;
+            return self.attributes(dir, os, &path, entry, Some(out.as_fd()));
         } else {
             let link = OsStr::from_bytes(&entry.link);
             let (kind, device) = match entry.kind {
@@ -321,7 +322,7 @@ impl Layer<'_> {
                 }
             }
         }
-        self.attributes(dir, os, &path, entry)
+        self.attributes(dir, os, &path, entry, None)
     }
 
     /// Make something under a name; what is there goes first, so that it keeps its own inode.
