@@ -8,6 +8,7 @@ pub mod compose;
 mod container;
 pub mod dockerfile;
 mod filter;
+mod pack;
 mod progress;
 pub mod recipe;
 pub mod registry;

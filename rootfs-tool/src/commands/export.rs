@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 
 use argh::{ArgsInfo, FromArgs};
-use coracle_store::layer::Marks;
-use coracle_store::layer::pack::{Archive, FromDir};
 use coracle_sys::{Context, Result, interrupt};
 
 use super::{find, open, warn};
-use crate::streams;
+use crate::{pack, streams};
 
 /// Write what an image amounts to as one plain tar: its layers one on the other, without what they hide.
 #[derive(FromArgs, ArgsInfo)]
@@ -38,9 +36,7 @@ impl Export {
         interrupt::watch()?;
         let image = find(&store, &self.image)?;
         let export = || -> Result<()> {
-            let trees = store.stack_paths(image.diff_ids())?;
-            let how = FromDir { owner: None, latest: None, xattrs: true };
-            let archive = Archive::of_stack(&trees, Marks::of_this_process(), how)?;
+            let archive = pack::archive(&store, &image, None)?;
             warn(&archive.warnings);
             streams::write(self.output.as_deref(), |mut out| archive.write(&mut out).map(|_| out))
         };

@@ -19,6 +19,7 @@ pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod mount;
+pub(crate) mod pack;
 pub(crate) mod prune;
 pub(crate) mod pull;
 pub(crate) mod push;

@@ -154,7 +154,7 @@ fn head_and_bytes(out: &mut impl Write, path: &[u8], meta: &Meta, content: &Cont
 
 /// The file that was found at a path without links. Whoever has the directories at hand may have put a link, a pipe or a
 /// device into its way since: no link is followed, and of nothing else a byte is read.
-fn open(path: &Path) -> Result<(File, Seen)> {
+pub fn open(path: &Path) -> Result<(File, Seen)> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let here = nix::fcntl::AT_FDCWD;
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);

@@ -3,6 +3,7 @@
 pub(crate) mod attributes;
 pub mod below;
 pub(crate) mod compare;
+pub mod compress;
 pub mod copy;
 pub mod differ;
 pub mod encode;

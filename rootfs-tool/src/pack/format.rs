@@ -1,0 +1,124 @@
+//! `--format NAME[:COMPRESSION[:LEVEL]]`, and what the name of a file says where there is none.
+
+use std::path::Path;
+
+use coracle_sys::{Error, Result};
+
+/// What an image is packed as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tar,
+    Cpio,
+}
+
+/// How what it holds is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// A format, decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) kind: Kind,
+    pub(crate) codec: Codec,
+    /// As the codec's own program counts it; its default where none.
+    pub(crate) level: Option<i32>,
+}
+
+/// Names of formats with the codecs that each has, the default first.
+const KINDS: &[(&str, Kind, &[Codec])] = &[
+    ("tar", Kind::Tar, &[Codec::None, Codec::Gzip, Codec::Zstd]),
+    ("cpio", Kind::Cpio, &[Codec::None, Codec::Gzip, Codec::Zstd]),
+];
+
+/// Names of codecs with their levels.
+const CODECS: &[(&str, Codec, i32, i32)] =
+    &[("none", Codec::None, 0, 0), ("gzip", Codec::Gzip, 1, 9), ("zstd", Codec::Zstd, 1, 3)];
+
+/// Ends of file names.
+const ENDS: &[(&str, Kind, Codec)] = &[
+    (".tar", Kind::Tar, Codec::None),
+    (".tar.gz", Kind::Tar, Codec::Gzip),
+    (".tgz", Kind::Tar, Codec::Gzip),
+    (".tar.zst", Kind::Tar, Codec::Zstd),
+    (".cpio", Kind::Cpio, Codec::None),
+    (".cpio.gz", Kind::Cpio, Codec::Gzip),
+    (".cpio.zst", Kind::Cpio, Codec::Zstd),
+];
+
+impl Format {
+    /// What was typed, or what the file's name says.
+    pub(crate) fn decide(typed: Option<&str>, file: Option<&Path>) -> Result<Self> {
+        if let Some(typed) = typed {
+            return Self::read(typed).map_err(|e| e.wrap(format!("--format {typed}")));
+        }
+        let name = file.and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        match ENDS.iter().rev().find(|(end, ..)| name.ends_with(end)) {
+            Some(&(_, kind, codec)) => Ok(Self { kind, codec, level: None }),
+            None => Err(Error::usage(format!("--format is one of {}", kinds()))),
+        }
+    }
+
+    fn read(typed: &str) -> Result<Self> {
+        let mut words = typed.splitn(3, ':');
+        let name = words.next().unwrap_or_default();
+        let Some(&(_, kind, codecs)) = KINDS.iter().find(|(known, ..)| *known == name) else {
+            return Err(Error::usage(format!("it is one of {}", kinds())));
+        };
+        let Some(codec) = words.next() else { return Ok(Self { kind, codec: codecs[0], level: None }) };
+        let known = CODECS.iter().find(|(name, known, ..)| *name == codec && codecs.contains(known));
+        let Some(&(_, codec, least, most)) = known else {
+            let names: Vec<&str> = CODECS
+                .iter()
+                .filter(|(_, known, ..)| codecs.contains(known))
+                .map(|(name, ..)| *name)
+                .collect();
+            return Err(Error::usage(format!("the compressions of {name} are {}", names.join(", "))));
+        };
+        let Some(level) = words.next() else { return Ok(Self { kind, codec, level: None }) };
+        match level.parse() {
+            Ok(n) if (least..=most).contains(&n) && most > 0 => Ok(Self { kind, codec, level: Some(n) }),
+            _ if most == 0 => Err(Error::usage("there is no level")),
+            _ => Err(Error::usage(format!("the level is {least} to {most}"))),
+        }
+    }
+}
+
+fn kinds() -> String {
+    let names: Vec<&str> = KINDS.iter().map(|(name, ..)| *name).collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_what_was_typed_or_what_the_file_is_called() {
+        let format = |kind, codec, level| Format { kind, codec, level };
+        for (typed, file, expected) in [
+            (Some("cpio"), None, format(Kind::Cpio, Codec::None, None)),
+            (Some("cpio:gzip"), Some("x.tar"), format(Kind::Cpio, Codec::Gzip, None)),
+            (Some("tar:zstd:3"), None, format(Kind::Tar, Codec::Zstd, Some(3))),
+            (None, Some("a/b.cpio.gz"), format(Kind::Cpio, Codec::Gzip, None)),
+            (None, Some("b.tgz"), format(Kind::Tar, Codec::Gzip, None)),
+        ] {
+            assert_eq!(Format::decide(typed, file.map(Path::new)).unwrap(), expected);
+        }
+        for (typed, says) in [
+            ("", "one of tar, cpio"),
+            ("zip", "one of tar, cpio"),
+            ("cpio:xz", "none, gzip, zstd"),
+            ("cpio:gzip:0", "1 to 9"),
+            ("cpio:gzip:x", "1 to 9"),
+            ("cpio:none:1", "no level"),
+        ] {
+            let e = Format::decide(Some(typed), None).unwrap_err().to_string();
+            assert!(e.contains(says), "{typed}: {e}");
+        }
+        assert!(Format::decide(None, Some(Path::new("x.img"))).is_err());
+    }
+}
