@@ -20,6 +20,7 @@
 //!     lan        a host with an outside machine, apart from this one's network
 //!     layout     is a folder an OCI image layout, to the letter?
 //!     words      docker's command lines, typed to docker and to the runner
+//!     nasty      an image of all that file systems differ over
 //!     noise      bytes that do not compress
 //!     bundle     an OCI bundle whose config.json is bent at will
 //!     filters    seccomp filters, read back from a process
@@ -45,6 +46,7 @@ pub mod legacy;
 pub mod liar;
 mod loopback;
 pub mod machine;
+pub mod nasty;
 pub mod noise;
 pub mod oci;
 pub mod podman;
