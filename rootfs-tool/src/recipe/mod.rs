@@ -1,6 +1,7 @@
 //! `rootfs.toml`: what an image is made of. Unknown keys are refused by name, with their line.
 //! Nothing is looked up here.
 
+mod boot;
 pub mod deb;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use coracle_sys::json::{self, Value, Wrong};
 use coracle_sys::{Context, Error, Kind, Result, order, read_json};
 
+pub(crate) use self::boot::Boot;
 pub(crate) use self::deb::Deb;
 use crate::toml_text;
 
@@ -24,12 +26,15 @@ pub(crate) struct Recipe {
     pub(crate) layers: Vec<Layer>,
     /// What the image says about its process.
     pub(crate) config: Config,
+    /// What it says about being booted.
+    pub(crate) boot: Boot,
 }
 
 read_json!(Recipe {
     name: may "name",
     layers: may "layer",
     config: may "config",
+    boot: may "boot",
 } only);
 
 /// One layer: at most one of `dir`, `tar`, `image`, `bin`, `deb`, and what is put beside it.
@@ -226,6 +231,8 @@ impl Recipe {
             layer.check().map_err(|e| Error::invalid(format!("layer {}: {e}", n + 1)))?;
         }
         recipe.config.check().map_err(|e| Error::invalid(format!("[config]: {e}")))?;
+        recipe.boot.check().map_err(|e| Error::invalid(format!("[boot]: {e}")))?;
+        recipe.config.labels.extend(recipe.boot.labels());
         Ok(recipe)
     }
 }
@@ -418,6 +425,11 @@ mod tests {
             ("[[layer]]\n[layer.file]\n\"a\" = \"x\"\n\"a/b\" = \"y\"\n", "and a folder as well"),
             ("[[layer]]\nstandard = true\n[config]\nports = [\"x\"]\n", "is no port"),
             ("[[layer]]\nstandard = true\n[config]\nworkdir = \"x\"\n", "no absolute path"),
+            (
+                "[[layer]]\nstandard = true\n[boot]\nmodules = [\"a/b\"]\n",
+                "[boot]: \"a/b\" is no module's name",
+            ),
+            ("[[layer]]\nstandard = true\n[boot]\nkernel = 1\n", "line 4: unknown field `kernel`"),
             ("[[layer]]\nstandard = true\n[config]\ncmdline = 1\n", "line 4: unknown field `cmdline`"),
         ] {
             let e = Recipe::parse(text).unwrap_err().to_string();
