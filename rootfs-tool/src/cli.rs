@@ -33,6 +33,7 @@ struct Top {
 #[allow(clippy::large_enum_variant)] // there is one of them
 enum Verb {
     Apply(commands::apply::Apply),
+    Bootfs(commands::bootfs::Bootfs),
     Build(commands::build::Build),
     Catalog(commands::remote::Catalog),
     Compose(commands::compose::Compose),
@@ -147,6 +148,7 @@ fn run(mut args: &[OsString]) -> Result<()> {
     let Some(verb) = parse(&line)? else { return Ok(()) };
     match verb {
         Verb::Apply(c) => c.run(),
+        Verb::Bootfs(c) => c.run(),
         Verb::Build(c) => c.run(),
         Verb::Compose(c) => c.run(),
         Verb::ContainerCommit(c) => c.run(),

@@ -1,6 +1,7 @@
 //! Composes slim root filesystems and keeps them as OCI images. The binary is a thin `main` over this library.
 
 pub mod archive;
+mod boot;
 pub mod change;
 pub mod cli;
 mod commands;

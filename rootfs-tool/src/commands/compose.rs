@@ -3,15 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use argh::{ArgsInfo, FromArgs};
-use coracle_store::image::{CREATED, Descriptor};
-use coracle_store::{Locations, Store, Transaction};
+use coracle_store::{Locations, Store};
 use coracle_sys::{Error, Result};
 
 use crate::compose::deb::Choices;
 use crate::compose::{self, Settings};
 use crate::recipe::Recipe;
 use coracle_sys::table;
-use coracle_sys::time;
 
 /// Make an image from a recipe: a folder with a rootfs.toml.
 #[derive(FromArgs, ArgsInfo)]
@@ -94,7 +92,7 @@ impl Compose {
             step.notes.iter().for_each(|n| coracle_sys::say!("{:>8}  {n}", ""));
         })?;
         for name in &names {
-            tx.tag(name, &dated(&tx, name, manifest.clone()))?;
+            tx.tag(name, &super::dated(&tx, name, manifest.clone()))?;
         }
         drop(tx);
         let image = store.resolve(&names[0])?;
@@ -105,16 +103,6 @@ impl Compose {
         }
         Ok(())
     }
-}
-
-/// The image itself is the same whenever it is made; the entry of the index notes when that was. One that
-/// was made before keeps its time.
-fn dated(tx: &Transaction<'_>, name: &str, mut manifest: Descriptor) -> Descriptor {
-    let before = tx.store().find(name).ok().map(|(_, d)| d).filter(|d| d.digest == manifest.digest);
-    let before = before.and_then(|d| d.annotations?.remove(CREATED));
-    let created = before.unwrap_or_else(|| time::rfc3339(time::now()));
-    manifest.annotations.get_or_insert_default().insert(CREATED.to_owned(), created);
-    manifest
 }
 
 /// Only layers that may have other owners than the user need more than the one id.

@@ -2,6 +2,7 @@
 //! for one that is not there.
 
 pub(crate) mod apply;
+pub(crate) mod bootfs;
 pub(crate) mod build;
 pub(crate) mod compose;
 pub(crate) mod container_commit;
@@ -31,11 +32,11 @@ pub(crate) mod search;
 pub(crate) mod tag;
 pub(crate) mod verify;
 
-use coracle_store::image::Platform;
-use coracle_store::{Image, Locations, Reference, Store};
+use coracle_store::image::{CREATED, Descriptor, Platform};
+use coracle_store::{Image, Locations, Reference, Store, Transaction};
 use coracle_sys::idmap::{self, Grant};
 use coracle_sys::print::harmless;
-use coracle_sys::{Error, Kind, Result, interrupt};
+use coracle_sys::{Error, Kind, Result, interrupt, time};
 
 /// Open the store of `--store`.
 fn open(flag: Option<&str>) -> Result<Store> {
@@ -127,4 +128,14 @@ fn enter_user_namespace() {
 /// What `--platform` says; this machine when nothing does.
 fn platform(typed: Option<&str>) -> Result<Platform> {
     typed.map_or_else(|| Ok(Platform::host()), str::parse)
+}
+
+/// The image itself is the same whenever it is made; the entry of the index notes when that was. One that
+/// was made before keeps its time.
+fn dated(tx: &Transaction<'_>, name: &str, mut manifest: Descriptor) -> Descriptor {
+    let before = tx.store().find(name).ok().map(|(_, d)| d).filter(|d| d.digest == manifest.digest);
+    let before = before.and_then(|d| d.annotations?.remove(CREATED));
+    let created = before.unwrap_or_else(|| time::rfc3339(time::now()));
+    manifest.annotations.get_or_insert_default().insert(CREATED.to_owned(), created);
+    manifest
 }

@@ -17,6 +17,7 @@ pub mod paths;
 pub mod relation;
 pub mod release;
 mod repository;
+mod single;
 pub mod solve;
 pub mod sources;
 pub mod universe;
@@ -38,6 +39,7 @@ use self::cache::Cache;
 use self::lock::{Lock, Locked, Pin};
 use self::paths::Paths;
 use self::repository::{Suite, Ways};
+pub(crate) use self::single::{Single, take};
 use self::sources::Source;
 use crate::recipe::Deb;
 use crate::registry::Downloads;
@@ -221,26 +223,59 @@ fn choose(suites: &[Suite], deb: &Deb, architecture: &str) -> Result<Locked> {
     let solved = solve::solve(&universe, &deb.packages, variant, deb.recommends, architecture)?;
     let mut package = Vec::new();
     for n in solved {
-        let offer = &universe.offers[n];
-        let (file, sum, size) = offer.file()?;
-        let source = &suites[offer.index].source;
-        // The folder of a flat repository is part of the way.
-        let folder = match source.suite.strip_suffix('/') {
-            Some("" | ".") | None => String::new(),
-            Some(folder) => format!("{}/", folder.trim_start_matches("./")),
-        };
-        package.push(Pin {
-            name: offer.name.into(),
-            version: offer.version.into(),
-            architecture: offer.architecture.into(),
-            suite: source.suite.clone(),
-            file: format!("{folder}{}", file.trim_start_matches("./")),
-            size,
-            sha256: sum.to_ascii_lowercase(),
-        });
+        package.push(pin(suites, &universe.offers[n])?);
     }
     let date = suites.iter().map(|s| s.release.date).max().unwrap_or_default();
     Ok(Locked { number: 0, architecture: String::new(), asks: String::new(), date, package })
+}
+
+/// Where the file of a package is, and what it is.
+fn pin(suites: &[Suite], offer: &universe::Offer<'_>) -> Result<Pin> {
+    let (file, sum, size) = offer.file()?;
+    let source = &suites[offer.index].source;
+    // The folder of a flat repository is part of the way.
+    let folder = match source.suite.strip_suffix('/') {
+        Some("" | ".") | None => String::new(),
+        Some(folder) => format!("{}/", folder.trim_start_matches("./")),
+    };
+    Ok(Pin {
+        name: offer.name.into(),
+        version: offer.version.into(),
+        architecture: offer.architecture.into(),
+        suite: source.suite.clone(),
+        file: format!("{folder}{}", file.trim_start_matches("./")),
+        size,
+        sha256: sum.to_ascii_lowercase(),
+    })
+}
+
+/// Fetch packages: what each is, and its file.
+fn fetch(
+    pins: &[Pin],
+    sources: &[Source],
+    downloads: &Downloads,
+    cache: &Cache,
+) -> Result<Vec<(String, PathBuf)>> {
+    each(pins, |pin| {
+        let what = format!("{} {}", pin.name, pin.version);
+        let of_suite = sources.iter().filter(|s| s.suite == pin.suite);
+        let mut urls: Vec<String> = of_suite.map(|s| format!("{}/{}", s.uri, pin.file)).collect();
+        urls.extend(sources.iter().map(|s| format!("{}/{}", s.uri, pin.file)));
+        urls.dedup();
+        let path = cache.file(downloads, &urls, &pin.sha256, pin.size);
+        Ok((what.clone(), path.context(|| format!("fetch {what}"))?))
+    })
+}
+
+/// Are these the packages that were to be fetched?
+fn check(packages: &[unpack::Unpacked], pins: &[Pin]) -> Result<()> {
+    for (package, pin) in packages.iter().zip(pins) {
+        let p = package.paragraph().context(|| format!("unpack {}", pin.name))?;
+        if p.get("Package") != Some(&pin.name) || p.get("Version") != Some(&pin.version) {
+            return Err(Error::invalid(format!("unpack {}: it is another package", pin.name)));
+        }
+    }
+    Ok(())
 }
 
 impl Plan<'_> {
@@ -259,25 +294,12 @@ impl Plan<'_> {
 
     /// Fetch and unpack the packages, and configure them. The archive's files may lie in the directory that comes back.
     pub(crate) fn fill(&self, tx: &Transaction<'_>, archive: &mut Archive) -> Result<Scratch> {
-        let files = each(&self.locked.package, |pin| {
-            let what = format!("{} {}", pin.name, pin.version);
-            let of_suite = self.sources.iter().filter(|s| s.suite == pin.suite);
-            let mut urls: Vec<String> = of_suite.map(|s| format!("{}/{}", s.uri, pin.file)).collect();
-            urls.extend(self.sources.iter().map(|s| format!("{}/{}", s.uri, pin.file)));
-            urls.dedup();
-            let path = self.cache.file(&self.downloads, &urls, &pin.sha256, pin.size);
-            Ok((what.clone(), path.context(|| format!("fetch {what}"))?))
-        })?;
+        let files = fetch(&self.locked.package, &self.sources, &self.downloads, &self.cache)?;
         let scratch = tx.scratch()?;
         let spool = scratch.path().join("spool");
         std::fs::create_dir(&spool).context(|| format!("mkdir({spool:?})"))?;
         let mut packages = unpack::read(&files, &spool, self.latest())?;
-        for (package, pin) in packages.iter().zip(&self.locked.package) {
-            let p = package.paragraph().context(|| format!("unpack {}", pin.name))?;
-            if p.get("Package") != Some(&pin.name) || p.get("Version") != Some(&pin.version) {
-                return Err(Error::invalid(format!("unpack {}: it is another package", pin.name)));
-            }
-        }
+        check(&packages, &self.locked.package)?;
         let slim = Paths { exclude: self.deb.exclude.clone(), include: self.deb.include.clone() };
         unpack::merged_usr(archive, &packages)?;
         unpack::lay(archive, &mut packages, &slim)?;
