@@ -33,6 +33,7 @@ pub(crate) mod tag;
 pub(crate) mod verify;
 
 use coracle_store::image::{CREATED, Descriptor, Platform};
+use coracle_store::layer::pack::source_date_epoch;
 use coracle_store::{Image, Locations, Reference, Store, Transaction};
 use coracle_sys::idmap::{self, Grant};
 use coracle_sys::print::harmless;
@@ -131,11 +132,12 @@ fn platform(typed: Option<&str>) -> Result<Platform> {
 }
 
 /// The image itself is the same whenever it is made; the entry of the index notes when that was. One that
-/// was made before keeps its time.
+/// was made before keeps its time, and one that SOURCE_DATE_EPOCH was set for has that: then the store is the same too.
 fn dated(tx: &Transaction<'_>, name: &str, mut manifest: Descriptor) -> Descriptor {
     let before = tx.store().find(name).ok().map(|(_, d)| d).filter(|d| d.digest == manifest.digest);
     let before = before.and_then(|d| d.annotations?.remove(CREATED));
-    let created = before.unwrap_or_else(|| time::rfc3339(time::now()));
+    let now = || source_date_epoch().unwrap_or_else(time::now);
+    let created = before.unwrap_or_else(|| time::rfc3339(now()));
     manifest.annotations.get_or_insert_default().insert(CREATED.to_owned(), created);
     manifest
 }
