@@ -52,6 +52,23 @@ pub(crate) fn write(
     replacing.keep(&file.file)
 }
 
+/// Write to a file at any place of it, which is whole in the end or not there. What is not written reads as zeros, so it
+/// is a file that begins empty, and no device and no pipe.
+pub(crate) fn fill(to: Option<&Path>, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let Some(path) = to else {
+        return Err(Error::usage("this format is not written from its beginning to its end: use -o FILE"));
+    };
+    let (mut file, replacing) = Replacing::begin(path)?;
+    if replacing.temp == path {
+        return Err(Error::usage(format!(
+            "-o {}: it is no file; write one, and copy it there",
+            path.display()
+        )));
+    }
+    fill(&mut file).map_err(|e| e.wrap(format!("write {path:?}")))?;
+    replacing.keep(&file)
+}
+
 /// What is written to. It notes why it could not be: what is read at that moment is not to blame.
 pub(crate) struct Out {
     file: File,

@@ -6,12 +6,13 @@ use argh::{ArgsInfo, FromArgs};
 use coracle_store::layer::Compression;
 use coracle_store::layer::compress::Compressor;
 use coracle_store::layer::pack::source_date_epoch;
-use coracle_sys::{Context, Result, interrupt};
+use coracle_sys::{Context, Error, Result, interrupt};
 
 use super::{find, open, warn};
 use crate::pack::format::{Codec, Format, Kind};
 use crate::pack::tree::Tree;
-use crate::pack::{self, cpio};
+use crate::pack::uuid::Uuid;
+use crate::pack::{self, cpio, ext4, size};
 use crate::streams;
 
 /// Write an image as one file that another system unpacks, mounts or boots: the same bytes from run to run.
@@ -21,8 +22,8 @@ use crate::streams;
     name = "pack",
     example = "rootfs-tool pack -o shell.cpio.gz shell
 rootfs-tool pack --format cpio:zstd shell >initramfs",
-    note = "Formats: tar and cpio, which is an initramfs (both :none, :gzip or :zstd). Without --format the end of FILE decides:
-.tar, .tar.gz, .tgz, .tar.zst, .cpio, .cpio.gz, .cpio.zst. Times later than SOURCE_DATE_EPOCH become it."
+    note = "Formats: tar and cpio, which is an initramfs (both :none, :gzip or :zstd); ext4. Without --format the end of FILE decides:
+.tar, .tar.gz, .tgz, .tar.zst, .cpio, .cpio.gz, .cpio.zst, .ext4. Times later than SOURCE_DATE_EPOCH become it."
 )]
 pub(crate) struct Pack {
     /// the format, as NAME[:COMPRESSION[:LEVEL]]
@@ -31,6 +32,15 @@ pub(crate) struct Pack {
     /// the file, instead of standard output
     #[argh(option, short = 'o', arg_name = "FILE")]
     output: Option<PathBuf>,
+    /// how many bytes the file system is to have (K, M, G and T are powers of 1024), instead of as few as will do
+    #[argh(option, arg_name = "SIZE")]
+    size: Option<String>,
+    /// the label of the file system
+    #[argh(option, arg_name = "LABEL")]
+    label: Option<String>,
+    /// the identifier of the file system, instead of one that is derived from its content
+    #[argh(option, arg_name = "UUID")]
+    uuid: Option<String>,
     /// the store: RW[:RO...]
     #[argh(option, arg_name = "DIR")]
     store: Option<String>,
@@ -43,6 +53,7 @@ impl Pack {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
         let format = Format::decide(self.format.as_deref(), self.output.as_deref())?;
+        let ext4 = self.ext4(format.kind)?;
         let store = open(self.store.as_deref())?;
         super::enter_user_namespace();
         interrupt::watch()?;
@@ -50,6 +61,10 @@ impl Pack {
         let pack = || -> Result<()> {
             let archive = pack::archive(&store, &image, source_date_epoch())?;
             warn(&archive.warnings);
+            if format.kind == Kind::Ext4 {
+                let tree = Tree::of(archive)?;
+                return streams::fill(self.output.as_deref(), |out| ext4::write(&tree, &ext4, out));
+            }
             let how = match format.codec {
                 Codec::None => Compression::None,
                 Codec::Gzip => Compression::Gzip,
@@ -63,10 +78,25 @@ impl Pack {
                         let (_, lost) = cpio::write(&Tree::of(archive)?, &mut out)?;
                         warn(lost.as_slice());
                     }
+                    Kind::Ext4 => {}
                 }
                 out.finish()
             })
         };
         pack().context(|| format!("pack {}", self.image))
+    }
+
+    /// What was typed of the file system.
+    fn ext4(&self, kind: Kind) -> Result<ext4::How> {
+        let typed = [("size", &self.size), ("label", &self.label), ("uuid", &self.uuid)];
+        if let Some((flag, _)) = typed.iter().find(|(_, typed)| typed.is_some() && kind != Kind::Ext4) {
+            return Err(Error::usage(format!("--{flag} is for ext4")));
+        }
+        Ok(ext4::How {
+            size: self.size.as_deref().map(|text| size::parse(text, "--size")).transpose()?,
+            uuid: self.uuid.as_deref().map(|text| Uuid::parse(text, "--uuid")).transpose()?,
+            label: self.label.clone().unwrap_or_default(),
+            time: source_date_epoch().and_then(|time| time.try_into().ok()).unwrap_or(0),
+        })
     }
 }

@@ -9,6 +9,7 @@ use coracle_sys::{Error, Result};
 pub(crate) enum Kind {
     Tar,
     Cpio,
+    Ext4,
 }
 
 /// How what it holds is compressed.
@@ -32,6 +33,7 @@ pub(crate) struct Format {
 const KINDS: &[(&str, Kind, &[Codec])] = &[
     ("tar", Kind::Tar, &[Codec::None, Codec::Gzip, Codec::Zstd]),
     ("cpio", Kind::Cpio, &[Codec::None, Codec::Gzip, Codec::Zstd]),
+    ("ext4", Kind::Ext4, &[Codec::None]),
 ];
 
 /// Names of codecs with their levels.
@@ -47,6 +49,7 @@ const ENDS: &[(&str, Kind, Codec)] = &[
     (".cpio", Kind::Cpio, Codec::None),
     (".cpio.gz", Kind::Cpio, Codec::Gzip),
     (".cpio.zst", Kind::Cpio, Codec::Zstd),
+    (".ext4", Kind::Ext4, Codec::None),
 ];
 
 impl Format {

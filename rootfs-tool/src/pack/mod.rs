@@ -3,8 +3,11 @@
 //! knows the command line, and nothing is executed.
 
 pub(crate) mod cpio;
+pub(crate) mod ext4;
 pub(crate) mod format;
+pub(crate) mod size;
 pub(crate) mod tree;
+pub(crate) mod uuid;
 
 use coracle_store::layer::Marks;
 use coracle_store::layer::pack::{Archive, FromDir};
