@@ -35,5 +35,5 @@ fn what_a_container_writes_to_disk_is_held_to_its_quota() {
     let disk = scratch.join("disk");
     Cmd::new("truncate").args(["-s", "256M"]).arg(&disk).ok();
     Cmd::new("mkfs.ext4").args(["-q", "-O", "quota,project", "-d"]).arg(&content).arg(&disk).ok();
-    machine.with_disk(disk).boot("", None).passed(15, "CHECKS DONE");
+    machine.with_disk(disk).boot("", None).passed(17, "CHECKS DONE");
 }
