@@ -31,14 +31,18 @@ pub(crate) enum Outcome {
     Ended(i32, Vec<u8>),
     /// It was left, and goes on.
     Detached,
+    /// The pipe that its output goes to has no reader any more. One whose owner this is ends with it.
+    Unheard,
 }
 
 impl Outcome {
-    /// The exit code: the container's own, or 0 where it was left.
+    /// The exit code: the container's own, or 0 where it was left; where nobody reads it that of others in a pipe, which
+    /// SIGPIPE ends.
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Ended(code, _) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
             Self::Detached => 0,
+            Self::Unheard => 128 + libc::SIGPIPE as u8,
         }
     }
 }
@@ -121,8 +125,8 @@ impl Client {
             if signal {
                 self.pass_signals(signals, &manner)?;
             }
-            if room {
-                show(&mut shown);
+            if room && show(&mut shown) == Err(Errno::EPIPE) {
+                return Ok(Outcome::Unheard);
             }
             if said {
                 match hear(&self.socket, &mut [0; LONGEST], MsgFlags::MSG_DONTWAIT)? {
@@ -235,19 +239,21 @@ enum Heard<'a> {
     End,
 }
 
-/// Write a piece of what is to be shown. Who does not look any more gets no more.
-fn show(shown: &mut Vec<(Stream, Vec<u8>)>) {
+/// Write a piece of what is to be shown. Where that cannot be, what is left of it is lost.
+fn show(shown: &mut Vec<(Stream, Vec<u8>)>) -> nix::Result<()> {
     /// What a pipe takes at once when it takes anything: PIPE_BUF.
     const PIECE: usize = 4096;
-    let Some((stream, bytes)) = shown.first_mut() else { return };
-    match write(stream.fd(), &bytes[..bytes.len().min(PIECE)]) {
+    let Some((stream, bytes)) = shown.first_mut() else { return Ok(()) };
+    let written = write(stream.fd(), &bytes[..bytes.len().min(PIECE)]);
+    match written {
         Ok(n) => drop(bytes.drain(..n)),
-        Err(Errno::EINTR | Errno::EAGAIN) => return,
+        Err(Errno::EINTR | Errno::EAGAIN) => return Ok(()),
         Err(_) => bytes.clear(),
     }
     if bytes.is_empty() {
         shown.remove(0);
     }
+    written.map(drop)
 }
 
 /// `--detach-keys`: letters, and `ctrl-` before one, between commas.

@@ -135,10 +135,8 @@ pub fn plan(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
     let process = spec.process.as_ref().ok_or_else(|| Error::invalid("process is missing"))?;
     let mut warnings = idle(linux, namespaces.is_own(Ns::User));
     for mount in spec.mounts.iter().filter(|m| !m.destination.is_absolute()) {
-        warnings.push(format!(
-            "mount destination {} is not absolute: it is taken from /",
-            mount.destination.display()
-        ));
+        warnings
+            .push(format!("mount destination {:?} is not absolute: it is taken from /", mount.destination));
     }
     Ok(Plan {
         id: options.id.clone(),

@@ -17,12 +17,11 @@ const PIECE: usize = 4096;
 
 /// Something of the container's that is shown on one of our streams.
 pub(crate) struct Output {
-    from: OwnedFd,
+    /// None where nothing more is to come.
+    from: Option<OwnedFd>,
     to: Stream,
     pending: Vec<u8>,
-    /// There may be more to read.
-    open: bool,
-    /// Somebody takes what we write.
+    /// What we write arrives.
     wanted: bool,
 }
 
@@ -65,12 +64,13 @@ impl Output {
         let flags = fcntl(&from, FcntlArg::F_GETFL).context(|| "fcntl(F_GETFL)")?;
         let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
         fcntl(&from, FcntlArg::F_SETFL(flags)).context(|| "fcntl(F_SETFL, O_NONBLOCK)")?;
-        Ok(Self { from, to, pending: Vec::new(), open: true, wanted: true })
+        Ok(Self { from: Some(from), to, pending: Vec::new(), wanted: true })
     }
 
     fn fill(&mut self) -> Result<()> {
+        let Some(from) = &self.from else { return Ok(()) };
         let mut buffer = [0; 4 * PIECE];
-        match read(&self.from, &mut buffer) {
+        match read(from, &mut buffer) {
             Ok(n) if n > 0 => {
                 if self.wanted {
                     self.pending.extend_from_slice(&buffer[..n]);
@@ -80,7 +80,7 @@ impl Output {
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
             // EIO: the last one who had the terminal inside has closed it.
             Ok(_) | Err(Errno::EIO) => {
-                self.open = false;
+                self.from = None;
                 Ok(())
             }
             Err(e) => Err(e).context(|| "read(the container's output)"),
@@ -92,7 +92,12 @@ impl Output {
         match write(self.to, piece) {
             Ok(n) => drop(self.pending.drain(..n)),
             Err(Errno::EINTR | Errno::EAGAIN) => {}
-            // Nobody looks any more; the container goes on.
+            // Nobody reads any more: whoever writes is to hear of it.
+            Err(Errno::EPIPE) => {
+                self.from = None;
+                self.pending.clear();
+            }
+            // It has nowhere to go; the container goes on.
             Err(_) => {
                 self.wanted = false;
                 self.pending.clear();
@@ -133,11 +138,11 @@ impl Relay {
         for (n, output) in self.outputs.iter().enumerate() {
             if !output.pending.is_empty() {
                 set.push((PollFd::new(output.to.as_fd(), PollFlags::POLLOUT), Role::Write(n)));
-            } else if output.open {
-                set.push((PollFd::new(output.from.as_fd(), PollFlags::POLLIN), Role::Read(n)));
+            } else if let Some(from) = &output.from {
+                set.push((PollFd::new(from.as_fd(), PollFlags::POLLIN), Role::Read(n)));
             }
         }
-        if let Some(screen) = self.screen.as_ref().filter(|_| self.outputs.iter().any(|o| o.open)) {
+        if let Some(screen) = self.screen.as_ref().filter(|_| self.outputs.iter().any(|o| o.from.is_some())) {
             if !self.keys.is_empty() {
                 set.push((PollFd::new(screen.master.as_fd(), PollFlags::POLLOUT), Role::WriteKeys));
             } else if screen.input {
@@ -151,7 +156,15 @@ impl Relay {
     pub(crate) fn act(&mut self, role: Role) -> Result<()> {
         match role {
             Role::Read(n) => self.outputs[n].fill()?,
-            Role::Write(n) => self.outputs[n].flush(),
+            Role::Write(n) => {
+                let output = &mut self.outputs[n];
+                let open = output.from.is_some();
+                output.flush();
+                // A terminal that nobody sees is hung up.
+                if open && output.from.is_none() {
+                    self.screen = None;
+                }
+            }
             Role::ReadKeys => self.read_keys(),
             Role::WriteKeys => self.write_keys(),
         }
@@ -165,12 +178,14 @@ impl Relay {
             screen.input = false;
         }
         self.keys.clear();
-        for output in self.outputs.iter_mut().filter(|o| o.open && o.pending.is_empty()) {
+        for output in self.outputs.iter_mut().filter(|o| o.from.is_some() && o.pending.is_empty()) {
             output.fill()?;
             // Nobody writes any more: what is not there now does not come.
-            output.open &= !output.pending.is_empty();
+            if output.pending.is_empty() {
+                output.from = None;
+            }
         }
-        Ok(self.outputs.iter().any(|o| o.open || !o.pending.is_empty()))
+        Ok(self.outputs.iter().any(|o| o.from.is_some() || !o.pending.is_empty()))
     }
 
     fn read_keys(&mut self) {

@@ -35,6 +35,25 @@ ok 'df tells the limit inside'
 r run --rm box sh -c "$(fill 20)" && [ "$(bytes)" = 20971520 ]
 ok 'who is not limited is not'
 
+for more in '' '--security-opt seccomp=unconfined'; do
+    r run --rm --storage-opt size=8m $more box sh -c "mkdir /d; reproject /d; cd /d; $(fill 20 | sed 's,/much,much,g')"
+    [ $code = 0 ] && grep -q 'FSSETXATTR: Operation not permitted' /tmp/out && grep -q 'SETFLAGS: Operation not permitted' /tmp/out &&
+        [ "$(bytes)" -le 8388608 ] && [ "$(bytes)" -gt 4194304 ] || { echo "$more"; cat /tmp/out; }
+done >/tmp/wrong
+! [ -s /tmp/wrong ] || { cp /tmp/wrong /tmp/out; false; }
+ok 'no file leaves the project that it counts for'
+
+# Before Linux 6.15 overlay takes no mount that is attached nowhere, as layers with mapped ids are, and what is in memory.
+r run --rm --network none --userns auto --storage-opt size=8m box sh -c "cat /proc/self/uid_map; grep ' / overlay' /proc/mounts; stat -c %u /bin; $(fill 20)" &&
+    ! grep -q 4294967295 /tmp/out && grep -q ' / overlay' /tmp/out && grep -qx 0 /tmp/out && [ "$(bytes)" -le 8388608 ] && ! [ -s /tmp/err ]
+ok 'a container with ids of its own has an overlay, and its quota'
+for how in --untrusted '--untrusted --read-only=false' '--network none --scratch tmpfs:8m' '--network none --userns auto --scratch tmpfs:8m'; do
+    r run --rm $how box sh -c 'grep " / overlay" /proc/mounts' && ! [ -s /tmp/err ] || { echo "$how"; cat /tmp/err; }
+done >/tmp/wrong
+grep /disk/store /proc/mounts >>/tmp/wrong
+! [ -s /tmp/wrong ] || { cp /tmp/wrong /tmp/out; false; }
+ok 'whose ids are mapped, and what is written to memory, is an overlay as well, and no mount is left on the host'
+
 r run -d --name kept --storage-opt size=8m box sh -c 'while :; do sleep 1; done' && r exec kept sh -c "$(fill 6)" && [ "$(bytes)" = 6291456 ]
 ok 'a container in the background has its limit too'
 r stop -t 0 kept && r start kept && r exec kept sh -c 'dd if=/dev/zero of=/more bs=1M count=6 2>&1; stat -c %s /more' && [ "$(bytes)" -lt 3145728 ]

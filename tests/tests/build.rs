@@ -393,7 +393,22 @@ fn networks_hosts_limits_and_rights_are_those_that_were_asked_for() {
         RUN grep box1 /etc/hosts > /hosts; df -k /dev/shm | tail -n 1 | awk '{print $2}' > /shm\n\
         RUN ulimit -n > /files; hostname > /name\n\
         RUN grep CapEff /proc/self/status > /caps\nRUN --security=insecure grep CapEff /proc/self/status >> /caps\n";
-    site.build(text, "--add-host box1:10.1.2.3 --shm-size 1m --ulimit nofile=100:200").ok();
+    let flags = "--add-host box1:10.1.2.3 --shm-size 1m --ulimit nofile=100:200";
+    // A Dockerfile that somebody else wrote has no right over the host that was not given to it.
+    for (steps, given) in [
+        ("RUN --security=insecure true", ""),
+        ("RUN --security=insecure true", "--allow network.host"),
+        ("RUN --network=host true", ""),
+        ("RUN --network=host true", "--allow security.insecure"),
+        ("RUN --network=host true", "--network none"),
+        ("RUN --network=host --security=insecure true", "--allow network.host"),
+    ] {
+        let out = site.build(&format!("FROM box\n{steps}\n"), given).fails(1);
+        assert!(out.stderr.contains(" is not allowed (--allow "), "{steps} {given}: {out}");
+    }
+    site.build("FROM box\nRUN --network=host true\n", "--network host").ok();
+    site.build(text, flags).fails(1).complains("security.insecure is not allowed");
+    site.build(text, &format!("{flags} --allow security.insecure")).ok();
     assert_eq!(
         site.say("cat /none /hosts /shm /files /name"),
         "lo\n10.1.2.3\tbox1\n1024\n100\nbuildkitsandbox\n"
@@ -404,7 +419,11 @@ fn networks_hosts_limits_and_rights_are_those_that_were_asked_for() {
     assert_ne!(caps[0], caps[1]);
     // Others come and go at this moment; the container's own loopback would be one.
     assert_ne!(site.say("cat /all").trim(), "1", "the host has more than its loopback device");
-    site.build(&text.replace("RUN ls", "RUN echo none >/dev/null; ls"), "--network none").ok();
+    site.build(
+        &text.replace("RUN ls", "RUN echo none >/dev/null; ls"),
+        "--network none --allow security.insecure",
+    )
+    .ok();
     assert_eq!(site.say("cat /all"), "1\n");
 }
 

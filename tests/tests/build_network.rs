@@ -25,7 +25,7 @@ fn run_has_a_network_of_its_own_with_a_way_out_and_no_way_to_the_hosts_loopback(
     for (words, flag, ends) in [
         ("", "", 1),
         ("--network=host", "", 0),
-        ("", "--network=host", 0),
+        ("--allow network.host", "--network=host", 0),
         ("--network=host", "--network=none", 1),
     ] {
         let out = build(&host, words, &format!("{from} {flag} talk ask tcp 127.0.0.1 81\n"));
@@ -40,7 +40,8 @@ fn run_has_a_network_of_its_own_with_a_way_out_and_no_way_to_the_hosts_loopback(
     let named = format!("{from} talk ask tcp $(awk '$2 == \"up\" {{print $1}}' /etc/hosts) 81\n");
     build(&host, "--add-host up:host-gateway", &named).ok();
     let named = "RUN --network=host grep -x '127.0.0.1\tup' /etc/hosts\nRUN --network=none grep 192.0.2.9 /etc/hosts\n";
-    build(&host, "--add-host up:host-gateway --add-host b=192.0.2.9", &format!("FROM box\n{named}")).ok();
+    let words = "--allow network.host --add-host up:host-gateway --add-host b=192.0.2.9";
+    build(&host, words, &format!("FROM box\n{named}")).ok();
     // Steps side by side have a network each: the same port is free in both.
     let serve = "talk serve 80 & sleep 1; talk ask tcp 127.0.0.1 80; kill $!";
     let both = format!(
@@ -83,7 +84,7 @@ fn an_ordinary_users_run_has_its_packets_carried_or_a_warning_and_the_hosts_netw
         Cmd::new("unshare")
             .args(["-m", "sh", "-c", &set, "sh"])
             .arg(binaries::rootfs_tool())
-            .words("build --no-cache -t app c")
+            .words("build --no-cache --allow network.host -t app c")
             .env("CORACLE_STORE", store.path())
             .env("HOME", store.scratch.path())
             .env("XDG_RUNTIME_DIR", store.scratch.join("runtime"))

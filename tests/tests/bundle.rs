@@ -234,6 +234,20 @@ fn a_config_that_makes_no_sense_is_one_line_that_names_the_field() {
 }
 
 #[test]
+fn what_a_config_says_acts_on_no_terminal_in_a_warning_either() {
+    if !need(Privilege::Root) || !need(Privilege::Peer("busybox")) {
+        return;
+    }
+    let mount = json!({"destination": "\u{1b}]0;x\u{7}\nrunner: all is well", "type": "tmpfs"});
+    let bundle = Bundle::busybox(&["true"]).expect("busybox-static").set("/mounts/-", mount);
+    let e = bundle.run().ok().stderr;
+    assert!(
+        e.contains("is taken from /") && e.lines().count() == 1 && !e.contains(['\u{1b}', '\u{7}']),
+        "{e:?}"
+    );
+}
+
+#[test]
 fn a_limit_above_the_runners_own_is_an_error_that_names_it() {
     if !need(Privilege::Root) || !need(Privilege::Peer("busybox")) {
         return;

@@ -90,6 +90,50 @@ fn an_exec_ends_with_its_client_and_one_that_is_left_alone_does_not() {
 }
 
 #[test]
+fn what_is_no_name_is_told_in_one_line_before_anything_is_made() {
+    let Some(store) = store("daily-names") else { return };
+    let long = "a".repeat(200);
+    for name in ["../x", ".", "..", "a b", "", "a/b", "a\nb", "-x", &long] {
+        for verb in [&["run", "--rm"][..], &["run", "-d"], &["create"]] {
+            let out = runner(&store, "").args(verb).args(["--name", name, "box", "true"]).fails(125);
+            assert_eq!(out.stderr.lines().count(), 1, "{name:?}: {out}");
+            assert!(out.stderr.contains("is no name"), "{name:?}: {out}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(store.path().join("containers")).map_or(0, Iterator::count), 0);
+}
+
+#[test]
+fn who_shows_a_container_ends_when_the_reader_of_its_pipe_has_seen_enough() {
+    let Some(store) = store("daily-pipe") else { return };
+    let yes = "sh -c 'while :; do echo y; sleep 0.01; done'";
+    runner(&store, "run -d --name c box").arg("sh").args(["-c", "while :; do echo y; sleep 0.01; done"]).ok();
+    eventually("it writes", || !runner(&store, "logs c").ok().stdout.is_empty());
+    for (verb, code) in [
+        (format!("run -t --name seen box {yes}"), 141),
+        (format!("exec -t c {yes}"), 129),
+        ("attach --no-stdin c".to_owned(), 141),
+        ("logs -f c".to_owned(), 0),
+        ("stats".to_owned(), 0),
+    ] {
+        let line = format!(
+            "{{ {} {verb}; echo $? >code; }} 2>said | head -n 1 >first",
+            binaries::runner().display()
+        );
+        let cmd = Cmd::new("sh").arg("-c").arg(line).env("CORACLE_STORE", store.path());
+        cmd.dir(store.scratch.path()).limit(Duration::from_secs(20)).ok();
+        let file = |name: &str| std::fs::read_to_string(store.scratch.join(name)).unwrap();
+        assert_eq!((file("code").trim(), &*file("said")), (&*code.to_string(), ""), "{verb}");
+        assert!(!file("first").is_empty(), "{verb}");
+    }
+    assert_eq!(inspect(&store, "{{.State.Status}}", "c"), "running");
+    eventually("what ran for the reader alone is gone", || {
+        inspect(&store, "{{.State.Status}}", "seen") == "exited"
+    });
+    end(&store);
+}
+
+#[test]
 fn a_command_with_a_terminal_that_nobody_looks_at_goes_on() {
     let Some(store) = store("daily-unseen") else { return };
     begin(&store, "--name c");

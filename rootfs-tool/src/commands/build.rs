@@ -144,7 +144,7 @@ pub(crate) struct Build {
     #[argh(switch, long = "force-rm")]
     #[allow(dead_code)] // it is so anyhow
     force_rm: bool,
-    /// network.host or security.insecure, both allowed anyhow
+    /// network.host or security.insecure: what RUN --network=host and RUN --security=insecure need
     #[argh(option, arg_name = "RIGHT")]
     allow: Vec<String>,
     /// false, which is so anyhow: there are no attestations

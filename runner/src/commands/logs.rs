@@ -8,6 +8,7 @@ use std::path::Path;
 use argh::CommandInfoWithArgs;
 use coracle_sys::handle::Woken;
 use coracle_sys::{Context, Error, Result};
+use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::Global;
@@ -45,8 +46,15 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     ],
 );
 
-/// Show it.
+/// Show it. Who reads it from a pipe and has seen enough ends this.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
+    match show(global, words) {
+        Err(e) if e.errno() == Some(Errno::EPIPE) => Ok(0),
+        other => other,
+    }
+}
+
+fn show(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some(typed) = Typed::read(&TABLE, words)? else { return Ok(0) };
     let named = typed.one("logs", "the container")?;
     if typed.get("--details").is_some() {

@@ -53,7 +53,8 @@ pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8>
             report.confined = usage.confined;
             report.json()?
         }
-        Ok(Some(Told::ByMonitor(report))) => report,
+        Ok(Some(Told::ByAttaching(Outcome::Ended(_, report)))) => report,
+        Ok(Some(Told::ByAttaching(other))) => return Ok(other.code()),
         Ok(None) => return Ok(0),
         Err(e) => {
             if let Some(sink) = &mut sink {
@@ -95,8 +96,8 @@ fn may_be_seen(flags: &Flags) -> bool {
 enum Told {
     /// It was ours.
     Here(Box<(Attended, Usage)>),
-    /// Its monitor's report.
-    ByMonitor(Vec<u8>),
+    /// It has a monitor, which reports it.
+    ByAttaching(Outcome),
 }
 
 impl Told {
@@ -199,7 +200,7 @@ fn image(global: &Global, flags: Flags, typed: &[String]) -> Result<Option<Told>
         return Ok(None);
     }
     if is_supervised(&wanted.flags) {
-        return attached(Made::new(wanted)?).map(|report| report.map(Told::ByMonitor));
+        return attached(Made::new(wanted)?).map(|outcome| Some(Told::ByAttaching(outcome)));
     }
     let ahead = network(&wanted)?.makes_namespace() && !wanted.has_user_namespace();
     let network = ahead.then(Ahead::begin).flatten();
@@ -223,8 +224,8 @@ fn is_supervised(flags: &Flags) -> bool {
         || flags.detach_keys.is_some()
 }
 
-/// Start it with a monitor, and stay attached. What the monitor reports of its end; nothing where it was left.
-fn attached(made: Made) -> Result<Option<Vec<u8>>> {
+/// Start it with a monitor, and stay attached.
+fn attached(made: Made) -> Result<Outcome> {
     made.name_it().inspect_err(|_| made.remove())?;
     let (flags, record) = (&made.flags, &made.record);
     let how = How {
@@ -237,10 +238,7 @@ fn attached(made: Made) -> Result<Option<Vec<u8>>> {
     let client = made.attached(true, true)?;
     // One that has ended already needs no signals.
     let init = States::of(Face::Image, None)?.read(&id).map(|s| s.init).unwrap_or_default();
-    match how.stay(&client, init, &name)? {
-        Outcome::Ended(_, report) => Ok(Some(report)),
-        Outcome::Detached => Ok(None),
-    }
+    how.stay(&client, init, &name)
 }
 
 /// `--dry-run`.

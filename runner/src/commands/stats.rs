@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use argh::CommandInfoWithArgs;
 use coracle_store::Store;
 use coracle_sys::template::{Template, title};
-use coracle_sys::{Context, Result, table};
+use coracle_sys::{Result, table};
 use serde_json::{Map, Value};
 
 use super::container::seen::Seen;
@@ -74,7 +74,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         if let Some(template) = &template {
             template.print_under(&rows, head)?;
         } else {
-            print(&rows, once)?;
+            print(&rows, once);
         }
         // Who has seen enough of a pipe ends this, and so does the end of all that were named.
         let looks = std::io::stdout().flush().is_ok() && coracle_sys::print::is_heard();
@@ -194,17 +194,15 @@ fn head(field: &str) -> String {
 }
 
 /// A table, which takes the place of the last one.
-fn print(rows: &[Value], once: bool) -> Result<()> {
+fn print(rows: &[Value], once: bool) {
     const FIELDS: [&str; 8] = ["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"];
     let mut lines = vec![FIELDS.map(head).to_vec()];
     let cell = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
     lines.extend(rows.iter().map(|row| FIELDS.map(|field| cell(row, field)).to_vec()));
     if !once {
-        let mut out = std::io::stdout().lock();
-        out.write_all(b"\x1b[H\x1b[2J").and_then(|()| out.flush()).context(|| "write(standard output)")?;
+        coracle_sys::print::out(format_args!("\x1b[H\x1b[2J"));
     }
     table::print(&lines, false);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ impl Asked {
         };
         let inside = range(inside).ok_or_else(|| wrong(format!("invalid containerPort: {inside}")))?;
         let host = match host {
-            "" => None,
+            "" | "0" => None,
             host => Some(range(host).ok_or_else(|| wrong(format!("invalid hostPort: {host}")))?),
         };
         let ip = match ip {
@@ -330,6 +330,14 @@ mod tests {
         ] {
             assert!(Asked::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn port_0_of_the_host_is_any_that_is_free() {
+        for (text, same) in [("0:80", ":80"), ("127.0.0.1:0:80/udp", "127.0.0.1::80/udp")] {
+            assert_eq!(Asked::parse(text).unwrap(), Asked::parse(same).unwrap(), "{text}");
+        }
+        assert!(Asked::parse("0-5:80-85").is_err());
     }
 
     #[test]

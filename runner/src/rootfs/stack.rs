@@ -83,6 +83,12 @@ fn fall_back(
     ids: Option<Ids<'_>>,
     by_program: impl FnOnce() -> Result<Option<OwnedFd>>,
 ) -> Result<Stack> {
+    let again = match ids {
+        Some(_) => layers.lower.iter().map(|dir| open_layer(dir, ids)).collect::<Result<Vec<_>>>()?,
+        None => Vec::new(),
+    };
+    // What was tried once may have been attached.
+    let lower = if ids.is_some() { &again[..] } else { lower };
     let upper_may_be_why = matches!(layers.top, Top::Upper { .. }) && e.errno() == Some(Errno::EINVAL);
     if upper_may_be_why && let Ok(tree) = stack(layers, &Top::Scratch { size: None }, lower, ids) {
         return Ok(Stack { tree, warning: Some(IN_MEMORY) });
@@ -150,6 +156,8 @@ pub fn by_program(layers: &Layers, ids: Option<Ids<'_>>) -> Result<OwnedFd> {
 
 fn stack(layers: &Layers, top: &Top, lower: &[OwnedFd], ids: Option<Ids<'_>>) -> Result<OwnedFd> {
     let mut options = overlay::Options { userxattr: layers.userxattr, ..overlay::Options::default() };
+    // Whose ids are others than on disk is a mount of its own.
+    let mapped: Vec<_> = lower.iter().filter(|_| ids.is_some()).map(AsFd::as_fd).collect();
     match top {
         // One layer that nobody writes to needs no overlay.
         Top::None if lower.len() == 1 => {
@@ -160,11 +168,11 @@ fn stack(layers: &Layers, top: &Top, lower: &[OwnedFd], ids: Option<Ids<'_>>) ->
                 .context(|| "mount the layer")?;
             Ok(tree)
         }
-        Top::None => overlay::mount(lower, None, options),
+        Top::None => overlay::mount_over(lower, None, options, &mapped),
         Top::Upper { upper, work, volatile } => {
             options.volatile = *volatile;
             dress(None, upper, &layers.lower, lower, ids)?;
-            overlay::mount(lower, Some(overlay::Top { upper, work }), options)
+            overlay::mount_over(lower, Some(overlay::Top { upper, work }), options, &mapped)
         }
         Top::Scratch { size } => {
             let scratch = scratch(*size)?;
@@ -175,7 +183,13 @@ fn stack(layers: &Layers, top: &Top, lower: &[OwnedFd], ids: Option<Ids<'_>>) ->
             dress(Some(scratch.as_fd()), Path::new("upper"), &layers.lower, lower, ids)?;
             let dir = PathBuf::from(format!("/proc/self/fd/{}", scratch.as_raw_fd()));
             let (upper, work) = (dir.join("upper"), dir.join("work"));
-            overlay::mount(lower, Some(overlay::Top { upper: &upper, work: &work }), options)
+            let top = Some(overlay::Top { upper: &upper, work: &work });
+            // The scratch is attached nowhere: older kernels take it beside others of its kind alone.
+            let clones = || layers.lower.iter().map(|dir| sys::clone_host_tree(dir, false));
+            let cloned = ids.is_none().then(|| clones().collect::<Result<Vec<_>>>().ok()).flatten();
+            let lower = cloned.as_deref().unwrap_or(lower);
+            let detached: Vec<_> = lower.iter().map(AsFd::as_fd).chain([scratch.as_fd()]).collect();
+            overlay::mount_over(lower, top, options, &detached)
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod names;
 mod notify;
 pub mod profile;
 pub mod program;
+mod projects;
 mod spec_rules;
 mod sys;
 
@@ -38,6 +39,8 @@ pub enum Choice {
     Unconfined,
     /// This one.
     Profile(LinuxSeccomp),
+    /// That one, of a container that is held to a quota on disk: no file leaves its project either.
+    Counted(Box<Choice>),
 }
 
 impl json::Read for Choice {
@@ -45,6 +48,11 @@ impl json::Read for Choice {
         *self = match value.as_str() {
             Some("default") => Self::Default,
             Some("unconfined") => Self::Unconfined,
+            _ if value.get("counted").is_some() => {
+                let mut inner = Self::Default;
+                json::members(value, &mut [json::Member::must("counted", &mut inner)])?;
+                Self::Counted(Box::new(inner))
+            }
             _ => {
                 let mut profile = LinuxSeccomp::default();
                 json::members(value, &mut [json::Member::must("profile", &mut profile)])?;
@@ -58,6 +66,8 @@ impl json::Read for Choice {
 /// A program, ready to be installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
+    /// What is installed before it, and refuses whatever it says; nothing where it is empty.
+    guard: Vec<Insn>,
     code: Vec<Insn>,
     flags: u64,
     /// Who is asked about calls, where the profile has it so.
@@ -78,6 +88,13 @@ impl Choice {
             Self::Unconfined => Ok(None),
             Self::Profile(profile) => compile(profile).map(Some),
             Self::Default => default_program(capabilities).map(Some),
+            Self::Counted(inner) => {
+                let projects = compile(&projects::profile(architectures(own_machine()?)))?;
+                Ok(Some(match inner.compile(capabilities)? {
+                    Some(program) => Program { guard: projects.code, ..program },
+                    None => projects,
+                }))
+            }
         }
     }
 }
@@ -89,6 +106,8 @@ impl Choice {
             Self::Unconfined => Ok(None),
             Self::Profile(profile) => Ok(Some(profile.clone())),
             Self::Default => expand(capabilities).map(Some),
+            // A quota is the store's affair, and the specification has none.
+            Self::Counted(inner) => inner.profile(capabilities),
         }
     }
 }
@@ -111,19 +130,24 @@ fn expand(capabilities: &[String]) -> Result<LinuxSeccomp> {
             syscalls.push(rule(checks.iter().map(spec_arg).collect()));
         }
     }
-    let architectures = match own {
+    Ok(LinuxSeccomp {
+        default_action: "SCMP_ACT_ERRNO".to_owned(),
+        default_errno_ret: Some(libc::EPERM as u32),
+        architectures: architectures(own),
+        syscalls,
+        ..LinuxSeccomp::default()
+    })
+}
+
+/// Whose programs a machine's kernel runs.
+fn architectures(own: Machine) -> Vec<String> {
+    let names = match own {
         Machine::X86_64 => &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"][..],
         Machine::I386 => &["SCMP_ARCH_X86"],
         Machine::Aarch64 => &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
         Machine::Arm => &["SCMP_ARCH_ARM"],
     };
-    Ok(LinuxSeccomp {
-        default_action: "SCMP_ACT_ERRNO".to_owned(),
-        default_errno_ret: Some(libc::EPERM as u32),
-        architectures: architectures.iter().map(|a| (*a).to_owned()).collect(),
-        syscalls,
-        ..LinuxSeccomp::default()
-    })
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 fn spec_arg(check: &Check) -> LinuxSeccompArg {
@@ -141,7 +165,15 @@ fn spec_arg(check: &Check) -> LinuxSeccompArg {
 
 impl Program {
     const fn plain() -> Self {
-        Self { code: Vec::new(), flags: 0, notify: None, execveat: true, fcntl: true, execve: true }
+        Self {
+            guard: Vec::new(),
+            code: Vec::new(),
+            flags: 0,
+            notify: None,
+            execveat: true,
+            fcntl: true,
+            execve: true,
+        }
     }
 
     /// Whether it surely lets a command come to its execution.
@@ -152,6 +184,9 @@ impl Program {
     /// Give it to the kernel, for this process and all that it starts. Needs CAP_SYS_ADMIN or
     /// no_new_privs. `give` hands the listener over, where calls are to be asked about.
     pub fn install(&self, give: impl FnOnce(OwnedFd) -> bool + Send + 'static) -> Result<()> {
+        if !self.guard.is_empty() {
+            sys::install(&self.guard, 0)?;
+        }
         match self.notify {
             Some(_) => notify::install(self, give),
             None => sys::install(&self.code, self.flags).map(drop),

@@ -70,7 +70,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program> {
     let code = assemble(&archs, default, libc::SECCOMP_RET_KILL_PROCESS).map_err(Error::invalid)?;
     let flags = flags(&profile.flags, notifies)?;
     let [execve, execveat, fcntl] = ["execve", "execveat", "fcntl"].map(|call| lets_through(profile, call));
-    Ok(Program { code, flags, notify, execve, execveat, fcntl })
+    Ok(Program { code, flags, notify, execve, execveat, fcntl, ..Program::plain() })
 }
 
 /// Whether a profile has nothing against a call, whatever its arguments.

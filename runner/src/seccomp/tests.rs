@@ -251,3 +251,28 @@ fn a_rule_about_a_call_holds_for_the_other_way_to_it_that_i386_has() {
         assert_eq!(got, expected, "{default}: {action} {name} {args}: {other} {given}");
     }
 }
+
+#[test]
+fn what_is_counted_stays_in_its_project_whatever_the_filter() {
+    let everything = LinuxSeccomp { default_action: "SCMP_ACT_ALLOW".to_owned(), ..LinuxSeccomp::default() };
+    for inner in [Choice::Default, Choice::Unconfined, Choice::Profile(everything)] {
+        let kept = serde_json::to_value(Choice::Counted(Box::new(inner.clone()))).unwrap();
+        let read: Choice = json::from_value(kept).unwrap();
+        let program = read.compile(&plain()).unwrap().unwrap();
+        let guard = if program.guard.is_empty() { &program.code } else { &program.guard };
+        for (machine, x32) in [(Machine::X86_64, 0), (Machine::X86_64, 1 << 30), (Machine::I386, 0)] {
+            let ioctl = if x32 == 0 { machine.calls()["ioctl"] } else { x32 | 514 };
+            let on = |number, request| judge(guard, machine.audit(), number, [3, request, 0, 0, 0, 0]);
+            for request in [0x401c_5820, 0x4008_6602, 0x4004_6602, 0xff_401c_5820] {
+                assert_eq!(on(ioctl, request), RET_ERRNO | 1, "{inner:?} {request:#x}");
+            }
+            for request in [libc::TIOCGWINSZ, 0x8008_6601, 0x801c_581f] {
+                assert_eq!(on(ioctl, request), ALLOW, "{inner:?} {request:#x}");
+            }
+            assert_eq!(on(machine.calls()["file_setattr"] | x32, 0), RET_ERRNO | 1, "{inner:?}");
+            for name in ["seccomp", "execveat", "write"] {
+                assert_eq!(on(machine.calls()[name] | x32, 0), ALLOW, "{inner:?} {name}");
+            }
+        }
+    }
+}

@@ -2,13 +2,15 @@
 //! redirect_dir, metacopy and index are pinned off, so that an upper is always a layer. Which
 //! directories, and where the mount goes, is the callers' business.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::thread;
 
 use coracle_sys::mount::{self, FsContext, attr};
 use coracle_sys::{Context, Error, Kind, Result};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
+use nix::sched::{CloneFlags, unshare};
 
 /// How to mount.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,7 +42,18 @@ pub struct Top<'a> {
 
 /// Mount layers, bottom first, under a writable top; without a top the mount is read only. The
 /// mount is detached: attach it with [`mount::attach`].
-pub fn mount(layers: &[impl AsFd], top: Option<Top<'_>>, options: Options) -> Result<OwnedFd> {
+pub fn mount(layers: &[impl AsFd + Sync], top: Option<Top<'_>>, options: Options) -> Result<OwnedFd> {
+    mount_over(layers, top, options, &[])
+}
+
+/// [`mount`], where layers or the top lie on mounts that are attached nowhere, `detached`. They serve for one try: on older
+/// kernels they have been attached then.
+pub fn mount_over(
+    layers: &[impl AsFd + Sync],
+    top: Option<Top<'_>>,
+    options: Options,
+    detached: &[BorrowedFd<'_>],
+) -> Result<OwnedFd> {
     if layers.is_empty() {
         return Err(Error::invalid("mount the overlay: there is no layer"));
     }
@@ -52,7 +65,8 @@ pub fn mount(layers: &[impl AsFd], top: Option<Top<'_>>, options: Options) -> Re
         return finish(tree, options.attrs | attr::RDONLY);
     }
     let made = match by_descriptor(layers, top, options) {
-        Err(e) if wants_older_way(&e) => by_working_directory(layers, top, options),
+        Err(e) if wants_older_way(&e) && detached.is_empty() => by_working_directory(layers, top, options),
+        Err(e) if wants_older_way(&e) => attached(detached, || by_working_directory(layers, top, options)),
         other => other,
     };
     made.map_err(|e| explain(e, top)).map_err(|e| e.wrap("mount the overlay"))
@@ -94,6 +108,28 @@ fn wants_older_way(e: &Error) -> bool {
         Some(Errno::EINVAL | Errno::EBADF | Errno::ENOTDIR | Errno::ENOENT) => true,
         _ => false,
     }
+}
+
+/// Before Linux 6.15 overlay takes nothing that lies on a mount outside of the caller's mount namespace, as those are that are
+/// attached nowhere. They are attached in one that ends with this call, whoever is killed meanwhile.
+fn attached<T: Send>(trees: &[BorrowedFd<'_>], act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    /// A few frames, and a page of options.
+    const STACK: usize = 256 << 10;
+    let work = || {
+        unshare(CloneFlags::CLONE_NEWNS).context(|| "unshare(CLONE_NEWNS)")?;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+            .context(|| "mount(\"/\", MS_REC | MS_PRIVATE)")?;
+        // Over the root: who looks for a path begins below it.
+        let root = open(Path::new("/"))?;
+        trees.iter().try_for_each(|tree| mount::attach(*tree, root.as_fd()))?;
+        act()
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        let thread = thread.context(|| "clone(CLONE_THREAD)")?;
+        thread.join().unwrap_or_else(|_| Err(Error::new(Kind::System, "the thread has panicked")))
+    })
 }
 
 /// Before Linux 6.13: mount(2), with the working directory in /proc/self/fd so that the options,

@@ -54,6 +54,12 @@ impl Build {
             no_cache_of: self.no_cache_filter.iter().flat_map(|s| s.split(',')).map(str::to_owned).collect(),
             pull: self.pull,
             network: self.network.clone().filter(|n| n != "default"),
+            // Who gives all the host's network needs not say so twice.
+            allowed: (self.network.as_deref() == Some("host"))
+                .then(|| "network.host".to_owned())
+                .into_iter()
+                .chain(self.allow.iter().flat_map(|text| text.split(',')).map(str::to_owned))
+                .collect(),
             hosts: self.add_host.iter().map(host).collect::<Result<_>>()?,
             flags: self.flags_of_run(),
             annotations: self.annotation.iter().map(|text| annotation(text)).collect::<Result<_>>()?,

@@ -46,6 +46,8 @@ pub(crate) struct Options {
     /// Look for newer base images.
     pub(crate) pull: bool,
     pub(crate) network: Option<String>,
+    /// What a Dockerfile may ask for that reaches the host: `network.host`, `security.insecure`.
+    pub(crate) allowed: Vec<String>,
     pub(crate) hosts: Vec<(String, String)>,
     /// Flags of the runner.
     pub(crate) flags: Vec<String>,

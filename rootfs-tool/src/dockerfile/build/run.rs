@@ -38,9 +38,24 @@ struct Held {
     spaces: Vec<Workspace>,
 }
 
+/// Refuse what reaches the host, where the caller has not allowed it: a Dockerfile may be somebody else's.
+fn entitle(run: &Run, allowed: &[String]) -> Result<()> {
+    for (asks, right) in [
+        (run.network.as_deref() == Some("host"), "network.host"),
+        (run.security.as_deref() == Some("insecure"), "security.insecure"),
+    ] {
+        if asks && !allowed.iter().any(|a| a == right) {
+            let text = format!("{right} is not allowed (--allow {right} lets a Dockerfile have it)");
+            return Err(Error::new(ErrorKind::Denied, text));
+        }
+    }
+    Ok(())
+}
+
 impl Stage<'_, '_> {
     pub(super) fn run(&mut self, run: &Run, label: &str) -> Result<()> {
         let build = self.build;
+        entitle(run, &build.options.allowed)?;
         if self.state.platform.architecture != Platform::host().architecture {
             // What the kernel cannot execute, a registered emulator may.
             build.report.warn(&format!("RUN for {} needs an emulator (binfmt_misc)", self.state.platform));

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use coracle_store::container::check_name;
 use coracle_store::image::ProcessConfig;
 use coracle_store::lock::Lock;
 use coracle_store::{ContainerDir, Locations, Store, names};
@@ -224,6 +225,7 @@ impl Made {
 
 /// What cannot be, before anything is touched.
 fn check(flags: &Flags) -> Result<()> {
+    flags.name.as_deref().map_or(Ok(()), |name| check_name("name", name))?;
     timeout(flags)?;
     if flags.pid_file.is_some() || flags.console_socket.is_some() || flags.pidfd_socket.is_some() {
         return Err(Error::usage("--pid-file, --console-socket and --pidfd-socket go with --bundle"));

@@ -69,8 +69,14 @@ pub(crate) fn decide(spec: &Spec, options: &Options, host: &Host) -> Result<Plan
     Ok(plan)
 }
 
-/// `--security-opt seccomp=`; a privileged container has none unless it is asked for.
+/// The filter, which keeps a container to its quota as well.
 pub(crate) fn filter(flags: &Flags, spec: &Spec) -> Result<Choice> {
+    let chosen = chosen(flags, spec)?;
+    Ok(if flags.storage_opt.is_empty() { chosen } else { Choice::Counted(Box::new(chosen)) })
+}
+
+/// `--security-opt seccomp=`; a privileged container has none unless it is asked for.
+fn chosen(flags: &Flags, spec: &Spec) -> Result<Choice> {
     let mut words =
         flags.security_opt.iter().rev().filter_map(|w| w.strip_prefix("seccomp")?.strip_prefix(['=', ':']));
     match words.next() {
