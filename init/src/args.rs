@@ -8,13 +8,15 @@ use crate::signals;
 pub(crate) const VERSION: &str = concat!("coracle-init ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// What `-l` prints.
-pub(crate) const LICENSE: &str = "\
+pub(crate) static LICENSE: [u8; LICENSE_TEXT.len()] = *LICENSE_TEXT;
+const LICENSE_TEXT: &[u8; 116] = b"\
 Licensed under the Apache License, Version 2.0; you may obtain a copy at
 http://www.apache.org/licenses/LICENSE-2.0
 ";
 
 /// What `-h` prints.
-pub(crate) const HELP: &str = "\
+pub(crate) static HELP: [u8; HELP_TEXT.len()] = *HELP_TEXT;
+const HELP_TEXT: &[u8; 1513] = b"\
 usage: init [OPTIONS] [--] COMMAND [ARGS...]
 
 Starts COMMAND, forwards signals to it, reaps every process that ends, and
@@ -255,7 +257,8 @@ fn duration<'a>(option: &'a [u8], value: &'a [u8]) -> Result<u32, Refusal<'a>> {
     millis(value).ok_or(refusal)
 }
 
-fn millis(text: &[u8]) -> Option<u32> {
+/// Seconds with an optional fraction, in milliseconds.
+pub(crate) fn millis(text: &[u8]) -> Option<u32> {
     let dot = text.iter().position(|b| *b == b'.').unwrap_or(text.len());
     let (whole, fraction) = (text.get(..dot)?, text.get(dot + 1..).unwrap_or_default());
     if !whole.iter().chain(fraction).any(u8::is_ascii_digit) {

@@ -6,8 +6,9 @@
 use core::ffi::CStr;
 
 use crate::args::Options;
-use crate::log::{Line, decimal};
+use crate::log::Line;
 use crate::sys::{self, Argv, ChildIgnored, Env, Errno, Mask, Pid};
+use crate::text::decimal;
 
 /// The exit code for a command that does not exist.
 const NOT_FOUND: u8 = 127;
@@ -102,14 +103,19 @@ fn exec(options: &Options, argv: Argv, env: Env, mask: Option<Mask>) -> u8 {
         Some(fd) => sys::write(fd, &errno.0.to_ne_bytes()),
         None => Line::new().text(argv.first().to_bytes()).text(b": ").errno(errno).complain(),
     }
+    exit_code(errno)
+}
+
+/// The exit code of a command that could not be executed.
+pub(crate) fn exit_code(errno: Errno) -> u8 {
     match errno.0 {
         libc::ENOENT | libc::ENOTDIR => NOT_FOUND,
         _ => CANNOT_EXECUTE,
     }
 }
 
-/// Try the command in each folder of PATH. No shell is put before a script that has no `#!`.
-fn search(argv: Argv, env: Env) -> Errno {
+/// Try the command in each folder of PATH. Returns only when none can be executed. No shell is put before a script that has no `#!`.
+pub(crate) fn search(argv: Argv, env: Env) -> Errno {
     let name = argv.first();
     if name.is_empty() {
         return Errno(libc::ENOENT);
@@ -143,7 +149,7 @@ fn join<'a>(folder: &[u8], name: &CStr, buffer: &'a mut [u8]) -> Option<&'a CStr
     for (to, from) in candidate.iter_mut().zip(folder.iter().chain(slash).chain(name)) {
         *to = *from;
     }
-    CStr::from_bytes_until_nul(candidate).ok()
+    Some(sys::text_of(candidate))
 }
 
 #[cfg(test)]

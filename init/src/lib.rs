@@ -1,23 +1,26 @@
-//! PID 1 of a container: starts one command, forwards signals to it, reaps what it leaves behind,
+//! PID 1 of a container, and of a machine: starts one command, forwards signals to it, reaps what it leaves behind,
 //! and ends with its exit code. Command line and environment are those of tini, and more.
 //!
 //! It allocates nothing, has one thread and no signal handler: every signal is blocked before
-//! anything else is done and read back from a signalfd, so that none is lost. It does not mount,
-//! configure or isolate anything: that is its caller's work.
+//! anything else is done and read back from a signalfd, so that none is lost. In a container it does not mount,
+//! configure or isolate anything: that is its caller's work. A machine has no such caller: there `boot` does it.
 //!
 //! Reading order: `args` (what was asked), `child` (the command's side of the fork), `supervise`
-//! (the loop), `reap`, `tree` (what outlives the command), `terminal`.
+//! (the loop), `reap`, `tree` (what outlives the command), `terminal`; and `boot`, by itself.
 
 #![cfg_attr(not(test), no_std)]
 
 mod args;
+mod boot;
 mod child;
+mod directory;
 mod log;
 mod reap;
 mod signals;
 mod supervise;
 mod sys;
 mod terminal;
+mod text;
 mod tree;
 
 pub use sys::abort;
@@ -33,6 +36,14 @@ fn run(argv: sys::Argv, env: sys::Env) -> u8 {
         true => None,
         false => Some(sys::block_all_signals()),
     };
+    // Nobody gives the machine's PID 1 a command line with a `--` in it, and who does is spared the question.
+    if mask.is_some()
+        && !argv.bytes().any(|word| word == b"--")
+        && sys::getpid() == 1
+        && boot::is_the_machines()
+    {
+        boot::run(env);
+    }
     // A script whose interpreter is init would run itself for ever.
     let name = argv.first().to_bytes();
     if name.starts_with(b"/proc/") && name.ends_with(b"/exe") {
@@ -40,9 +51,9 @@ fn run(argv: sys::Argv, env: sys::Env) -> u8 {
         return 126;
     }
     match args::parse(argv.bytes(), |name| env.get(name)) {
-        Ok(Action::Help) => print(args::HELP),
-        Ok(Action::Version) => print(args::VERSION),
-        Ok(Action::License) => print(args::LICENSE),
+        Ok(Action::Help) => print(&args::HELP),
+        Ok(Action::Version) => print(args::VERSION.as_bytes()),
+        Ok(Action::License) => print(&args::LICENSE),
         Ok(Action::Exec(options, at)) => child::exec_only(&options, argv.from(at), env, mask),
         Ok(Action::Run(options, at)) => supervise::run(&options, argv.from(at), env, mask),
         Err(refusal) => {
@@ -52,7 +63,7 @@ fn run(argv: sys::Argv, env: sys::Env) -> u8 {
     }
 }
 
-fn print(text: &str) -> u8 {
-    sys::write(1, text.as_bytes());
+fn print(text: &[u8]) -> u8 {
+    sys::write(1, text);
     0
 }

@@ -1,6 +1,30 @@
 //! One line on stderr at a time, made in place: no allocator, no formatting machinery.
 
 use crate::sys::{self, Errno};
+use crate::text::{decimal, parts};
+
+/// What exec, fork and what a machine's PID 1 calls return: the number of each, then its words. One text, for a table
+/// of texts is twice its size.
+static ERRNOS: [u8; 553] = *b"\x01operation not permitted\0\
+    \x02not found\0\
+    \x05input/output error\0\
+    \x06no such device\0\
+    \x07argument list too long\0\
+    \x08not a program that this machine can execute (a script without #!?)\0\
+    \x0bno more processes allowed here\0\
+    \x0cout of memory\0\
+    \x0dpermission denied\0\
+    \x10in use\0\
+    \x11exists already\0\
+    \x13the kernel does not know this kind (is its module loaded?)\0\
+    \x14a part of the path is not a directory\0\
+    \x15is a directory\0\
+    \x16invalid: no such file system there, or an option that it does not know\0\
+    \x1athe file is open for writing\0\
+    \x1cno space left\0\
+    \x1eread-only file system\0\
+    \x24file name too long\0\
+    \x28too many symbolic links";
 
 /// A line being made. What does not fit is cut off.
 pub(crate) struct Line {
@@ -14,6 +38,17 @@ impl Line {
         let mut line = Self { bytes: [0; 400], len: 0 };
         line.text(b"init: ");
         line
+    }
+
+    /// A line that was made before.
+    pub(crate) fn of(bytes: [u8; 400]) -> Self {
+        let len = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len() - 1);
+        Self { bytes, len }
+    }
+
+    /// What has been made, with NULs behind it.
+    pub(crate) fn bytes(&self) -> &[u8; 400] {
+        &self.bytes
     }
 
     /// Append text.
@@ -42,24 +77,16 @@ impl Line {
         self.number(micros / 1_000_000).text(zeros).number(millis)
     }
 
-    /// Append what an errno means. Only what exec and fork return has words.
+    /// Append what an errno means, where there are words for it.
     pub(crate) fn errno(&mut self, errno: Errno) -> &mut Self {
-        let words: &[u8] = match errno.0 {
-            libc::ENOENT => b"not found",
-            libc::EACCES => b"permission denied",
-            libc::ENOEXEC => b"not a program that this machine can execute (a script without #!?)",
-            libc::EISDIR => b"is a directory",
-            libc::ENOTDIR => b"a part of the path is not a directory",
-            libc::ELOOP => b"too many symbolic links",
-            libc::E2BIG => b"argument list too long",
-            libc::ENAMETOOLONG => b"file name too long",
-            libc::ETXTBSY => b"the file is open for writing",
-            libc::EPERM => b"operation not permitted",
-            libc::ENOMEM => b"out of memory",
-            libc::EAGAIN => b"no more processes allowed here",
-            _ => return self.text(b"errno ").number(i64::from(errno.0)),
-        };
-        self.text(words)
+        for words in parts(&ERRNOS, 0) {
+            if let Some((number, words)) = words.split_first()
+                && i32::from(*number) == errno.0
+            {
+                return self.text(words);
+            }
+        }
+        self.text(b"errno ").number(i64::from(errno.0))
     }
 
     /// Write it, waiting for the reader if need be: for what ends the program.
@@ -83,26 +110,13 @@ impl Line {
         }
     }
 
-    fn finish(&mut self) -> &[u8] {
+    /// What has been made, with a newline at its end.
+    pub(crate) fn finish(&mut self) -> &[u8] {
         if let Some(slot) = self.bytes.get_mut(self.len) {
             *slot = b'\n';
         }
         self.bytes.get(..=self.len).unwrap_or_default()
     }
-}
-
-/// The decimal digits of `number`, written at the end of `digits`.
-pub(crate) fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut used = 0;
-    for slot in digits.iter_mut().rev() {
-        *slot = b'0' + (number % 10) as u8;
-        number /= 10;
-        used += 1;
-        if number == 0 {
-            break;
-        }
-    }
-    digits.get(20 - used..).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -119,6 +133,36 @@ mod tests {
         assert_eq!(shown(Line::new().number(i64::MIN)), "init: -9223372036854775808\n");
         assert_eq!(shown(Line::new().seconds(1_002_999)), "init: 1.002\n");
         assert_eq!(shown(Line::new().seconds(50_000)), "init: 0.050\n");
+    }
+
+    #[test]
+    fn an_errno_has_its_words() {
+        for (errno, words) in [
+            (libc::EPERM, "operation not permitted"),
+            (libc::ENOENT, "not found"),
+            (libc::EIO, "input/output error"),
+            (libc::ENXIO, "no such device"),
+            (libc::E2BIG, "argument list too long"),
+            (libc::ENOEXEC, "not a program that this machine can execute (a script without #!?)"),
+            (libc::EAGAIN, "no more processes allowed here"),
+            (libc::ENOMEM, "out of memory"),
+            (libc::EACCES, "permission denied"),
+            (libc::EBUSY, "in use"),
+            (libc::EEXIST, "exists already"),
+            (libc::ENODEV, "the kernel does not know this kind (is its module loaded?)"),
+            (libc::ENOTDIR, "a part of the path is not a directory"),
+            (libc::EISDIR, "is a directory"),
+            (libc::EINVAL, "invalid: no such file system there, or an option that it does not know"),
+            (libc::ETXTBSY, "the file is open for writing"),
+            (libc::ENOSPC, "no space left"),
+            (libc::EROFS, "read-only file system"),
+            (libc::ENAMETOOLONG, "file name too long"),
+            (libc::ELOOP, "too many symbolic links"),
+            (libc::EXDEV, "errno 18"),
+            (libc::EOVERFLOW, "errno 75"),
+        ] {
+            assert_eq!(shown(Line::new().errno(Errno(errno))), format!("init: {words}\n"));
+        }
     }
 
     #[test]

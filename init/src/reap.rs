@@ -38,7 +38,7 @@ impl Reaper {
 
     /// SIGCHLD told of `pid`. While sweeps are held back it is waited for at once, and so is `main`,
     /// whose death must not stay unseen.
-    pub(crate) fn told(&mut self, pid: Pid, main: Pid, each: &mut impl FnMut(Waited)) {
+    pub(crate) fn told(&mut self, pid: Pid, main: Pid, each: &mut dyn FnMut(Waited)) {
         self.doubt = true;
         if self.earliest > 0 {
             let _ = one(pid, each);
@@ -57,7 +57,7 @@ impl Reaper {
     }
 
     /// Look for deaths that went untold, if it is time for that.
-    pub(crate) fn sweep(&mut self, each: &mut impl FnMut(Waited)) {
+    pub(crate) fn sweep(&mut self, each: &mut dyn FnMut(Waited)) {
         if !self.doubt || self.earliest > 0 && sys::now() < self.earliest {
             return;
         }
@@ -87,7 +87,7 @@ impl Reaper {
 
 /// Processes that die together were often made together and have numbers close to each other:
 /// asking for those one by one costs less than another walk.
-fn neighbours(pid: Pid, each: &mut impl FnMut(Waited)) {
+fn neighbours(pid: Pid, each: &mut dyn FnMut(Waited)) {
     for step in [1, -1] {
         let (mut next, mut misses) = (pid, 0);
         while misses < NEIGHBOURS {
@@ -101,7 +101,7 @@ fn neighbours(pid: Pid, each: &mut impl FnMut(Waited)) {
 }
 
 /// Wait for one child without blocking.
-fn one(pid: Pid, each: &mut impl FnMut(Waited)) -> Result<Option<Pid>, Errno> {
+fn one(pid: Pid, each: &mut dyn FnMut(Waited)) -> Result<Option<Pid>, Errno> {
     loop {
         let Some(waited) = sys::wait(pid)? else { return Ok(None) };
         // A stop is told only of a child that asked to be traced by its parent, which became

@@ -1,20 +1,20 @@
 //! Signals by name and number, as the command line and the messages have them.
 
+use crate::text::parts;
+
 /// The highest signal number of Linux.
 pub(crate) const MAX: u8 = 64;
 /// The first real-time signal that a C library leaves to programs.
 const RTMIN: u8 = 34;
 
 /// The names of signals 1 to 31, in order.
-const NAMES: [&[u8]; 31] = [
-    b"HUP", b"INT", b"QUIT", b"ILL", b"TRAP", b"ABRT", b"BUS", b"FPE", b"KILL", b"USR1", b"SEGV", b"USR2",
-    b"PIPE", b"ALRM", b"TERM", b"STKFLT", b"CHLD", b"CONT", b"STOP", b"TSTP", b"TTIN", b"TTOU", b"URG",
-    b"XCPU", b"XFSZ", b"VTALRM", b"PROF", b"WINCH", b"IO", b"PWR", b"SYS",
-];
+const NAMES: &[u8] =
+    b"HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP \
+    TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS";
 
 /// The name without `SIG`; nothing for real-time signals.
 pub(crate) fn name(signal: u8) -> Option<&'static [u8]> {
-    NAMES.get(usize::from(signal).checked_sub(1)?).copied()
+    parts(NAMES, b' ').nth(usize::from(signal).checked_sub(1)?)
 }
 
 /// A signal as a user types it: `TERM`, `SIGTERM`, `15`, `RTMIN+3`, `SIGRTMAX-1`; case is ignored.
@@ -29,8 +29,8 @@ pub(crate) fn parse(text: &[u8]) -> Option<u8> {
     if let Some(offset) = strip(text, b"RTMAX") {
         return real_time(offset, b'-').and_then(|n| MAX.checked_sub(n)).filter(|n| *n >= RTMIN);
     }
-    let known = (1..).zip(NAMES).find(|(_, name)| name.eq_ignore_ascii_case(text));
-    known.map(|(signal, _)| signal).or(match text {
+    let known = parts(NAMES, b' ').position(|name| same(name, text));
+    known.map(|at| at as u8 + 1).or(match text {
         b"POLL" => Some(29),
         b"IOT" => Some(6),
         _ => None,
@@ -58,7 +58,13 @@ fn real_time(offset: &[u8], sign: u8) -> Option<u8> {
 
 fn strip<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     let (head, tail) = text.split_at_checked(prefix.len())?;
-    head.eq_ignore_ascii_case(prefix).then_some(tail)
+    same(head, prefix).then_some(tail)
+}
+
+/// Whether two texts are the same but for their case. The library's own is five times as large.
+#[expect(clippy::manual_ignore_case_cmp, reason = "for its size")]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_ascii_uppercase() == b.to_ascii_uppercase())
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
-//! Every system call that init makes, as a safe function, and the entry point that the C runtime
-//! calls. Signal sets go to the kernel as one 64-bit word: the C library's own functions leave out
-//! signals 32 to 34, which it keeps for itself.
+//! Every system call that init makes, as a safe function, and the entry point. Signal sets go to the kernel as one 64-bit word: the C library's own functions leave out
+//! signals 32 to 34, which it keeps for itself. What the machine's PID 1 alone calls is in `machine/`.
 
-// The one file of this crate with unsafe code: it is the border to the kernel and to C.
+// With the folder of the same name the only place of this crate with unsafe code: the border to the kernel and to C.
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char, c_int, c_long, c_void};
@@ -19,6 +18,11 @@ pub(crate) type Pid = c_int;
 #[derive(Clone, Copy)]
 pub(crate) struct Mask(u64);
 
+impl Mask {
+    /// No signal.
+    pub(crate) const NONE: Self = Self(0);
+}
+
 /// Whether SIGCHLD was ignored when init was started.
 #[derive(Clone, Copy)]
 pub(crate) struct ChildIgnored(bool);
@@ -29,19 +33,35 @@ pub(crate) struct ChildIgnored(bool);
 #[cfg_attr(all(target_env = "gnu", target_feature = "crt-static"), link(name = "c"))]
 unsafe extern "C" {}
 
-/// One system call.
-macro_rules! call {
-    ($number:ident $(, $argument:expr)* $(,)?) => {
-        // SAFETY: the call stands in a safe function of this file that passes only values, or
+/// The kernel's answer to one system call.
+macro_rules! answer {
+    ($number:ident) => { answer!(@call1 $number 0) };
+    ($number:ident, $a:expr) => { answer!(@call1 $number $a) };
+    ($number:ident, $a:expr, $b:expr) => { answer!(@call2 $number $a, $b) };
+    ($number:ident, $a:expr, $b:expr, $c:expr) => { answer!(@call3 $number $a, $b, $c) };
+    ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr) => { answer!(@call4 $number $a, $b, $c, $d) };
+    ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => { answer!(@call5 $number $a, $b, $c, $d, $e) };
+    ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr) => { answer!(@call6 $number $a, $b, $c, $d, $e, $f) };
+    (@$function:ident $number:ident $($argument:expr),*) => {
+        // SAFETY: the call stands in a safe function of a `sys` file that passes only values, or
         // pointers to memory that outlives the call and is as large as the call expects.
-        check(unsafe { libc::syscall(libc::$number $(, $argument as c_long)*) })
+        unsafe { $crate::sys::raw::$function(libc::$number $(, $argument as core::ffi::c_long)*) }
     };
 }
 
-fn check(result: c_long) -> Result<c_long, Errno> {
-    // SAFETY: the location of errno is valid for as long as the thread lives.
-    if result == -1 { Err(Errno(unsafe { *libc::__errno_location() })) } else { Ok(result) }
+/// One system call that returns a small number.
+macro_rules! call {
+    ($number:ident $(, $argument:expr)* $(,)?) => { $crate::sys::raw::check(answer!($number $(, $argument)*)) };
 }
+
+/// One system call that returns nothing.
+macro_rules! done {
+    ($number:ident $(, $argument:expr)* $(,)?) => { $crate::sys::raw::done(answer!($number $(, $argument)*)) };
+}
+
+mod entry;
+pub(crate) mod machine;
+mod raw;
 
 /// The words of a command line: `words[count]` is null.
 #[derive(Clone, Copy)]
@@ -76,6 +96,16 @@ impl Argv {
         // stack, which lives as long as the process, and nothing here writes to them.
         Some(unsafe { CStr::from_ptr(*self.words.add(at)) })
     }
+}
+
+/// The text up to the first NUL; the empty text where there is none. The library's own is five times as large.
+#[expect(clippy::manual_contains, reason = "for its size")]
+pub(crate) fn text_of(bytes: &[u8]) -> &CStr {
+    if !bytes.iter().any(|byte| *byte == 0) {
+        return c"";
+    }
+    // SAFETY: there is a NUL within the slice, which is borrowed for as long as the result.
+    unsafe { CStr::from_ptr(bytes.as_ptr().cast()) }
 }
 
 /// How long a replaced entry of the environment may be.
@@ -139,14 +169,6 @@ impl Env {
     }
 }
 
-/// The entry point: the C runtime calls it with what the kernel put on the stack.
-#[cfg_attr(not(test), unsafe(no_mangle))]
-#[cfg_attr(test, expect(dead_code, reason = "the unit tests have their own"))]
-extern "C" fn main(count: c_int, words: *const *const c_char, entries: *mut *mut c_char) -> c_int {
-    let argv = Argv { words, count: usize::try_from(count).unwrap_or(0) };
-    exit(crate::run(argv, Env { entries }))
-}
-
 /// Leave at once: nothing is flushed, no handler runs. A filter may refuse the one call or the other.
 pub(crate) fn exit(code: u8) -> ! {
     let _ = call!(SYS_exit_group, code);
@@ -189,12 +211,12 @@ pub(crate) fn getpgrp() -> Pid {
 
 /// Whether this process leads its session.
 pub(crate) fn is_session_leader() -> bool {
-    call!(SYS_getsid, 0) == Ok(c_long::from(getpid()))
+    call!(SYS_getsid, 0) == Ok(getpid())
 }
 
 /// Make `pid` (0: this process) lead a process group of its own.
 pub(crate) fn setpgid(pid: Pid) -> Result<(), Errno> {
-    call!(SYS_setpgid, pid, 0).map(drop)
+    done!(SYS_setpgid, pid, 0)
 }
 
 /// Become two processes: nothing in the child, the child's pid in the parent.
@@ -214,7 +236,7 @@ pub(crate) fn execve(path: &CStr, argv: Argv, env: Env) -> Errno {
 
 /// Get `signal` when the parent dies.
 pub(crate) fn set_parent_death_signal(signal: u8) -> Result<(), Errno> {
-    call!(SYS_prctl, libc::PR_SET_PDEATHSIG, signal, 0, 0, 0).map(drop)
+    done!(SYS_prctl, libc::PR_SET_PDEATHSIG, signal, 0, 0, 0)
 }
 
 /// Let nobody trace this process, or see its /proc entry from within, who has not CAP_SYS_PTRACE. It
@@ -230,7 +252,7 @@ pub(crate) fn set_name(name: &CStr) {
 
 /// Become the parent of every descendant that loses its own.
 pub(crate) fn become_subreaper() -> Result<(), Errno> {
-    call!(SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0).map(drop)
+    done!(SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 }
 
 /// A child that has been waited for.
@@ -271,7 +293,7 @@ pub(crate) fn stopped_by(pid: Pid, consume: bool) -> Option<c_int> {
 
 /// End the tracing of a child that made this process its tracer; it gets `signal`.
 pub(crate) fn ptrace_detach(pid: Pid, signal: c_int) -> Result<(), Errno> {
-    call!(SYS_ptrace, libc::PTRACE_DETACH, pid, 0, signal).map(drop)
+    done!(SYS_ptrace, libc::PTRACE_DETACH, pid, 0, signal)
 }
 
 /// Whether the trap that a traced child stopped for is the one of its own execve.
@@ -372,7 +394,7 @@ impl Signal {
     /// Send it on to one process, as signal `number`, with its value and its sender.
     pub(crate) fn queue(&self, pid: Pid, number: u8) -> Result<(), Errno> {
         let info = self.info(number);
-        call!(SYS_rt_sigqueueinfo, pid, number, &raw const info).map(drop)
+        done!(SYS_rt_sigqueueinfo, pid, number, &raw const info)
     }
 
     /// The same for the process group that `pid` leads. Since Linux 6.9.
@@ -393,12 +415,12 @@ impl Signal {
 
 /// Send a signal; 0 asks only whether it could be sent.
 pub(crate) fn kill(pid: Pid, signal: u8) -> Result<(), Errno> {
-    call!(SYS_kill, pid, signal).map(drop)
+    done!(SYS_kill, pid, signal)
 }
 
 /// Send `signal` to the process that `pidfd` holds.
 pub(crate) fn pidfd_kill(pidfd: c_int, signal: u8) -> Result<(), Errno> {
-    call!(SYS_pidfd_send_signal, pidfd, signal, 0, 0).map(drop)
+    done!(SYS_pidfd_send_signal, pidfd, signal, 0, 0)
 }
 
 /// Hold a process: its number cannot pass to another while the descriptor is open.
@@ -434,6 +456,11 @@ impl SignalFd {
         let all = u64::MAX;
         let fd = call!(SYS_signalfd4, -1, &raw const all, 8, libc::SFD_CLOEXEC)?;
         Ok(Self { fd: fd as c_int, buffer: [const { MaybeUninit::uninit() }; 8] })
+    }
+
+    /// The descriptor, to wait for it beside others.
+    pub(crate) fn fd(&self) -> c_int {
+        self.fd
     }
 
     /// Wait for signals and read them. With a time-out in milliseconds there may be none.
@@ -530,7 +557,7 @@ pub(crate) fn close_range(first: c_int, last: c_int) {
 
 /// Let a descriptor be closed by execve.
 pub(crate) fn close_on_exec(fd: c_int) -> Result<(), Errno> {
-    call!(SYS_fcntl, fd, libc::F_SETFD, libc::FD_CLOEXEC).map(drop)
+    done!(SYS_fcntl, fd, libc::F_SETFD, libc::FD_CLOEXEC)
 }
 
 /// The same open file under a number of at least `least`, closed by execve.
@@ -556,7 +583,7 @@ pub(crate) fn foreground_group(fd: c_int) -> Result<Pid, Errno> {
 
 /// Put a process group in the terminal's foreground.
 pub(crate) fn set_foreground_group(fd: c_int, group: Pid) -> Result<(), Errno> {
-    call!(SYS_ioctl, fd, libc::TIOCSPGRP, &raw const group).map(drop)
+    done!(SYS_ioctl, fd, libc::TIOCSPGRP, &raw const group)
 }
 
 // --- time

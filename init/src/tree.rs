@@ -4,10 +4,9 @@
 //! own descendants and nobody else on the host: they are looked up in /proc, and each is held by a
 //! pidfd before its line of parents is read, so that a number used again is never hit.
 
-use core::ffi::CStr;
-
-use crate::log::decimal;
+use crate::directory::each_name;
 use crate::sys::{self, Errno, Pid};
+use crate::text::decimal;
 
 /// How to reach the rest.
 pub(crate) enum Rest {
@@ -54,22 +53,11 @@ fn each_process(init: Pid, found: &mut dyn FnMut(Pid)) -> bool {
     if sys::readlink(c"/proc/self", &mut link).ok().and_then(pid) != Some(init) {
         return false;
     }
-    let Ok(proc) = sys::open(c"/proc", libc::O_RDONLY | libc::O_DIRECTORY) else { return false };
-    let mut buffer = [0; 2048];
-    while let Ok(count @ 1..) = sys::read_directory(proc, &mut buffer) {
-        let mut entries = buffer.get(..count).unwrap_or_default();
-        // struct linux_dirent64: the record's length at 16, the name from 19 on.
-        while let Some(&[low, high]) = entries.get(16..18) {
-            let (entry, rest) =
-                entries.split_at(usize::from(u16::from_ne_bytes([low, high])).min(entries.len()));
-            let name = entry.get(19..).and_then(|name| CStr::from_bytes_until_nul(name).ok());
-            if let Some(pid) = name.and_then(|name| pid(name.to_bytes())) {
-                found(pid);
-            }
-            entries = rest;
+    each_name(c"/proc", &mut |name| {
+        if let Some(pid) = pid(name.to_bytes()) {
+            found(pid);
         }
-    }
-    sys::close(proc);
+    });
     true
 }
 
@@ -93,7 +81,7 @@ fn parent(process: Pid) -> Option<Pid> {
     for (to, from) in path.iter_mut().zip(b"/proc/".iter().chain(digits).chain(b"/stat")) {
         *to = *from;
     }
-    let fd = sys::open(CStr::from_bytes_until_nul(&path).ok()?, libc::O_RDONLY).ok()?;
+    let fd = sys::open(sys::text_of(&path), libc::O_RDONLY).ok()?;
     let mut buffer = [0; 256];
     let count = sys::read(fd, &mut buffer);
     sys::close(fd);

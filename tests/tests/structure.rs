@@ -126,7 +126,7 @@ fn the_modules_of_a_crate_import_each_other_in_one_direction() {
 #[test]
 fn main_has_fewer_than_thirty_lines() {
     for krate in ["init", "runner", "rootfs-tool"] {
-        // init has no Rust runtime below it: the C runtime calls a `main` that stands in sys.rs.
+        // init has no Rust runtime below it: the C runtime calls a `main` that stands in sys/entry.rs.
         let sources = sources(krate);
         let text = sources.values().find(|text| text.contains("fn main("));
         let text = text.unwrap_or_else(|| panic!("{krate} has no main"));
@@ -153,7 +153,8 @@ fn no_module_is_a_drawer_for_what_has_no_place() {
 fn unsafe_is_written_in_sys_files_only() {
     for krate in CRATES {
         for (path, text) in sources(krate) {
-            let allowed = *krate == "sys" || path.file_name().is_some_and(|f| f == "sys.rs");
+            // A file of that name, or the folder that belongs to one.
+            let allowed = *krate == "sys" || module(&path).iter().any(|part| part == "sys");
             let words = code(&text);
             let used = words
                 .split(|c: char| !c.is_alphanumeric() && c != '_')
