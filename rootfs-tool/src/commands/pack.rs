@@ -12,7 +12,7 @@ use super::{find, open, warn};
 use crate::pack::format::{Codec, Format, Kind};
 use crate::pack::tree::Tree;
 use crate::pack::uuid::Uuid;
-use crate::pack::{self, cpio, ext4, size};
+use crate::pack::{self, cpio, ext4, size, squashfs};
 use crate::streams;
 
 /// Write an image as one file that another system unpacks, mounts or boots: the same bytes from run to run.
@@ -22,8 +22,8 @@ use crate::streams;
     name = "pack",
     example = "rootfs-tool pack -o shell.cpio.gz shell
 rootfs-tool pack --format cpio:zstd shell >initramfs",
-    note = "Formats: tar and cpio, which is an initramfs (both :none, :gzip or :zstd); ext4. Without --format the end of FILE decides:
-.tar, .tar.gz, .tgz, .tar.zst, .cpio, .cpio.gz, .cpio.zst, .ext4. Times later than SOURCE_DATE_EPOCH become it."
+    note = "Formats: tar and cpio, which is an initramfs (both :none, :gzip or :zstd); squashfs (:gzip, :zstd or :xz); ext4.
+Without --format the end of FILE decides: .tar, .tar.gz, .tgz, .tar.zst, .cpio, .cpio.gz, .cpio.zst, .squashfs, .ext4. Times later than SOURCE_DATE_EPOCH become it."
 )]
 pub(crate) struct Pack {
     /// the format, as NAME[:COMPRESSION[:LEVEL]]
@@ -61,24 +61,27 @@ impl Pack {
         let pack = || -> Result<()> {
             let archive = pack::archive(&store, &image, source_date_epoch())?;
             warn(&archive.warnings);
-            if format.kind == Kind::Ext4 {
+            if format.kind.seeks() {
                 let tree = Tree::of(archive)?;
-                return streams::fill(self.output.as_deref(), |out| ext4::write(&tree, &ext4, out));
+                return streams::fill(self.output.as_deref(), |out| match format.kind {
+                    Kind::Squashfs => {
+                        squashfs::write(&tree, &squashfs::How::new(format.codec, format.level), out)
+                    }
+                    _ => ext4::write(&tree, &ext4, out),
+                });
             }
             let how = match format.codec {
-                Codec::None => Compression::None,
                 Codec::Gzip => Compression::Gzip,
                 Codec::Zstd => Compression::Zstd,
+                _ => Compression::None,
             };
             streams::write(self.output.as_deref(), |out| {
                 let mut out = Compressor::new(out, how, format.level)?;
-                match format.kind {
-                    Kind::Tar => archive.write(&mut out).map(drop)?,
-                    Kind::Cpio => {
-                        let (_, lost) = cpio::write(&Tree::of(archive)?, &mut out)?;
-                        warn(lost.as_slice());
-                    }
-                    Kind::Ext4 => {}
+                if format.kind == Kind::Tar {
+                    archive.write(&mut out)?;
+                } else {
+                    let (_, lost) = cpio::write(&Tree::of(archive)?, &mut out)?;
+                    warn(lost.as_slice());
                 }
                 out.finish()
             })

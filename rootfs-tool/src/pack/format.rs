@@ -10,6 +10,7 @@ pub(crate) enum Kind {
     Tar,
     Cpio,
     Ext4,
+    Squashfs,
 }
 
 /// How what it holds is compressed.
@@ -18,6 +19,7 @@ pub(crate) enum Codec {
     None,
     Gzip,
     Zstd,
+    Xz,
 }
 
 /// A format, decided.
@@ -29,16 +31,32 @@ pub(crate) struct Format {
     pub(crate) level: Option<i32>,
 }
 
+impl Kind {
+    /// Is its begin written last? Then a pipe cannot take it.
+    pub(crate) fn seeks(self) -> bool {
+        !matches!(self, Self::Tar | Self::Cpio)
+    }
+}
+
 /// Names of formats with the codecs that each has, the default first.
 const KINDS: &[(&str, Kind, &[Codec])] = &[
     ("tar", Kind::Tar, &[Codec::None, Codec::Gzip, Codec::Zstd]),
     ("cpio", Kind::Cpio, &[Codec::None, Codec::Gzip, Codec::Zstd]),
     ("ext4", Kind::Ext4, &[Codec::None]),
+    ("squashfs", Kind::Squashfs, &[Codec::Gzip, Codec::Zstd, Codec::Xz]),
 ];
 
 /// Names of codecs with their levels.
-const CODECS: &[(&str, Codec, i32, i32)] =
-    &[("none", Codec::None, 0, 0), ("gzip", Codec::Gzip, 1, 9), ("zstd", Codec::Zstd, 1, 3)];
+const CODECS: &[(&str, Codec, i32, i32)] = &[
+    ("none", Codec::None, 0, 0),
+    ("gzip", Codec::Gzip, 1, 9),
+    ("zstd", Codec::Zstd, 1, 3),
+    ("xz", Codec::Xz, 0, 9),
+];
+
+/// Levels of zstd that squashfs has besides: those that take the one slow way to compress which is compiled
+/// (.cargo/config.toml).
+const SLOW: std::ops::RangeInclusive<i32> = 13..=15;
 
 /// Ends of file names.
 const ENDS: &[(&str, Kind, Codec)] = &[
@@ -50,6 +68,8 @@ const ENDS: &[(&str, Kind, Codec)] = &[
     (".cpio.gz", Kind::Cpio, Codec::Gzip),
     (".cpio.zst", Kind::Cpio, Codec::Zstd),
     (".ext4", Kind::Ext4, Codec::None),
+    (".squashfs", Kind::Squashfs, Codec::Gzip),
+    (".sqfs", Kind::Squashfs, Codec::Gzip),
 ];
 
 impl Format {
@@ -82,8 +102,13 @@ impl Format {
             return Err(Error::usage(format!("the compressions of {name} are {}", names.join(", "))));
         };
         let Some(level) = words.next() else { return Ok(Self { kind, codec, level: None }) };
+        let slow = kind == Kind::Squashfs && codec == Codec::Zstd;
         match level.parse() {
             Ok(n) if (least..=most).contains(&n) && most > 0 => Ok(Self { kind, codec, level: Some(n) }),
+            Ok(n) if slow && SLOW.contains(&n) => Ok(Self { kind, codec, level: Some(n) }),
+            _ if slow => {
+                Err(Error::usage(format!("the level is 1 to {most}, or {} to {}", SLOW.start(), SLOW.end())))
+            }
             _ if most == 0 => Err(Error::usage("there is no level")),
             _ => Err(Error::usage(format!("the level is {least} to {most}"))),
         }
@@ -108,6 +133,9 @@ mod tests {
             (Some("tar:zstd:3"), None, format(Kind::Tar, Codec::Zstd, Some(3))),
             (None, Some("a/b.cpio.gz"), format(Kind::Cpio, Codec::Gzip, None)),
             (None, Some("b.tgz"), format(Kind::Tar, Codec::Gzip, None)),
+            (None, Some("b.sqfs"), format(Kind::Squashfs, Codec::Gzip, None)),
+            (Some("squashfs:zstd:15"), None, format(Kind::Squashfs, Codec::Zstd, Some(15))),
+            (Some("squashfs:xz:0"), None, format(Kind::Squashfs, Codec::Xz, Some(0))),
         ] {
             assert_eq!(Format::decide(typed, file.map(Path::new)).unwrap(), expected);
         }
@@ -118,6 +146,9 @@ mod tests {
             ("cpio:gzip:0", "1 to 9"),
             ("cpio:gzip:x", "1 to 9"),
             ("cpio:none:1", "no level"),
+            ("cpio:zstd:15", "1 to 3"),
+            ("squashfs:zstd:9", "1 to 3, or 13 to 15"),
+            ("squashfs:none", "gzip, zstd, xz"),
         ] {
             let e = Format::decide(Some(typed), None).unwrap_err().to_string();
             assert!(e.contains(says), "{typed}: {e}");

@@ -5,7 +5,11 @@
 pub(crate) mod cpio;
 pub(crate) mod ext4;
 pub(crate) mod format;
+mod limits;
+mod parallel;
+mod same;
 pub(crate) mod size;
+pub(crate) mod squashfs;
 pub(crate) mod tree;
 pub(crate) mod uuid;
 
