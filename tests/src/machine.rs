@@ -21,6 +21,11 @@ pub struct Machine {
     disk: Option<PathBuf>,
 }
 
+/// The kernel that machines of tests are booted with.
+pub fn kernel() -> Option<PathBuf> {
+    fetched("vmlinuz")
+}
+
 /// A file beside the kernel that `make test` fetched, or the kernel that `$CORACLE_TEST_KERNEL` names.
 fn fetched(name: &str) -> Option<PathBuf> {
     let named = std::env::var_os("CORACLE_TEST_KERNEL").filter(|v| !v.is_empty()).map(PathBuf::from);
