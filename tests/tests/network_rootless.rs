@@ -57,6 +57,19 @@ fn pasta_carries_an_ordinary_users_packets_and_published_ports() {
     coracle_tests::eventually("pasta goes with the runner", || {
         Cmd::new(&talk).words(&format!("ask tcp 127.0.0.1 {port}")).run().code() == 1
     });
+    // What is left would have the port, with nobody to answer behind it.
+    let bound = format!("127.0.0.1:{port} ");
+    let listens = || Cmd::new("ss").words("-Htln").ok().stdout.contains(&bound);
+    coracle_tests::eventually("the port is free again", || !listens());
+    runner(&store, "666", &format!("run -d --name web -p 127.0.0.1:{port}:80 box talk serve 80")).ok();
+    coracle_tests::eventually("the port is taken", listens);
+    let list = Cmd::new("ps").words("-eo pid,ppid,args").ok().stdout;
+    let monitor =
+        list.lines().find(|l| l.contains(&format!("127.0.0.1:{port}:80")) && l.contains("--name web"));
+    let monitor = monitor.and_then(|l| l.split_whitespace().next()).expect("it has a monitor");
+    Cmd::new("kill").args(["-9", monitor]).ok();
+    coracle_tests::eventually("pasta goes with the monitor too", || !listens());
+    runner(&store, "666", "rm -f web").ok();
     runner(&store, "666", "run --rm --ip 10.0.0.1 box true")
         .fails(125)
         .complains("--ip does not go with pasta");

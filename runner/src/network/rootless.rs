@@ -1,13 +1,15 @@
 //! The network of an ordinary user's container: a program of somebody else's carries its packets, when it is installed.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use coracle_sys::handle::Handle;
 use coracle_sys::process::{self, Cloned};
 use coracle_sys::{Context, Error, Kind, Result, namespace};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -23,7 +25,13 @@ pub(crate) struct Program {
 }
 
 /// One that runs, and what it takes for the container. Both end with this, and with this process.
-pub(crate) struct Running(Child, #[allow(dead_code)] Holder);
+pub(crate) struct Running {
+    child: Child,
+    #[allow(dead_code)] // it is dropped
+    holder: Holder,
+    #[allow(dead_code)] // the same
+    watcher: Option<Watcher>,
+}
 
 /// Is this the user namespace that we are in? Nobody can enter that again.
 fn is_ours(user: BorrowedFd<'_>) -> bool {
@@ -71,6 +79,38 @@ impl Holder {
     }
 }
 
+/// A process that ends the program when we are gone. The program takes other rights, by which the kernel forgets what it
+/// is to get at its parent's death, and it is not told of its network's end.
+struct Watcher {
+    pid: i32,
+    held: Option<OwnedFd>,
+}
+
+impl Watcher {
+    fn new(program: i32) -> Result<Self> {
+        let (gone, held) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context(|| "pipe2(O_CLOEXEC)")?;
+        match process::clone(0, None)? {
+            Cloned::Parent { pid, .. } => Ok(Self { pid, held: Some(held) }),
+            Cloned::Child => {
+                let watch = || {
+                    process::close_all_but(0, &[gone.as_raw_fd()])?;
+                    let program = Handle::open(program)?;
+                    program.wait(Some(gone.as_fd()), None)?;
+                    program.signal(libc::SIGKILL)
+                };
+                process::exit_now(i32::from(watch().is_err()))
+            }
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        drop(self.held.take());
+        let _ = process::wait(self.pid);
+    }
+}
+
 impl Drop for Holder {
     fn drop(&mut self) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0), Signal::SIGKILL);
@@ -80,8 +120,8 @@ impl Drop for Holder {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -170,7 +210,9 @@ impl Program {
         };
         let name = self.name();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let mut running = Running(child.context(|| format!("start {name}"))?, holder);
+        let child = child.context(|| format!("start {name}"))?;
+        let mut running = Running { child, holder, watcher: None };
+        running.watcher = Some(Watcher::new(running.child.id().cast_signed())?);
         running.wait_for(pid, name)?;
         Ok(running)
     }
@@ -181,10 +223,10 @@ impl Running {
     fn wait_for(&mut self, pid: i32, name: &str) -> Result<()> {
         let table = format!("/proc/{pid}/net/route");
         for _ in 0..5000 {
-            if let Ok(Some(status)) = self.0.try_wait() {
+            if let Ok(Some(status)) = self.child.try_wait() {
                 use std::io::Read;
                 let mut text = String::new();
-                let _ = self.0.stderr.take().map(|mut e| e.read_to_string(&mut text));
+                let _ = self.child.stderr.take().map(|mut e| e.read_to_string(&mut text));
                 let line = text.lines().next_back().unwrap_or_default();
                 return Err(Error::new(Kind::System, format!("{name} ended ({status}): {line}")));
             }
