@@ -130,8 +130,9 @@ impl Store {
             if let Some((d, id)) = found.iter().min_by_key(|(d, _)| rank(d)) {
                 return match found.iter().all(|(_, other)| other == id) {
                     true => Ok((d.ref_name().map(str::to_owned), (*d).clone())),
+                    // Then it is no id, and may be a name that a registry knows.
                     false => {
-                        Err(Error::usage(format!("find the image {typed:?}: more than one id begins so")))
+                        Err(Error::not_found(format!("find the image {typed:?}: more than one id begins so")))
                     }
                 };
             }
