@@ -26,6 +26,7 @@
 //!     filters    seccomp filters, read back from a process
 //!     leftovers  mounts, cgroups, processes and files before and after
 //!     machine    a machine to boot, whose power can be cut
+//!     guest      a machine whose first process is our init
 //!     bench      a program started again and again beside its peers
 //! ```
 
@@ -39,6 +40,7 @@ pub mod command;
 pub mod debs;
 pub mod dockerd;
 pub mod filters;
+pub mod guest;
 pub mod lan;
 pub mod layout;
 pub mod leftovers;

@@ -26,12 +26,33 @@ pub fn kernel() -> Option<PathBuf> {
     fetched("vmlinuz")
 }
 
+/// The kernel and these modules of it, or none where there is a file missing: then it is said, or required.
+pub(crate) fn all_fetched(names: &[&str], what: &str) -> Option<Vec<PathBuf>> {
+    let found = |name: &&str| match fetched(name) {
+        Some(file) => Some(file),
+        None => {
+            let required = std::env::var("REQUIRE_ALL").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
+            assert!(!required, "REQUIRE_ALL is set and there is no {name} to boot (tests/needs fetches it)");
+            eprintln!("skipped: {what}: no {name} to boot (tests/needs fetches it)");
+            None
+        }
+    };
+    names.iter().map(found).collect()
+}
+
 /// A file beside the kernel that `make test` fetched, or the kernel that `$CORACLE_TEST_KERNEL` names.
 fn fetched(name: &str) -> Option<PathBuf> {
     let named = std::env::var_os("CORACLE_TEST_KERNEL").filter(|v| !v.is_empty()).map(PathBuf::from);
     let kernel = named.unwrap_or_else(|| workspace().join("target/test-kernel/vmlinuz"));
     let file = kernel.with_file_name(if name == "vmlinuz" { kernel.file_name()?.to_str()? } else { name });
     file.is_file().then_some(file)
+}
+
+/// Make an initramfs of a tree.
+pub(crate) fn pack(root: &Path, image: &Path) {
+    let busybox = peer("busybox").expect("busybox");
+    let pack = "cd \"$1\" && find . | \"$0\" cpio -o -H newc >\"$2\"";
+    crate::Cmd::new("sh").args(["-c", pack]).arg(busybox).arg(root).arg(image).ok();
 }
 
 impl Machine {
@@ -46,19 +67,9 @@ impl Machine {
             return None;
         }
         let root = scratch.mkdir("initramfs");
-        for name in ["vmlinuz"].iter().chain(modules) {
-            let Some(file) = fetched(name) else {
-                let required = std::env::var("REQUIRE_ALL").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
-                assert!(
-                    !required,
-                    "REQUIRE_ALL is set and there is no {name} to boot (tests/needs fetches it)"
-                );
-                eprintln!("skipped: {script}: no {name} to boot (tests/needs fetches it)");
-                return None;
-            };
-            if *name != "vmlinuz" {
-                std::fs::copy(file, root.join(name)).expect("copy a module");
-            }
+        let kernel = all_fetched(&["vmlinuz"], script)?.remove(0);
+        for (name, file) in modules.iter().zip(all_fetched(modules, script)?) {
+            std::fs::copy(file, root.join(name)).expect("copy a module");
         }
         let busybox = peer("busybox").expect("busybox");
         let bin = scratch.mkdir("initramfs/bin");
@@ -76,14 +87,9 @@ impl Machine {
         }
         let script = workspace().join("tests/boot").join(script);
         crate::Cmd::new("install").args(["-m", "755"]).arg(script).arg(root.join("init")).ok();
-        let machine = Self { kernel: fetched("vmlinuz")?, image: scratch.join("initramfs.cpio"), disk: None };
-        machine.pack(&root, &busybox);
+        let machine = Self { kernel, image: scratch.join("initramfs.cpio"), disk: None };
+        pack(&root, &machine.image);
         Some(machine)
-    }
-
-    fn pack(&self, root: &Path, busybox: &Path) {
-        let pack = "cd \"$1\" && find . | \"$0\" cpio -o -H newc >\"$2\"";
-        crate::Cmd::new("sh").args(["-c", pack]).arg(busybox).arg(root).arg(&self.image).ok();
     }
 
     /// With a disk, whose content it keeps.

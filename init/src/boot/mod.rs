@@ -98,10 +98,11 @@ struct Machine {
 
 impl Machine {
     fn start(&mut self) -> Result<Ending> {
-        self.configure()?;
+        // First of all what an error is told by.
         modules::load_listed();
-        self.step(b"modules are loaded");
         self.ports = Ports::find();
+        self.configure()?;
+        self.step(b"modules are loaded");
         if self.plan.exit == Exit::Port && self.ports.exit().is_none() {
             return Err(Fault::text(b"read", b"exit", b"there is no port coracle.exit"));
         }

@@ -89,6 +89,11 @@ pub(crate) fn make_terminal_sane(fd: c_int) {
     *local |=
         libc::ISIG | libc::ICANON | libc::IEXTEN | libc::ECHO | libc::ECHOE | libc::ECHOK | libc::ECHOCTL;
     let _ = call!(SYS_ioctl, fd, libc::TCSETS, termios.as_ptr());
+    // A serial line has no size, which many programs do not expect: lines and columns.
+    let mut size = [0u16; 4];
+    if call!(SYS_ioctl, fd, libc::TIOCGWINSZ, size.as_mut_ptr()).is_ok() && size[0] == 0 {
+        let _ = call!(SYS_ioctl, fd, libc::TIOCSWINSZ, [24u16, 80, 0, 0].as_ptr());
+    }
 }
 
 /// The number of the terminal's end of a path such as /dev/ttyS0, opened without taking it.
