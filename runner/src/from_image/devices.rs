@@ -79,6 +79,20 @@ pub(super) fn rules(flags: &Flags) -> Result<Vec<DeviceRule>> {
     flags.device_cgroup_rule.iter().map(read).collect()
 }
 
+/// No rule: what takes one is refused.
+pub(super) fn without_rules(flags: &Flags) -> Result<Vec<DeviceRule>> {
+    let less =
+        flags.device.iter().find(|text| parts(text).is_ok_and(|(.., access)| access.len() < ALL.len()));
+    let asked = less.map(|text| format!("--device {text:?}"));
+    let asked = asked.or_else(|| flags.device_cgroup_rule.first().map(|_| "--device-cgroup-rule".to_owned()));
+    match asked {
+        None => Ok(Vec::new()),
+        Some(flag) => Err(Error::unsupported(format!(
+            "{flag}: in a user namespace there are no rules for devices: what may be done with them is their owner's to say"
+        ))),
+    }
+}
+
 const ALL: &str = "rwm";
 
 fn is_access(text: &str) -> bool {
@@ -156,6 +170,19 @@ mod tests {
         for wrong in ["", "a", "/a:b", "/a:/b:", "/a:/b:x", "/a:rr", "/a:/b:r:w", "/a:rwmr", ":/b"] {
             assert!(parts(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn without_rules_all_access_is_all_that_can_be_given() {
+        let flags = |device: &str, rules: &[&str]| Flags {
+            device: vec![device.to_owned()],
+            device_cgroup_rule: rules.iter().map(|rule| (*rule).to_owned()).collect(),
+            ..Flags::default()
+        };
+        assert_eq!(without_rules(&flags("/dev/a:rwm", &[])).unwrap(), []);
+        let refused = |flags: &Flags| without_rules(flags).unwrap_err().to_string();
+        assert!(refused(&flags("/dev/a:/dev/b:r", &[])).starts_with("--device \"/dev/a:/dev/b:r\": "));
+        assert!(refused(&flags("/dev/a", &["c 1:2 r"])).starts_with("--device-cgroup-rule: "));
     }
 
     #[test]

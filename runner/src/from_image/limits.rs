@@ -19,7 +19,10 @@ pub(super) fn resources(
 ) -> Result<Option<LinuxResources>> {
     let resources = LinuxResources {
         // In a user namespace the kernel lets nobody make device nodes.
-        devices: if user_namespace { Vec::new() } else { device_rules(flags, devices)? },
+        devices: match user_namespace {
+            true => devices::without_rules(flags)?,
+            false => device_rules(flags, devices)?,
+        },
         memory: some(memory(flags, swap_counted)?),
         cpu: some(cpu(flags)?),
         pids: flags.pids_limit.filter(|n| *n != 0).map(|n| Pids { limit: Some(n) }),
