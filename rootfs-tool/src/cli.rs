@@ -79,10 +79,17 @@ pub fn main() -> u8 {
             if let Some(signal) = coracle_sys::interrupt::requested() {
                 return 128 + signal as u8;
             }
-            if e.kind() == Kind::Usage { 2 } else { 1 }
+            match e.kind() {
+                Kind::Usage if std::env::var_os(AS_DOCKER).is_none() => 2,
+                Kind::Usage if e.to_string().starts_with("unknown flag") => 125,
+                _ => 1,
+            }
         }
     }
 }
+
+/// Set by the runner where it is called as docker: errors end with docker's codes.
+const AS_DOCKER: &str = "CORACLE_AS_DOCKER";
 
 /// Every verb with its flags: what man pages and completions are made of.
 pub fn table() -> argh::CommandInfoWithArgs {

@@ -68,6 +68,9 @@ pub(crate) fn read(argv: Vec<OsString>, host: Option<OsString>) -> Result<Typed>
             }
         }
     }
+    if typed.argv.is_empty() {
+        typed.argv.push("--help".into());
+    }
     Ok(typed)
 }
 
@@ -99,6 +102,8 @@ mod tests {
             ("--config /c -D ps -a", "--debug ps -a", Some("/c")),
             ("--config=/c --store /s ps", "--store /s ps", Some("/c")),
             ("--version", "--version", None),
+            ("", "--help", None),
+            ("-D", "--debug", None),
         ] {
             let typed = typed(line).unwrap();
             assert_eq!(typed.argv.join(OsStr::new(" ")), argv, "{line}");

@@ -117,8 +117,8 @@ pub fn of_noun<'a>(noun: &str, verb: &'a str) -> Option<&'a str> {
 pub fn verbs_of(noun: &str) -> &'static [&'static str] {
     match noun {
         "image" => &[
-            "diff", "export", "history", "import", "inspect", "load", "ls", "mount", "prune", "pull", "push",
-            "rm", "save", "tag", "umount",
+            "build", "diff", "export", "history", "import", "inspect", "load", "ls", "mount", "prune",
+            "pull", "push", "rm", "save", "tag", "umount",
         ],
         "container" => &["commit", "cp", "diff", "exec", "export", "kill", "ls", "rm", "run"],
         "system" => &["df", "info"],
@@ -160,6 +160,9 @@ impl Given {
     }
 }
 
+/// Flags that docker has by two names, the other one and ours. It is no other flag's where a verb has it.
+const OTHER_NAMES: &[(&str, &str)] = &[("dns-opt", "dns-option"), ("timeout", "time")];
+
 struct Table<'a> {
     flags: &'a [FlagInfo<'a>],
     command: &'a str,
@@ -182,9 +185,24 @@ impl Table<'_> {
             given.help();
             return Ok(());
         }
-        let Some(flag) = self.flags.iter().find(|f| f.long.strip_prefix("--") == Some(name)) else {
+        let called = |name: &str| self.flags.iter().find(|f| f.long.strip_prefix("--") == Some(name));
+        let again =
+            || OTHER_NAMES.iter().find(|(other, _)| *other == name).and_then(|(_, flag)| called(flag));
+        let Some(flag) = called(name).or_else(again) else {
             return Err(self.unknown(&format!("--{name}")));
         };
+        self.say(flag, value, words, given)
+    }
+
+    /// A flag and the value that stands in its own word, if one does.
+    fn say<'w>(
+        &self,
+        flag: &FlagInfo<'_>,
+        value: Option<&str>,
+        words: &mut impl Iterator<Item = &'w OsString>,
+        given: &mut Given,
+    ) -> Result<()> {
+        let name = flag.long.trim_start_matches('-');
         match (takes_value(flag), value) {
             (false, None | Some("true")) => given.add(flag, None),
             (false, Some("false")) => {
@@ -203,7 +221,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// `-i`, `-it`, `-e VALUE`, `-eVALUE`, `-e=VALUE`.
+    /// `-i`, `-it`, `-i=false`, `-e VALUE`, `-eVALUE`, `-e=VALUE`.
     fn short<'w>(
         &self,
         letters: &str,
@@ -219,11 +237,14 @@ impl Table<'_> {
                 }
                 return Err(self.unknown(&format!("-{letter}")));
             };
+            let glued = chars.as_str();
             if !takes_value(flag) {
-                given.add(flag, None);
+                match glued.strip_prefix('=') {
+                    Some(word) => return self.say(flag, Some(word), words, given),
+                    None => given.add(flag, None),
+                }
                 continue;
             }
-            let glued = chars.as_str();
             let value = match glued.strip_prefix('=').unwrap_or(glued) {
                 "" if glued.is_empty() => next(&format!("-{letter}"), words)?,
                 value => value.to_owned(),
@@ -370,6 +391,9 @@ mod tests {
             ("-h=a -h b --hostname c IMG", "--hostname c -- IMG", ""),
             ("--rm --rm=false IMG", "-- IMG", ""),
             ("--rm=true IMG", "--rm -- IMG", ""),
+            ("-i=false -t=true IMG", "--tty -- IMG", ""),
+            ("-it=false IMG", "--interactive -- IMG", ""),
+            ("-t=raw IMG", "--tty-mode raw -- IMG", ""),
             ("--tty=raw IMG", "--tty-mode raw -- IMG", ""),
             ("--rm IMG -- sh -- x", "--rm -- IMG", "sh -- x"),
             ("--rm -- IMG --rm", "--rm -- IMG", "--rm"),
@@ -415,11 +439,13 @@ mod tests {
     fn a_wrong_flag_is_named_with_the_nearest_right_one() {
         for (typed, says) in [
             ("--hostnam x IMG", "unknown flag: --hostnam (did you mean --hostname?)"),
+            ("--dns-opt x IMG", "unknown flag: --dns-opt (see run --help)"),
             ("--frobnicate IMG", "unknown flag: --frobnicate (see run --help)"),
             ("-iz IMG", "unknown flag: -z (see run --help)"),
             ("--env", "flag needs an argument: --env"),
             ("-e", "flag needs an argument: -e"),
             ("--rm=maybe IMG", "--rm takes true or false, not \"maybe\""),
+            ("-i=maybe IMG", "--interactive takes true or false, not \"maybe\""),
         ] {
             assert_eq!(run(typed, Tail::After(1)).unwrap_err().to_string(), says, "{typed}");
         }

@@ -44,6 +44,14 @@ fn containers_run_in_front_as_dockers_do() {
         docker run --rm -v named:/n box cat /n/file
         docker run --cidfile id --name noted box true; cat id; docker rm noted
         docker run --rm --cidfile id box true
+        docker run --rm=true -i=false box echo no more
+        docker run --rm --device /dev/full:/dev/filled:r box sh -c 'ls /dev/filled; echo x >/dev/filled'
+        docker run --rm --device /dev/full:/dev/filled:x box true
+        docker run --rm --device-cgroup-rule 'c 10:* rwm' box true
+        docker run --rm --device-cgroup-rule 'c 10' box true
+        docker run --rm --cgroupns private box grep pids: /proc/self/cgroup
+        docker run --rm --cgroupns shared box true
+        docker run --rm --cgroupns host --cgroup-parent /words-run box sh -c 'grep -o /words-run /proc/self/cgroup | sort -u'
         docker run --rm --sysctl net.ipv4.ip_forward=1 --network none box cat /proc/sys/net/ipv4/ip_forward
         docker run --rm -i box sh <"$B/env"
         docker run --rm --pull never nosuch true
@@ -67,6 +75,10 @@ fn containers_in_the_background_live_as_dockers_do() {
         docker ps --format '{{.Names}} {{.Image}} {{.Command}} {{.State}} {{.Labels}}'
         docker ps -q
         docker ps -q --no-trunc
+        docker ps -q --filter is-task=true
+        docker ps --filter is-task=false --format '{{.Names}}'
+        docker ps --filter is-task=web
+        docker ps --filter publish=none
         docker container ls -a --filter name=web --format '{{.Names}}'
         docker exec web echo hi
         docker exec web sh -c 'exit 3'
@@ -103,7 +115,7 @@ fn containers_in_the_background_live_as_dockers_do() {
         docker rename front web
         docker kill -s CONT web
         docker ps -q | wc -l
-        docker stop -t 1 web
+        docker stop --timeout 1 web
         docker stop web
         docker stop nosuch
         docker ps --format '{{.Names}}'
@@ -131,6 +143,7 @@ fn containers_in_the_background_live_as_dockers_do() {
         docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' made
         docker start made; docker wait made
         docker rm made
+        docker create --name quoted box sh -c 'echo "a b"'; docker ps -a --no-trunc --format '{{.Command}}'; docker rm quoted
         docker run -d --name polite --stop-signal USR1 box sh -c 'trap "exit 9" USR1; while :; do sleep 0.1; done'
         sleep 0.5; docker stop -t 20 polite; docker inspect -f '{{.State.ExitCode}} {{.Config.StopSignal}}' polite
         docker rm -f polite
@@ -263,6 +276,10 @@ fn lists_events_and_prunes_are_dockers() {
         docker ps -a --filter before=three --format '{{.Names}}'
         docker ps -a --filter since=one --format '{{.Names}}'
         docker ps -a --filter volume=named --format '{{.Names}} {{.Mounts}}'
+        docker volume create --name kept; docker volume create --name kept other; docker volume rm kept
+        docker images --nosuch
+        docker tag box UPPER
+        docker pull "a b"
         docker ps -a --filter 'name=^/two$' --format '{{.Names}}'
         docker ps -a --filter "id=$(docker inspect -f '{{.Id}}' one)" --format '{{.Names}}'
         docker ps --filter nosuch=x

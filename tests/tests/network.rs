@@ -333,3 +333,49 @@ fn a_client_by_udp_that_keeps_its_port_is_led_to_the_container_that_is_there_now
     assert_eq!(host.sh(flows).stdout, before);
     drop((other, kept));
 }
+
+#[test]
+fn docker_s_ports_links_and_host_names_are_told_as_docker_tells_them() {
+    let Some(host) = Host::new("net-told") else { return };
+    host.runner("run -d --name web -h www --domainname example.org -p 8080:80 -p 127.0.0.1:53-54:53-54/udp --expose 99 box sleep 1000")
+        .ok();
+    for (filter, found) in [
+        ("publish=8080", true),
+        ("publish=80", false),
+        ("publish=8000-8100/tcp", true),
+        ("publish=53/udp", true),
+        ("publish=53", false),
+        ("expose=80", true),
+        ("expose=99/tcp", true),
+        ("expose=8080", false),
+        ("network=bridge", true),
+        ("network=none", false),
+    ] {
+        let told = host.runner(&format!("ps -q --filter {filter}")).ok().stdout;
+        assert_eq!(told.lines().count(), usize::from(found), "{filter}");
+    }
+    for wrong in ["publish=x", "expose=1:2"] {
+        host.runner(&format!("ps --filter {wrong}")).fails(125).complains("PORT[-PORT][/tcp|/udp]");
+    }
+    for (template, told) in [
+        (
+            "{{json .HostConfig.PortBindings}}",
+            r#"{"53/udp":[{"HostIp":"127.0.0.1","HostPort":"53"}],"54/udp":[{"HostIp":"127.0.0.1","HostPort":"54"}],"80/tcp":[{"HostIp":"","HostPort":"8080"}]}"#,
+        ),
+        ("{{json .Config.ExposedPorts}}", r#"{"53/udp":{},"54/udp":{},"80/tcp":{},"99/tcp":{}}"#),
+    ] {
+        let output = host.runner("inspect -f").args([template, "web"]).ok();
+        assert_eq!(output.stdout.trim(), told);
+    }
+    assert_eq!(host.runner("ps --format {{.Networks}}").ok().stdout, "bridge\n");
+    let own = host.runner("exec web grep 10.83 /etc/hosts").ok().stdout;
+    assert!(own.contains("\twww.example.org www web "), "the full name comes first: {own}");
+    let linked = host.script("--link web:database", &format!("{OF} of database; of web")).ok().stdout;
+    assert_eq!(linked, "10.83.0.2\n10.83.0.2\n");
+    host.script("--link nosuch", "true").fails(125).complains("--link \"nosuch\"");
+    host.script("--link web:a/b", "true").fails(125).complains("it is CONTAINER[:NAME]");
+    host.runner("create --name idle box true").ok();
+    host.script("--link idle:x", "true").fails(125).complains("idle is on no network, or does not run");
+    host.runner("rm -f web idle").ok();
+    nothing_is_left(&host);
+}

@@ -345,3 +345,25 @@ fn a_terminal_in_front_of_the_caller_has_its_size_from_the_first_moment() {
     );
     Cmd::new("script").args(["-qec", &run, "/dev/null"]).ok().prints("33 77");
 }
+
+#[test]
+fn a_container_in_front_of_its_caller_is_paused_and_deleted_by_others() {
+    let Some(client) = Client::new("exec sleep 1000") else { return };
+    let front = Cmd::runner()
+        .arg("--root")
+        .arg(client.file("state"))
+        .args(["run", "--bundle"])
+        .arg(client.bundle.path())
+        .arg(client.bundle.id())
+        .spawn();
+    client.wait_until("it runs", || client.call("state").run().stdout.contains("running"));
+    client.call("pause").ok();
+    assert_eq!(client.status(), "paused");
+    client.call("resume").ok();
+    client.call("start").fails(125).complains("already running");
+    client.call("delete").fails(125).complains("not stopped: running");
+    client.call("pause").ok();
+    client.call("delete --force").ok();
+    assert_eq!(front.wait(Duration::from_secs(30)).expect("it ends").code(), 137);
+    client.call("state").fails(125).complains("does not exist");
+}

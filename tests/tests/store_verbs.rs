@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use coracle_tests::rootfs::Image;
 use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
+use sha2::{Digest, Sha256};
 
 /// A store with an image whose upper layer replaces a file of the lower, and hides a folder's content.
 fn with_image() -> Store {
@@ -56,6 +57,29 @@ fn an_exported_image_is_what_a_container_would_see() {
     assert!(!store.scratch.join("x.tar").exists());
 }
 
+/// Give the image of a name another manifest beside the one that it has, under another name.
+fn again(store: &Store, name: &str, other: &str) {
+    let read = |path: &std::path::Path| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path).expect("read JSON")).expect("read JSON")
+    };
+    let (layout, blobs) = (store.path().join("index.json"), store.path().join("blobs/sha256"));
+    let mut index = read(&layout);
+    let entries = index["manifests"].as_array_mut().expect("manifests");
+    let named = |e: &&serde_json::Value| e["annotations"]["org.opencontainers.image.ref.name"] == name;
+    let mut entry = entries.iter().find(named).expect("the image").clone();
+    let digest = entry["digest"].as_str().expect("a digest").trim_start_matches("sha256:").to_owned();
+    let mut manifest = read(&blobs.join(digest));
+    manifest["annotations"]["again"] = "yes".into();
+    let text = manifest.to_string();
+    let sum: String = Sha256::digest(&text).iter().map(|b| format!("{b:02x}")).collect();
+    fs::write(blobs.join(&sum), &text).expect("write the manifest");
+    entry["digest"] = format!("sha256:{sum}").into();
+    entry["size"] = text.len().into();
+    entry["annotations"]["org.opencontainers.image.ref.name"] = other.into();
+    entries.push(entry);
+    fs::write(layout, index.to_string()).expect("write the index");
+}
+
 #[test]
 fn prune_says_what_goes_and_leaves_what_has_a_name_or_a_container() {
     let store = with_image();
@@ -97,6 +121,10 @@ fn prune_says_what_goes_and_leaves_what_has_a_name_or_a_container() {
         store.runner().words("run --name keeper box true").ok();
         store.rootfs_tool().words("prune -a -f").ok();
         store.rootfs_tool().words("images").ok().prints("localhost/box");
+        // The same image by another manifest, which nobody uses: all that goes is its name.
+        again(&store, "localhost/box:latest", "localhost/again:latest");
+        let gone = store.rootfs_tool().words("prune -a -f").ok().prints("untagged: localhost/again:latest");
+        assert!(!gone.stdout.contains("deleted: "), "{gone}");
         store.runner().words("rm keeper").ok();
         store.rootfs_tool().words("prune -a -f").ok().prints("untagged: localhost/box:latest");
     }

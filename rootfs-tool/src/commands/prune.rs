@@ -74,7 +74,7 @@ impl Prune {
             coracle_sys::say!("untagged: {}", harmless(name));
         }
         let mut told = HashSet::new();
-        for gone in doomed.iter().map(|d| &d.what).filter(|what| told.insert(**what)) {
+        for gone in doomed.iter().filter_map(|d| d.what.as_ref()).filter(|what| told.insert(**what)) {
             coracle_sys::say!("deleted: {gone}");
         }
         let gone = store.prune_with(&how)?;
@@ -128,9 +128,14 @@ impl Prune {
             // What cannot be read passes no filter.
             if left_over || filters.is_empty() || image.as_ref().is_some_and(|i| filters.take(i, &named)) {
                 let id = image.as_ref().filter(|_| !left_over).map(Image::id);
-                out.push(Doomed { what: id.unwrap_or(entry.digest), entry: entry.clone() });
+                out.push(Doomed { what: Some(id.unwrap_or(entry.digest)), entry: entry.clone() });
             }
         }
+        // An image that keeps one of its names is still there.
+        let goes = |entry: &Descriptor| out.iter().any(|gone| gone.entry == *entry);
+        let stay = all.iter().filter(|(entry, _)| !goes(entry));
+        let stay: HashSet<Digest> = stay.filter_map(|(_, image)| image.as_ref().map(Image::id)).collect();
+        out.iter_mut().for_each(|gone| gone.what = gone.what.filter(|id| !stay.contains(id)));
         Ok(out)
     }
 }
@@ -138,6 +143,7 @@ impl Prune {
 /// An entry that goes.
 struct Doomed {
     entry: Descriptor,
-    /// The image's id, or the manifest's digest where the image stays.
-    what: Digest,
+    /// The image's id, or the manifest's digest where an image without a name is left over beside one with a name.
+    /// None where all that goes is a name.
+    what: Option<Digest>,
 }

@@ -34,10 +34,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     match container.status()? {
         Status::Stopped | Status::Created => {}
         _ if force => {}
-        status => {
-            let why = format!("cannot delete container {id} that is not stopped: {}", status.word());
-            return Err(Error::new(Kind::Busy, why));
-        }
+        status => return Err(not_stopped(id, status)),
     }
     let cgroup = container.cgroup()?;
     container.state.init.kill()?;
@@ -54,15 +51,30 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     Ok(0)
 }
 
+fn not_stopped(id: &str, status: Status) -> Error {
+    Error::new(Kind::Busy, format!("cannot delete container {id} that is not stopped: {}", status.word()))
+}
+
 /// The container, held against others. By force it is waited for who holds it, and is none where there is none, once
 /// nothing is left of what was to be one.
 fn hold(global: &Global, id: &str, force: bool) -> Result<Option<(Container, Lock)>> {
     let states = States::of(Face::Oci, global.root.as_deref())?;
     let mut busy = Error::new(Kind::Busy, format!("container {id:?} is being created"));
     for _ in 0..PATIENCE {
-        let held = Container::find(global, id).and_then(|mut container| {
-            let alone = container.hold()?;
-            Ok((container, alone))
+        let held = Container::find(global, id).and_then(|mut container| match container.hold() {
+            Err(e) if e.kind() == Kind::Busy && container.is_in_front() => {
+                if !force {
+                    return Err(not_stopped(id, container.status()?));
+                }
+                // Its runner takes all of it away, once it has ended.
+                let cgroup = container.cgroup()?;
+                if cgroup.is_frozen()? {
+                    cgroup.thaw()?;
+                }
+                container.state.init.kill()?;
+                Err(e)
+            }
+            held => Ok((container, held?)),
         });
         match held {
             Err(e) if force && e.kind() == Kind::Busy => busy = e,

@@ -22,6 +22,9 @@ pub(crate) const VERBS: [&str; 21] = [
 pub(crate) fn run(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
     let mut command = rootfs_tool(global)?;
     command.word(verb);
+    if global.docker {
+        command.set("CORACLE_AS_DOCKER", "1");
+    }
     words.iter().for_each(|word| command.word(word));
     Err(command.exec())
 }

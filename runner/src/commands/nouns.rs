@@ -57,8 +57,12 @@ const SYSTEM: &[(&str, Meant)] = &[
     ("prune", Own(prune::system)),
 ];
 
+/// There is one builder, and it has no daemon either.
+const BUILDER: &[(&str, Meant)] = &[("build", Verb("build"))];
+
 /// The nouns whose verbs stand here. An image's are rootfs-tool's.
-const NOUNS: &[(&str, &[(&str, Meant)])] = &[("container", CONTAINER), ("system", SYSTEM)];
+const NOUNS: &[(&str, &[(&str, Meant)])] =
+    &[("builder", BUILDER), ("buildx", BUILDER), ("container", CONTAINER), ("system", SYSTEM)];
 
 /// Whether it is one.
 pub(crate) fn is_noun(word: &str) -> bool {

@@ -93,6 +93,20 @@ impl Container {
         Ok(held)
     }
 
+    /// The same for what a container may be told while it runs. One in front of a runner is that runner's until it has
+    /// ended, and none the less paused and given other limits.
+    pub(crate) fn hold_or_share(&mut self) -> Result<Option<Lock>> {
+        match self.hold() {
+            Err(e) if e.kind() == Kind::Busy && self.is_in_front() => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// It runs in front of a runner.
+    pub(crate) fn is_in_front(&self) -> bool {
+        self.state.runner.is_some_and(|runner| runner.is_alive()) && self.state.init.is_alive()
+    }
+
     /// Its groups.
     pub(crate) fn cgroup(&self) -> Result<Cgroup> {
         Cgroup::open(self.state.cgroups.clone())

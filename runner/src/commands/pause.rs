@@ -82,7 +82,7 @@ fn one(store: &Store, typed: &str, pause: bool) -> Result<()> {
 }
 
 fn of_a_client(mut container: Container, pause: bool) -> Result<u8> {
-    let _alone = container.hold()?;
+    let _alone = container.hold_or_share()?;
     let refused = |why: &str| Err(Error::new(Kind::Invalid, why.to_owned()));
     match (container.status()?, pause) {
         (Status::Running | Status::Created, true) => container.cgroup()?.freeze()?,

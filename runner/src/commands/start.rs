@@ -137,7 +137,7 @@ fn returning(store: &Store) -> Result<Vec<String>> {
 
 /// Let the command of a created container run.
 fn run_oci(mut container: Container) -> Result<u8> {
-    let _alone = container.hold()?;
+    let _alone = container.hold_or_share()?;
     let oci = container.state.oci.as_ref();
     let command = oci.and_then(|o| o.spec.process.as_ref()?.args.first().cloned()).unwrap_or_default();
     let refused = |why: &str| Err(Error::new(Kind::Invalid, why.to_owned()));

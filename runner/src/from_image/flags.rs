@@ -56,7 +56,8 @@ flags! {
     "--scratch": scratch Option<String> = "keep what the container writes in memory: tmpfs[:SIZE]",
     "--volume" 'v': volume Vec<String> = "mount a folder or volume: SOURCE:PATH[:ro,rro,rshared,...]",
     "--mount": mount Vec<String> = "mount, in words: type=bind|volume|tmpfs,src=...,dst=...[,readonly]",
-    "--device": device Vec<String> = "pass a device of the host: PATH[:PATH[:rwm]]",
+    "--device": device Vec<String> = "pass a device of the host: PATH[:PATH][:rwm]",
+    "--device-cgroup-rule": device_cgroup_rule Vec<String> = "allow further devices: 'c 189:* rwm'",
     "--shm-size": shm_size Option<String> = "size of /dev/shm, 64m if not said",
 
     "--cap-add": cap_add Vec<String> = "grant a capability, or ALL",
@@ -77,6 +78,11 @@ flags! {
     "--cpuset-mems": cpuset_mems Option<String> = "memory nodes it may use",
     "--pids-limit": pids_limit Option<i64> = "how many tasks it may have; -1 is no limit",
     "--blkio-weight": blkio_weight Option<u16> = "relative weight of its disk traffic, 10 to 1000",
+    "--device-read-bps": device_read_bps Vec<String> = "bytes a second that it may read from a disk: PATH:1mb",
+    "--device-write-bps": device_write_bps Vec<String> = "bytes a second that it may write to a disk",
+    "--device-read-iops": device_read_iops Vec<String> = "how often a second it may read from a disk: PATH:100",
+    "--device-write-iops": device_write_iops Vec<String> = "how often a second it may write to a disk",
+    "--cgroup-parent": cgroup_parent Option<String> = "group that its own is made in",
     "--best-effort": best_effort bool = "go on without the limits that this host cannot give",
     "--ulimit": ulimit Vec<String> = "resource limit: NAME=SOFT[:HARD]",
     "--sysctl": sysctl Vec<String> = "kernel parameter of the container's namespaces: NAME=VALUE",
@@ -88,6 +94,8 @@ flags! {
     "--ipc": ipc Option<String> = "IPC namespace: own, host or container:ID",
     "--uts": uts Option<String> = "host name namespace: own, host or container:ID",
 
+    "--cgroupns": cgroupns Option<String> = "cgroup namespace: private (what it is if not said) or host",
+
     "--publish" 'p': publish Vec<String> = "publish a port: [[IP:]HOST:]CONTAINER[/udp], also ranges; without HOST one that is free",
     "--publish-all" 'P': publish_all bool = "publish all ports that are exposed, each at one that is free",
     "--expose": expose Vec<String> = "port that the container listens on, for -P",
@@ -95,6 +103,7 @@ flags! {
     "--ip6": ip6 Option<String> = "address of IPv6 on its network",
     "--mac-address": mac_address Option<String> = "hardware address on its network",
     "--network-alias": network_alias Vec<String> = "further name on its network",
+    "--link": link Vec<String> = "give a container that runs a further name inside: CONTAINER[:NAME]",
     "--dns": dns Vec<String> = "server that names are asked of, in place of the host's",
     "--dns-search": dns_search Vec<String> = "domain that names are looked for in",
     "--dns-option": dns_option Vec<String> = "option of the resolver",

@@ -1,11 +1,13 @@
 //! Flags that limit what a container uses, and the devices it may use. Pure.
 
+use std::path::Path;
+
 use coracle_sys::{Error, Result};
 
 use super::flags::Flags;
-use super::units;
+use super::{devices, units};
 use crate::spec::Device;
-use crate::spec::resources::{BlockIo, Cpu, DeviceRule, LinuxResources, Memory, Pids};
+use crate::spec::resources::{BlockIo, Cpu, DeviceRule, LinuxResources, Memory, Pids, ThrottleDevice};
 
 /// `linux.resources`, where a flag asks for any or the container could make device nodes.
 /// `swap_counted`: the kernel can limit swap, so that it is limited unasked, as docker does.
@@ -17,11 +19,14 @@ pub(super) fn resources(
 ) -> Result<Option<LinuxResources>> {
     let resources = LinuxResources {
         // In a user namespace the kernel lets nobody make device nodes.
-        devices: if user_namespace { Vec::new() } else { device_rules(flags.privileged, devices) },
+        devices: match user_namespace {
+            true => devices::without_rules(flags)?,
+            false => device_rules(flags, devices)?,
+        },
         memory: some(memory(flags, swap_counted)?),
         cpu: some(cpu(flags)?),
         pids: flags.pids_limit.filter(|n| *n != 0).map(|n| Pids { limit: Some(n) }),
-        block_io: some(BlockIo { weight: flags.blkio_weight, ..BlockIo::default() }),
+        block_io: some(block_io(flags)?),
         ..LinuxResources::default()
     };
     Ok(some(resources))
@@ -86,18 +91,48 @@ fn cpu(flags: &Flags) -> Result<Cpu> {
 }
 
 /// What every container may use is allowed without being named here.
-fn device_rules(all: bool, devices: &[Device]) -> Vec<DeviceRule> {
-    let access = || Some("rwm".to_owned());
-    let mut rules = vec![DeviceRule { allow: all, access: access(), ..DeviceRule::default() }];
+fn device_rules(flags: &Flags, devices: &[Device]) -> Result<Vec<DeviceRule>> {
+    let all = flags.privileged;
+    let mut rules = vec![DeviceRule { allow: all, access: Some("rwm".to_owned()), ..DeviceRule::default() }];
     let named = devices.iter().filter(|d| d.major.is_some() && !all);
     rules.extend(named.map(|d| DeviceRule {
         allow: true,
         kind: Some(d.kind.clone()),
         major: d.major,
         minor: d.minor,
-        access: access(),
+        access: Some(devices::access(flags, d)),
     }));
-    rules
+    rules.extend(devices::rules(flags)?);
+    Ok(rules)
+}
+
+/// `--device-read-bps /dev/sda:1mb` and its like: a device, and how much a second.
+fn throttles(texts: &[String], flag: &str) -> Result<Vec<ThrottleDevice>> {
+    let read = |text: &String| {
+        let (device, rate) = text
+            .rsplit_once(':')
+            .ok_or_else(|| Error::usage(format!("{flag} {text:?}: it is /DEVICE:RATE")))?;
+        let rate = match flag.ends_with("iops") {
+            true => rate
+                .parse()
+                .map_err(|_| Error::usage(format!("{flag} {text:?}: it is a whole number a second")))?,
+            false => units::size(rate, flag)?,
+        };
+        let (major, minor) = devices::block(Path::new(device), flag)?;
+        Ok(ThrottleDevice { major, minor, rate })
+    };
+    texts.iter().map(read).collect()
+}
+
+fn block_io(flags: &Flags) -> Result<BlockIo> {
+    Ok(BlockIo {
+        weight: flags.blkio_weight,
+        throttle_read_bps_device: throttles(&flags.device_read_bps, "--device-read-bps")?,
+        throttle_write_bps_device: throttles(&flags.device_write_bps, "--device-write-bps")?,
+        throttle_read_iops_device: throttles(&flags.device_read_iops, "--device-read-iops")?,
+        throttle_write_iops_device: throttles(&flags.device_write_iops, "--device-write-iops")?,
+        ..BlockIo::default()
+    })
 }
 
 #[cfg(test)]

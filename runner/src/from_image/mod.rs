@@ -121,6 +121,11 @@ pub(crate) fn spec(config: &ProcessConfig, flags: &Flags, typed: &[String], foun
         masked_paths: if masks { defaults::masked(found.cpus) } else { Vec::new() },
         readonly_paths: if masks { defaults::readonly() } else { Vec::new() },
         namespaces,
+        cgroups_path: flags.cgroup_parent.as_deref().map(|parent| match parent.strip_suffix('/') {
+            // As systemd is asked for it.
+            None if parent.ends_with(".slice") => format!("{parent}:coracle:{}", found.id),
+            at => format!("{}/{}", at.unwrap_or(parent), found.id),
+        }),
         ..Linux::default()
     };
     Ok(Spec {
@@ -278,16 +283,18 @@ fn environment(config: &ProcessConfig, flags: &Flags, found: &Found) -> Result<V
 
 /// Which namespaces are made, and which are another container's. What is left out is the host's.
 fn namespaces(flags: &Flags, found: &Found) -> Result<Vec<Namespace>> {
-    let mut all = vec![
-        Namespace { kind: "mount".to_owned(), path: None },
-        Namespace { kind: "cgroup".to_owned(), path: None },
-    ];
+    let mut all = vec![Namespace { kind: "mount".to_owned(), path: None }];
+    match flags.cgroupns.as_deref() {
+        None | Some("" | "private") => all.push(Namespace { kind: "cgroup".to_owned(), path: None }),
+        Some("host") => {}
+        Some(word) => return Err(Error::usage(format!("--cgroupns {word:?}: it is private or host"))),
+    }
     if found.maps.is_some() {
         all.push(Namespace { kind: "user".to_owned(), path: None });
     }
     for (kind, flag, word) in shared_words(flags)? {
         let path = match word {
-            "" | "own" | "private" | "none" => None,
+            "" | "own" | "private" | "shareable" | "none" => None,
             "host" => continue,
             // Which one is decided elsewhere.
             _ if kind == "network" && !word.contains(':') => None,
@@ -319,6 +326,8 @@ pub(crate) fn shared_words(flags: &Flags) -> Result<[(&'static str, &'static str
     for (kind, flag, word) in &all {
         let network = *kind == "network";
         let known = matches!(*word, "host" | "own" | "private")
+            // Docker's word: who asks for another's by container:ID gets it of every container.
+            || *kind == "ipc" && *word == "shareable"
             || network && (!word.is_empty() && !word.contains([':', '/']) || word.starts_with("ns:/"));
         if known || word.strip_prefix("container:").is_some_and(|id| !id.is_empty()) {
             continue;

@@ -243,8 +243,11 @@ fn devices_are_whole_or_refused() {
         (made[0].path.as_path(), made[0].major, made[0].minor),
         (Path::new("/dev/nothing"), Some(1), Some(3))
     );
+    let spec = device("/dev/null:/dev/x:r").unwrap().linux.unwrap();
+    let rules = spec.resources.unwrap().devices;
+    assert_eq!(rules.last().unwrap().access.as_deref(), Some("r"));
     for text in
-        ["", "dev/null", "/dev/null:/dev/x:r", "/dev/null:/a:/b:rwm", "/etc/passwd", "/no/such/device"]
+        ["", "dev/null", "/dev/null:/dev/x:rx", "/dev/null:/a:/b:rwm", "/etc/passwd", "/no/such/device"]
     {
         assert!(device(text).is_err(), "{text:?}");
     }

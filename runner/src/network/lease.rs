@@ -31,7 +31,7 @@ read_json!(Address { ip: must "ip", prefix: must "prefix", gateway: must "gatewa
 pub(crate) struct Attachment {
     /// The container's id.
     pub(crate) id: String,
-    /// Its name and host name.
+    /// Its name, and its host name as /etc/hosts has it: `db.example.org db`.
     pub(crate) name: String,
     pub(crate) hostname: String,
     /// The network's name.

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use coracle_store::Store;
 use coracle_store::image::ProcessConfig;
 use coracle_sys::json::Value;
-use coracle_sys::{Error, Result};
+use coracle_sys::{Context, Error, Result};
 
 use crate::caps;
 use crate::from_image::flags::Flags;
@@ -41,7 +41,7 @@ pub(crate) use leave::{detach, forget_all_over as sweep};
 pub(crate) use manage::{Asked as AskedNetwork, Known, Manager};
 use names::Resolve;
 use ports::Asked;
-pub(crate) use ports::Port;
+pub(crate) use ports::{Port, bindings};
 use rootless::Program;
 
 /// What a container is joined to.
@@ -96,15 +96,19 @@ pub(crate) fn plan(flags: &Flags, config: &ProcessConfig, store: &Store, host: &
         }
         name => Way::Bridge(Some(Box::new(Networks::of(store).find(name)?))),
     };
+    let mut hosts: Vec<_> = flags.add_host.iter().map(|text| extra_host(text)).collect::<Result<_>>()?;
+    for text in &flags.link {
+        hosts.extend(linked(text, store)?);
+    }
     let plan = Plan {
         own: !matches!(word, "host") && !word.starts_with("container:") && !word.starts_with("ns:"),
         by_default,
         ports: ports(flags, config)?,
         ips: [&flags.ip, &flags.ip6].into_iter().flatten().map(|ip| Ip::parse(ip)).collect::<Result<_>>()?,
         mac: flags.mac_address.clone(),
-        hostname: flags.hostname.clone(),
+        hostname: flags.hostname.as_deref().map(|name| host_words(name, flags.domainname.as_deref())),
         aliases: flags.network_alias.clone(),
-        hosts: flags.add_host.iter().map(|text| extra_host(text)).collect::<Result<_>>()?,
+        hosts,
         servers: flags.dns.clone(),
         search: flags.dns_search.clone(),
         options: flags.dns_option.clone(),
@@ -113,6 +117,29 @@ pub(crate) fn plan(flags: &Flags, config: &ProcessConfig, store: &Store, host: &
     };
     plan.check(word, flags, rootless)?;
     Ok(plan)
+}
+
+/// Its host name as /etc/hosts has it: the full name first, where it is in a domain.
+fn host_words(name: &str, domain: Option<&str>) -> String {
+    match (domain.filter(|d| !d.is_empty()), name.split_once('.')) {
+        (Some(domain), _) => format!("{name}.{domain} {name}"),
+        (None, Some((short, _))) => format!("{name} {short}"),
+        (None, None) => name.to_owned(),
+    }
+}
+
+/// `--link CONTAINER[:NAME]`: the addresses that it has now, under that name. Under its own it is known anyhow.
+fn linked(text: &str, store: &Store) -> Result<Vec<(String, Option<Ip>)>> {
+    let (named, alias) = text.split_once(':').unwrap_or((text, text));
+    if !is_host_name(alias) {
+        return Err(Error::usage(format!("--link {text:?}: it is CONTAINER[:NAME]")));
+    }
+    let id = store.find_container(named).context(|| format!("--link {text:?}"))?.id;
+    let addresses: Vec<_> = attachments(&id)?.into_iter().flat_map(|one| one.addresses).collect();
+    if addresses.is_empty() {
+        return Err(Error::invalid(format!("--link {text:?}: {named} is on no network, or does not run")));
+    }
+    Ok(addresses.into_iter().map(|address| (alias.to_owned(), Some(address.ip))).collect())
 }
 
 /// Where another container's names are kept.

@@ -276,6 +276,27 @@ fn one_of(
     Err(refused.unwrap_or_else(|| Error::new(Kind::Busy, "all ports are allocated")))
 }
 
+/// What `-p` asks for, a port inside each, as docker tells it: `80/tcp`, and the host's address and port, empty where they
+/// are not said. Words that are no `-p` ask for nothing.
+pub(crate) fn bindings(publish: &[String]) -> Vec<[String; 3]> {
+    let mut all = Vec::new();
+    for asked in publish.iter().filter_map(|text| Asked::parse(text).ok()) {
+        let ip = asked.ip.map_or(String::new(), |ip| ip.to_string());
+        for port in asked.inside.0..=asked.inside.1 {
+            let host = match asked.host {
+                None => String::new(),
+                // One of several that is free.
+                Some((first, last)) if asked.inside.0 == asked.inside.1 && first < last => {
+                    format!("{first}-{last}")
+                }
+                Some((first, _)) => (u32::from(first) + u32::from(port - asked.inside.0)).to_string(),
+            };
+            all.push([format!("{port}/{}", asked.protocol.name()), ip.clone(), host]);
+        }
+    }
+    all
+}
+
 /// `80/tcp`, `80-90/udp`: one that an image or `--expose` names.
 pub(crate) fn check_exposed(text: &str) -> Result<()> {
     Asked::exposed(text).map(drop).context(|| "--expose")
@@ -338,6 +359,19 @@ mod tests {
             assert_eq!(Asked::parse(text).unwrap(), Asked::parse(same).unwrap(), "{text}");
         }
         assert!(Asked::parse("0-5:80-85").is_err());
+    }
+
+    #[test]
+    fn what_p_asks_for_is_told_port_by_port() {
+        let told = |text: &str| -> Vec<String> {
+            bindings(&[text.to_owned()]).iter().map(|b| b.join(" ")).collect()
+        };
+        assert_eq!(told("8080:80"), ["80/tcp  8080"]);
+        assert_eq!(told("127.0.0.1::53/udp"), ["53/udp 127.0.0.1 "]);
+        assert_eq!(told("9000-9001:80-81"), ["80/tcp  9000", "81/tcp  9001"]);
+        assert_eq!(told("9000-9002:80"), ["80/tcp  9000-9002"]);
+        assert_eq!(told("65535:65535").len(), 1);
+        assert!(told("no port").is_empty());
     }
 
     #[test]

@@ -253,6 +253,7 @@ fn host(seen: &Seen, flags: &Flags, asked: &[Asked], all: &mut Value) -> Result<
         set_all(all, paths);
     }
     super::network::tell(seen, network, all);
+    super::network::asked(flags, all);
     if !tmpfs.is_empty() {
         all["HostConfig"]["Tmpfs"] = tmpfs.into();
     }

@@ -3,8 +3,26 @@
 use serde_json::{Value, json};
 
 use crate::commands::container::seen::Seen;
+use crate::from_image::flags::Flags;
 use crate::json::{set, set_all, shape};
-use crate::network::Attachment;
+use crate::network::{Attachment, bindings};
+
+/// What was published, and which ports it listens on: with an image's those.
+pub(super) fn asked(flags: &Flags, all: &mut Value) {
+    let mut listens = flags.expose.clone();
+    for [inside, ip, port] in bindings(&flags.publish) {
+        let row = json!({"HostIp": ip, "HostPort": port});
+        match all["HostConfig"]["PortBindings"][&inside].as_array_mut() {
+            Some(list) => list.push(row),
+            None => all["HostConfig"]["PortBindings"][&inside] = json!([row]),
+        }
+        listens.push(inside);
+    }
+    for [inside, ..] in bindings(&listens) {
+        all["Config"]["ExposedPorts"][&inside] = json!({});
+    }
+    all["HostConfig"]["PublishAllPorts"] = flags.publish_all.into();
+}
 
 /// What is told of a network that gives no address.
 const ENDPOINT: &str = r#"{"IPAMConfig":null,"Links":null,"Aliases":null,"NetworkID":"","EndpointID":"","Gateway":"","IPAddress":"",

@@ -9,10 +9,11 @@ use crate::commands::container;
 use crate::commands::container::seen::Seen;
 use crate::commands::inspect::document;
 use crate::from_image::units;
+use crate::network::bindings;
 use crate::record::{self, Record};
 
 /// What help says of it.
-pub(super) const HELP: &str = "only those for which it holds: name=PART (^ and $ stand for its ends), id=, status=created|restarting|running|paused|exited, exited=CODE, label=NAME[=VALUE], ancestor=IMAGE, before= and since=CONTAINER, health=, volume=, network=";
+pub(super) const HELP: &str = "only those for which it holds: name=PART (^ and $ stand for its ends), id=, status=created|restarting|running|paused|exited, exited=CODE, label=NAME[=VALUE], ancestor=IMAGE, before= and since=CONTAINER, health=, volume=, network=, publish= and expose=PORT[-PORT][/udp]";
 
 /// What was asked for.
 pub(crate) struct Filters(Vec<Filter>);
@@ -32,6 +33,9 @@ enum Filter {
     Health(String),
     Volume(String),
     Network(String),
+    /// Ports, of the host or inside.
+    Port(bool, Vec<String>),
+    Task(bool),
 }
 
 impl Filters {
@@ -117,11 +121,19 @@ impl Filter {
             },
             "volume" => Self::Volume(owned),
             "network" => Self::Network(owned),
-            "is-task" | "expose" | "publish" => {
-                return Err(Error::unsupported(format!(
-                    "--filter {text:?}: there are neither tasks nor ports"
-                )));
-            }
+            // PORT[-PORT][/tcp|/udp], as `-p` and `--expose` have them.
+            "expose" | "publish" => match bindings(&[owned]) {
+                ports if ports.is_empty() || value.contains(':') => {
+                    return Err(wrong("it is PORT[-PORT][/tcp|/udp]"));
+                }
+                ports => Self::Port(name == "publish", ports.into_iter().map(|[port, ..]| port).collect()),
+            },
+            // Of a swarm, which there is none of here.
+            "is-task" => match value {
+                "true" | "1" => Self::Task(true),
+                "false" | "0" => Self::Task(false),
+                _ => return Err(wrong("it is true or false")),
+            },
             _ => return Err(unknown(text)),
         })
     }
@@ -141,6 +153,9 @@ impl Filter {
             Self::Health(_) => "health",
             Self::Volume(_) => "volume",
             Self::Network(_) => "network",
+            // Docker takes one for the other.
+            Self::Port(..) => "publish",
+            Self::Task(_) => "is-task",
         }
     }
 
@@ -174,7 +189,13 @@ impl Filter {
                 };
                 document::mounts(store, seen).is_ok_and(|(names, _)| names.contains(named)) || at(named)
             }
-            Self::Network(named) => row::network(seen) == *named,
+            Self::Network(named) => row::networks(seen).contains(named),
+            Self::Port(outside, wanted) => {
+                let (listens, leads) = row::listens(seen);
+                let ports = if *outside { leads } else { listens };
+                ports.iter().any(|port| wanted.contains(port))
+            }
+            Self::Task(is) => !is,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::commands::port;
 use crate::from_image::flags::Flags;
 use crate::from_image::{self, short};
 use crate::json::set_all;
+use crate::network::bindings;
 use crate::record;
 
 /// What is to be found out, some of which takes its time.
@@ -26,7 +27,7 @@ pub(super) struct Wanted {
 pub(super) fn of(store: &Store, seen: &Seen, wanted: &Wanted) -> Result<Value> {
     let record = &seen.record;
     let id = if wanted.whole { &record.id } else { short(&record.id) };
-    let words = record.spec.process.as_ref().map(|p| p.args.join(" ")).unwrap_or_default();
+    let words = command(record.spec.process.as_ref().map(|p| &p.args[..]).unwrap_or_default());
     let size = if wanted.size { size(store, seen) } else { "0B".to_owned() };
     let (mounts, volumes) = if wanted.mounts { document::mounts(store, seen)? } else { Default::default() };
     let mounts: Vec<String> =
@@ -38,7 +39,7 @@ pub(super) fn of(store: &Store, seen: &Seen, wanted: &Wanted) -> Result<Value> {
         vec![
             ("/ID", id.into()),
             ("/Image", record.image.as_str().into()),
-            ("/Command", format!("\"{}\"", if wanted.whole { words } else { cut(&words, 20) }).into()),
+            ("/Command", format!("{:?}", if wanted.whole { words } else { cut(&words, 20) }).into()),
             ("/CreatedAt", created.into()),
             ("/RunningFor", format!("{} ago", ago(record.created)).into()),
             ("/Ports", ports(seen).into()),
@@ -50,11 +51,21 @@ pub(super) fn of(store: &Store, seen: &Seen, wanted: &Wanted) -> Result<Value> {
             ("/Labels", labels(seen).into()),
             ("/Mounts", mounts.join(",").into()),
             ("/LocalVolumes", volumes.to_string().into()),
-            ("/Networks", network(seen).into()),
+            ("/Networks", networks(seen).join(",").into()),
             ("/Pid", seen.pid().into()),
         ],
     );
     Ok(row)
+}
+
+/// The command as docker has it, so that one word of several stays one: `sh -c 'sleep 1'`.
+fn command(args: &[String]) -> String {
+    let mut words = args.first().cloned().unwrap_or_default();
+    for arg in args.iter().skip(1) {
+        let quote = if arg.contains(' ') { "'" } else { "" };
+        words += &[" ", quote, arg, quote].concat();
+    }
+    words
 }
 
 /// The ports that lead to it: `0.0.0.0:8080->80/tcp`.
@@ -64,10 +75,30 @@ fn ports(seen: &Seen) -> String {
     all.join(", ")
 }
 
-/// The network that it is in.
-pub(super) fn network(seen: &Seen) -> String {
+/// The networks that it is in, or will be when it is started.
+pub(super) fn networks(seen: &Seen) -> Vec<String> {
+    let joined = seen.attachments();
+    if !joined.is_empty() {
+        return joined.into_iter().map(|one| one.network).collect();
+    }
     let flags = Flags::read(&seen.record.flags).unwrap_or_default();
-    from_image::shared_words(&flags).map_or_else(|_| String::new(), |words| words[0].2.to_owned())
+    let word = from_image::shared_words(&flags).map_or("", |words| words[0].2);
+    // Nobody has said one: root's is the bridge.
+    vec![if word == "default" && nix::unistd::getuid().is_root() { "bridge" } else { word }.to_owned()]
+}
+
+/// The ports inside that it is said to listen on, and those of the host that lead to it: `80/tcp`.
+pub(super) fn listens(seen: &Seen) -> (Vec<String>, Vec<String>) {
+    let flags = Flags::read(&seen.record.flags).unwrap_or_default();
+    let (mut inside, mut outside) = (bindings(&flags.expose), Vec::new());
+    for one in seen.attachments() {
+        for port in &one.ports {
+            let name = port.protocol.name();
+            inside.push([format!("{}/{name}", port.inside), String::new(), String::new()]);
+            outside.push(format!("{}/{name}", port.host));
+        }
+    }
+    (inside.into_iter().map(|[port, ..]| port).collect(), outside)
 }
 
 /// `A=1,B=2`, as docker prints them.

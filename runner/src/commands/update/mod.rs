@@ -122,7 +122,7 @@ fn client(mut container: Container, typed: &Typed) -> Result<u8> {
         schemata.push(line);
     }
     let change = change(typed)?;
-    let _alone = container.hold()?;
+    let _alone = container.hold_or_share()?;
     if container.status()? == Status::Stopped {
         return Err(Error::new(Kind::Invalid, "container not running"));
     }

@@ -47,6 +47,7 @@ static CREATE: CommandInfoWithArgs = typed::table(
     &[
         typed::option("--driver", Some('d'), "driver", "local, which is all there is"),
         typed::list("--label", None, "label", "note on the volume: NAME=VALUE"),
+        typed::hidden(typed::option("--name", None, "name", "the name, as docker had it once")),
         typed::list("--opt", Some('o'), "option", "what is mounted in its place: type=, device=, o="),
     ],
     &["runner volume create data", "runner volume create -o type=tmpfs -o device=tmpfs -o o=size=64m fast"],
@@ -121,9 +122,9 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
 
 fn create(store: &mut Store, typed: &Typed) -> Result<u8> {
     let name = match &typed.words[..] {
-        [] => None,
-        [name] => Some(name.clone()),
-        _ => return Err(Error::usage("volume create requires at most 1 argument")),
+        [] => typed.get("--name").map(str::to_owned),
+        [name] if typed.get("--name").is_none() => Some(name.clone()),
+        _ => return Err(Error::usage("volume create requires at most 1 name")),
     };
     only_local(typed.get("--driver"), name.as_deref().unwrap_or_default())?;
     let mut labels = pairs(typed.all("--label"), "--label")?;
