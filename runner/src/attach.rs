@@ -14,8 +14,8 @@ use crate::foreground::Signals;
 use crate::monitor::{First, LONGEST, SOCKET, Said};
 use crate::relay::Stream;
 use crate::report;
-use crate::terminal::{Raw, stop_here};
 use crate::unix;
+use coracle_sys::raw::{Raw, stop_here};
 
 /// One who is attached.
 pub(crate) struct Client {

@@ -12,7 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::launch::{Container, Ending};
 use crate::relay::{Relay, Role};
-use crate::terminal::stop_here;
+use coracle_sys::raw::stop_here;
 
 /// Signals of the caller's, held back from the first moment on so that none is lost.
 pub(crate) struct Signals(SignalFd);

@@ -44,7 +44,6 @@ pub mod spec;
 pub mod state;
 mod streams;
 mod survey;
-mod terminal;
 mod timens;
 mod unix;
 mod volumes;

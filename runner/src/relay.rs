@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{read, write};
 
-use crate::terminal::Raw;
+use coracle_sys::raw::Raw;
 
 /// What a pipe takes at once when it takes anything: PIPE_BUF.
 const PIECE: usize = 4096;

@@ -17,6 +17,7 @@ pub mod print;
 pub mod process;
 pub mod program;
 pub mod quota;
+pub mod raw;
 pub mod stack;
 pub mod table;
 pub mod template;

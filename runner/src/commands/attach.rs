@@ -14,7 +14,7 @@ use crate::attach::{Client, Manner, Outcome, keys};
 use crate::foreground::Signals;
 use crate::record::Record;
 use crate::state::Identity;
-use crate::terminal::Raw;
+use coracle_sys::raw::Raw;
 
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(

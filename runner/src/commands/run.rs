@@ -31,7 +31,7 @@ use crate::relay::{Output, Relay, Screen};
 use crate::report::{Report, Sink};
 use crate::spec::Spec;
 use crate::state::{Face, States};
-use crate::terminal::Raw;
+use coracle_sys::raw::Raw;
 
 /// Run it. The exit code is the command's.
 pub(crate) fn run(global: &Global, flags: Flags, typed: &[String]) -> Result<u8> {

@@ -29,8 +29,8 @@ use crate::record::{self, Record};
 use crate::relay::{Relay, Screen};
 use crate::spec::{ConsoleSize, Process};
 use crate::streams::Streams;
-use crate::terminal::Raw;
 use crate::{passwd, state};
+use coracle_sys::raw::Raw;
 
 /// Run it. The exit code is the command's.
 pub(super) fn run(global: &Global, flags: &Flags, command: &[String]) -> Result<u8> {

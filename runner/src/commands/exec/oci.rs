@@ -21,7 +21,7 @@ use crate::process::{self, Init};
 use crate::relay::{Relay, Screen};
 use crate::seccomp::Choice;
 use crate::spec::{Capabilities, ConsoleSize, Process, Spec};
-use crate::terminal::Raw;
+use coracle_sys::raw::Raw;
 
 /// Run it.
 pub(super) fn run(container: Container, flags: &Flags, command: &[String]) -> Result<u8> {

@@ -1,16 +1,16 @@
-//! The caller's own terminal: raw while the container has it, and restored on every way out, the
-//! runner's kill -9 included. The container's side of it is made by [`crate::launch`].
+//! The caller's own terminal: raw while a container or a machine has it, and restored on every way out, this program's
+//! kill -9 included.
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use coracle_sys::process::{Cloned, clone, exit_now};
-use coracle_sys::{Context, Result, terminal as sys};
+use crate::process::{self, Cloned, clone, exit_now};
+use crate::{Context, Result, terminal as sys};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise, sigprocmask};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{pipe, read, setsid, write};
 
 /// A terminal that passes every key on. Dropping it restores what was before.
-pub(crate) struct Raw {
+pub struct Raw {
     tty: OwnedFd,
     saved: Termios,
     raw: Termios,
@@ -21,7 +21,7 @@ pub(crate) struct Raw {
 
 impl Raw {
     /// Make `tty` raw.
-    pub(crate) fn take(tty: impl AsFd) -> Result<Self> {
+    pub fn take(tty: impl AsFd) -> Result<Self> {
         let tty = tty.as_fd().try_clone_to_owned().context(|| "dup(terminal)")?;
         let saved = tcgetattr(&tty).context(|| "tcgetattr(terminal)")?;
         let mut raw = saved.clone();
@@ -37,19 +37,19 @@ impl Raw {
     }
 
     /// Make it raw again: whoever had the terminal while we were stopped has changed it.
-    pub(crate) fn resume(&self) -> Result<()> {
+    pub fn resume(&self) -> Result<()> {
         tcsetattr(&self.tty, SetArg::TCSANOW, &self.raw).context(|| "tcsetattr(terminal, raw)")
     }
 
     /// Give it back as it was, for as long as we are stopped.
-    pub(crate) fn suspend(&self) -> Result<()> {
+    pub fn suspend(&self) -> Result<()> {
         tcsetattr(&self.tty, SetArg::TCSADRAIN, &self.saved).context(|| "tcsetattr(terminal, saved)")
     }
 }
 
 /// Stop as SIGTSTP stops one who does not hold it back, signal(7). Comes back once we go on; at once
 /// where nobody is there to let us go on.
-pub(crate) fn stop_here() -> Result<()> {
+pub fn stop_here() -> Result<()> {
     let mut only = SigSet::empty();
     only.add(Signal::SIGTSTP);
     raise(Signal::SIGTSTP).context(|| "raise(SIGTSTP)")?;
@@ -64,7 +64,7 @@ impl Drop for Raw {
         // Output that is still on its way is shown first. A terminal that is gone needs nothing.
         let _ = tcsetattr(&self.tty, SetArg::TCSADRAIN, &self.saved);
         let _ = write(&self.guard, b".");
-        let _ = coracle_sys::process::wait(self.guardian);
+        let _ = process::wait(self.guardian);
     }
 }
 
