@@ -17,7 +17,7 @@ use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid, pipe2, read, write};
 use crate::error::{Context, Error, Kind, Result};
 use crate::process;
 use crate::process::Status;
-use crate::program::Program;
+use crate::program::{self, Program};
 
 /// One line of a map: `count` ids from `inside` on are those from `outside` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Grant {
     pub fn of_this_user() -> Self {
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         let text = |path| fs::read_to_string(path).unwrap_or_default();
-        let helpers = find("newuidmap").zip(find("newgidmap"));
+        let helpers = program::find("newuidmap").zip(program::find("newgidmap"));
         let name = name_of(uid, &text("/etc/passwd"));
         Self { uid, gid, name, subuid: text("/etc/subuid"), subgid: text("/etc/subgid"), helpers }
     }
@@ -309,16 +309,6 @@ fn name_of(uid: u32, passwd: &str) -> Option<String> {
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     })
-}
-
-/// A program in PATH, then where distributions put the helpers.
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .filter(|d| d.is_absolute())
-        .chain(["/usr/bin".into(), "/bin".into(), "/usr/local/bin".into()])
-        .map(|d| d.join(program))
-        .find(|p| p.is_file())
 }
 
 #[cfg(test)]

@@ -19,6 +19,16 @@ use nix::unistd::{chdir, setsid};
 use crate::process::{self, Cloned, Status};
 use crate::{Context, Error, Result, file, mount};
 
+/// A program in PATH, then where distributions put what people do not type.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .filter(|d| d.is_absolute())
+        .chain(["/usr/bin".into(), "/bin".into(), "/usr/local/bin".into()])
+        .map(|d| d.join(program))
+        .find(|p| p.is_file())
+}
+
 /// A program with its words.
 pub struct Program {
     path: PathBuf,
@@ -100,6 +110,44 @@ impl Program {
         match <[u8; 4]>::try_from(&heard(told)?[..]) {
             Ok(errno) => Err(self.failed(Errno::from_raw(i32::from_ne_bytes(errno)))),
             Err(_) => Ok(ended.status),
+        }
+    }
+
+    /// Begin it beside this program, in a session of its own so that no key of the caller's terminal reaches it, with
+    /// these streams, and with the trees in `over` attached on their paths in a mount namespace of its own, if there are
+    /// any. It inherits `given` under their numbers. Comes back when it was executed. Who began it waits for it.
+    pub fn begin(
+        &self,
+        streams: [Option<BorrowedFd<'_>>; 3],
+        given: &[BorrowedFd<'_>],
+        over: &[(OwnedFd, PathBuf)],
+    ) -> Result<(i32, OwnedFd)> {
+        let texts = self.texts()?;
+        let (hear, tell) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context(|| "pipe2()")?;
+        let (pid, pidfd) = match process::clone(0, None)? {
+            Cloned::Parent { pid, pidfd } => (pid, pidfd),
+            Cloned::Child => {
+                if self.bound {
+                    // SAFETY: PR_SET_PDEATHSIG takes a number.
+                    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) };
+                }
+                let errno = match apart(given, over) {
+                    Ok(()) => become_program(&texts, streams),
+                    Err(errno) => errno,
+                };
+                let _ = nix::unistd::write(&tell, &(errno as i32).to_ne_bytes());
+                process::exit_now(127)
+            }
+        };
+        drop(tell);
+        let mut why = Vec::new();
+        File::from(hear).read_to_end(&mut why).context(|| "read(pipe)")?;
+        match <[u8; 4]>::try_from(&why[..]) {
+            Ok(errno) => {
+                process::wait(pid)?;
+                Err(self.failed(Errno::from_raw(i32::from_ne_bytes(errno))))
+            }
+            Err(_) => Ok((pid, pidfd)),
         }
     }
 
@@ -216,6 +264,26 @@ fn aside(keep: BorrowedFd<'_>, over: &[(OwnedFd, PathBuf)]) -> Result<()> {
     }
     setsid().context(|| "setsid()")?;
     chdir("/").context(|| "chdir(\"/\")")
+}
+
+/// Into a session, and where there is something to attach a mount namespace, of its own. System calls alone.
+fn apart(given: &[BorrowedFd<'_>], over: &[(OwnedFd, PathBuf)]) -> std::result::Result<(), Errno> {
+    setsid()?;
+    for fd in given {
+        // SAFETY: fcntl(F_SETFD) on a descriptor that is open, of a process of its own.
+        Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0) })?;
+    }
+    if over.is_empty() {
+        return Ok(());
+    }
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let (none, slave) = (None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC);
+    nix::mount::mount(none, "/", none, slave, none)?;
+    for (tree, path) in over {
+        let attach = || mount::attach(tree.as_fd(), file::open_dir(path)?.as_fd());
+        attach().map_err(|e| e.errno().unwrap_or(Errno::EINVAL))?;
+    }
+    Ok(())
 }
 
 /// The last steps: system calls on what was made before, for whoever was cloned may have had threads, whose locks

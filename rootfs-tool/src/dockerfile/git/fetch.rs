@@ -4,7 +4,6 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -69,10 +68,7 @@ pub(crate) fn fetch(address: &Address, dir: &Path, keys: &Keys, keep: bool) -> R
 
 /// The host's git.
 fn find() -> Result<PathBuf> {
-    let runs = |p: &PathBuf| p.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|dir| dir.join("git")).find(|p| p.is_absolute() && runs(p));
-    found.ok_or_else(|| {
+    coracle_sys::program::find("git").ok_or_else(|| {
         Error::not_found("find git, which fetches repositories: it is not installed (the package git)")
     })
 }
