@@ -14,8 +14,8 @@ use serde_json::json;
 use crate::cgroups::Manager;
 use crate::commands::{
     Global, attach, container_files, create, delete, doctor, events, exec, exit_code, features, image_verb,
-    info, inspect, kill, list, logs, network, nouns, pause, port, prune, ps, rename, rm, run, spec, start,
-    state, stats, stop, top, typed, update, version, volume, wait,
+    info, init, inspect, kill, list, logs, network, nouns, pause, port, prune, ps, rename, rm, run, spec,
+    start, state, stats, stop, top, typed, update, version, volume, wait,
 };
 use crate::from_image::flags::{self, Flags};
 use crate::guise;
@@ -51,8 +51,10 @@ Usage: runner [--store DIR] COMMAND ...
   spec IMAGE [CMD...]  print the one that flags amount to    runner spec --memory 1g shell sh
   features             what of the OCI specification is known, for clients
   doctor               what this host can and cannot give, with the remedies
+  init                 write the init that this runner carries  runner init >rootfs/init
 
-Images, by rootfs-tool: images pull push search rmi tag inspect history save load import copy login logout compose build
+Images, by rootfs-tool: images pull push search rmi tag inspect history save load import copy login logout compose build pack
+Machines, by rootfs-tool: boot bootfs
 docker's nouns: container, image, system. A link named `docker` to this program behaves as docker's client.
 Before the command: --store DIR (CORACLE_STORE), --storage-driver overlay|fuse-overlayfs|btrfs|vfs, --root DIR (OCI states),
 --log FILE, --log-format text|json, --debug, --systemd-cgroup, --cgroup-manager cgroupfs|systemd|disabled, --version, --help.
@@ -197,6 +199,7 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
         ("export", container_files::EXPORT.clone()),
         ("features", features::TABLE.clone()),
         ("info", info::TABLE.clone()),
+        ("init", init::TABLE.clone()),
         ("inspect", inspect::TABLE.clone()),
         ("kill", kill::TABLE.clone()),
         ("list", list::TABLE.clone()),
@@ -296,6 +299,7 @@ fn verb(global: &Global, typed: &str, words: &[OsString]) -> Result<u8> {
         "rm" => rm::run(global, words),
         "kill" => kill::run(global, words),
         "info" => info::run(global, words),
+        "init" => init::run(words),
         "inspect" => inspect::run(global, words),
         "create" if create::is_for_bundle(global, words) => create::run(global, words),
         "create" => of_image(&create::page(), words, |flags, tail| create::of_image(global, flags, &tail)),

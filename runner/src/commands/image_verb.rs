@@ -13,9 +13,10 @@ use super::Global;
 use crate::own_file;
 
 /// Those that are handed over.
-pub(crate) const VERBS: [&str; 21] = [
-    "apply", "build", "catalog", "compose", "copy", "du", "history", "images", "import", "load", "login",
-    "logout", "pull", "push", "rmi", "save", "sbom", "search", "tag", "tags", "verify",
+pub(crate) const VERBS: [&str; 24] = [
+    "apply", "boot", "bootfs", "build", "catalog", "compose", "copy", "du", "history", "images", "import",
+    "load", "login", "logout", "pack", "pull", "push", "rmi", "save", "sbom", "search", "tag", "tags",
+    "verify",
 ];
 
 /// Become rootfs-tool. Comes back only with an error.

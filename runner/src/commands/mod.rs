@@ -13,6 +13,7 @@ pub(crate) mod exec;
 pub(crate) mod features;
 pub(crate) mod image_verb;
 pub(crate) mod info;
+pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod kill;
 mod life;
