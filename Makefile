@@ -41,7 +41,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 .PHONY: demo
-demo: build ## compose an image from this machine's own tools and run a command in it
+demo: build ## compose an image from this machine's own tools, run a command in it, and boot it
 	@echo
 	@echo '--> compose images/shell: no network, the programs are those of this machine'
 	dist/rootfs-tool compose images/shell -t shell
@@ -49,8 +49,14 @@ demo: build ## compose an image from this machine's own tools and run a command 
 	@echo '--> run a command in it: PID 1 is init, the command is its child'
 	dist/runner run --rm shell sh -c 'echo "I am process $$$$, user $$(id -u)"; ps; cat /proc/1/comm'
 	@echo
+	@echo '--> boot the same image as a machine, with the same init as its PID 1'
+	@if dist/rootfs-tool boot --dry-run shell -- true >/dev/null; \
+		then dist/rootfs-tool boot shell -- sh -c 'echo "I run on Linux $$(uname -r), user $$(id -u)"; cat /proc/1/comm'; \
+		else echo '    not booted, for what is said above; everything else works without it'; fi
+	@echo
 	@echo '--> that was: composed by dist/rootfs-tool, run by dist/runner, with dist/init as PID 1. Yours to type:'
 	@echo '    dist/runner run --rm -it shell sh'
+	@echo '    dist/rootfs-tool boot shell'
 
 .PHONY: build
 build: target ## the three static binaries and their man pages, in dist/ (ARCH=aarch64: in dist/aarch64/)

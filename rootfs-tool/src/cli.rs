@@ -33,6 +33,7 @@ struct Top {
 #[allow(clippy::large_enum_variant)] // there is one of them
 enum Verb {
     Apply(commands::apply::Apply),
+    Boot(commands::boot::Boot),
     Bootfs(commands::bootfs::Bootfs),
     Build(commands::build::Build),
     Catalog(commands::remote::Catalog),
@@ -71,19 +72,20 @@ enum Verb {
 /// Run the program.
 pub fn main() -> u8 {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let done = process::expect_children_and_limits().and_then(|()| run(&args));
-    match done.and(coracle_sys::print::finish()) {
-        Ok(()) => 0,
+    let mut failed = None;
+    let done = process::expect_children_and_limits().and_then(|()| run(&args, &mut failed));
+    match done.and_then(|code| coracle_sys::print::finish().map(|()| code)) {
+        Ok(code) => code,
         Err(e) => {
             coracle_sys::warn!("rootfs-tool: {}", harmless(&e.to_string()));
             if let Some(signal) = coracle_sys::interrupt::requested() {
                 return 128 + signal as u8;
             }
-            match e.kind() {
+            failed.unwrap_or(match e.kind() {
                 Kind::Usage if std::env::var_os(AS_DOCKER).is_none() => 2,
                 Kind::Usage if e.to_string().starts_with("unknown flag") => 125,
                 _ => 1,
-            }
+            })
         }
     }
 }
@@ -107,7 +109,8 @@ fn before<'a>(flag: &str, args: &'a [OsString]) -> Result<Option<(OsString, &'a 
     }
 }
 
-fn run(mut args: &[OsString]) -> Result<()> {
+/// The exit code; in `failed` that of an error, where the verb has one of its own.
+fn run(mut args: &[OsString], failed: &mut Option<u8>) -> Result<u8> {
     let mut store = None;
     loop {
         if let Some((value, rest)) = before("--storage-driver", args)? {
@@ -137,9 +140,9 @@ fn run(mut args: &[OsString]) -> Result<()> {
     let verb = match words.first().copied() {
         Some("--version" | "-V" | "version") => {
             coracle_sys::say!("rootfs-tool {}", env!("CARGO_PKG_VERSION"));
-            return Ok(());
+            return Ok(0);
         }
-        None | Some("--help" | "-h" | "help") => return help(words.get(1).copied()),
+        None | Some("--help" | "-h" | "help") => return help(words.get(1).copied()).map(|()| 0),
         Some(verb) => verb,
     };
     if argv::of_noun(verb, "ls").is_some() || verb == "system" {
@@ -150,10 +153,16 @@ fn run(mut args: &[OsString]) -> Result<()> {
         let what = if verb.starts_with('-') { "flag" } else { "verb" };
         return Err(Error::usage(format!("unknown {what}: {verb} (there are {})", verbs.join(", "))));
     };
-    let normal = argv::normalise(&known.command, &args[1..], Tail::None)?;
+    let mut tail = Tail::None;
+    if verb == "boot" {
+        // Every other code may be that of the command behind the image.
+        (tail, *failed) = (Tail::After(1), Some(125));
+    }
+    let normal = argv::normalise(&known.command, &args[1..], tail)?;
     let line: Vec<&str> = [verb].into_iter().chain(normal.words.iter().map(String::as_str)).collect();
-    let Some(verb) = parse(&line)? else { return Ok(()) };
+    let Some(verb) = parse(&line)? else { return Ok(0) };
     match verb {
+        Verb::Boot(c) => return c.run(&normal.tail),
         Verb::Apply(c) => c.run(),
         Verb::Bootfs(c) => c.run(),
         Verb::Build(c) => c.run(),
@@ -189,6 +198,7 @@ fn run(mut args: &[OsString]) -> Result<()> {
         Verb::Umount(c) => c.run(),
         Verb::Verify(c) => c.run(),
     }
+    .map(|()| 0)
 }
 
 fn help(verb: Option<&str>) -> Result<()> {

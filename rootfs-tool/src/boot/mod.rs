@@ -1,9 +1,14 @@
 //! Booting: an image with a kernel under it. Which kernel (`kernel`) and which of its modules (`modules`), what the
-//! image's own config amounts to for init as the machine's first process (`conf`), and what is unpacked into memory beside
-//! the image (`initrd`).
+//! image's own config amounts to for init as the machine's first process (`conf`), what is unpacked into memory beside
+//! the image (`initrd`), which machine that is (`qemu`, `share`), and its life (`wires`, `run`, `verdict`).
 
-#[allow(dead_code)] // what `boot` and packing ask
+pub(crate) mod conf;
+pub(crate) mod initrd;
 pub(crate) mod kernel;
 mod modinfo;
-#[allow(dead_code)] // as above
 pub(crate) mod modules;
+pub(crate) mod qemu;
+pub(crate) mod run;
+pub(crate) mod share;
+mod verdict;
+mod wires;

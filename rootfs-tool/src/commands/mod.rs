@@ -2,6 +2,7 @@
 //! for one that is not there.
 
 pub(crate) mod apply;
+pub(crate) mod boot;
 pub(crate) mod bootfs;
 pub(crate) mod build;
 pub(crate) mod compose;

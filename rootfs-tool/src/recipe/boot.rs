@@ -37,6 +37,13 @@ impl Boot {
         }
     }
 
+    /// What an image's labels say.
+    pub(crate) fn of(labels: &BTreeMap<String, String>) -> Result<Self> {
+        let modules = labels.get(MODULES).map(|names| names.split_whitespace().map(str::to_owned).collect());
+        let boot = Self { cmdline: labels.get(CMDLINE).cloned(), modules: modules.unwrap_or_default() };
+        boot.check().map_err(|e| e.wrap("read the labels coracle.boot.*")).map(|()| boot)
+    }
+
     /// As labels.
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         let mut out = BTreeMap::new();
@@ -65,7 +72,9 @@ mod tests {
         let labels: Vec<(String, String)> = said.labels().into_iter().collect();
         let expected = [(CMDLINE, "quiet console=ttyS0"), (MODULES, "overlay nf_tables")];
         assert_eq!(labels, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        assert_eq!(Boot::of(&said.labels()).unwrap(), said);
         assert!(Boot::default().labels().is_empty());
+        assert!(Boot::of(&BTreeMap::from([(MODULES.to_owned(), "../x".to_owned())])).is_err());
         for bad in [boot(Some("a\nb"), &[]), boot(None, &["a b"]), boot(None, &[""]), boot(None, &["../x"])] {
             assert!(bad.check().is_err(), "{bad:?}");
         }

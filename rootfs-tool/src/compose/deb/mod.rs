@@ -41,6 +41,7 @@ use self::paths::Paths;
 use self::repository::{Suite, Ways};
 pub(crate) use self::single::{Single, take};
 use self::sources::Source;
+pub(crate) use self::unpack::through_links;
 use crate::recipe::Deb;
 use crate::registry::Downloads;
 

@@ -242,7 +242,7 @@ fn replaces(one: &Unpacked, other: &Unpacked) -> Result<bool> {
 }
 
 /// Where a path leads: the directories on its way may be links.
-fn through_links(archive: &Archive, path: &Path) -> Result<PathBuf> {
+pub(crate) fn through_links(archive: &Archive, path: &Path) -> Result<PathBuf> {
     let mut at = PathBuf::new();
     let mut todo: Vec<OsString> = path.iter().rev().map(OsString::from).collect();
     let mut links = 0;

@@ -1,0 +1,324 @@
+//! What a machine needs before it is switched on: the image's config as the runner sees it, the kernel, init, and what is
+//! unpacked into memory.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use coracle_store::image::Platform;
+use coracle_store::{Image, Locations, Store};
+use coracle_sys::process::Status;
+use coracle_sys::program::{self, Program};
+use coracle_sys::{Context, Error, Kind, Result, file, terminal};
+use serde_json::Value;
+
+use super::{Boot, Typed, root};
+use crate::boot::conf::{self, Beside};
+use crate::boot::initrd;
+use crate::boot::kernel::{Kernel, VMLINUZ};
+use crate::boot::modules::Modules;
+use crate::boot::qemu::{Accel, Arch, Machine, Wires};
+use crate::boot::run::{Job, Kvm};
+use crate::boot::share::{self, Servers};
+use crate::compose::deb::Choices;
+use crate::dockerfile::exec::find_runner;
+use crate::recipe;
+
+/// The exit code where another program has said what is wrong.
+pub(super) const TOLD: u8 = 125;
+
+/// The machine's network as QEMU's own has it: address, gateway and name server (qemu-system(1), -netdev user).
+const ADDRESS: &str = "10.0.2.15/24,10.0.2.2,10.0.2.3";
+
+/// Where a bootfs is looked for.
+const BOOTFS: &str = "localhost/bootfs:latest";
+
+/// MiB beside what is unpacked.
+const MEMORY: u64 = 512;
+
+/// A machine that can be switched on.
+pub(super) struct Ready {
+    machine: Machine,
+    program: PathBuf,
+    files: Vec<OwnedFd>,
+    servers: Servers,
+    unpacked: u64,
+    tty: bool,
+    commanded: bool,
+}
+
+impl Ready {
+    /// The emulator's command line, its words quoted for a shell. The channels have the numbers that they could have.
+    pub(super) fn line(&self) -> String {
+        let wires = Wires { console: 10, qmp: 11, exit: 12, streams: (!self.tty).then_some([13, 14, 15]) };
+        let words = self.machine.words(Accel::Tcg, &wires);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:+@%[]".contains(c);
+        let quoted = words.into_iter().map(|word| match !word.is_empty() && word.chars().all(plain) {
+            true => word,
+            false => format!("'{}'", word.replace('\'', "'\\''")),
+        });
+        let program = self.program.display().to_string();
+        std::iter::once(program).chain(quoted).collect::<Vec<_>>().join(" ")
+    }
+
+    pub(super) fn job(&self, typed: &Typed, console: bool) -> Job<'_> {
+        Job {
+            machine: &self.machine,
+            program: &self.program,
+            files: &self.files,
+            servers: &self.servers,
+            kvm: if self.machine.arch.image == Platform::host().architecture { typed.kvm } else { Kvm::Off },
+            tty: typed.tty,
+            // Services say on the console what they have to say.
+            console: console || !self.commanded,
+            commanded: self.commanded,
+            unpacked: self.unpacked,
+            timeout: typed.timeout,
+        }
+    }
+}
+
+/// A word of --kernel that is no file.
+pub(super) fn is_word(kernel: &str) -> bool {
+    matches!(kernel, "package" | "host" | "bootfs")
+}
+
+/// Make all ready. Nothing where the runner has said why not.
+pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<Option<Ready>> {
+    let at = Locations::from_env(boot.store.as_deref())?;
+    if Store::open(&at)?.find(&boot.image).is_err_and(|e| e.kind() == Kind::NotFound) && !pull(boot)? {
+        return Ok(None);
+    }
+    let image = super::super::find(&Store::open(&at)?, &boot.image)?;
+    let commanded = has_command(boot, &image, tail);
+    let Some(spec) = spec(boot, typed, commanded, tail)? else { return Ok(None) };
+    super::super::enter_user_namespace();
+    let mut store = Store::open(&at)?;
+    let platform = image.config.platform();
+    let arch = Arch::of(&platform.architecture)?;
+    let program = program::find(arch.program).ok_or_else(|| {
+        Error::not_found(format!(
+            "find {}: it is not installed (apt-get install {})",
+            arch.program, arch.package
+        ))
+    })?;
+    let init = init(boot, &platform)?;
+    let kernel = kernel(boot, &mut store, &platform)?;
+    let modules = kernel.modules()?;
+    let config = image.config.process();
+    let said = recipe::Boot::of(&config.labels.unwrap_or_default())?;
+    let sockets = std::env::temp_dir().join(file::unique_name("coracle-boot-"));
+    let virtiofsd = share::virtiofsd();
+    let root = nix::unistd::geteuid().is_root();
+    let shared = share::plan(&typed.folders, &modules, virtiofsd.as_deref(), &sockets, root)?;
+    let names = needed(&modules, typed, &shared.modules, &said.modules, &kernel)?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let loaded = initrd::modules(&kernel, &modules, &names)?;
+    let beside = Beside {
+        stop_signal: config.stop_signal,
+        tty: typed.tty,
+        ip: typed.forwards.as_ref().map(|_| ADDRESS.to_owned()),
+        mounts: shared.mounts,
+        commanded,
+        overlay: typed.root.kind().map(|_| "tmpfs"),
+    };
+    let conf = conf::of(&spec, &beside)?;
+    let made = root::make(typed.root, &store, &image, &init, &conf, &loaded)?;
+    let vmlinuz = memory(&kernel.bytes(VMLINUZ)?.unwrap_or_default())?;
+    let mut cmdline = format!("console={} quiet panic=-1", arch.console);
+    let disk = typed.root.kind().map(|kind| format!("root=/dev/vda rootfstype={kind} ro"));
+    for words in disk.iter().chain(&said.cmdline).chain(&boot.cmdline) {
+        cmdline.push(' ');
+        cmdline.push_str(words);
+    }
+    let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let machine = Machine {
+        arch,
+        memory: typed.memory.unwrap_or(MEMORY + 3 * (made.size >> 20)),
+        cpus: boot.cpus.unwrap_or(1),
+        kernel: path(&vmlinuz),
+        initrd: path(&made.initrd),
+        cmdline,
+        network: typed.forwards.clone(),
+        shares: shared.shares.clone(),
+        disk: made.disk.as_ref().map(path),
+    };
+    let servers = Servers { program: virtiofsd, sockets, shares: shared.shares };
+    Ok(Some(Ready {
+        machine,
+        program,
+        files: [vmlinuz, made.initrd].into_iter().chain(made.disk).collect(),
+        servers,
+        unpacked: made.size,
+        tty: typed.tty,
+        commanded,
+    }))
+}
+
+/// The runner, on the store that is meant.
+fn runner(boot: &Boot, verb: &str) -> Result<Program> {
+    let mut runner = Program::new(&find_runner()?);
+    if let Some(store) = &boot.store {
+        runner.set("CORACLE_STORE", store);
+    }
+    runner.word(verb);
+    Ok(runner)
+}
+
+/// Get an image that is not here. Whether it is now; why not has been said.
+fn pull(boot: &Boot) -> Result<bool> {
+    let mut runner = runner(boot, "pull")?;
+    runner.word("--");
+    runner.word(boot.image.as_str());
+    // Standard output is the command's.
+    Ok(runner.run([None, Some(terminal::standard_error()), None])? == Status::Exited(0))
+}
+
+/// Is there a command? A machine may have services instead, or an init of its root's own.
+fn has_command(boot: &Boot, image: &Image, tail: &[OsString]) -> bool {
+    let process = image.config.process();
+    let says = |words: &Option<Vec<String>>| words.as_ref().is_some_and(|w| !w.is_empty());
+    !tail.is_empty()
+        || boot.entrypoint.as_ref().is_some_and(|word| !word.is_empty())
+        || says(&process.entrypoint)
+        || says(&process.cmd)
+}
+
+/// The config.json of the same flags, by the runner. Nothing where it has said why not.
+fn spec(boot: &Boot, typed: &Typed, commanded: bool, tail: &[OsString]) -> Result<Option<Value>> {
+    let mut runner = runner(boot, "spec")?;
+    for word in ["--network", "none"] {
+        runner.word(word);
+    }
+    let mut flag = |name: &str, value: &str| runner.word(format!("--{name}={value}"));
+    boot.env.iter().for_each(|variable| flag("env", variable));
+    let single = [
+        ("workdir", &boot.workdir),
+        ("user", &boot.user),
+        ("hostname", &boot.hostname),
+        ("entrypoint", &boot.entrypoint),
+    ];
+    single
+        .iter()
+        .filter_map(|(name, value)| Some((name, value.as_ref()?)))
+        .for_each(|(name, value)| flag(name, value));
+    if typed.tty {
+        // What a program asks for that finds no size on its terminal: a serial line has none.
+        if let Ok((rows, columns)) = terminal::window_size(terminal::standard_output()) {
+            flag("env", &format!("LINES={rows}"));
+            flag("env", &format!("COLUMNS={columns}"));
+        }
+        runner.word("-t");
+    }
+    runner.word("--");
+    runner.word(boot.image.as_str());
+    tail.iter().for_each(|word| runner.word(word));
+    if !commanded {
+        // A config.json has a command; this one is left out of what init reads.
+        runner.word("/sbin/init");
+    }
+    let null = File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
+    let out = program::memory()?;
+    match runner.run([Some(null.as_fd()), Some(out.as_fd()), None])? {
+        Status::Exited(0) => {}
+        _ => return Ok(None),
+    }
+    let text = program::heard(out)?;
+    let spec = serde_json::from_slice(&text)
+        .map_err(|e| Error::invalid(format!("read the runner's config.json: {e}")))?;
+    Ok(Some(spec))
+}
+
+/// init's bytes: of --init, of $CORACLE_INIT, or those that the runner carries.
+fn init(boot: &Boot, platform: &Platform) -> Result<Vec<u8>> {
+    let named = std::env::var_os("CORACLE_INIT").filter(|p| !p.is_empty()).map(PathBuf::from);
+    if let Some(path) = boot.init.clone().or(named) {
+        return file::read_plain(&path);
+    }
+    let host = Platform::host().architecture;
+    if platform.architecture != host {
+        return Err(Error::usage(format!(
+            "boot a machine of {}: the runner's init is for {host}, name another: --init FILE",
+            platform.architecture
+        )));
+    }
+    match runner(boot, "init")?.hear()? {
+        (Status::Exited(0), bytes, _) => Ok(bytes),
+        (_, _, said) => {
+            Err(Error::invalid(format!("ask the runner for init: {}", String::from_utf8_lossy(&said).trim())))
+        }
+    }
+}
+
+fn kernel(boot: &Boot, store: &mut Store, platform: &Platform) -> Result<Kernel> {
+    let of_image = |store: &Store, name: &str| {
+        let image = store.resolve_for(name, platform)?;
+        Kernel::of_image(store, &image, name)
+    };
+    let named = boot.bootfs.as_deref();
+    match (boot.kernel.as_deref(), named) {
+        (Some("package"), _) => {
+            let tx = store.begin()?;
+            Kernel::of_package(&tx, None, None, &Choices::default(), platform)
+        }
+        (Some("host"), _) => Kernel::of_host(),
+        (Some("bootfs"), name) => of_image(store, name.unwrap_or(BOOTFS)),
+        (Some(file), _) => Kernel::of_files(file.as_ref(), boot.modules.as_deref(), None),
+        (None, Some(name)) => of_image(store, name),
+        (None, None) => match store.find(BOOTFS) {
+            Ok(_) => of_image(store, BOOTFS),
+            Err(e) if e.kind() == Kind::NotFound => of_host(platform),
+            Err(e) => Err(e),
+        },
+    }
+}
+
+/// This machine's own kernel, where nothing else was made or named.
+fn of_host(platform: &Platform) -> Result<Kernel> {
+    let missing = |why: String| {
+        Error::not_found(format!(
+            "find a kernel: {why}: apt-get install linux-image-cloud-{}, or rootfs-tool bootfs, or --kernel FILE",
+            platform.architecture
+        ))
+    };
+    if platform.architecture != Platform::host().architecture {
+        return Err(missing(format!("this machine's is not for {}", platform.architecture)));
+    }
+    Kernel::of_host().map_err(|e| missing(e.to_string()))
+}
+
+/// Names of the modules to load. What is known by no name is taken to be in the kernel where it comes without a tree.
+fn needed(
+    of: &Modules,
+    typed: &Typed,
+    shared: &[&str],
+    image: &[String],
+    kernel: &Kernel,
+) -> Result<Vec<String>> {
+    if of.is_empty() {
+        if kernel.from.starts_with("/boot/vmlinuz-") {
+            return Err(Error::not_found(format!(
+                "find the modules of {}: there is no /lib/modules/{}",
+                kernel.from, kernel.version
+            )));
+        }
+        return Ok(Vec::new());
+    }
+    let mut names = vec!["virtio_pci", "virtio_console"];
+    names.extend(typed.forwards.as_ref().map(|_| "virtio_net"));
+    if let Some(kind) = typed.root.kind() {
+        names.extend(["virtio_blk", "overlay", kind]);
+    }
+    names.extend(shared);
+    // By these the power button is heard; a machine without them is switched off all the same.
+    names.extend(["button", "evdev"].into_iter().filter(|name| of.has(name)));
+    Ok(names.into_iter().map(str::to_owned).chain(image.iter().cloned()).collect())
+}
+
+fn memory(bytes: &[u8]) -> Result<OwnedFd> {
+    let mut file = program::memory()?;
+    file.write_all(bytes).context(|| "write(memfd)")?;
+    Ok(file.into())
+}

@@ -1,0 +1,114 @@
+//! The machine's root: the image unpacked into memory, or as a file system on a disk that is never written, with what is
+//! written kept in memory.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use coracle_store::layer::pack::Archive;
+use coracle_store::{Image, Store};
+use coracle_sys::{Context, Error, Result, program};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use crate::boot::initrd;
+use crate::pack::format::Codec;
+use crate::pack::{self, cpio, ext4, squashfs, tree::Tree};
+
+/// What it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Root {
+    Initramfs,
+    Squashfs,
+    Ext4,
+}
+
+impl Root {
+    /// By its name.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        match text {
+            "initramfs" => Ok(Self::Initramfs),
+            "squashfs" => Ok(Self::Squashfs),
+            "ext4" => Ok(Self::Ext4),
+            _ => Err(Error::usage(format!("--root {text}: it is initramfs, squashfs or ext4"))),
+        }
+    }
+
+    /// The kernel's name of the file system; none where there is no disk.
+    pub(super) fn kind(self) -> Option<&'static str> {
+        match self {
+            Self::Initramfs => None,
+            Self::Squashfs => Some("squashfs"),
+            Self::Ext4 => Some("ext4"),
+        }
+    }
+}
+
+/// What is made of an image.
+pub(super) struct Made {
+    /// What the kernel unpacks.
+    pub(super) initrd: OwnedFd,
+    /// Its size in bytes.
+    pub(super) size: u64,
+    pub(super) disk: Option<OwnedFd>,
+}
+
+/// Make it, with what init needs beside it.
+pub(super) fn make(
+    root: Root,
+    store: &Store,
+    image: &Image,
+    init: &[u8],
+    conf: &[u8],
+    modules: &[initrd::Module],
+) -> Result<Made> {
+    let archive: Archive = pack::archive(store, image, None)?;
+    super::super::warn(&archive.warnings);
+    let dir = store.main().root().join("tmp");
+    let fd = nameless(&dir)?;
+    let mut out = BufWriter::with_capacity(1 << 20, copy(&fd)?);
+    let disk = match root.kind() {
+        None => {
+            let (done, lost) = cpio::write(&Tree::of(archive.clone())?, out)?;
+            super::super::warn(lost.as_slice());
+            out = done;
+            initrd::write(Some(&archive), init, conf, modules, &mut out)?;
+            None
+        }
+        Some(_) => {
+            initrd::write(None, init, conf, modules, &mut out)?;
+            let disk = nameless(&dir)?;
+            file_system(root, &Tree::of(archive)?, copy(&disk)?).context(|| "make the disk with the root")?;
+            Some(disk)
+        }
+    };
+    out.flush().context(|| "write what is unpacked")?;
+    let size = copy(&fd)?.metadata().context(|| "fstat()")?.len();
+    Ok(Made { initrd: fd, size, disk })
+}
+
+/// Quickly: it is read once.
+fn file_system(root: Root, tree: &Tree, mut out: File) -> Result<()> {
+    match root {
+        Root::Initramfs => Ok(()),
+        Root::Squashfs => squashfs::write(tree, &squashfs::How::new(Codec::Zstd, Some(1)), &mut out),
+        Root::Ext4 => {
+            let how = ext4::How { size: None, uuid: None, label: String::new(), time: 0 };
+            ext4::write(tree, &how, &mut out)
+        }
+    }
+}
+
+fn copy(fd: &OwnedFd) -> Result<File> {
+    fd.try_clone().map(File::from).context(|| "dup()")
+}
+
+/// A file without a name in this folder, where its file system has such; else one in memory.
+fn nameless(dir: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    match open(dir, flags, Mode::from_bits_truncate(0o600)) {
+        Ok(fd) => Ok(fd),
+        Err(_) => Ok(program::memory()?.into()),
+    }
+}

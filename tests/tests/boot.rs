@@ -1,0 +1,249 @@
+//! Images that boot: what a command does in a machine is what it does in a container, and what goes wrong is told. Each
+//! boot is emulated and takes some seconds, so one looks at several things.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use coracle_tests::rootfs::Image;
+use coracle_tests::{Cmd, Output, Privilege, Store, eventually, need, workspace};
+use nix::sys::signal::Signal;
+
+/// The kernel that `tests/needs` fetched, and the folder of its modules.
+fn kernel() -> Option<(PathBuf, PathBuf)> {
+    let dir = workspace().join("target/test-kernel");
+    let modules = std::fs::read_dir(dir.join("lib/modules")).ok()?.flatten().next()?.path();
+    let vmlinuz = dir.join("vmlinuz");
+    vmlinuz.is_file().then_some((vmlinuz, modules))
+}
+
+/// A store with the image `box` of busybox; none where nothing can be booted.
+fn store() -> Option<Store> {
+    // What is inside does not depend on who boots it.
+    let peers = ["qemu-system-x86_64", "busybox"];
+    if !need(Privilege::Root) || !peers.iter().all(|peer| need(Privilege::Peer(peer))) {
+        return None;
+    }
+    if kernel().is_none() {
+        let required = std::env::var("REQUIRE_ALL").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
+        assert!(!required, "REQUIRE_ALL is set and there is no kernel to boot (tests/needs fetches it)");
+        eprintln!("skipped: no kernel to boot (tests/needs fetches it)");
+        return None;
+    }
+    let store = Store::new("boot");
+    let image = Image::busybox()?.file("etc/group", "root:x:0:\nwheel:x:7:ann\n");
+    let image = image.config("cmd = [\"sh\", \"-c\", \"echo hello\"]").config("stop_signal = \"SIGUSR1\"");
+    image.config("env = { FROM = \"image\" }").compose(&store, "box");
+    Some(store)
+}
+
+/// `boot --kvm off` with this kernel and flags, up to the image.
+fn with_kernel(store: &Store, flags: &str) -> Cmd {
+    let (vmlinuz, modules) = kernel().expect("a kernel");
+    let cmd = store.rootfs_tool().words("boot --kvm off").limit(Duration::from_secs(200));
+    let cmd = if flags.contains("--kernel") || flags.contains("--bootfs") {
+        cmd
+    } else {
+        cmd.arg("--kernel").arg(vmlinuz).arg("--modules").arg(modules)
+    };
+    cmd.words(flags)
+}
+
+/// With a script in the image `box`.
+fn boot(store: &Store, flags: &str, script: &str) -> Cmd {
+    let cmd = with_kernel(store, flags).arg("box");
+    if script.is_empty() { cmd } else { cmd.args(["--", "sh", "-c", script]) }
+}
+
+/// An error of its own: one line, and 125.
+fn refused(out: Output, says: &str) {
+    assert_eq!(out.stderr.trim().lines().count(), 1, "one line: {}", out.stderr);
+    out.fails(125).complains(says);
+}
+
+#[test]
+fn the_image_s_command_runs_and_its_code_is_ours() {
+    let Some(store) = store() else { return };
+    let store = &store;
+    let hello = boot(store, "", "").ok();
+    assert_eq!((hello.stdout.as_str(), hello.stderr.as_str()), ("hello\n", ""));
+    let script = "echo out; echo err >&2; id; pwd; hostname; echo $FROM $A; exit 7";
+    let flags = "-u 3:5 -w /tmp -e A=b --hostname box --cpus 2 -m 400m";
+    let out = boot(store, flags, &format!("{script} # $(nproc)")).fails(7);
+    assert_eq!(out.stdout, "out\nuid=3 gid=5 groups=5\n/tmp\nbox\nimage b\n");
+    assert_eq!(out.stderr, "err\n");
+}
+
+#[test]
+fn what_is_carried_is_carried_byte_by_byte_up_to_its_end() {
+    let Some(store) = store() else { return };
+    let store = &store;
+    let lines: String = (0..150_000).map(|n| format!("{n}\n")).collect();
+    let out = boot(store, "", "cat >/f; cat /f; cat /f >&2; echo the end").stdin(lines.clone()).ok();
+    assert!(out.stdout == lines.clone() + "the end\n", "{} of {} bytes", out.stdout.len(), lines.len());
+    assert!(out.stderr == lines, "{} of {} bytes", out.stderr.len(), lines.len());
+}
+
+#[test]
+fn a_command_that_is_killed_or_not_there_ends_as_it_would_in_a_container() {
+    let Some(store) = store() else { return };
+    let store = &store;
+    boot(store, "", "kill -9 $$").fails(137);
+    with_kernel(store, "").words("box -- nonexistent").fails(127).complains("nonexistent");
+}
+
+#[test]
+fn a_machine_that_comes_to_nothing_is_an_error_that_says_why() {
+    let Some(store) = store() else { return };
+    let store = &store;
+    let panic = boot(store, "--cmdline rdinit=/nonexistent", "true").fails(125);
+    let last = panic.stderr.trim().lines().last().unwrap_or_default().to_owned();
+    assert!(
+        last.starts_with("rootfs-tool: the machine ended without an exit code: kernel panic, "),
+        "{last}"
+    );
+    let no_root = boot(store, "--cmdline root=/dev/vdz --cmdline init.wait=1", "true").run();
+    refused(no_root, "the machine's init: find /dev/vdz");
+    let port = std::net::TcpListener::bind("0.0.0.0:0").expect("bind");
+    let taken = port.local_addr().expect("its address").port();
+    refused(boot(store, &format!("-p {taken}:80"), "true").run(), "host forwarding rule");
+    let before = Instant::now();
+    let late = boot(store, "--timeout 1.5", "sleep 1000").fails(137);
+    late.complains("its time of 1.5 s was over");
+    assert!(before.elapsed() < Duration::from_secs(60), "{:?}", before.elapsed());
+}
+
+#[test]
+fn ports_and_folders_of_the_host_are_in_the_machine() {
+    let Some(store) = store() else { return };
+    let store = &store;
+    let folder = store.scratch.mkdir("shared");
+    store.scratch.write("shared/index.html", "of the host\n");
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
+    let flags = format!("-p 127.0.0.1:{port}:80 -v {0}:/srv -v {0}:/ro:ro", folder.display());
+    let script = "echo of the machine >/srv/made; echo x >/ro/made; echo wrote $?; mount -o remount,rw /ro; \
+        echo x >/ro/made; echo wrote $?; cat /etc/resolv.conf; exec httpd -f -h /srv";
+    let machine = boot(store, &flags, script).spawn();
+    let fetch = || {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        text.ends_with("of the host\n").then_some(())
+    };
+    eventually("the machine serves a page", || fetch().is_some());
+    assert_eq!(std::fs::read_to_string(folder.join("made")).expect("what it wrote"), "of the machine\n");
+    machine.signal(Signal::SIGTERM);
+    let out = machine.wait(Duration::from_secs(60)).expect("it ends");
+    assert_eq!(out.stdout, "wrote 1\nwrote 1\nnameserver 10.0.2.3\n");
+    assert_eq!(out.code(), 128 + Signal::SIGUSR1 as i32, "by the image's stop signal: {}", out.stderr);
+}
+
+/// The emulators that were told of this machine by name.
+fn emulators(name: &str) -> Vec<String> {
+    let all = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let line = |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let names = all.filter_map(|e| e.file_name().into_string().ok());
+    names
+        .filter(|pid| {
+            let line = String::from_utf8_lossy(&line(pid)).into_owned();
+            line.starts_with("/usr/bin/qemu") && line.contains(name)
+        })
+        .collect()
+}
+
+#[test]
+fn the_power_button_is_pressed_for_a_signal_and_no_machine_outlives_its_program() {
+    let Some(store) = store() else { return };
+    let store = &store;
+    let stopped =
+        boot(store, "", "trap 'echo stopping; exit 3' USR1; echo ready; while :; do sleep 0.1; done").spawn();
+    stopped.wait_for("ready");
+    stopped.signal(Signal::SIGINT);
+    let out = stopped.wait(Duration::from_secs(60)).expect("it ends");
+    assert_eq!((out.code(), out.stdout.as_str()), (3, "ready\nstopping\n"), "{}", out.stderr);
+
+    let name = format!("coracle.test={}", std::process::id());
+    let killed = boot(store, &format!("--cmdline {name}"), "echo ready; sleep 1000").spawn();
+    killed.wait_for("ready");
+    assert_eq!(emulators(&name).len(), 1);
+    killed.signal(Signal::SIGKILL);
+    killed.wait(Duration::from_secs(20)).expect("it ends");
+    eventually("the emulator is gone", || emulators(&name).is_empty());
+}
+
+#[test]
+fn one_bootfs_boots_different_systems() {
+    let Some(store) = store() else { return };
+    let store = &store;
+    let (vmlinuz, modules) = kernel().expect("a kernel");
+    let bootfs =
+        || store.rootfs_tool().arg("bootfs").arg("--kernel").arg(&vmlinuz).arg("--modules").arg(&modules);
+    bootfs().ok();
+    let id = store.image_id("bootfs");
+    // This machine's own programs and C library, and busybox, which has none.
+    store.compose("shell");
+    let script = "cat /proc/1/comm; uname -r";
+    let own = with_kernel(store, "--bootfs bootfs").words("shell -- sh -c").arg(script).ok();
+    let other = boot(store, "--bootfs bootfs", script).ok();
+    assert_eq!(own.stdout, other.stdout);
+    assert!(own.stdout.starts_with("init\n"), "{}", own.stdout);
+    bootfs().ok();
+    assert_eq!(store.image_id("bootfs"), id);
+}
+
+#[test]
+fn the_root_is_a_file_system_on_a_disk_where_that_is_asked_for() {
+    let Some(store) = store() else { return };
+    let store = &store;
+    let script = "echo x >/written && cat /written; grep ' / ' /proc/mounts | tail -n 1 | cut -d' ' -f3; \
+        cat /sys/block/vda/ro; exit 5";
+    for root in ["squashfs", "ext4"] {
+        let out = boot(store, &format!("--root {root}"), script).fails(5);
+        assert_eq!(out.stdout, "x\noverlay\n1\n", "{root}: {}", out.stderr);
+    }
+}
+
+#[test]
+fn a_command_with_the_console_has_a_terminal() {
+    let Some(store) = store() else { return };
+    let store = &store;
+    let out =
+        boot(store, "-t", "tty; stty -g >/dev/null && echo settings; read line; echo \"got $line\"; exit 4");
+    let out = out.stdin("typed\n").fails(4);
+    assert!(out.stdout.contains("settings\r\n") && out.stdout.contains("got typed\r\n"), "{}", out.stdout);
+    assert!(out.stdout.contains("/dev/"), "{}", out.stdout);
+}
+
+#[test]
+fn what_cannot_be_booted_is_refused_in_one_line_before_anything_starts() {
+    let Some(store) = store() else { return };
+    let store = &store;
+    for (flags, says) in [
+        ("--kvm maybe", "--kvm \"maybe\""),
+        ("-p 80", "HOST:GUEST"),
+        ("-v /etc/passwd:/x", "is no folder"),
+        ("-v /nonexistent:/x", "/nonexistent"),
+        ("-m 1", "64M at least"),
+        ("--cpus 0", "one processor"),
+        ("--cpus many", "cpus"),
+        ("--timeout 0", "above 0"),
+        ("--network lan", "user or none"),
+        ("--network none -p 1:2", "-p does not go with it"),
+        ("--root btrfs", "it is initramfs, squashfs or ext4"),
+        ("--kernel /dev/null", "/dev/null"),
+        ("--kernel host --modules /lib", "--modules goes with --kernel FILE"),
+        ("--kernel package --bootfs x", "it is one or the other"),
+        ("--bootfs gone", "gone"),
+        ("--bootfs box", "it is no bootfs"),
+        ("--init /nonexistent", "/nonexistent"),
+        ("-u nobody-here", "nobody-here"),
+        ("--frobnicate", "unknown flag: --frobnicate"),
+    ] {
+        refused(boot(store, flags, "true").run(), says);
+    }
+    let line = with_kernel(store, "--dry-run -p 8080:80").words("box -- true").ok().stdout;
+    assert!(line.contains("accel=tcg") && line.contains("hostfwd=tcp::8080-:80"), "{line}");
+}
