@@ -40,6 +40,25 @@ pub(crate) fn all_fetched(names: &[&str], what: &str) -> Option<Vec<PathBuf>> {
     names.iter().map(found).collect()
 }
 
+/// The same with the folder of its modules.
+pub fn kernel_with_modules() -> Option<(PathBuf, PathBuf)> {
+    let kernel = fetched("vmlinuz")?;
+    let modules = std::fs::read_dir(kernel.with_file_name("lib/modules")).ok()?.flatten().next()?.path();
+    Some((kernel, modules))
+}
+
+/// The same for a test that cannot do without: missing, it is listed as skipped or fails.
+#[track_caller]
+pub fn need_kernel() -> Option<(PathBuf, PathBuf)> {
+    let found = kernel_with_modules();
+    if found.is_none() {
+        let required = std::env::var("REQUIRE_ALL").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
+        assert!(!required, "REQUIRE_ALL is set and there is no kernel to boot (tests/needs fetches it)");
+        eprintln!("skipped: no kernel to boot (tests/needs fetches it)");
+    }
+    found
+}
+
 /// A file beside the kernel that `make test` fetched, or the kernel that `$CORACLE_TEST_KERNEL` names.
 fn fetched(name: &str) -> Option<PathBuf> {
     let named = std::env::var_os("CORACLE_TEST_KERNEL").filter(|v| !v.is_empty()).map(PathBuf::from);

@@ -1,20 +1,11 @@
 //! Images that boot: what a command does in a machine is what it does in a container, and what goes wrong is told. Each
 //! boot is emulated and takes some seconds, so one looks at several things.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use coracle_tests::rootfs::Image;
-use coracle_tests::{Cmd, Output, Privilege, Store, eventually, need, workspace};
+use coracle_tests::{Cmd, Output, Privilege, Store, eventually, machine, need};
 use nix::sys::signal::Signal;
-
-/// The kernel that `tests/needs` fetched, and the folder of its modules.
-fn kernel() -> Option<(PathBuf, PathBuf)> {
-    let dir = workspace().join("target/test-kernel");
-    let modules = std::fs::read_dir(dir.join("lib/modules")).ok()?.flatten().next()?.path();
-    let vmlinuz = dir.join("vmlinuz");
-    vmlinuz.is_file().then_some((vmlinuz, modules))
-}
 
 /// A store with the image `box` of busybox; none where nothing can be booted.
 fn store() -> Option<Store> {
@@ -23,12 +14,7 @@ fn store() -> Option<Store> {
     if !need(Privilege::Root) || !peers.iter().all(|peer| need(Privilege::Peer(peer))) {
         return None;
     }
-    if kernel().is_none() {
-        let required = std::env::var("REQUIRE_ALL").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
-        assert!(!required, "REQUIRE_ALL is set and there is no kernel to boot (tests/needs fetches it)");
-        eprintln!("skipped: no kernel to boot (tests/needs fetches it)");
-        return None;
-    }
+    machine::need_kernel()?;
     let store = Store::new("boot");
     let image = Image::busybox()?.file("etc/group", "root:x:0:\nwheel:x:7:ann\n");
     let image = image.config("cmd = [\"sh\", \"-c\", \"echo hello\"]").config("stop_signal = \"SIGUSR1\"");
@@ -38,7 +24,7 @@ fn store() -> Option<Store> {
 
 /// `boot --kvm off` with this kernel and flags, up to the image.
 fn with_kernel(store: &Store, flags: &str) -> Cmd {
-    let (vmlinuz, modules) = kernel().expect("a kernel");
+    let (vmlinuz, modules) = machine::kernel_with_modules().expect("a kernel");
     let cmd = store.rootfs_tool().words("boot --kvm off").limit(Duration::from_secs(200));
     let cmd = if flags.contains("--kernel") || flags.contains("--bootfs") {
         cmd
@@ -178,7 +164,7 @@ fn the_power_button_is_pressed_for_a_signal_and_no_machine_outlives_its_program(
 fn one_bootfs_boots_different_systems() {
     let Some(store) = store() else { return };
     let store = &store;
-    let (vmlinuz, modules) = kernel().expect("a kernel");
+    let (vmlinuz, modules) = machine::kernel_with_modules().expect("a kernel");
     let bootfs =
         || store.rootfs_tool().arg("bootfs").arg("--kernel").arg(&vmlinuz).arg("--modules").arg(&modules);
     bootfs().ok();
