@@ -128,6 +128,6 @@ install: ## install what `make build` made: PREFIX=/usr/local DESTDIR=
 	install -m 755 dist/runner dist/rootfs-tool $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 dist/init $(DESTDIR)$(PREFIX)/libexec/coracle/
 	cp -R --no-preserve=ownership images $(DESTDIR)$(PREFIX)/share/coracle/
-	install -m 644 $(wildcard *.md) LICENSE $(DESTDIR)$(PREFIX)/share/doc/coracle/
+	install -m 644 $(wildcard *.md docs/*.md) LICENSE $(DESTDIR)$(PREFIX)/share/doc/coracle/
 	cp -R --no-preserve=ownership dist/share/. $(DESTDIR)$(PREFIX)/share/
 	@packaging/apparmor '$(PREFIX)' '$(DESTDIR)'

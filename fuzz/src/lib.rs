@@ -2,6 +2,7 @@
 //! nothing else: errors are answers. `tests/` throws bent seeds at them on every toolchain; `libfuzzer/` lets
 //! cargo-fuzz do it, on a nightly one.
 
+pub mod boots;
 pub mod builds;
 pub mod bundles;
 pub mod debs;
@@ -14,7 +15,7 @@ pub mod seccomp;
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All of them.
-pub const TARGETS: [Target; 28] = [
+pub const TARGETS: [Target; 31] = [
     ("reference", images::reference, images::seeds::references),
     ("image_json", images::image_json, images::seeds::json),
     ("layer", images::layer, images::seeds::layers),
@@ -43,4 +44,7 @@ pub const TARGETS: [Target; 28] = [
     ("hosts", networks::hosts, networks::seeds::hosts),
     ("network_files", networks::files, networks::seeds::files),
     ("netlink", networks::netlink, networks::seeds::answers),
+    ("boot_conf", boots::lines, boots::seeds::lines),
+    ("kernel_words", boots::words, boots::seeds::words),
+    ("disk", boots::disk, boots::seeds::disks),
 ];

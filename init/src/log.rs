@@ -5,7 +5,7 @@ use crate::text::{decimal, parts};
 
 /// What exec, fork and what a machine's PID 1 calls return: the number of each, then its words. One text, for a table
 /// of texts is twice its size.
-static ERRNOS: [u8; 553] = *b"\x01operation not permitted\0\
+static ERRNOS: [u8; 535] = *b"\x01operation not permitted\0\
     \x02not found\0\
     \x05input/output error\0\
     \x06no such device\0\
@@ -19,7 +19,7 @@ static ERRNOS: [u8; 553] = *b"\x01operation not permitted\0\
     \x13the kernel does not know this kind (is its module loaded?)\0\
     \x14a part of the path is not a directory\0\
     \x15is a directory\0\
-    \x16invalid: no such file system there, or an option that it does not know\0\
+    \x16invalid (another file system, or an unknown option?)\0\
     \x1athe file is open for writing\0\
     \x1cno space left\0\
     \x1eread-only file system\0\
@@ -152,7 +152,7 @@ mod tests {
             (libc::ENODEV, "the kernel does not know this kind (is its module loaded?)"),
             (libc::ENOTDIR, "a part of the path is not a directory"),
             (libc::EISDIR, "is a directory"),
-            (libc::EINVAL, "invalid: no such file system there, or an option that it does not know"),
+            (libc::EINVAL, "invalid (another file system, or an unknown option?)"),
             (libc::ETXTBSY, "the file is open for writing"),
             (libc::ENOSPC, "no space left"),
             (libc::EROFS, "read-only file system"),

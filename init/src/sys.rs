@@ -45,7 +45,7 @@ macro_rules! answer {
     (@$function:ident $number:ident $($argument:expr),*) => {
         // SAFETY: the call stands in a safe function of a `sys` file that passes only values, or
         // pointers to memory that outlives the call and is as large as the call expects.
-        unsafe { $crate::sys::raw::$function(libc::$number $(, $argument as core::ffi::c_long)*) }
+        unsafe { $crate::sys::raw::$function($crate::sys::raw::numbers::$number $(, $argument as core::ffi::c_long)*) }
     };
 }
 

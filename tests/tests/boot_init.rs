@@ -87,8 +87,11 @@ fn what_is_missing_is_told_in_one_line_and_the_machine_does_not_hang() {
 #[test]
 fn a_root_on_a_disk_is_entered_and_the_initramfs_is_freed() {
     let scratch = Scratch::new("boot-root");
-    let conf = "arg=/check\n";
-    let Some(guest) = Guest::new(&scratch, "root", conf, &["overlay"]) else { return };
+    let modules = ["overlay", "crc32c-intel", "libcrc32c", "erofs"];
+    let Some(guest) = Guest::new(&scratch, "root", "arg=/check\n", &modules) else { return };
+    if !coracle_tests::need(coracle_tests::Privilege::Peer("mkfs.erofs")) {
+        return;
+    }
     let tree = scratch.mkdir("content");
     coracle_tests::guest::tools(&tree);
     coracle_tests::guest::put(&tree.join("check"), script("root.sh"));
@@ -96,27 +99,32 @@ fn a_root_on_a_disk_is_entered_and_the_initramfs_is_freed() {
     for place in ["proc", "sys", "dev", "run", "tmp"] {
         std::fs::create_dir(tree.join(place)).expect("make a folder");
     }
-    let disk = scratch.join("disk");
-    Cmd::new("truncate").args(["-s", "48M"]).arg(&disk).ok();
+    let (ext4, erofs) = (scratch.join("ext4"), scratch.join("erofs"));
+    Cmd::new("truncate").args(["-s", "48M"]).arg(&ext4).ok();
+    Cmd::new("mkfs.ext4").args(["-q", "-L", "the-root", "-d"]).arg(&tree).arg(&ext4).ok();
     let uuid = "01234567-89ab-4cde-8f01-23456789abcd";
-    Cmd::new("mkfs.ext4").args(["-q", "-U", uuid, "-L", "the-root", "-d"]).arg(&tree).arg(&disk).ok();
+    Cmd::new("mkfs.erofs").args(["-U", uuid]).arg(&erofs).arg(&tree).ok();
     // Of no use but to take room: what is left of it afterwards shows.
-    let guest = guest.file("ballast", vec![b'x'; 48 << 20]).disk(&disk);
-    let said = guest.boot(&format!("root=UUID={uuid} init.overlay=tmpfs init.env=KIND=overlay"));
+    let guest = guest.file("ballast", vec![b'x'; 48 << 20]).disk(&ext4).disk(&erofs);
+    // The other disk is what can be written to above it, and has the folders of an overlay afterwards.
+    let said = guest.boot(&format!("root=UUID={uuid} init.overlay=LABEL=the-root init.env=KIND=erofs"));
+    let own = "the root's boot.conf is not read";
     said.told("up\n0\n").passed(&[
         "the initramfs is gone",
-        "the overlay can be written to",
-        "the root's boot.conf is not read",
+        "what is written is on the disk above the root",
+        own,
     ]);
     let said = guest.boot("root=LABEL=the-root rw rootflags=noatime init.env=KIND=ext4");
+    said.told("up\n0\n").passed(&["the initramfs is gone", "the root can be written to", own]);
+    let said = guest.boot("root=LABEL=the-root init.overlay=tmpfs init.env=KIND=tmpfs");
     said.told("up\n0\n").passed(&[
         "the initramfs is gone",
-        "the root can be written to",
-        "the root's boot.conf is not read",
+        "what is written above the root is in memory",
+        own,
     ]);
-    // It was unmounted, and in the first boot nothing was written to it.
-    Cmd::new("e2fsck").args(["-fn"]).arg(&disk).ok();
-    let header = Cmd::new("dumpe2fs").arg("-h").arg(&disk).ok();
+    // It was unmounted each time.
+    Cmd::new("e2fsck").args(["-fn"]).arg(&ext4).ok();
+    let header = Cmd::new("dumpe2fs").arg("-h").arg(&ext4).ok();
     assert!(header.text().contains("Filesystem state:         clean"), "{}", header.text());
     assert!(!header.text().contains("needs_recovery"), "{}", header.text());
 }

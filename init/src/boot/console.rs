@@ -4,9 +4,10 @@ use crate::directory::read_small;
 use crate::sys::{self, machine};
 use crate::text::{Path, parts};
 
-/// Let descriptors 0 to 2 be the console, if it is to be had.
+/// Let descriptors 0 to 2 be the console; where there is none they must not become anything else.
 pub(crate) fn open() {
-    let Ok(console) = machine::open_terminal(c"/dev/console") else { return };
+    let console = machine::open_terminal(c"/dev/console");
+    let Ok(console) = console.or_else(|_| machine::open_terminal(c"/dev/null")) else { return };
     for fd in 0..3 {
         let _ = machine::duplicate_to(console, fd);
     }

@@ -3,10 +3,6 @@
 //! Text is read in place: what is left of it are entries one after the other, each ended by a NUL, so that every value
 //! can go to the kernel as it lies there.
 
-use core::ffi::CStr;
-
-use crate::sys::text_of;
-
 /// Why a line is none.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Refusal {
@@ -29,45 +25,20 @@ impl<'a> Entries<'a> {
         Self(text)
     }
 
-    /// The first key and value, and what is behind them. A word without `=` has the empty value.
+    /// The first key and value, and what is behind them is left. A word without `=` has the empty value; the NUL is the
+    /// value's last byte.
     #[inline(never)]
-    pub(crate) fn next(&mut self) -> Option<(&'a [u8], &'a CStr)> {
+    pub(crate) fn next(&mut self) -> Option<(&'a [u8], &'a [u8])> {
         let end = self.0.iter().position(|byte| *byte == 0)?;
         let (entry, rest) = self.0.split_at_checked(end + 1)?;
         self.0 = rest;
         let equals = entry.iter().position(|byte| *byte == b'=').unwrap_or(end);
-        let value = entry.get((equals + 1).min(end)..)?;
-        Some((entry.get(..equals)?, text_of(value)))
-    }
-
-    /// The values of this key, in order.
-    pub(crate) fn values(self, key: &[u8]) -> Values<'a, '_> {
-        Values { rest: self, key }
+        Some((entry.get(..equals)?, entry.get((equals + 1).min(end)..)?))
     }
 
     /// The bytes that they lie in.
     pub(crate) fn bytes(self) -> &'a [u8] {
         self.0
-    }
-}
-
-/// The values of one key.
-pub(crate) struct Values<'a, 'k> {
-    rest: Entries<'a>,
-    key: &'k [u8],
-}
-
-impl<'a> Iterator for Values<'a, '_> {
-    type Item = &'a CStr;
-
-    #[inline(never)]
-    fn next(&mut self) -> Option<&'a CStr> {
-        loop {
-            let (key, value) = self.rest.next()?;
-            if key == self.key {
-                return Some(value);
-            }
-        }
     }
 }
 
@@ -152,7 +123,8 @@ pub(crate) fn words<'a>(text: &'a mut [u8], prefix: &[u8]) -> Entries<'a> {
         let mut quoted = false;
         while place.at < end {
             match place.next() {
-                Some(b' ' | b'\n' | b'\t' | 0) if !quoted => break,
+                Some(0) => break,
+                Some(b' ' | b'\n' | b'\t') if !quoted => break,
                 Some(b'"') => quoted = !quoted,
                 Some(byte) => place.put(byte),
                 None => break,
@@ -179,7 +151,7 @@ mod tests {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut entries = entries;
         std::iter::from_fn(|| entries.next())
-            .map(|(key, value)| (text(key), text(value.to_bytes())))
+            .map(|(key, value)| (text(key), text(&value[..value.len() - 1])))
             .collect()
     }
 

@@ -60,14 +60,19 @@ fn mount((kind, place, flags, data, optional): &Mount) {
     }
 }
 
-/// One at a time: a controller that cannot be enabled must not take the others with it.
+/// All at once, for the kernel waits for all processors each time; where one cannot be enabled, the others one by one.
 fn enable_controllers() {
-    let mut buffer = [0; 256];
+    let mut buffer = [0; 200];
     let names = read_small(c"/sys/fs/cgroup/cgroup.controllers", &mut buffer);
     let Ok(file) = sys::open(c"/sys/fs/cgroup/cgroup.subtree_control", libc::O_WRONLY) else { return };
+    let mut all = Path::new(b"");
     for name in parts(names, b' ') {
-        let mut word = Path::new(b"+");
-        sys::write(file, word.text(name).bytes());
+        all.text(b"+").text(name).text(b" ");
+    }
+    if machine::write_all(file, all.bytes()).is_err() {
+        for one in parts(all.bytes(), b' ') {
+            sys::write(file, one);
+        }
     }
     sys::close(file);
 }

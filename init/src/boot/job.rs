@@ -181,7 +181,7 @@ impl Manner {
         };
         let oneshot = settings.flag(b"oneshot")?;
         if oneshot && (ready != Ready::Started || restart == Restart::Always) {
-            return refuse(b"oneshot", b"is ready when it has ended, and is not restarted then");
+            return refuse(b"oneshot", b"cannot have ready= or restart=always");
         }
         Ok(Self {
             restart,
@@ -198,8 +198,7 @@ impl Manner {
 /// `console`, or `FILE[:SIZE]` where SIZE may end with k or m.
 fn output(text: Option<&'static [u8]>) -> Result<Output> {
     let Some(text) = text.filter(|text| *text != b"console") else { return Ok(Output::Console) };
-    let refusal =
-        || Fault::text(b"read", b"log", b"takes console or /FILE[:SIZE], where SIZE may end with k or m");
+    let refusal = || Fault::text(b"read", b"log", b"takes console or /FILE[:SIZE[k|m]]");
     let (file, size) = match cut(text, b':') {
         None => (text, 1 << 20),
         Some((file, size)) => {

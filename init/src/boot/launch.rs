@@ -84,7 +84,7 @@ impl Launch<'_> {
         let mut words = Words::new();
         for key in [&b"command"[..], b"arg"] {
             for word in self.settings.all(key) {
-                words.push(word).doing(b"execute", b"a command of more than 1023 words")?;
+                words.push(word).doing(b"execute", b"")?;
             }
         }
         Ok(words)
@@ -100,7 +100,7 @@ impl Launch<'_> {
         let any = [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", c"HOME=/", term];
         let any = any.into_iter().take(if self.terminal.is_some() { 3 } else { 2 });
         for entry in any.chain(self.entry).chain(self.settings.all(b"env")) {
-            words.set(entry).doing(b"make", b"an environment of more than 1023 entries")?;
+            words.set(entry).doing(b"execute", b"")?;
         }
         Ok(words)
     }

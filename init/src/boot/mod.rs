@@ -234,7 +234,7 @@ impl Machine {
 
     /// A shell on the console; its end is the machine's.
     fn rescue(&self) {
-        Line::new().text(b"a shell to rescue the machine; leave it to end the machine").complain();
+        Line::new().text(b"a shell to rescue the machine, which ends with it").complain();
         let settings = Settings::of(Entries::of(b"arg=/bin/sh\0"));
         let terminal = console::terminal();
         let shell =

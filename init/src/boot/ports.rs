@@ -10,7 +10,7 @@ use crate::text::{Path, position};
 /// How long the ports of a device may take to appear, in milliseconds: the driver asks for them one by one.
 const APPEAR: u64 = 300;
 /// How long no further port may appear once one has.
-const SETTLED: u64 = 10;
+const SETTLED: u64 = 4;
 /// How long whoever listens may take to be there.
 const LISTEN: u64 = 500;
 

@@ -36,6 +36,7 @@ impl Wanted {
     pub(crate) fn read(mut line: Entries<'static>, wait: u32) -> Option<Self> {
         let mut wanted = Self { root: c"", kind: None, options: c"", writable: false, wait, delay: 0 };
         while let Some((key, value)) = line.next() {
+            let value = sys::text_of(value);
             match position(key, b"root rootfstype rootflags rw ro rootwait rootdelay") {
                 Some(0) => wanted.root = value,
                 Some(1) => wanted.kind = Some(value),

@@ -2,9 +2,10 @@
 
 use core::ffi::CStr;
 
-use super::entries::{self, Entries, Values};
+use super::entries::{self, Entries};
 use super::fault::{Fault, OrFault, Result};
 use crate::sys::machine::Power;
+use crate::sys::text_of;
 use crate::{args, signals, text};
 
 /// Every key there is.
@@ -32,8 +33,8 @@ impl Settings {
     }
 
     /// All values of a key that may be repeated.
-    pub(crate) fn all<'k>(&self, key: &'k [u8]) -> Values<'static, 'k> {
-        self.0.values(key)
+    pub(crate) fn all<'k>(&self, key: &'k [u8]) -> Values<'k> {
+        Values { rest: self.0, key }
     }
 
     /// Which of these words, parted by blanks, the value is; the first where nothing is said.
@@ -68,6 +69,26 @@ impl Settings {
             }
         }
         Ok(())
+    }
+}
+
+/// The values of one key.
+pub(crate) struct Values<'k> {
+    rest: Entries<'static>,
+    key: &'k [u8],
+}
+
+impl Iterator for Values<'_> {
+    type Item = &'static CStr;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<&'static CStr> {
+        loop {
+            let (key, value) = self.rest.next()?;
+            if key == self.key {
+                return Some(text_of(value));
+            }
+        }
     }
 }
 

@@ -5,6 +5,16 @@ use core::ffi::{c_int, c_long};
 
 use super::Errno;
 
+/// Calls by name. Where a machine of 32 bits has another call in the place of one, that is it.
+pub(super) mod numbers {
+    pub(crate) use libc::*;
+
+    /// Its last argument counts pages, and is 0 here.
+    #[cfg(target_arch = "arm")]
+    #[allow(non_upper_case_globals)]
+    pub(crate) const SYS_mmap: c_long = SYS_mmap2;
+}
+
 /// What a call of this many arguments returns: the kernel's answer, where -4095 to -1 are errors.
 macro_rules! functions {
     ($($name:ident($($argument:ident $x86:tt $arm:tt),*))*) => { $(

@@ -7,7 +7,8 @@ use super::super::Errno;
 
 /// A disk's or a partition's size in bytes.
 pub(crate) fn device_size(fd: c_int) -> Result<u64, Errno> {
-    const BLKGETSIZE64: c_long = 0x8008_1272;
+    // Its number has the size of a size_t in it.
+    const BLKGETSIZE64: u32 = 0x8000_1272 | (size_of::<usize>() as u32) << 16;
     let mut size = 0u64;
     call!(SYS_ioctl, fd, BLKGETSIZE64, &raw mut size).map(|_| size)
 }
@@ -60,7 +61,7 @@ pub(crate) fn add_entropy(fd: c_int, seed: &[u8; 512]) -> Result<(), Errno> {
 
 /// Let a watchdog wait for so many seconds.
 pub(crate) fn set_watchdog(fd: c_int, seconds: u32) -> Result<(), Errno> {
-    const WDIOC_SETTIMEOUT: c_long = 0xC004_5706;
+    const WDIOC_SETTIMEOUT: u32 = 0xC004_5706;
     let seconds = seconds as c_int;
     done!(SYS_ioctl, fd, WDIOC_SETTIMEOUT, &raw const seconds)
 }
@@ -68,7 +69,7 @@ pub(crate) fn set_watchdog(fd: c_int, seconds: u32) -> Result<(), Errno> {
 /// Whether an input device has this key.
 pub(crate) fn has_key(fd: c_int, key: u16) -> bool {
     // EVIOCGBIT(EV_KEY, 96): one bit for each key.
-    const EVIOCGBIT_KEYS: c_long = 0x8060_4521;
+    const EVIOCGBIT_KEYS: u32 = 0x8060_4521;
     let mut bits = [0u8; 96];
     call!(SYS_ioctl, fd, EVIOCGBIT_KEYS, bits.as_mut_ptr()).is_ok()
         && bits.get(usize::from(key / 8)).is_some_and(|byte| byte >> (key % 8) & 1 == 1)

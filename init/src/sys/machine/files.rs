@@ -22,11 +22,30 @@ pub(crate) fn write_all(fd: c_int, mut bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// pread(2) or pwrite(2).
+#[cfg(target_pointer_width = "64")]
+fn transfer(fd: c_int, bytes: *mut u8, size: usize, at: u64, write: bool) -> Result<c_int, Errno> {
+    match write {
+        true => call!(SYS_pwrite64, fd, bytes, size, at),
+        false => call!(SYS_pread64, fd, bytes, size, at),
+    }
+}
+
+/// The same where a place does not fit into a register: of these two calls the halves are where they are on all machines.
+#[cfg(target_pointer_width = "32")]
+fn transfer(fd: c_int, bytes: *mut u8, size: usize, at: u64, write: bool) -> Result<c_int, Errno> {
+    let part = libc::iovec { iov_base: bytes.cast(), iov_len: size };
+    match write {
+        true => call!(SYS_pwritev, fd, &raw const part, 1, at as u32, (at >> 32) as u32),
+        false => call!(SYS_preadv, fd, &raw const part, 1, at as u32, (at >> 32) as u32),
+    }
+}
+
 /// Read from a place of a file, until the buffer is full or the file ends. How much that was.
 pub(crate) fn read_at(fd: c_int, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
     let mut done = 0;
     while let Some(rest @ [_, ..]) = buffer.get_mut(done..) {
-        match call!(SYS_pread64, fd, rest.as_mut_ptr(), rest.len(), at + done as u64)? {
+        match transfer(fd, rest.as_mut_ptr(), rest.len(), at + done as u64, false)? {
             0 => break,
             count => done += count as usize,
         }
@@ -36,7 +55,7 @@ pub(crate) fn read_at(fd: c_int, buffer: &mut [u8], at: u64) -> Result<usize, Er
 
 /// Write all of it at a place of a file.
 pub(crate) fn write_at(fd: c_int, bytes: &[u8], at: u64) -> Result<(), Errno> {
-    match call!(SYS_pwrite64, fd, bytes.as_ptr(), bytes.len(), at)? as usize {
+    match transfer(fd, bytes.as_ptr().cast_mut(), bytes.len(), at, true)? as usize {
         count if count == bytes.len() => Ok(()),
         _ => Err(Errno(libc::EIO)),
     }
