@@ -82,3 +82,70 @@ fn entries(lengths: &[u32]) -> Vec<Entry> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The extent that a cluster's begin is in: where it begins, and its block (unpack_compacted_index() of fs/erofs/zmap.c).
+    fn find(index: &[u8], at: usize, count: usize, cluster: usize) -> (usize, u32) {
+        let begin = at.next_multiple_of(8) - at + 8;
+        let (first, sixteens) = split(at + begin, count);
+        let (start, size, bits, n) = if cluster >= first && cluster < first + sixteens {
+            let pack = (cluster - first) / 16;
+            (begin + first * 4 + pack * 32, 16, 14, (cluster - first) % 16)
+        } else {
+            let skip = if cluster < first { 0 } else { sixteens };
+            (begin + (cluster - skip) / 2 * 8 + skip * 2, 2, 16, (cluster - skip) % 2)
+        };
+        let entry = |n: usize| {
+            let mut word = [0; 4];
+            let from = start + n * bits / 8;
+            word[..3].copy_from_slice(&index[from..from + 3]);
+            let value = u32::from_le_bytes(word) >> (n * bits % 8);
+            ((value >> 12 & 3) as u16, (value & 0xfff) as usize)
+        };
+        let (kind, low) = entry(n);
+        if kind == KINDS[2] {
+            let back = match n + 1 == size {
+                false => low,
+                true if entry(n - 1).0 == KINDS[2] => entry(n - 1).1 + 1,
+                true => 1,
+            };
+            return find(index, at, count, cluster - back);
+        }
+        let heads = (0..=n).filter(|n| entry(*n).0 != KINDS[2]).count() as u32;
+        let base = start + size * bits / 8;
+        (cluster * BLOCK + low, u32::from_le_bytes(index[base..base + 4].try_into().unwrap()) + heads)
+    }
+
+    #[test]
+    fn every_cluster_leads_to_the_extent_that_it_ends_in() {
+        let mut noise = 5u32;
+        for round in 0..200 {
+            let mut lengths = Vec::new();
+            for _ in 0..round % 50 + 1 {
+                noise = noise.wrapping_mul(1_103_515_245).wrapping_add(12345);
+                let plain = noise >> 30 == 0;
+                lengths.push(if plain { BLOCK as u32 | PLAIN } else { 4097 + (noise >> 8) % 50000 });
+            }
+            let size: u64 = lengths.iter().map(|length| u64::from(length & !PLAIN)).sum();
+            let count = size.div_ceil(BLOCK as u64) as usize;
+            for at in [32, 64, 76, 108] {
+                let index = bytes(at, &lengths, 1000, 0);
+                assert_eq!(index.len(), super::size(at, size));
+                let mut begins = Vec::new();
+                let mut from = 0;
+                for (n, length) in lengths.iter().enumerate() {
+                    begins.push((from, 1000 + n as u32));
+                    from += (length & !PLAIN) as usize;
+                }
+                for cluster in 0..count {
+                    let end = (cluster + 1) * BLOCK - 1;
+                    let expected = begins.iter().rev().find(|(from, _)| *from <= end).unwrap();
+                    assert_eq!(find(&index, at, count, cluster), *expected, "{round} {at} {cluster}");
+                }
+            }
+        }
+    }
+}

@@ -123,9 +123,10 @@ impl Lz4 {
                 continue;
             }
             if left - at >= NO_MATCH {
-                let (length, offset) = self.longest(input, from, from + at, input.len() - LITERALS);
                 // What its length takes is not more than there is.
-                let length = length.min(MIN_MATCH + 14 + 255 * (most - here.cost) as usize);
+                let longest = MIN_MATCH + 14 + 255 * (most - here.cost) as usize;
+                let end = (input.len() - LITERALS).min(from + at + longest);
+                let (length, offset) = self.longest(input, from, from + at, end);
                 if length >= MIN_MATCH {
                     if paths.len() <= at + length {
                         paths.resize(at + length + 1, UNREACHED);
@@ -148,7 +149,7 @@ impl Lz4 {
                 paths.push(UNREACHED);
             }
             let run = here.run + 1;
-            let cost = here.cost + 1 + u32::from(run >= 15 && (run - 15) % 255 == 0);
+            let cost = here.cost + 1 + u32::from(run >= 15 && (run - 15).is_multiple_of(255));
             if cost < paths[at].cost {
                 paths[at] = Path { cost, run, length: 0, offset: 0 };
             }
@@ -206,8 +207,9 @@ impl Lz4 {
             let head = &mut self.heads[Self::hash(input, at)];
             let candidate = std::mem::replace(head, at as u32) as usize;
             let fits = candidate >= from && candidate < at && at - candidate <= WINDOW;
+            let end = (input.len() - LITERALS).min(at + MIN_MATCH + 14 + 255 * room);
             let mut length = match fits {
-                true => common(&input[candidate..], &input[at..input.len() - LITERALS]),
+                true => common(&input[candidate..], &input[at..end]),
                 false => 0,
             };
             if length < MIN_MATCH {
@@ -321,7 +323,7 @@ mod tests {
         let text: Vec<u8> = (0..30000).map(|n| b"lazy dogs jump "[(n * n / 31) % 15]).collect();
         let mixed: Vec<u8> = (0..40000).map(|n| if n % 900 < 500 { b'x' } else { random() }).collect();
         let noise: Vec<u8> = (0..20000).map(|_| random()).collect();
-        for input in [vec![], vec![7], vec![0; 12], vec![0; 13], vec![0; 2_000_000], text, mixed, noise] {
+        for input in [vec![], vec![7], vec![0; 12], vec![0; 13], vec![0; 300_000], text, mixed, noise] {
             for (thorough, room) in [(true, 4096), (false, 4096), (true, 64), (false, 64)] {
                 let mut lz4 = Lz4::new(thorough);
                 lz4.start(&input);
