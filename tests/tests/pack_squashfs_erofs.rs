@@ -1,10 +1,12 @@
-//! `rootfs-tool pack --format squashfs`: what it writes, taken apart by the reference tool and mounted by the kernel.
+//! `rootfs-tool pack --format squashfs` and `erofs`: what they write, taken apart by the reference tools and mounted by the
+//! kernel. fsck.erofs 1.5 knows LZ4 alone, and extracts no attributes and no second names: those the kernel is asked for.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use coracle_tests::nasty::{self, Seen};
-use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
+use coracle_tests::rootfs::Image;
+use coracle_tests::{Cmd, Privilege, Store, need};
 
 /// What else formats fall over: a directory of 5,000 names, a large file with a second name and a copy, times outside
 /// of 32 bits.
@@ -27,6 +29,7 @@ put('copy of it', large)
 put('link to it', kind=tarfile.LNKTYPE, link='large')
 put('ancient', mtime=-300000000)
 put('far off', mtime=5000000000)
+put('mostly zeros', b'begin' + bytes(3 << 20) + b'end')
 put('capable', b'\x7fELF', **{'SCHILY.xattr.security.capability': '\x01\x00\x00\x02\x00 \x00\x00' + '\0' * 12})
 out.close()
 "#;
@@ -44,10 +47,14 @@ fn pack(store: &Store, format: &str, image: &str) -> PathBuf {
 }
 
 /// The tree of an image as the reference tool unpacks it.
-fn taken_apart(scratch: &Scratch, packed: &Path) -> PathBuf {
+fn taken_apart(packed: &Path, erofs: bool) -> PathBuf {
     let to = packed.with_extension("tree");
-    Cmd::new("unsquashfs").args(["-quiet", "-no-progress", "-strict-errors", "-d"]).arg(&to).arg(packed).ok();
-    assert!(to.starts_with(scratch.path()));
+    if erofs {
+        Cmd::new("fsck.erofs").arg("--extract=".to_owned() + to.to_str().expect("UTF-8")).arg(packed).ok();
+    } else {
+        let unsquashfs = Cmd::new("unsquashfs").args(["-quiet", "-no-progress", "-strict-errors", "-d"]);
+        unsquashfs.arg(&to).arg(packed).ok();
+    }
     to
 }
 
@@ -75,7 +82,20 @@ impl Drop for Mounted {
 }
 
 fn ready() -> bool {
-    need(Privilege::Root) && need(Privilege::Peer("python3")) && need(Privilege::Peer("unsquashfs"))
+    ["python3", "unsquashfs", "fsck.erofs"].iter().all(|peer| need(Privilege::Peer(peer)))
+        && need(Privilege::Root)
+}
+
+/// A listing without what fsck.erofs does not extract: numbers of names, and attributes, which come last.
+fn without_names(listing: &str) -> String {
+    let file = |line: &str| -> String {
+        let mut words: Vec<&str> = line.split(' ').collect();
+        if let Some(mode) = words.iter().position(|word| word.starts_with("0o10")) {
+            words.remove(mode + 4);
+        }
+        words.join(" ")
+    };
+    listing.lines().map(file).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -85,17 +105,36 @@ fn a_file_system_is_the_image_to_the_reference_tool_and_to_the_kernel_and_the_sa
     }
     let store = Store::new("pack-fs");
     nasty::image(&store, true);
-    let seen = Seen { nanoseconds: false, attributes: true };
-    let expected = nasty::listing(&nasty::unpacked(&store, "nasty"), seen);
-    for format in ["squashfs", "squashfs:zstd", "squashfs:zstd:1", "squashfs:xz:1", "squashfs:gzip:1"] {
+    let tree = nasty::unpacked(&store, "nasty");
+    for format in [
+        "squashfs",
+        "squashfs:zstd",
+        "squashfs:zstd:1",
+        "squashfs:xz:1",
+        "squashfs:gzip:1",
+        "erofs",
+        "erofs:lz4",
+        "erofs:lz4hc",
+        "erofs:lzma:0",
+    ] {
         let packed = pack(&store, format, "nasty");
         let first = std::fs::read(&packed).expect("read");
         let again = std::fs::read(pack(&store, format, "nasty")).expect("read");
         assert!(first == again, "{format} is the same twice");
-        let apart = taken_apart(&store.scratch, &packed);
-        nasty::same(&expected, &nasty::listing(&apart, seen), &format!("{format}, taken apart"));
-        if let Some(mounted) = Mounted::new("squashfs", &packed) {
-            nasty::same(&expected, &nasty::listing(&mounted.0, seen), &format!("{format}, mounted"));
+        let erofs = format.starts_with("erofs");
+        let seen = Seen { nanoseconds: erofs, attributes: true };
+        if format != "erofs:lzma:0" {
+            let seen = Seen { attributes: !erofs, ..seen };
+            let (mut expected, mut found) =
+                (nasty::listing(&tree, seen), nasty::listing(&taken_apart(&packed, erofs), seen));
+            if erofs {
+                (expected, found) = (without_names(&expected), without_names(&found));
+            }
+            nasty::same(&expected, &found, &format!("{format}, taken apart"));
+        }
+        if let Some(mounted) = Mounted::new(format.split(':').next().expect("a word"), &packed) {
+            let (expected, found) = (nasty::listing(&tree, seen), nasty::listing(&mounted.0, seen));
+            nasty::same(&expected, &found, &format!("{format}, mounted"));
         }
     }
 }
@@ -107,23 +146,57 @@ fn large_files_and_folders_come_whole_and_equal_files_are_stored_once() {
     }
     let store = Store::new("pack-fs");
     import(&store, MORE, "more");
-    let seen = Seen { nanoseconds: false, attributes: true };
-    // The format has 32 bits for seconds from 1970 on: what is outside becomes the nearest.
-    let squeezed =
-        |listing: String| listing.replace(" 5000000000 ", " 4294967295 ").replace(" -300000000 ", " 0 ");
-    let expected = squeezed(nasty::listing(&nasty::unpacked(&store, "more"), seen));
-    let packed = pack(&store, "squashfs:gzip:1", "more");
-    let size = packed.metadata().expect("look at it").size();
-    assert!(size < 40 << 20, "{size} bytes: the copy is stored again");
-    nasty::same(&expected, &nasty::listing(&taken_apart(&store.scratch, &packed), seen), "taken apart");
-    if let Some(mounted) = Mounted::new("squashfs", &packed) {
-        nasty::same(&expected, &nasty::listing(&mounted.0, seen), "mounted");
-        let same = |a: &str, b: &str| {
-            let ino = |name| mounted.0.join(name).metadata().expect("look").ino();
-            ino(a) == ino(b)
-        };
-        assert!(same("large", "link to it") && !same("large", "copy of it"));
+    let tree = nasty::unpacked(&store, "more");
+    for format in ["squashfs:gzip:1", "erofs", "erofs:lz4"] {
+        let packed = pack(&store, format, "more");
+        let size = packed.metadata().expect("look at it").size();
+        assert!(size < 42 << 20, "{format}: {size} bytes: the copy is stored again");
+        let erofs = format.starts_with("erofs");
+        let seen = Seen { nanoseconds: erofs, attributes: true };
+        let mut expected = nasty::listing(&tree, seen);
+        if !erofs {
+            // It has 32 bits for seconds from 1970 on: what is outside becomes the nearest.
+            expected = expected.replace(" 5000000000 ", " 4294967295 ").replace(" -300000000 ", " 0 ");
+            nasty::same(&expected, &nasty::listing(&taken_apart(&packed, false), seen), format);
+        }
+        if let Some(mounted) = Mounted::new(format.split(':').next().expect("a word"), &packed) {
+            nasty::same(&expected, &nasty::listing(&mounted.0, seen), &format!("{format}, mounted"));
+            let same = |a: &str, b: &str| {
+                let ino = |name| mounted.0.join(name).metadata().expect("look").ino();
+                ino(a) == ino(b)
+            };
+            assert!(same("large", "link to it") && !same("large", "copy of it"));
+        }
+        if erofs {
+            Cmd::new("fsck.erofs").arg("--extract").arg(&packed).ok();
+        }
     }
+}
+
+#[test]
+fn a_volume_has_the_label_and_the_identifier_that_were_given() {
+    let store = Store::new("pack-fs");
+    if !need(Privilege::Peer("busybox")) || Image::busybox().map(|i| i.compose(&store, "small")).is_none() {
+        return;
+    }
+    let to = store.scratch.join("small.erofs");
+    let pack = |words: &str| store.rootfs_tool().args(["pack", "small", "-o"]).arg(&to).words(words).run();
+    let told = |field: &str| {
+        Cmd::new("blkid").args(["-p", "-o", "value", "-s", field]).arg(&to).ok().text().to_owned()
+    };
+    pack("").ok();
+    let derived = told("UUID");
+    pack("").ok();
+    assert_eq!((told("UUID"), told("LABEL"), told("TYPE")), (derived.clone(), String::new(), "erofs".into()));
+    pack("--label root-a").ok();
+    assert_eq!((told("UUID"), told("LABEL")), (derived.clone(), "root-a".into()));
+    pack("--format erofs:lz4").ok();
+    assert_ne!(told("UUID"), derived, "what is compressed is another volume");
+    let uuid = "01234567-89ab-cdef-0123-456789abcdef";
+    pack(&format!("--uuid {uuid}")).ok();
+    assert_eq!(told("UUID"), uuid);
+    let refused = pack("--label seventeen-bytes--").fails(2);
+    assert!(refused.stderr.contains("more than 16 bytes"), "{}", refused.stderr);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::{find, open, warn};
 use crate::pack::format::{Codec, Format, Kind};
 use crate::pack::tree::Tree;
 use crate::pack::uuid::Uuid;
-use crate::pack::{self, cpio, ext4, size, squashfs};
+use crate::pack::{self, cpio, erofs, ext4, size, squashfs};
 use crate::streams;
 
 /// Write an image as one file that another system unpacks, mounts or boots: the same bytes from run to run.
@@ -22,8 +22,9 @@ use crate::streams;
     name = "pack",
     example = "rootfs-tool pack -o shell.cpio.gz shell
 rootfs-tool pack --format cpio:zstd shell >initramfs",
-    note = "Formats: tar and cpio, which is an initramfs (both :none, :gzip or :zstd); squashfs (:gzip, :zstd or :xz); ext4.
-Without --format the end of FILE decides: .tar, .tar.gz, .tgz, .tar.zst, .cpio, .cpio.gz, .cpio.zst, .squashfs, .ext4. Times later than SOURCE_DATE_EPOCH become it."
+    note = "Formats: tar and cpio, which is an initramfs (both :none, :gzip or :zstd); squashfs (:gzip, :zstd or :xz); erofs (:none,
+:lz4, :lz4hc or :lzma); ext4. Without --format the end of FILE decides: .tar, .tar.gz, .tgz, .tar.zst, .cpio, .cpio.gz, .cpio.zst, .squashfs,
+.erofs, .ext4. Times later than SOURCE_DATE_EPOCH become it."
 )]
 pub(crate) struct Pack {
     /// the format, as NAME[:COMPRESSION[:LEVEL]]
@@ -67,6 +68,10 @@ impl Pack {
                     Kind::Squashfs => {
                         squashfs::write(&tree, &squashfs::How::new(format.codec, format.level), out)
                     }
+                    Kind::Erofs => {
+                        let how = erofs::How::new(format.codec, format.level, ext4.uuid, &ext4.label)?;
+                        erofs::write(&tree, &how, out)
+                    }
                     _ => ext4::write(&tree, &ext4, out),
                 });
             }
@@ -91,9 +96,15 @@ impl Pack {
 
     /// What was typed of the file system.
     fn ext4(&self, kind: Kind) -> Result<ext4::How> {
-        let typed = [("size", &self.size), ("label", &self.label), ("uuid", &self.uuid)];
-        if let Some((flag, _)) = typed.iter().find(|(_, typed)| typed.is_some() && kind != Kind::Ext4) {
-            return Err(Error::usage(format!("--{flag} is for ext4")));
+        let both = matches!(kind, Kind::Ext4 | Kind::Erofs);
+        for (flag, typed, fits, whose) in [
+            ("size", &self.size, kind == Kind::Ext4, "ext4"),
+            ("label", &self.label, both, "ext4 and erofs"),
+            ("uuid", &self.uuid, both, "ext4 and erofs"),
+        ] {
+            if typed.is_some() && !fits {
+                return Err(Error::usage(format!("--{flag} is for {whose}")));
+            }
         }
         Ok(ext4::How {
             size: self.size.as_deref().map(|text| size::parse(text, "--size")).transpose()?,

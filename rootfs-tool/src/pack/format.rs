@@ -11,6 +11,7 @@ pub(crate) enum Kind {
     Cpio,
     Ext4,
     Squashfs,
+    Erofs,
 }
 
 /// How what it holds is compressed.
@@ -20,6 +21,9 @@ pub(crate) enum Codec {
     Gzip,
     Zstd,
     Xz,
+    Lz4,
+    Lz4hc,
+    Lzma,
 }
 
 /// A format, decided.
@@ -44,6 +48,7 @@ const KINDS: &[(&str, Kind, &[Codec])] = &[
     ("cpio", Kind::Cpio, &[Codec::None, Codec::Gzip, Codec::Zstd]),
     ("ext4", Kind::Ext4, &[Codec::None]),
     ("squashfs", Kind::Squashfs, &[Codec::Gzip, Codec::Zstd, Codec::Xz]),
+    ("erofs", Kind::Erofs, &[Codec::None, Codec::Lz4, Codec::Lz4hc, Codec::Lzma]),
 ];
 
 /// Names of codecs with their levels.
@@ -52,6 +57,9 @@ const CODECS: &[(&str, Codec, i32, i32)] = &[
     ("gzip", Codec::Gzip, 1, 9),
     ("zstd", Codec::Zstd, 1, 3),
     ("xz", Codec::Xz, 0, 9),
+    ("lz4", Codec::Lz4, 0, 0),
+    ("lz4hc", Codec::Lz4hc, 0, 0),
+    ("lzma", Codec::Lzma, 0, 9),
 ];
 
 /// Levels of zstd that squashfs has besides: those that take the one slow way to compress which is compiled
@@ -70,6 +78,7 @@ const ENDS: &[(&str, Kind, Codec)] = &[
     (".ext4", Kind::Ext4, Codec::None),
     (".squashfs", Kind::Squashfs, Codec::Gzip),
     (".sqfs", Kind::Squashfs, Codec::Gzip),
+    (".erofs", Kind::Erofs, Codec::None),
 ];
 
 impl Format {
@@ -135,6 +144,8 @@ mod tests {
             (None, Some("b.tgz"), format(Kind::Tar, Codec::Gzip, None)),
             (None, Some("b.sqfs"), format(Kind::Squashfs, Codec::Gzip, None)),
             (Some("squashfs:zstd:15"), None, format(Kind::Squashfs, Codec::Zstd, Some(15))),
+            (None, Some("b.erofs"), format(Kind::Erofs, Codec::None, None)),
+            (Some("erofs:lzma:9"), None, format(Kind::Erofs, Codec::Lzma, Some(9))),
             (Some("squashfs:xz:0"), None, format(Kind::Squashfs, Codec::Xz, Some(0))),
         ] {
             assert_eq!(Format::decide(typed, file.map(Path::new)).unwrap(), expected);
@@ -149,6 +160,8 @@ mod tests {
             ("cpio:zstd:15", "1 to 3"),
             ("squashfs:zstd:9", "1 to 3, or 13 to 15"),
             ("squashfs:none", "gzip, zstd, xz"),
+            ("erofs:lz4:3", "no level"),
+            ("erofs:xz", "none, lz4, lz4hc, lzma"),
         ] {
             let e = Format::decide(Some(typed), None).unwrap_err().to_string();
             assert!(e.contains(says), "{typed}: {e}");

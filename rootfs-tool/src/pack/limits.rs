@@ -57,3 +57,72 @@ fn beyond(node: &Node) -> Option<String> {
 pub(crate) fn device(major: u32, minor: u32) -> u32 {
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::path::PathBuf;
+
+    use coracle_store::layer::pack::{Archive, Content, Meta};
+
+    use super::*;
+    use crate::pack::{erofs, format::Codec, squashfs};
+
+    /// What both formats say to a tree of one entry, erofs first.
+    fn refused(path: &str, meta: Meta, content: Content) -> [String; 2] {
+        let mut archive = Archive::new();
+        archive.put("d", Meta::new(0o755), Content::Dir).unwrap();
+        archive.put(PathBuf::from("d").join(path), meta, content).unwrap();
+        let tree = Tree::of(archive).unwrap();
+        let mut out = Cursor::new(Vec::new());
+        let erofs = erofs::How::new(Codec::None, None, None, "").unwrap();
+        let said = [
+            erofs::write(&tree, &erofs, &mut out),
+            squashfs::write(&tree, &squashfs::How::new(Codec::Gzip, None), &mut out),
+        ];
+        said.map(|result| result.err().map(|e| e.to_string()).unwrap_or_default())
+    }
+
+    #[test]
+    fn what_no_file_system_holds_is_refused_by_its_path() {
+        let with = |name: &str, bytes: usize| {
+            let xattrs = [(name.as_bytes().to_vec(), vec![1; bytes])];
+            Meta { xattrs: xattrs.into_iter().collect(), ..Meta::new(0o644) }
+        };
+        let plain = || Meta::new(0o644);
+        let long = "n".repeat(256);
+        for (path, meta, content, says) in [
+            (&long[..], plain(), Content::Fifo, "255 bytes"),
+            ("f", with(&format!("user.{}", "k".repeat(251)), 1), Content::Fifo, "255 bytes"),
+            ("f", with("user.k", 65537), Content::Fifo, "65536 bytes"),
+            ("f", plain(), Content::Symlink("x".repeat(4096).into()), "4095 bytes"),
+            ("f", plain(), Content::Char(4096, 0), "4096:0"),
+            ("f", plain(), Content::Block(0, 1 << 20), "0:1048576"),
+        ] {
+            for said in refused(path, meta.clone(), content.clone()) {
+                assert!(said.contains(says) && said.contains("\"d"), "{path}: {said}");
+            }
+        }
+        assert_eq!(refused("f", plain(), Content::Symlink("x".repeat(4095).into())), ["", ""]);
+        assert_eq!(refused(&long[1..], with("user.k", 65535), Content::Char(4095, 0xf_ffff)), ["", ""]);
+    }
+
+    #[test]
+    fn what_one_format_does_not_hold_is_refused_by_that_one() {
+        let with = |name: &str, bytes: usize| {
+            let xattrs = [(name.as_bytes().to_vec(), vec![1; bytes])];
+            Meta { xattrs: xattrs.into_iter().collect(), ..Meta::new(0o644) }
+        };
+        let [erofs, squashfs] = refused("f", with("system.posix_acl_access", 28), Content::Fifo);
+        assert!(
+            erofs.is_empty() && squashfs.contains("\"d/f\"") && squashfs.contains("posix_acl"),
+            "{squashfs}"
+        );
+        let [erofs, squashfs] = refused("f", with("user.k", 65536), Content::Fifo);
+        assert!(squashfs.is_empty() && erofs.contains("\"d/f\"") && erofs.contains("65535 bytes"), "{erofs}");
+        let huge = Content::File { path: "/nowhere".into(), size: 17 << 40, seen: None };
+        let [erofs, squashfs] = refused("f", Meta::new(0o644), huge);
+        assert!(erofs.contains("\"d/f\"") && erofs.contains("16 TiB"), "{erofs}");
+        assert!(squashfs.contains("/nowhere"), "it is read: {squashfs}");
+    }
+}

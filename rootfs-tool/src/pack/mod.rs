@@ -3,9 +3,12 @@
 //! knows the command line, and nothing is executed.
 
 pub(crate) mod cpio;
+mod crc32c;
+pub(crate) mod erofs;
 pub(crate) mod ext4;
 pub(crate) mod format;
 mod limits;
+mod out;
 mod parallel;
 mod same;
 pub(crate) mod size;

@@ -2,13 +2,13 @@
 //! packs it reads this and nothing else.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use coracle_store::layer::encode;
 use coracle_store::layer::pack::{Archive, Content, Meta};
-use coracle_sys::{Error, Result};
+use coracle_sys::{Context, Error, Result};
 
 /// Parents stand before what is in them, names of a directory in the order of their bytes. The root is the first.
 pub(crate) struct Tree {
@@ -57,11 +57,19 @@ impl Data {
 
     /// To be read: as many bytes as its size says, or an error that names the file.
     pub(crate) fn open(&self) -> Result<Box<dyn Read + '_>> {
+        self.open_at(0)
+    }
+
+    /// As [`Data::open`], from this byte on.
+    pub(crate) fn open_at(&self, from: u64) -> Result<Box<dyn Read + '_>> {
         match self {
-            Self::Bytes(bytes) => Ok(Box::new(&bytes[..])),
+            Self::Bytes(bytes) => Ok(Box::new(&bytes[(from as usize).min(bytes.len())..])),
             Self::File { path, size } => {
-                let (file, _) = encode::open(path)?;
-                Ok(Box::new(Exactly { file, path, left: *size }))
+                let (mut file, _) = encode::open(path)?;
+                if from > 0 {
+                    file.seek(SeekFrom::Start(from)).context(|| format!("lseek({path:?}, {from})"))?;
+                }
+                Ok(Box::new(Exactly { file, path, left: size.saturating_sub(from) }))
             }
         }
     }

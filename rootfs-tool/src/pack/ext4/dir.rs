@@ -3,9 +3,9 @@
 
 use coracle_sys::{Error, Result, order};
 
-use super::crc32c::crc32c;
 use super::geometry::BLOCK;
 use super::hash::half_md4;
+use crate::pack::crc32c::crc32c;
 
 /// The place of a checksum at the end of a block of entries: it looks like an entry without a name.
 const TAIL: usize = 12;

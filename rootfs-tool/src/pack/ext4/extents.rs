@@ -1,7 +1,7 @@
 //! Extent trees: which blocks of a file are which blocks of the disk.
 
-use super::crc32c::crc32c;
 use super::geometry::BLOCK;
+use crate::pack::crc32c::crc32c;
 
 /// Entries in an inode, and in a block of the tree.
 const IN_INODE: usize = 4;

@@ -2,8 +2,8 @@
 
 use coracle_store::layer::pack::Meta;
 
-use super::crc32c::crc32c;
 use super::geometry::INODE;
+use crate::pack::crc32c::crc32c;
 
 /// Bytes of an inode's fields; what is behind them is for extended attributes.
 pub(super) const FIELDS: usize = 160;

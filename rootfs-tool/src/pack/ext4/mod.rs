@@ -3,7 +3,6 @@
 //!
 //! What there is not: quotas, encryption, bigalloc, data in inodes, shared blocks of attributes.
 
-mod crc32c;
 mod dir;
 mod extents;
 mod geometry;

@@ -1,8 +1,8 @@
 //! The superblock, and the descriptors of groups behind it; both have copies.
 
-use super::crc32c::crc32c;
 use super::geometry::{BLOCK, DESCRIPTOR, FLEX, GROUP, Geometry, INODE};
 use super::inode::FIELDS;
+use crate::pack::crc32c::crc32c;
 use crate::pack::uuid::Uuid;
 
 /// A journal, extended attributes, room for more descriptors, indexes of directories.

@@ -8,7 +8,6 @@ use coracle_store::layer::pack::Meta;
 use coracle_sys::{Context, Error, Result};
 use flate2::Crc;
 
-use super::crc32c::crc32c;
 use super::dir::{self, Entry, Packed};
 use super::extents;
 use super::geometry::{BLOCK, DESCRIPTOR, FLEX, GROUP, Geometry, INODE};
@@ -17,6 +16,7 @@ use super::place::{LOST_FOUND, Place, SHORT, is_zero};
 use super::superblock::{FIRST_INODE, Group, JOURNAL, Superblock, bitmap};
 use super::xattr::{self, Attributes};
 use super::{How, Layout, journal};
+use crate::pack::crc32c::crc32c;
 use crate::pack::tree::{Data, Kind, Node, Tree};
 use crate::pack::uuid::{Identity, Uuid};
 

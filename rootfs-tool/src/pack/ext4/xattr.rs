@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use coracle_sys::{Error, Result, order};
 
-use super::crc32c::crc32c;
 use super::geometry::{BLOCK, INODE};
 use super::inode::FIELDS;
+use crate::pack::crc32c::crc32c;
 
 const MAGIC: [u8; 4] = 0xea02_0000_u32.to_le_bytes();
 /// An entry without its name.

@@ -6,7 +6,7 @@ use std::io::Read;
 use coracle_sys::{Context, Error, Result};
 
 use super::codec::Codec;
-use super::out::Out;
+use crate::pack::out::Out;
 use crate::pack::parallel::{self, Line, Piece};
 use crate::pack::tree::{Data, Kind, Tree};
 
@@ -166,7 +166,7 @@ impl Line for Contents<'_, '_> {
     }
 
     fn take(&mut self, piece: Piece) -> Result<()> {
-        let at = self.out.at;
+        let at = self.out.at();
         let length = piece.notes[0];
         self.out.write(&piece.bytes)?;
         if piece.of == FRAGMENT {

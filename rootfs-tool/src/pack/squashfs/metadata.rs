@@ -4,6 +4,7 @@
 use coracle_sys::{Error, Result};
 
 use super::codec::Compressor;
+use crate::pack::out::Out;
 
 /// Bytes of a metadata block.
 pub(super) const BLOCK: usize = 8192;
@@ -68,5 +69,16 @@ impl Metadata {
         }
         self.starts.pop();
         Ok((self.bytes, self.starts))
+    }
+
+    /// Write a table that is found by the places of its blocks, which come after it: where those begin.
+    pub(super) fn write_with_places(self, out: &mut Out<'_>) -> Result<u64> {
+        let begin = out.at();
+        let (bytes, starts) = self.finish()?;
+        out.write(&bytes)?;
+        let places = out.at();
+        let list: Vec<u8> = starts.iter().flat_map(|at| (begin + u64::from(*at)).to_le_bytes()).collect();
+        out.write(&list)?;
+        Ok(places)
     }
 }

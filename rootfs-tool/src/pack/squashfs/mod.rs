@@ -14,18 +14,17 @@ mod data;
 mod directory;
 mod inode;
 mod metadata;
-mod out;
 mod xattr;
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Seek, Write};
 
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Error, Result};
 
 use codec::Codec;
 use directory::Entry;
 use metadata::Metadata;
-use out::{Out, Target};
 
+use super::out::{Out, Target};
 use super::tree::{Kind, Tree};
 use super::{format, limits, same};
 
@@ -69,9 +68,7 @@ fn image(tree: &Tree, how: &How, target: &mut dyn Target) -> Result<()> {
     limits::check(tree)?;
     let codec = how.codec;
     let metadata = || Ok::<_, Error>(Metadata::new(codec.compressor(metadata::BLOCK)?));
-    target.seek(SeekFrom::Start(0)).context(|| "lseek()")?;
-    let mut out = Out { target, at: 0 };
-    out.write(&[0; SUPERBLOCK as usize])?;
+    let mut out = Out::after(SUPERBLOCK, target)?;
     let options = codec.options();
     if let Some(options) = &options {
         // A metadata block that is not compressed.
@@ -114,26 +111,26 @@ fn image(tree: &Tree, how: &How, target: &mut dyn Target) -> Result<()> {
     }
     let named = |(block, offset): (u32, u16)| u64::from(block) << 16 | u64::from(offset);
 
-    let inode_table = out.at;
+    let inode_table = out.at();
     out.write(&inodes.finish()?.0)?;
-    let directory_table = out.at;
+    let directory_table = out.at();
     out.write(&directories.finish()?.0)?;
     let mut table = metadata()?;
     for (start, length) in &places.fragments {
         table.write(&start.to_le_bytes())?;
         table.write(&u64::from(*length).to_le_bytes())?;
     }
-    let fragment_table = out.table(table)?;
+    let fragment_table = table.write_with_places(&mut out)?;
     let mut table = metadata()?;
     for place in &at {
         table.write(&named(*place).to_le_bytes())?;
     }
-    let export_table = out.table(table)?;
+    let export_table = table.write_with_places(&mut out)?;
     let mut table = metadata()?;
     for id in &ids.all {
         table.write(&id.to_le_bytes())?;
     }
-    let id_table = out.table(table)?;
+    let id_table = table.write_with_places(&mut out)?;
     let xattr_table = xattrs.write(codec, &mut out)?;
 
     let latest = tree.nodes.iter().map(|node| inode::time(node.meta.mtime.0)).max().unwrap_or(0);
@@ -148,8 +145,9 @@ fn image(tree: &Tree, how: &How, target: &mut dyn Target) -> Result<()> {
         superblock.extend_from_slice(&field.to_le_bytes());
     }
     let tables = [id_table, xattr_table, inode_table, directory_table, fragment_table, export_table];
-    for field in [named(at[0]), out.at].into_iter().chain(tables) {
+    for field in [named(at[0]), out.at()].into_iter().chain(tables) {
         superblock.extend_from_slice(&field.to_le_bytes());
     }
-    out.finish(&superblock)
+    out.fill_block()?;
+    out.finish(0, &superblock)
 }

@@ -6,7 +6,7 @@ use coracle_sys::{Error, Result};
 
 use super::codec::Codec;
 use super::metadata::{self, Metadata};
-use super::out::Out;
+use crate::pack::out::Out;
 
 type Set = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -72,12 +72,12 @@ impl<'a> Xattrs<'a> {
             ids.write(&count.to_le_bytes())?;
             ids.write(&size.to_le_bytes())?;
         }
-        let pairs = out.at;
+        let pairs = out.at();
         out.write(&self.pairs.finish()?.0)?;
-        let begin = out.at;
+        let begin = out.at();
         let (bytes, starts) = ids.finish()?;
         out.write(&bytes)?;
-        let table = out.at;
+        let table = out.at();
         let mut list = pairs.to_le_bytes().to_vec();
         list.extend_from_slice(&(self.sets.len() as u64).to_le_bytes());
         list.extend(starts.iter().flat_map(|at| (begin + u64::from(*at)).to_le_bytes()));

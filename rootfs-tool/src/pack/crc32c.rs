@@ -1,4 +1,4 @@
-//! CRC-32C (Castagnoli), as ext4 keeps it: reflected, and neither inverted at the beginning nor at the end.
+//! CRC-32C (Castagnoli), as ext4 and erofs keep it: reflected, and neither inverted at the beginning nor at the end.
 
 const TABLE: [u32; 256] = {
     let mut table = [0; 256];
@@ -17,7 +17,7 @@ const TABLE: [u32; 256] = {
 };
 
 /// Go on from `crc` with these bytes.
-pub(super) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(crc, |crc, byte| crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)])
 }
 
