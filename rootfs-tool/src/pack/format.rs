@@ -11,6 +11,7 @@ pub(crate) enum Kind {
     Cpio,
     Ext4,
     Squashfs,
+    Disk,
 }
 
 /// How what it holds is compressed.
@@ -44,6 +45,7 @@ const KINDS: &[(&str, Kind, &[Codec])] = &[
     ("cpio", Kind::Cpio, &[Codec::None, Codec::Gzip, Codec::Zstd]),
     ("ext4", Kind::Ext4, &[Codec::None]),
     ("squashfs", Kind::Squashfs, &[Codec::Gzip, Codec::Zstd, Codec::Xz]),
+    ("disk", Kind::Disk, &[Codec::None]),
 ];
 
 /// Names of codecs with their levels.
@@ -70,6 +72,7 @@ const ENDS: &[(&str, Kind, Codec)] = &[
     (".ext4", Kind::Ext4, Codec::None),
     (".squashfs", Kind::Squashfs, Codec::Gzip),
     (".sqfs", Kind::Squashfs, Codec::Gzip),
+    (".disk", Kind::Disk, Codec::None),
 ];
 
 impl Format {
@@ -85,7 +88,8 @@ impl Format {
         }
     }
 
-    fn read(typed: &str) -> Result<Self> {
+    /// What was typed.
+    pub(crate) fn read(typed: &str) -> Result<Self> {
         let mut words = typed.splitn(3, ':');
         let name = words.next().unwrap_or_default();
         let Some(&(_, kind, codecs)) = KINDS.iter().find(|(known, ..)| *known == name) else {

@@ -3,6 +3,7 @@
 //! knows the command line, and nothing is executed.
 
 pub(crate) mod cpio;
+pub(crate) mod disk;
 pub(crate) mod ext4;
 pub(crate) mod format;
 mod limits;
@@ -12,6 +13,8 @@ pub(crate) mod size;
 pub(crate) mod squashfs;
 pub(crate) mod tree;
 pub(crate) mod uuid;
+
+use std::io::{Seek, Write};
 
 use coracle_store::layer::Marks;
 use coracle_store::layer::pack::{Archive, FromDir};
@@ -24,3 +27,7 @@ pub(crate) fn archive(store: &Store, image: &Image, latest: Option<i64>) -> Resu
     let how = FromDir { owner: None, latest, xattrs: true };
     Archive::of_stack(&trees, Marks::of_this_process(), how)
 }
+
+/// Something to write to at any place. It begins empty: what is not written reads as zeros.
+pub(crate) trait Out: Write + Seek {}
+impl<T: Write + Seek> Out for T {}

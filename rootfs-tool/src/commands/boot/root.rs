@@ -94,7 +94,7 @@ fn file_system(root: Root, tree: &Tree, mut out: File) -> Result<()> {
         Root::Initramfs => Ok(()),
         Root::Squashfs => squashfs::write(tree, &squashfs::How::new(Codec::Zstd, Some(1)), &mut out),
         Root::Ext4 => {
-            let how = ext4::How { size: None, uuid: None, label: String::new(), time: 0 };
+            let how = ext4::How { spare: true, ..ext4::How::default() };
             ext4::write(tree, &how, &mut out)
         }
     }

@@ -1,7 +1,7 @@
 //! The writing, once every place is known: what files hold first, since the identifier is derived of it, then the
 //! tables, which are sealed with the identifier.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, SeekFrom};
 
 use coracle_store::digest::Digest;
 use coracle_store::layer::pack::Meta;
@@ -17,15 +17,12 @@ use super::place::{LOST_FOUND, Place, SHORT, is_zero};
 use super::superblock::{FIRST_INODE, Group, JOURNAL, Superblock, bitmap};
 use super::xattr::{self, Attributes};
 use super::{How, Layout, journal};
+use crate::pack::Out;
 use crate::pack::tree::{Data, Kind, Node, Tree};
 use crate::pack::uuid::{Identity, Uuid};
 
 /// Bytes that are read at once, and written where not all of them are zero.
 const CHUNK: usize = 64 * BLOCK;
-
-/// Something to write to at any place.
-pub(super) trait Out: Write + Seek {}
-impl<T: Write + Seek> Out for T {}
 
 /// A file system that is being written.
 pub(super) struct Writer<'a> {
