@@ -35,7 +35,8 @@ fn programs(names: &[&str]) -> Vec<(String, PathBuf)> {
             file.rsplit_once('-').is_some_and(|(stem, hash)| stem == *name && !hash.contains('.'))
         };
         let all = std::fs::read_dir(dir).expect("list the programs").flatten().map(|e| e.path());
-        let age = |path: &PathBuf| path.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let age =
+            |path: &PathBuf| path.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         let found = all.filter(|path| is_it(path)).max_by_key(age);
         ((*name).to_owned(), found.unwrap_or_else(|| panic!("{name} is not built")))
     };
@@ -47,7 +48,9 @@ fn image(store: &Store, programs: &[(String, PathBuf)]) {
     let recipe = Scratch::new("suite");
     let mut bins: Vec<String> =
         programs.iter().map(|(name, path)| format!("{}:/suites/{name}", path.display())).collect();
-    for tool in ["unshare", "mount", "umount", "setpriv", "id", "su", "newuidmap", "newgidmap", "python3", "strace"] {
+    for tool in
+        ["unshare", "mount", "umount", "setpriv", "id", "su", "newuidmap", "newgidmap", "python3", "strace"]
+    {
         bins.extend(peer(tool).map(|path| path.display().to_string()));
     }
     for name in ["runner", "rootfs-tool", "init"] {
@@ -91,9 +94,19 @@ fn the_runner_s_own_tests_pass_in_a_booted_machine() {
         names.join(" ")
     );
     let boot = store.rootfs_tool().words("boot --kvm off --memory 2g --root squashfs --kernel").arg(kernel);
-    let boot = boot.arg("--modules").arg(modules).args(["-e", "CORACLE_DIST=/dist", "-e", "CORACLE_WORKSPACE=/", "suite", "--", "sh", "-c"]);
+    let boot = boot.arg("--modules").arg(modules).args([
+        "-e",
+        "CORACLE_DIST=/dist",
+        "-e",
+        "CORACLE_WORKSPACE=/",
+        "suite",
+        "--",
+        "sh",
+        "-c",
+    ]);
     let done = boot.arg(script).limit(Duration::from_secs(if all { 3600 } else { 600 })).run();
-    let results: Vec<&str> = done.stdout.lines().filter(|line| line.starts_with("test result: ok. ")).collect();
+    let results: Vec<&str> =
+        done.stdout.lines().filter(|line| line.starts_with("test result: ok. ")).collect();
     assert!(
         done.status.success() && results.len() == names.len() && done.stdout.starts_with("0::/"),
         "{}\n{}",

@@ -1,7 +1,7 @@
-//! `rootfs-tool pack --format ext4`: what e2fsck, debugfs and the kernel say of it.
+//! `rootfs-tool pack` as ext4 and as a whole disk: what e2fsck, debugfs, sgdisk, fsck.vfat and the kernel say of it.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coracle_tests::nasty::{self, Seen};
 use coracle_tests::rootfs::Image;
@@ -35,7 +35,7 @@ fn root_with(peers: &[&str]) -> bool {
     need(Privilege::Root) && peers.iter().all(|peer| need(Privilege::Peer(peer)))
 }
 
-fn mounted(scratch: &Scratch, image: &Path, options: &str) -> std::path::PathBuf {
+fn mounted(scratch: &Scratch, image: &Path, options: &str) -> PathBuf {
     let at = scratch.mkdir("mounted");
     Cmd::new("mount").args(["-t", "ext4", "-o", options]).arg(image).arg(&at).ok();
     at
@@ -185,14 +185,18 @@ fn what_ext4_cannot_hold_is_refused_by_name() {
     refused("small --uuid 1234", 2, "--uuid 1234");
     refused("small --size 1M", 2, "takes 8 MiB or more");
     refused("small --size 8Q", 2, "--size 8Q");
-    refused("small --format tar --size 8M", 2, "--size is for ext4");
+    refused("small --format tar --size 8M", 2, "--size is for ext4 and disk");
     let said = store.rootfs_tool().words("pack small --format ext4").fails(2).stderr;
     assert!(said.contains("use -o FILE"), "{said}");
     let said = store.rootfs_tool().words("pack small --format ext4 -o /dev/null").fails(2).stderr;
     assert!(said.contains("/dev/null"), "{said}");
     for (name, make, says) in [
         ("found", "touch \"$1/lost+found\"", "lost+found"),
-        ("full", "head -c 20000000 /dev/urandom >\"$1/f\"", "takes 2"),
+        (
+            "full",
+            "head -c 20000000 /dev/urandom >\"$1/f\"",
+            "20 MiB is too small: what is to be in it takes 2",
+        ),
     ] {
         let tree = store.scratch.mkdir(name);
         Cmd::new("bash").args(["-c", make, "bash"]).arg(&tree).ok();
@@ -200,4 +204,234 @@ fn what_ext4_cannot_hold_is_refused_by_name() {
         let (size, code) = if name == "full" { (" --size 20M", 2) } else { ("", 1) };
         refused(&format!("{name}{size}"), code, says);
     }
+}
+
+const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+const SECTOR: u64 = 512;
+
+/// What is no kernel, and says a version as one does.
+fn kernel(scratch: &Scratch) -> PathBuf {
+    let mut file = vec![0; 20_000];
+    file[0x202..0x206].copy_from_slice(b"HdrS");
+    file[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
+    file[0x300..0x30a].copy_from_slice(b"9.9-tests ");
+    scratch.write("vmlinuz", file)
+}
+
+/// A store with an image, and a kernel beside it; none where disks cannot be looked at.
+fn with_image() -> Option<(Store, PathBuf)> {
+    if !root_with(&["sgdisk", "fsck.vfat", "e2fsck", "mcopy", "python3"]) || !need(Privilege::Peer(STUB)) {
+        return None;
+    }
+    let store = Store::new("pack-disk");
+    Image::busybox()?.config("cmd = [\"true\"]").compose(&store, "small");
+    let kernel = kernel(&store.scratch);
+    Some((store, kernel))
+}
+
+fn disk(store: &Store, kernel: &Path, image: &str, to: &Path) -> Cmd {
+    store
+        .rootfs_tool()
+        .args(["pack", "--format", "disk", "--stub", STUB, image, "--kernel"])
+        .arg(kernel)
+        .arg("-o")
+        .arg(to)
+}
+
+/// The first sector and the number of sectors of a partition, as sgdisk tells them.
+fn partition(disk: &Path, number: u32) -> (u64, u64) {
+    let told = Cmd::new("sgdisk").arg(format!("--info={number}")).arg(disk).ok().stdout;
+    let field = |name: &str| {
+        let line =
+            told.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {told}"));
+        line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number")
+    };
+    (field("First sector: "), field("Partition size: "))
+}
+
+/// A partition as a file of its own.
+fn cut(store: &Store, disk: &Path, number: u32) -> PathBuf {
+    let (first, sectors) = partition(disk, number);
+    let to = store.scratch.join(format!("partition-{number}"));
+    let _ = std::fs::remove_file(&to);
+    let words = format!("bs=512 skip={first} count={sectors} conv=sparse status=none");
+    Cmd::new("dd")
+        .arg(format!("if={}", disk.display()))
+        .arg(format!("of={}", to.display()))
+        .words(&words)
+        .ok();
+    Cmd::new("truncate").arg(format!("--size={}", sectors * SECTOR)).arg(&to).ok();
+    to
+}
+
+/// A table without a fault, and three partitions without one.
+#[track_caller]
+fn whole(store: &Store, disk: &Path) {
+    let told = Cmd::new("sgdisk").arg("--verify").arg(disk).ok().stdout;
+    assert!(told.contains("No problems found"), "{told}");
+    let esp = cut(store, disk, 1);
+    let told = Cmd::new("fsck.vfat").args(["-n", "-v"]).arg(&esp).ok().stdout;
+    assert!(told.contains("32 bit entries") && !told.contains("Dirty"), "{told}");
+    sound(&cut(store, disk, 3));
+}
+
+/// A file of the boot partition.
+fn of_esp(store: &Store, path: &str) -> Vec<u8> {
+    let (esp, to) = (store.scratch.join("partition-1"), store.scratch.join("of-esp"));
+    Cmd::new("mcopy").arg("-n").arg("-o").arg("-i").arg(esp).arg(format!("::{path}")).arg(&to).ok();
+    std::fs::read(to).expect("read what was copied")
+}
+
+#[test]
+fn a_disk_has_a_boot_partition_the_image_as_its_root_and_a_partition_for_data() {
+    let Some((store, kernel)) = with_image() else { return };
+    nasty::image(&store, true);
+    let seen = Seen { nanoseconds: true, attributes: true };
+    let expected = nasty::listing(&nasty::unpacked(&store, "nasty"), seen);
+    let (file, again) = (store.scratch.join("a.disk"), store.scratch.join("b.disk"));
+    for (root, id) in [("ext4", "0800000000000000"), ("squashfs", "1000000000000000")] {
+        let pack = |to| {
+            disk(&store, &kernel, "nasty", to)
+                .words("--cmdline quiet --cmdline init.rescue=1 --root")
+                .arg(root)
+        };
+        pack(&file).ok();
+        pack(&again).ok();
+        Cmd::new("cmp").arg(&file).arg(&again).ok();
+        whole(&store, &file);
+        let told = Cmd::new("sgdisk").arg("--info=2").arg(&file).ok().stdout;
+        let uuid =
+            told.lines().find_map(|line| line.strip_prefix("Partition unique GUID: ")).expect("a GUID");
+        for line in ["4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", "'root-a'", id] {
+            assert!(told.contains(line), "{line}: {told}");
+        }
+        let of_root = cut(&store, &file, 2);
+        if root == "ext4" {
+            sound(&of_root);
+            let at = mounted(&store.scratch, &of_root, "ro,loop");
+            let found = nasty::listing(&at, seen);
+            unmount(&at);
+            nasty::same(expected.trim_end(), &without_lost_found(&found), "the root");
+        }
+        // The program that the firmware starts has all that the kernel needs as sections.
+        let program = store.scratch.write("program", of_esp(&store, "EFI/BOOT/BOOTX64.EFI"));
+        let section = |name: &str| {
+            let to = store.scratch.join("section");
+            let dump = format!("--dump-section={name}={}", to.display());
+            Cmd::new("objcopy").args(["-O", "binary"]).arg(dump).arg(&program).arg("/dev/null").ok();
+            std::fs::read(to).expect("read the section")
+        };
+        let cmdline = String::from_utf8(section(".cmdline")).expect("text");
+        let mode = if root == "ext4" { "rw" } else { "ro" };
+        let root = format!("root=PARTUUID={} rootfstype={root} {mode} rootwait", uuid.to_lowercase());
+        assert_eq!(cmdline, format!("{root} quiet init.rescue=1"));
+        assert_eq!(section(".uname"), b"9.9-tests");
+        assert_eq!(section(".linux"), std::fs::read(&kernel).expect("read"));
+        store.scratch.write("initrd.gz", section(".initrd"));
+        let initrd =
+            Cmd::new("sh").args(["-c", "gzip -dc initrd.gz | cpio -t"]).dir(store.scratch.path()).ok().stdout;
+        for name in ["init", "etc/coracle/boot.conf", "etc/coracle/modules"] {
+            assert!(initrd.lines().any(|line| line == name), "{name}: {initrd}");
+        }
+    }
+    let size = std::fs::metadata(&file).expect("stat");
+    assert!(
+        size.blocks() * SECTOR * 4 < size.size(),
+        "it is sparse: {} of {}",
+        size.blocks() * SECTOR,
+        size.size()
+    );
+}
+
+#[test]
+fn a_disk_grows_with_what_it_is_copied_to() {
+    let Some((store, kernel)) = with_image() else { return };
+    let file = store.scratch.join("a.disk");
+    disk(&store, &kernel, "small", &file).words("--size 300M --root-size 40M").ok();
+    let again = store.scratch.join("b.disk");
+    disk(&store, &kernel, "small", &again).words("--size 300M --root-size 40M").ok();
+    Cmd::new("cmp").arg(&file).arg(&again).ok();
+    assert_eq!(std::fs::metadata(&file).expect("stat").len(), 300 << 20);
+    whole(&store, &file);
+    let ((root, _), (data, sectors)) = (partition(&file, 2), partition(&file, 3));
+    assert_eq!(data - root, 2 * (40 << 20) / SECTOR, "a second root has room");
+    assert_eq!((data + sectors) * SECTOR, 299 << 20, "the data reaches to the end");
+    Cmd::new("truncate").args(["-s", "2G"]).arg(&file).ok();
+    let grow = format!("--move-second-header --delete=3 --new=3:{data}:0 --change-name=3:data");
+    Cmd::new("sgdisk").words(&grow).arg(&file).ok();
+    let grown = cut(&store, &file, 3);
+    Cmd::new("e2fsck").args(["-f", "-p"]).arg(&grown).ok();
+    Cmd::new("resize2fs").arg(&grown).ok();
+    sound(&grown);
+    let blocks = Cmd::new("dumpe2fs").arg("-h").arg(&grown).ok().stdout;
+    let blocks = blocks.lines().find_map(|line| line.strip_prefix("Block count:")).expect("blocks").trim();
+    assert!(blocks.parse::<u64>().expect("a number") > (1500 << 20) / 4096, "{blocks}");
+}
+
+#[test]
+fn a_board_finds_its_loader_where_it_looks_and_an_extlinux_conf() {
+    let Some((store, kernel)) = with_image() else { return };
+    let file = store.scratch.join("a.disk");
+    let loader = store.scratch.write("u-boot.bin", vec![0x5a; 1 << 20]);
+    let tree = store.scratch.write("a,board_v1.2-rev+3.dtb", b"\xd0\x0d\xfe\xedtree");
+    let blob = |at: &str| format!("--blob={}@{at}", loader.display());
+    disk(&store, &kernel, "small", &file).arg(blob("32K")).arg(blob("8M")).arg("--dtb").arg(&tree).ok();
+    whole(&store, &file);
+    assert_eq!(partition(&file, 1).0 * SECTOR, 9 << 20, "partitions begin behind blobs");
+    let bytes = std::fs::read(&file).expect("read");
+    for at in [32 << 10, 8 << 20] {
+        assert!(bytes[at..at + (1 << 20)].iter().all(|byte| *byte == 0x5a) && bytes[at - 1] != 0x5a, "{at}");
+    }
+    let conf = String::from_utf8(of_esp(&store, "extlinux/extlinux.conf")).expect("text");
+    for line in [
+        "label root-a",
+        "  kernel /root-a/vmlinuz",
+        "  initrd /root-a/initrd",
+        "  fdt /root-a/a,board_v1.2-rev+3.dtb",
+    ] {
+        assert!(conf.lines().any(|known| known == line), "{line}: {conf}");
+    }
+    assert_eq!(of_esp(&store, "root-a/a,board_v1.2-rev+3.dtb"), b"\xd0\x0d\xfe\xedtree");
+    assert_eq!(of_esp(&store, "root-a/vmlinuz"), std::fs::read(&kernel).expect("read"));
+}
+
+#[test]
+fn what_no_disk_can_be_is_refused_by_name() {
+    let Some((store, kernel)) = with_image() else { return };
+    let file = store.scratch.join("a.disk");
+    let blob = store.scratch.write("blob", vec![1; 10_000]).display().to_string();
+    let tree = store.scratch.write("what?.dtb", b"\xd0\x0d\xfe\xed").display().to_string();
+    for (words, code, says) in [
+        (
+            format!("--blob={blob}@8K"),
+            2,
+            format!("--blob {blob}@8K: bytes 440 to 17407 of the disk hold its partition table"),
+        ),
+        (format!("--blob={blob}@0"), 2, "hold its partition table".to_owned()),
+        (format!("--blob={blob}@1M --blob={blob}@1028K"), 2, format!("@1028K: it would overlap {blob}@1M")),
+        (format!("--blob={blob}"), 2, "FILE@OFFSET".to_owned()),
+        (format!("--blob={blob}@x"), 2, "a size is".to_owned()),
+        ("--blob=/gone@1M".to_owned(), 1, "--blob /gone@1M".to_owned()),
+        (format!("--dtb={blob}"), 1, format!("--dtb {blob}: it is no device tree")),
+        (format!("--dtb={tree}"), 2, format!("--dtb {tree}: its name is not of letters")),
+        (format!("--loader={blob}"), 1, "no program for EFI".to_owned()),
+        ("--root=tar".to_owned(), 2, "--root tar: no kernel mounts that".to_owned()),
+        ("--root=squashfs --label=x".to_owned(), 2, "--label".to_owned()),
+        ("--size=20M".to_owned(), 2, "--size: the disk takes".to_owned()),
+        ("--root-size=8M --root=squashfs:gzip --size=8M".to_owned(), 2, "--size: the disk takes".to_owned()),
+        (format!("--stub={blob}"), 1, "the stub is no program for EFI".to_owned()),
+        ("--modules=no-such-module".to_owned(), 1, "no_such_module".to_owned()),
+        ("--bootfs=x".to_owned(), 2, "--bootfs and --kernel".to_owned()),
+    ] {
+        let stub: &[&str] = if words.starts_with("--stub") { &[] } else { &["--stub", STUB] };
+        let pack =
+            store.rootfs_tool().args(["pack", "small", "--format=disk", "--kernel"]).arg(&kernel).args(stub);
+        let said = pack.arg("-o").arg(&file).words(&words).fails(code).stderr;
+        assert!(said.contains(&says), "{words}: {said}");
+        assert!(!file.exists(), "{words}");
+    }
+    let said = store.rootfs_tool().words("pack small --format ext4 --kernel host -o x").fails(2).stderr;
+    assert!(said.contains("--kernel is for disk"), "{said}");
+    let said = store.rootfs_tool().words("pack small --format disk -o").arg(&file).fails(2).stderr;
+    assert!(said.contains("a disk takes a kernel"), "{said}");
 }

@@ -86,7 +86,7 @@ pub(crate) struct Boot {
     /// further words of the kernel's command line
     #[argh(option, arg_name = "WORDS")]
     cmdline: Vec<String>,
-    /// what the root is: initramfs, all in memory, if not said; or squashfs or ext4, on a disk, with what is written in
+    /// what the root is: initramfs, all in memory, if not said; or squashfs, erofs or ext4, on a disk, with what is written in
     /// memory
     #[argh(option, arg_name = "WORD")]
     root: Option<String>,

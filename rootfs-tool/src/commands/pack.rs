@@ -1,5 +1,7 @@
 //! `rootfs-tool pack`.
 
+mod machine;
+
 use std::path::PathBuf;
 
 use argh::{ArgsInfo, FromArgs};
@@ -12,7 +14,7 @@ use super::{find, open, warn};
 use crate::pack::format::{Codec, Format, Kind};
 use crate::pack::tree::Tree;
 use crate::pack::uuid::Uuid;
-use crate::pack::{self, cpio, erofs, ext4, size, squashfs};
+use crate::pack::{self, Target, cpio, disk, erofs, ext4, size, squashfs};
 use crate::streams;
 
 /// Write an image as one file that another system unpacks, mounts or boots: the same bytes from run to run.
@@ -21,10 +23,12 @@ use crate::streams;
     subcommand,
     name = "pack",
     example = "rootfs-tool pack -o shell.cpio.gz shell
-rootfs-tool pack --format cpio:zstd shell >initramfs",
+rootfs-tool pack --format cpio:zstd shell >initramfs
+rootfs-tool pack --kernel package --cmdline console=ttyS0 -o shell.disk shell",
     note = "Formats: tar and cpio, which is an initramfs (both :none, :gzip or :zstd); squashfs (:gzip, :zstd or :xz); erofs (:none,
-:lz4, :lz4hc or :lzma); ext4. Without --format the end of FILE decides: .tar, .tar.gz, .tgz, .tar.zst, .cpio, .cpio.gz, .cpio.zst, .squashfs,
-.erofs, .ext4. Times later than SOURCE_DATE_EPOCH become it."
+:lz4, :lz4hc or :lzma); ext4; disk, which has a boot partition, a root and a partition for data. Without --format the end of
+FILE decides: .tar, .tar.gz, .tgz, .tar.zst, .cpio, .cpio.gz, .cpio.zst, .squashfs, .erofs, .ext4, .disk. Times later than
+SOURCE_DATE_EPOCH become it."
 )]
 pub(crate) struct Pack {
     /// the format, as NAME[:COMPRESSION[:LEVEL]]
@@ -33,15 +37,51 @@ pub(crate) struct Pack {
     /// the file, instead of standard output
     #[argh(option, short = 'o', arg_name = "FILE")]
     output: Option<PathBuf>,
-    /// how many bytes the file system is to have (K, M, G and T are powers of 1024), instead of as few as will do
+    /// how many bytes the file system or the disk is to have (K, M, G, T are powers of 1024), instead of as few as will do
     #[argh(option, arg_name = "SIZE")]
     size: Option<String>,
-    /// the label of the file system
+    /// the label of the file system, on a disk of the root
     #[argh(option, arg_name = "LABEL")]
     label: Option<String>,
-    /// the identifier of the file system, instead of one that is derived from its content
+    /// the identifier of the file system or the disk, instead of one that is derived from its content
     #[argh(option, arg_name = "UUID")]
     uuid: Option<String>,
+    /// of a disk: the format of its root, ext4 if not said
+    #[argh(option, arg_name = "FORMAT")]
+    root: Option<String>,
+    /// of a disk: the size of the root's partition
+    #[argh(option, arg_name = "SIZE", long = "root-size")]
+    root_size: Option<String>,
+    /// of a disk: the kernel: a file, package, host, or bootfs for that of the image bootfs
+    #[argh(option, arg_name = "FILE|WORD")]
+    kernel: Option<String>,
+    /// the image with the kernel, instead of localhost/bootfs:latest
+    #[argh(option, arg_name = "IMAGE")]
+    bootfs: Option<String>,
+    /// of --kernel FILE: the folder of its modules, instead of /lib/modules/VERSION
+    #[argh(option, arg_name = "DIR", long = "modules-dir")]
+    modules_dir: Option<PathBuf>,
+    /// the loader stub of the unified kernel image, instead of the one that comes with the kernel
+    #[argh(option, arg_name = "FILE")]
+    stub: Option<PathBuf>,
+    /// of a disk: a boot loader for EFI that chooses among kernel images and counts tries, such as systemd-boot
+    #[argh(option, arg_name = "FILE")]
+    loader: Option<PathBuf>,
+    /// names of kernel modules that are loaded besides those by which disks are found, with commas between them
+    #[argh(option, arg_name = "NAMES")]
+    modules: Vec<String>,
+    /// further words of the kernel's command line
+    #[argh(option, arg_name = "WORDS")]
+    cmdline: Vec<String>,
+    /// init's file, instead of the one that the runner carries
+    #[argh(option, arg_name = "FILE")]
+    init: Option<PathBuf>,
+    /// of a disk: a device tree for the kernel
+    #[argh(option, arg_name = "FILE")]
+    dtb: Option<PathBuf>,
+    /// of a disk: a board's loader at a place of the disk, FILE@OFFSET in bytes
+    #[argh(option, arg_name = "FILE@OFFSET")]
+    blob: Vec<String>,
     /// the store: RW[:RO...]
     #[argh(option, arg_name = "DIR")]
     store: Option<String>,
@@ -54,33 +94,35 @@ impl Pack {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
         let format = Format::decide(self.format.as_deref(), self.output.as_deref())?;
-        let ext4 = self.ext4(format.kind)?;
-        let store = open(self.store.as_deref())?;
+        self.check(format.kind)?;
+        let time = source_date_epoch().and_then(|time| time.try_into().ok()).unwrap_or(0);
+        let machine = if format.kind == Kind::Disk { Some(machine::Typed::read(&self, time)?) } else { None };
+        let ext4 = self.ext4(time)?;
+        let mut store = open(self.store.as_deref())?;
         super::enter_user_namespace();
         interrupt::watch()?;
         let image = find(&store, &self.image)?;
-        let pack = || -> Result<()> {
+        let mut pack = || -> Result<()> {
             let archive = pack::archive(&store, &image, source_date_epoch())?;
             warn(&archive.warnings);
+            let to = self.output.as_deref();
+            if let Some(typed) = &machine {
+                let how = typed.how(&self, &mut store, &image, &archive, time)?;
+                let tree = Tree::of(archive)?;
+                return streams::fill(to, |out| {
+                    disk::write(&how, &mut |out| file_system(&tree, &typed.root, &typed.ext4, out), out)
+                });
+            }
             if format.kind.seeks() {
                 let tree = Tree::of(archive)?;
-                return streams::fill(self.output.as_deref(), |out| match format.kind {
-                    Kind::Squashfs => {
-                        squashfs::write(&tree, &squashfs::How::new(format.codec, format.level), out)
-                    }
-                    Kind::Erofs => {
-                        let how = erofs::How::new(format.codec, format.level, ext4.uuid, &ext4.label)?;
-                        erofs::write(&tree, &how, out)
-                    }
-                    _ => ext4::write(&tree, &ext4, out),
-                });
+                return streams::fill(to, |out| file_system(&tree, &format, &ext4, out));
             }
             let how = match format.codec {
                 Codec::Gzip => Compression::Gzip,
                 Codec::Zstd => Compression::Zstd,
                 _ => Compression::None,
             };
-            streams::write(self.output.as_deref(), |out| {
+            streams::write(to, |out| {
                 let mut out = Compressor::new(out, how, format.level)?;
                 if format.kind == Kind::Tar {
                     archive.write(&mut out)?;
@@ -94,23 +136,59 @@ impl Pack {
         pack().context(|| format!("pack {}", self.image))
     }
 
-    /// What was typed of the file system.
-    fn ext4(&self, kind: Kind) -> Result<ext4::How> {
-        let both = matches!(kind, Kind::Ext4 | Kind::Erofs);
+    /// What was typed has to be for the format.
+    fn check(&self, kind: Kind) -> Result<()> {
+        let sized = matches!(kind, Kind::Ext4 | Kind::Disk);
         for (flag, typed, fits, whose) in [
-            ("size", &self.size, kind == Kind::Ext4, "ext4"),
-            ("label", &self.label, both, "ext4 and erofs"),
-            ("uuid", &self.uuid, both, "ext4 and erofs"),
+            ("size", &self.size, sized, "ext4 and disk"),
+            ("label", &self.label, sized || kind == Kind::Erofs, "ext4, erofs and disk"),
+            ("uuid", &self.uuid, sized || kind == Kind::Erofs, "ext4, erofs and disk"),
         ] {
             if typed.is_some() && !fits {
                 return Err(Error::usage(format!("--{flag} is for {whose}")));
             }
         }
+        let of_disk = [
+            ("root", self.root.is_some()),
+            ("root-size", self.root_size.is_some()),
+            ("kernel", self.kernel.is_some()),
+            ("bootfs", self.bootfs.is_some()),
+            ("modules-dir", self.modules_dir.is_some()),
+            ("stub", self.stub.is_some()),
+            ("loader", self.loader.is_some()),
+            ("modules", !self.modules.is_empty()),
+            ("cmdline", !self.cmdline.is_empty()),
+            ("init", self.init.is_some()),
+            ("dtb", self.dtb.is_some()),
+            ("blob", !self.blob.is_empty()),
+        ];
+        match of_disk.iter().find(|(_, typed)| *typed && kind != Kind::Disk) {
+            Some((flag, _)) => Err(Error::usage(format!("--{flag} is for disk"))),
+            None => Ok(()),
+        }
+    }
+
+    /// What was typed of a file system of ext4.
+    fn ext4(&self, time: u64) -> Result<ext4::How> {
         Ok(ext4::How {
             size: self.size.as_deref().map(|text| size::parse(text, "--size")).transpose()?,
+            spare: false,
             uuid: self.uuid.as_deref().map(|text| Uuid::parse(text, "--uuid")).transpose()?,
             label: self.label.clone().unwrap_or_default(),
-            time: source_date_epoch().and_then(|time| time.try_into().ok()).unwrap_or(0),
+            time,
         })
+    }
+}
+
+/// Write a tree as a file system.
+fn file_system(tree: &Tree, format: &Format, how: &ext4::How, mut out: &mut dyn Target) -> Result<()> {
+    match format.kind {
+        Kind::Ext4 => ext4::write(tree, how, &mut out),
+        Kind::Erofs => {
+            let how = erofs::How::new(format.codec, format.level, how.uuid, &how.label)?;
+            erofs::write(tree, &how, &mut out)
+        }
+        Kind::Squashfs => squashfs::write(tree, &squashfs::How::new(format.codec, format.level), &mut out),
+        Kind::Tar | Kind::Cpio | Kind::Disk => Err(Error::usage("it is no file system")),
     }
 }

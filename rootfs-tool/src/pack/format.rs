@@ -12,6 +12,7 @@ pub(crate) enum Kind {
     Ext4,
     Squashfs,
     Erofs,
+    Disk,
 }
 
 /// How what it holds is compressed.
@@ -49,6 +50,7 @@ const KINDS: &[(&str, Kind, &[Codec])] = &[
     ("ext4", Kind::Ext4, &[Codec::None]),
     ("squashfs", Kind::Squashfs, &[Codec::Gzip, Codec::Zstd, Codec::Xz]),
     ("erofs", Kind::Erofs, &[Codec::None, Codec::Lz4, Codec::Lz4hc, Codec::Lzma]),
+    ("disk", Kind::Disk, &[Codec::None]),
 ];
 
 /// Names of codecs with their levels.
@@ -79,6 +81,7 @@ const ENDS: &[(&str, Kind, Codec)] = &[
     (".squashfs", Kind::Squashfs, Codec::Gzip),
     (".sqfs", Kind::Squashfs, Codec::Gzip),
     (".erofs", Kind::Erofs, Codec::None),
+    (".disk", Kind::Disk, Codec::None),
 ];
 
 impl Format {
@@ -94,7 +97,8 @@ impl Format {
         }
     }
 
-    fn read(typed: &str) -> Result<Self> {
+    /// What was typed.
+    pub(crate) fn read(typed: &str) -> Result<Self> {
         let mut words = typed.splitn(3, ':');
         let name = words.next().unwrap_or_default();
         let Some(&(_, kind, codecs)) = KINDS.iter().find(|(known, ..)| *known == name) else {

@@ -4,6 +4,7 @@
 
 pub(crate) mod cpio;
 mod crc32c;
+pub(crate) mod disk;
 pub(crate) mod erofs;
 pub(crate) mod ext4;
 pub(crate) mod format;
@@ -20,6 +21,8 @@ use coracle_store::layer::Marks;
 use coracle_store::layer::pack::{Archive, FromDir};
 use coracle_store::{Image, Store};
 use coracle_sys::Result;
+
+pub(crate) use self::out::Target;
 
 /// What an image amounts to: its layers one on the other. Times later than `latest` become it.
 pub(crate) fn archive(store: &Store, image: &Image, latest: Option<i64>) -> Result<Archive> {

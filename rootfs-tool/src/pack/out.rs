@@ -5,7 +5,7 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use coracle_sys::{Context, Result};
 use flate2::Crc;
 
-/// What an image is written to.
+/// What an image is written to, at any place. It begins empty: what is not written reads as zeros.
 pub(crate) trait Target: Write + Seek {}
 
 impl<T: Write + Seek> Target for T {}

@@ -37,6 +37,15 @@ impl Uuid {
             ))),
         }
     }
+
+    /// As EFI has it: the first three groups are little-endian.
+    pub(crate) fn guid(&self) -> [u8; 16] {
+        let mut bytes = self.0;
+        bytes[..4].reverse();
+        bytes[4..6].reverse();
+        bytes[6..8].reverse();
+        bytes
+    }
 }
 
 impl fmt::Display for Uuid {
@@ -57,6 +66,13 @@ impl Identity {
     pub(crate) fn new(kind: &str) -> Self {
         let mut new = Self(Hashing::new(io::sink()));
         new.add(kind.as_bytes());
+        new
+    }
+
+    /// Of a thing of this kind that is known by another identity.
+    pub(crate) fn of(kind: &str, other: Self) -> Self {
+        let mut new = Self::new(kind);
+        new.add(other.digest().bytes());
         new
     }
 

@@ -14,13 +14,14 @@ use nix::sys::stat::Mode;
 
 use crate::boot::initrd;
 use crate::pack::format::Codec;
-use crate::pack::{self, cpio, ext4, squashfs, tree::Tree};
+use crate::pack::{self, cpio, erofs, ext4, squashfs, tree::Tree};
 
 /// What it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Root {
     Initramfs,
     Squashfs,
+    Erofs,
     Ext4,
 }
 
@@ -30,8 +31,9 @@ impl Root {
         match text {
             "initramfs" => Ok(Self::Initramfs),
             "squashfs" => Ok(Self::Squashfs),
+            "erofs" => Ok(Self::Erofs),
             "ext4" => Ok(Self::Ext4),
-            _ => Err(Error::usage(format!("--root {text}: it is initramfs, squashfs or ext4"))),
+            _ => Err(Error::usage(format!("--root {text}: it is initramfs, squashfs, erofs or ext4"))),
         }
     }
 
@@ -40,6 +42,7 @@ impl Root {
         match self {
             Self::Initramfs => None,
             Self::Squashfs => Some("squashfs"),
+            Self::Erofs => Some("erofs"),
             Self::Ext4 => Some("ext4"),
         }
     }
@@ -93,8 +96,9 @@ fn file_system(root: Root, tree: &Tree, mut out: File) -> Result<()> {
     match root {
         Root::Initramfs => Ok(()),
         Root::Squashfs => squashfs::write(tree, &squashfs::How::new(Codec::Zstd, Some(1)), &mut out),
+        Root::Erofs => erofs::write(tree, &erofs::How::new(Codec::Lz4, None, None, "")?, &mut out),
         Root::Ext4 => {
-            let how = ext4::How { size: None, uuid: None, label: String::new(), time: 0 };
+            let how = ext4::How { spare: true, ..ext4::How::default() };
             ext4::write(tree, &how, &mut out)
         }
     }

@@ -35,6 +35,8 @@ const LOST_FOUND: &[u8] = b"lost+found";
 pub(crate) struct How {
     /// Bytes; as few as will do when none.
     pub(crate) size: Option<u64>,
+    /// Where no size is given: half as much again as is needed, for what is written later.
+    pub(crate) spare: bool,
     /// Of the file system; derived from the content when none.
     pub(crate) uuid: Option<Uuid>,
     /// Its label.
@@ -101,7 +103,11 @@ pub(crate) fn write(tree: &Tree, how: &How, out: &mut (impl Write + Seek)) -> Re
         *word = u32::from_le_bytes(*bytes);
     }
     let needs = place::needs(tree, &hash_seed, numbers.lost_found)?;
-    let layout = lay_out(tree, &needs, numbers, how.size)?;
+    let mut layout = lay_out(tree, &needs, numbers, how.size)?;
+    if how.spare && how.size.is_none() {
+        let blocks = layout.geometry.blocks * 3 / 2;
+        layout = lay_out(tree, &needs, numbers, Some(blocks * BLOCK as u64))?;
+    }
     write::Writer { tree, how, layout: &layout, hash_seed, out }.write(&names)
 }
 
@@ -112,7 +118,7 @@ fn lay_out(tree: &Tree, needs: &[Need], numbers: Numbers, size: Option<u64>) -> 
         None => LEAST.max(Geometry::too_few(numbers.last())),
     };
     if blocks < LEAST {
-        return Err(Error::usage(format!("--size: an ext4 with a journal takes {} MiB or more", LEAST >> 8)));
+        return Err(Error::usage(format!("an ext4 with a journal takes {} MiB or more", LEAST >> 8)));
     }
     while blocks <= MOST_BLOCKS {
         let laid = Geometry::new(blocks, numbers.last()).map(|geometry| {
@@ -128,7 +134,8 @@ fn lay_out(tree: &Tree, needs: &[Need], numbers: Numbers, size: Option<u64>) -> 
         if size.is_some() {
             let least = lay_out(tree, needs, numbers, None)?.geometry.blocks;
             return Err(Error::usage(format!(
-                "--size: what is to be in it takes {} MiB",
+                "a size of {} MiB is too small: what is to be in it takes {} MiB",
+                blocks / 256,
                 least.div_ceil(256)
             )));
         }

@@ -1,7 +1,7 @@
 //! The writing, once every place is known: what files hold first, since the identifier is derived of it, then the
 //! tables, which are sealed with the identifier.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, SeekFrom};
 
 use coracle_store::digest::Digest;
 use coracle_store::layer::pack::Meta;
@@ -16,6 +16,7 @@ use super::place::{LOST_FOUND, Place, SHORT, is_zero};
 use super::superblock::{FIRST_INODE, Group, JOURNAL, Superblock, bitmap};
 use super::xattr::{self, Attributes};
 use super::{How, Layout, journal};
+use crate::pack::Target;
 use crate::pack::crc32c::crc32c;
 use crate::pack::tree::{Data, Kind, Node, Tree};
 use crate::pack::uuid::{Identity, Uuid};
@@ -23,17 +24,13 @@ use crate::pack::uuid::{Identity, Uuid};
 /// Bytes that are read at once, and written where not all of them are zero.
 const CHUNK: usize = 64 * BLOCK;
 
-/// Something to write to at any place.
-pub(super) trait Out: Write + Seek {}
-impl<T: Write + Seek> Out for T {}
-
 /// A file system that is being written.
 pub(super) struct Writer<'a> {
     pub(super) tree: &'a Tree,
     pub(super) how: &'a How,
     pub(super) layout: &'a Layout,
     pub(super) hash_seed: [u32; 4],
-    pub(super) out: &'a mut dyn Out,
+    pub(super) out: &'a mut dyn Target,
 }
 
 impl Writer<'_> {
