@@ -49,7 +49,7 @@ fn image(store: &Store, programs: &[(String, PathBuf)]) {
     let mut bins: Vec<String> =
         programs.iter().map(|(name, path)| format!("{}:/suites/{name}", path.display())).collect();
     for tool in
-        ["unshare", "mount", "umount", "setpriv", "id", "su", "newuidmap", "newgidmap", "python3", "strace"]
+        ["unshare", "mount", "umount", "setpriv", "prlimit", "id", "su", "newuidmap", "newgidmap", "crun"]
     {
         bins.extend(peer(tool).map(|path| path.display().to_string()));
     }
