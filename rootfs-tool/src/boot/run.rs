@@ -6,7 +6,6 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use coracle_sys::print::harmless;
@@ -66,11 +65,11 @@ pub(crate) fn run(job: &Job<'_>) -> Result<u8> {
     };
     let (send, events) = channel();
     let to = send.clone();
-    thread::spawn(move || {
+    let _waiter = wires::spawn(Box::new(move || {
         while let Ok(signal) = signals.wait() {
             let _ = to.send((0, Event::Signal(signal as i32)));
         }
-    });
+    }));
     let done = tries(job, &send, &events);
     drop(raw);
     done
@@ -167,11 +166,11 @@ fn attempt(job: &Job<'_>, accel: Accel, teller: &Teller, events: &Receiver<(u32,
     drop(given);
     let emulator = Emulator { pidfd, said };
     let ended = teller.clone();
-    thread::spawn(move || {
+    let _waiter = wires::spawn(Box::new(move || {
         if let Ok(end) = process::wait(pid) {
             ended.tell(Event::Ended(end.status));
         }
-    });
+    }));
     let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map(File::from).context(|| "dup()");
     let shown = match (job.tty, job.console) {
         (true, _) => Some(copy(terminal::standard_output())?),

@@ -164,10 +164,11 @@ impl Started {
         let mut over = Vec::new();
         if share.readonly {
             // What the machine mounts read-only it could mount anew: what is served is read-only itself.
-            let tree = mount::clone_host_tree(Path::new(&share.dir), true)?;
+            let dir = PathBuf::from(&share.dir);
             let attrs = mount::Attrs { set: mount::attr::RDONLY, ..mount::Attrs::default() };
-            mount::set_attrs(tree.as_fd(), attrs, true)?;
-            over.push((tree, PathBuf::from(&share.dir)));
+            let tree = mount::clone_host_tree(&dir, true);
+            let tree = tree.and_then(|tree| mount::set_attrs(tree.as_fd(), attrs, true).map(|()| tree));
+            over.push((tree.context(|| "serve it read-only, which takes root")?, dir));
         }
         let null = File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
         let said = program::memory()?;

@@ -130,6 +130,11 @@ impl Tail {
     }
 }
 
+/// One way to begin a thread, whatever it does.
+pub(crate) fn spawn(work: Box<dyn FnOnce() + Send>) -> JoinHandle<()> {
+    thread::spawn(work)
+}
+
 /// Carry what the console says: into the tail, and to `out` where it is shown.
 pub(crate) fn console(
     mut from: UnixStream,
@@ -137,7 +142,7 @@ pub(crate) fn console(
     tail: Tail,
     teller: Teller,
 ) -> JoinHandle<()> {
-    thread::spawn(move || {
+    spawn(Box::new(move || {
         let (mut part, mut heard) = ([0; 4096], false);
         while let Ok(n @ 1..) = from.read(&mut part) {
             tail.add(&part[..n]);
@@ -150,12 +155,12 @@ pub(crate) fn console(
                 teller.tell(Event::Unread);
             }
         }
-    })
+    }))
 }
 
 /// Carry the command's output, byte by byte as it is.
 pub(crate) fn output(mut from: UnixStream, mut to: File, teller: Teller) -> JoinHandle<()> {
-    thread::spawn(move || {
+    spawn(Box::new(move || {
         let mut part = vec![0; 64 << 10];
         let mut gone = false;
         while let Ok(n @ 1..) = from.read(&mut part) {
@@ -165,13 +170,13 @@ pub(crate) fn output(mut from: UnixStream, mut to: File, teller: Teller) -> Join
                 teller.tell(Event::Unread);
             }
         }
-    })
+    }))
 }
 
 /// Carry what is typed, up to its end, which the machine sees as such. On a terminal three `Ctrl-]` within a second end
 /// the machine.
 pub(crate) fn input(mut from: File, mut to: UnixStream, tty: bool, teller: Teller) {
-    thread::spawn(move || {
+    let _carrier = spawn(Box::new(move || {
         let mut part = vec![0; 64 << 10];
         let mut escape = Escape::default();
         while let Ok(n @ 1..) = from.read(&mut part) {
@@ -187,7 +192,7 @@ pub(crate) fn input(mut from: File, mut to: UnixStream, tty: bool, teller: Telle
         }
         // Closed altogether it would take along what the machine has not read yet.
         std::mem::forget(to);
-    });
+    }));
 }
 
 #[derive(Default)]
@@ -219,7 +224,7 @@ impl Escape {
 
 /// Hear what init tells.
 pub(crate) fn exit(from: UnixStream, teller: Teller) -> JoinHandle<()> {
-    thread::spawn(move || {
+    spawn(Box::new(move || {
         let mut left = from;
         let mut line = Vec::new();
         let mut byte = [0];
@@ -233,7 +238,7 @@ pub(crate) fn exit(from: UnixStream, teller: Teller) -> JoinHandle<()> {
                 _ => {}
             }
         }
-    })
+    }))
 }
 
 /// A line of the exit port.
