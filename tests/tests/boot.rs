@@ -186,7 +186,7 @@ fn the_root_is_a_file_system_on_a_disk_where_that_is_asked_for() {
     let store = &store;
     let script = "echo x >/written && cat /written; grep ' / ' /proc/mounts | tail -n 1 | cut -d' ' -f3; \
         cat /sys/block/vda/ro; exit 5";
-    for root in ["squashfs", "ext4"] {
+    for root in ["squashfs", "erofs", "ext4"] {
         let out = boot(store, &format!("--root {root}"), script).fails(5);
         assert_eq!(out.stdout, "x\noverlay\n1\n", "{root}: {}", out.stderr);
     }
@@ -218,7 +218,7 @@ fn what_cannot_be_booted_is_refused_in_one_line_before_anything_starts() {
         ("--timeout 0", "above 0"),
         ("--network lan", "user or none"),
         ("--network none -p 1:2", "-p does not go with it"),
-        ("--root btrfs", "it is initramfs, squashfs or ext4"),
+        ("--root btrfs", "it is initramfs, squashfs, erofs or ext4"),
         ("--kernel /dev/null", "/dev/null"),
         ("--kernel host --modules /lib", "--modules goes with --kernel FILE"),
         ("--kernel package --bootfs x", "it is one or the other"),
