@@ -11,6 +11,7 @@ use argh::{ArgsInfo, FromArgs};
 use coracle_sys::{Error, Result};
 
 use self::root::Root;
+use super::source::Source;
 use crate::boot::qemu::{Forward, mebibytes};
 use crate::boot::run::{self, Kvm};
 use crate::boot::share::Folder;
@@ -133,6 +134,15 @@ impl Boot {
         run::run(&ready.job(&typed, self.console))
     }
 
+    fn source(&self) -> Source<'_> {
+        Source {
+            kernel: self.kernel.as_deref(),
+            modules: (self.modules.as_deref(), "--modules"),
+            bootfs: self.bootfs.as_deref(),
+            init: self.init.as_deref(),
+        }
+    }
+
     fn read(&self) -> Result<Typed> {
         let root = self.root.as_deref().map_or(Ok(Root::Initramfs), Root::parse)?;
         let forwards = self.publish.iter().map(|p| Forward::parse(p)).collect::<Result<Vec<_>>>()?;
@@ -157,12 +167,7 @@ impl Boot {
         if self.cpus == Some(0) {
             return Err(Error::usage("--cpus 0: a machine has one processor at least"));
         }
-        if self.modules.is_some() && self.kernel.as_deref().is_none_or(prepare::is_word) {
-            return Err(Error::usage("--modules goes with --kernel FILE"));
-        }
-        if self.bootfs.is_some() && self.kernel.as_deref().is_some_and(|k| k != "bootfs") {
-            return Err(Error::usage("--bootfs and --kernel: it is one or the other"));
-        }
+        self.source().check()?;
         let on_terminal = |fd| nix::unistd::isatty(fd) == Ok(true);
         let here = on_terminal(coracle_sys::terminal::standard_input())
             && on_terminal(coracle_sys::terminal::standard_output());

@@ -30,6 +30,7 @@ pub(crate) mod rmi;
 pub(crate) mod save;
 pub(crate) mod sbom;
 pub(crate) mod search;
+mod source;
 pub(crate) mod tag;
 pub(crate) mod verify;
 

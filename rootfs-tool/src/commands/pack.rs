@@ -52,7 +52,7 @@ pub(crate) struct Pack {
     /// of a disk: the size of the root's partition
     #[argh(option, arg_name = "SIZE", long = "root-size")]
     root_size: Option<String>,
-    /// of a disk: the kernel: a file, package, host, or bootfs for that of the image bootfs
+    /// of a disk: the kernel: a file, package, host, or bootfs for that of the image bootfs, which is taken where there is one; else host
     #[argh(option, arg_name = "FILE|WORD")]
     kernel: Option<String>,
     /// the image with the kernel, instead of localhost/bootfs:latest

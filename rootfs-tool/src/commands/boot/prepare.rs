@@ -22,7 +22,6 @@ use crate::boot::modules::Modules;
 use crate::boot::qemu::{Accel, Arch, Machine, Wires};
 use crate::boot::run::{Job, Kvm};
 use crate::boot::share::{self, Servers};
-use crate::compose::deb::Choices;
 use crate::dockerfile::exec::find_runner;
 use crate::recipe;
 
@@ -31,9 +30,6 @@ pub(super) const TOLD: u8 = 125;
 
 /// The machine's network as QEMU's own has it: address, gateway and name server (qemu-system(1), -netdev user).
 const ADDRESS: &str = "10.0.2.15/24,10.0.2.2,10.0.2.3";
-
-/// Where a bootfs is looked for.
-const BOOTFS: &str = "localhost/bootfs:latest";
 
 /// MiB beside what is unpacked.
 const MEMORY: u64 = 512;
@@ -80,11 +76,6 @@ impl Ready {
     }
 }
 
-/// A word of --kernel that is no file.
-pub(super) fn is_word(kernel: &str) -> bool {
-    matches!(kernel, "package" | "host" | "bootfs")
-}
-
 /// Make all ready. Nothing where the runner has said why not.
 pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<Option<Ready>> {
     let at = Locations::from_env(boot.store.as_deref())?;
@@ -104,8 +95,9 @@ pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<O
             arch.program, arch.package
         ))
     })?;
-    let init = init(boot, &platform)?;
-    let kernel = kernel(boot, &mut store, &platform)?;
+    let source = boot.source();
+    let init = source.init(&platform)?;
+    let kernel = source.kernel(&mut store, &platform)?;
     let modules = kernel.modules()?;
     let config = image.config.process();
     let said = recipe::Boot::of(&config.labels.unwrap_or_default())?;
@@ -229,64 +221,6 @@ fn spec(boot: &Boot, typed: &Typed, commanded: bool, tail: &[OsString]) -> Resul
     let spec = serde_json::from_slice(&text)
         .map_err(|e| Error::invalid(format!("read the runner's config.json: {e}")))?;
     Ok(Some(spec))
-}
-
-/// init's bytes: of --init, of $CORACLE_INIT, or those that the runner carries.
-fn init(boot: &Boot, platform: &Platform) -> Result<Vec<u8>> {
-    let named = std::env::var_os("CORACLE_INIT").filter(|p| !p.is_empty()).map(PathBuf::from);
-    if let Some(path) = boot.init.clone().or(named) {
-        return file::read_plain(&path);
-    }
-    let host = Platform::host().architecture;
-    if platform.architecture != host {
-        return Err(Error::usage(format!(
-            "boot a machine of {}: the runner's init is for {host}, name another: --init FILE",
-            platform.architecture
-        )));
-    }
-    match runner(boot, "init")?.hear()? {
-        (Status::Exited(0), bytes, _) => Ok(bytes),
-        (_, _, said) => {
-            Err(Error::invalid(format!("ask the runner for init: {}", String::from_utf8_lossy(&said).trim())))
-        }
-    }
-}
-
-fn kernel(boot: &Boot, store: &mut Store, platform: &Platform) -> Result<Kernel> {
-    let of_image = |store: &Store, name: &str| {
-        let image = store.resolve_for(name, platform)?;
-        Kernel::of_image(store, &image, name)
-    };
-    let named = boot.bootfs.as_deref();
-    match (boot.kernel.as_deref(), named) {
-        (Some("package"), _) => {
-            let tx = store.begin()?;
-            Kernel::of_package(&tx, None, None, &Choices::default(), platform)
-        }
-        (Some("host"), _) => Kernel::of_host(),
-        (Some("bootfs"), name) => of_image(store, name.unwrap_or(BOOTFS)),
-        (Some(file), _) => Kernel::of_files(file.as_ref(), boot.modules.as_deref(), None),
-        (None, Some(name)) => of_image(store, name),
-        (None, None) => match store.find(BOOTFS) {
-            Ok(_) => of_image(store, BOOTFS),
-            Err(e) if e.kind() == Kind::NotFound => of_host(platform),
-            Err(e) => Err(e),
-        },
-    }
-}
-
-/// This machine's own kernel, where nothing else was made or named.
-fn of_host(platform: &Platform) -> Result<Kernel> {
-    let missing = |why: String| {
-        Error::not_found(format!(
-            "find a kernel: {why}: apt-get install linux-image-cloud-{}, or rootfs-tool bootfs, or --kernel FILE",
-            platform.architecture
-        ))
-    };
-    if platform.architecture != Platform::host().architecture {
-        return Err(missing(format!("this machine's is not for {}", platform.architecture)));
-    }
-    Kernel::of_host().map_err(|e| missing(e.to_string()))
 }
 
 /// Names of the modules to load. What is known by no name is taken to be in the kernel where it comes without a tree.

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use coracle_store::image::Platform;
 use coracle_store::layer::Compression;
 use coracle_store::layer::compress::Compressor;
 use coracle_store::layer::pack::Archive;
@@ -14,12 +13,12 @@ use coracle_sys::program::{self, Program};
 use coracle_sys::{Context, Error, Kind as ErrorKind, Result, file};
 use serde_json::Value;
 
+use super::super::source::Source;
 use super::Pack;
 use crate::boot::conf::{self, Beside};
 use crate::boot::initrd;
 use crate::boot::kernel::{Kernel, STUB, VMLINUZ};
 use crate::boot::modules::{self, Modules};
-use crate::compose::deb::Choices;
 use crate::dockerfile::exec::find_runner;
 use crate::pack::disk::{Blob, Boot, How};
 use crate::pack::ext4;
@@ -55,9 +54,6 @@ const MACHINE: &[&str] = &["virtio_console", "button", "evdev"];
 /// What systemd calls architectures in the names of its stubs.
 const STUBS: &[(&str, &str)] =
     &[("amd64", "x64"), ("arm64", "aa64"), ("386", "ia32"), ("arm", "arm"), ("riscv64", "riscv64")];
-/// Where a bootfs is looked for.
-const BOOTFS: &str = "localhost/bootfs:latest";
-
 /// What was typed, read.
 pub(super) struct Typed {
     /// The root's format, and how it is made where that is ext4.
@@ -76,12 +72,7 @@ impl Typed {
         if matches!(format.kind, Kind::Tar | Kind::Cpio | Kind::Disk) {
             return Err(Error::usage(format!("--root {root}: no kernel mounts that")));
         }
-        if pack.modules_dir.is_some() && pack.kernel.as_deref().is_none_or(is_word) {
-            return Err(Error::usage("--modules-dir goes with --kernel FILE"));
-        }
-        if pack.bootfs.is_some() && pack.kernel.as_deref().is_some_and(|kernel| kernel != "bootfs") {
-            return Err(Error::usage("--bootfs and --kernel: it is one or the other"));
-        }
+        source(pack).check()?;
         if let Some(words) = pack.cmdline.iter().find(|words| words.contains(['\n', '\0'])) {
             return Err(Error::usage(format!("--cmdline {words:?}: it is one line")));
         }
@@ -115,7 +106,8 @@ impl Typed {
         time: u64,
     ) -> Result<How> {
         let platform = image.config.platform();
-        let kernel = kernel(pack, store, &platform)?;
+        let source = source(pack);
+        let kernel = source.kernel(store, &platform)?;
         let config = image.config.process();
         let said = recipe::Boot::of(&config.labels.clone().unwrap_or_default())?;
         // Without a command it is services, or what init finds in the root.
@@ -129,7 +121,7 @@ impl Typed {
         let names = self.modules(pack, &of, &said.modules);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let loaded = initrd::modules(&kernel, &of, &names)?;
-        let init = init(pack, &platform)?;
+        let init = source.init(&platform)?;
         let mut packed = Compressor::new(Vec::new(), Compression::Gzip, None)?;
         initrd::write(None, &init, &conf, &loaded, &mut packed)?;
         let stub = stub(pack, &kernel, &platform.architecture)?;
@@ -179,9 +171,14 @@ impl Typed {
     }
 }
 
-/// A word of --kernel that is no file.
-fn is_word(kernel: &str) -> bool {
-    matches!(kernel, "package" | "host" | "bootfs")
+/// What was typed of the kernel and of init.
+fn source(pack: &Pack) -> Source<'_> {
+    Source {
+        kernel: pack.kernel.as_deref(),
+        modules: (pack.modules_dir.as_deref(), "--modules-dir"),
+        bootfs: pack.bootfs.as_deref(),
+        init: pack.init.as_deref(),
+    }
 }
 
 /// The loader stub: of --stub, of the kernel's bootfs, or this machine's. A board may do without.
@@ -274,59 +271,6 @@ fn hostname(image: &str) -> String {
     let name: String = last.split([':', '@']).next().unwrap_or(last).chars().filter(plain).take(63).collect();
     let name = name.trim_matches('-').to_owned();
     if name.is_empty() { "machine".to_owned() } else { name }
-}
-
-/// init's bytes: of --init, of $CORACLE_INIT, or those that the runner carries.
-fn init(pack: &Pack, platform: &Platform) -> Result<Vec<u8>> {
-    let named = std::env::var_os("CORACLE_INIT").filter(|path| !path.is_empty()).map(PathBuf::from);
-    if let Some(path) = pack.init.clone().or(named) {
-        return file::read_plain(&path);
-    }
-    let host = Platform::host().architecture;
-    if platform.architecture != host {
-        return Err(Error::usage(format!(
-            "pack a disk of {}: the runner's init is for {host}, name another: --init FILE",
-            platform.architecture
-        )));
-    }
-    let mut runner = Program::new(&find_runner()?);
-    runner.word("init");
-    match runner.hear()? {
-        (Status::Exited(0), bytes, _) => Ok(bytes),
-        (_, _, said) => {
-            Err(Error::invalid(format!("ask the runner for init: {}", String::from_utf8_lossy(&said).trim())))
-        }
-    }
-}
-
-fn kernel(pack: &Pack, store: &mut Store, platform: &Platform) -> Result<Kernel> {
-    match pack.kernel.as_deref() {
-        Some("package") => {
-            let tx = store.begin()?;
-            Kernel::of_package(&tx, None, None, &Choices::default(), platform)
-        }
-        Some("host") => Kernel::of_host(),
-        None | Some("bootfs") => {
-            let name = pack.bootfs.as_deref().unwrap_or(BOOTFS);
-            let image = store.resolve_for(name, platform).map_err(|e| match e.kind() {
-                ErrorKind::NotFound if pack.bootfs.is_none() && pack.kernel.is_none() => {
-                    Error::usage("a disk takes a kernel: --kernel FILE, package or host, or make a bootfs (rootfs-tool bootfs)")
-                }
-                _ => e,
-            })?;
-            Kernel::of_image(store, &image, name)
-        }
-        Some(path) => {
-            let of = |modules: Option<&Path>| Kernel::of_files(path.as_ref(), modules, None);
-            if pack.modules_dir.is_some() {
-                return of(pack.modules_dir.as_deref());
-            }
-            // Its modules may be where they are for a kernel that is installed.
-            let alone = of(None)?;
-            let dir = Path::new("/").join(alone.dir());
-            if dir.is_dir() { of(Some(&dir)) } else { Ok(alone) }
-        }
-    }
 }
 
 #[cfg(test)]
