@@ -433,8 +433,8 @@ fn verbs_go_by_dockers_nouns_and_by_the_runner_too() {
         .complains("unknown type \"container\"");
     store.runner().words("image frob").fails(125).complains("unknown command: image frob");
     for noun in ["image", "system"] {
-        store.runner().arg(noun).fails(125).complains(&format!("{noun} needs a verb: d"));
-        store.rootfs_tool().arg(noun).fails(2).complains(&format!("{noun} needs a verb: d"));
+        store.runner().arg(noun).fails(125).complains(&format!("{noun} needs a verb: "));
+        store.rootfs_tool().arg(noun).fails(2).complains(&format!("{noun} needs a verb: "));
     }
     store.runner().words("mount one").fails(125).complains("runner image mount, rootfs-tool mount");
     store.runner().words("image export nosuch").fails(1).complains("No such image: nosuch");
