@@ -25,6 +25,7 @@
 //!     bundle     an OCI bundle whose config.json is bent at will
 //!     filters    seccomp filters, read back from a process
 //!     leftovers  mounts, cgroups, processes and files before and after
+//!     firmware   a machine that firmware starts from a disk
 //!     machine    a machine to boot, whose power can be cut
 //!     guest      a machine whose first process is our init
 //!     bench      a program started again and again beside its peers
@@ -40,6 +41,7 @@ pub mod command;
 pub mod debs;
 pub mod dockerd;
 pub mod filters;
+pub mod firmware;
 pub mod guest;
 pub mod lan;
 pub mod layout;

@@ -3,16 +3,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use coracle_tests::firmware::{FIRMWARE, STUB, VARIABLES, partition};
 use coracle_tests::rootfs::Image;
-use coracle_tests::{Cmd, Privilege, Store, need, workspace};
+use coracle_tests::{Cmd, Privilege, Store, firmware, machine, need};
 
-const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 const LOADER: &str = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
-const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// What the image does: tell what it finds, count the boots, and write without an end where the count says so.
 const COMMAND: &str = r#"#!/bin/sh
@@ -30,23 +28,7 @@ echo "CHECK done"
 
 /// The console's checks until the machine is off, or until the power is cut after `cut`.
 fn boot(disk: &Path, variables: &Path, cut: &str) -> Vec<String> {
-    let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args([
-        "-machine",
-        "q35,accel=tcg",
-        "-cpu",
-        "max",
-        "-m",
-        "512",
-        "-nographic",
-        "-no-reboot",
-        "-nodefaults",
-    ]);
-    qemu.args(["-serial", "stdio", "-drive"])
-        .arg(format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}"));
-    qemu.arg("-drive").arg(format!("if=pflash,format=raw,file={}", variables.display()));
-    qemu.arg("-drive").arg(format!("if=none,id=disk,format=raw,file={}", disk.display()));
-    qemu.args(["-device", "nvme,drive=disk,serial=disk"]);
+    let mut qemu = firmware::machine(disk, variables);
     let mut qemu = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("start qemu");
     let (send, lines) = std::sync::mpsc::channel();
     let output = BufReader::new(qemu.stdout.take().expect("its console"));
@@ -73,45 +55,24 @@ fn boot(disk: &Path, variables: &Path, cut: &str) -> Vec<String> {
     checks
 }
 
-/// The offset and the size of a partition, in sectors.
-fn partition(disk: &Path, number: u32) -> (u64, u64) {
-    let told = Cmd::new("sgdisk").arg(format!("--info={number}")).arg(disk).ok().stdout;
-    let field = |name: &str| {
-        let line = told.lines().find_map(|line| line.strip_prefix(name)).expect("a field");
-        line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number")
-    };
-    (field("First sector: "), field("Partition size: "))
-}
-
 /// A partition's file system has no fault, and was unmounted.
 #[track_caller]
 fn clean(store: &Store, disk: &Path, number: u32) {
-    let (first, sectors) = partition(disk, number);
     let to = store.scratch.join("partition");
-    let words = format!("bs=512 skip={first} count={sectors} conv=sparse status=none");
-    Cmd::new("dd")
-        .arg(format!("if={}", disk.display()))
-        .arg(format!("of={}", to.display()))
-        .words(&words)
-        .ok();
+    firmware::take(disk, number, &to);
     let said = Cmd::new("e2fsck").args(["-f", "-n"]).arg(&to).ok().stdout;
     assert!(!said.contains('?') && !said.contains("recover"), "{said}");
     std::fs::remove_file(to).expect("remove");
 }
 
-fn kernel() -> PathBuf {
-    let named = std::env::var_os("CORACLE_TEST_KERNEL").filter(|v| !v.is_empty()).map(PathBuf::from);
-    named.unwrap_or_else(|| workspace().join("target/test-kernel/vmlinuz"))
-}
-
 /// A disk of an image whose command is this, with further words of `pack`; none where it cannot be booted here.
-fn machine(command: &str, words: &[&str]) -> Option<(Store, PathBuf, PathBuf)> {
-    let kernel = kernel();
+fn disk(command: &str, words: &[&str]) -> Option<(Store, PathBuf, PathBuf)> {
     let programs = ["qemu-system-x86_64", "sgdisk", "e2fsck", "mren", "busybox"];
-    let files = [STUB, LOADER, FIRMWARE, VARIABLES, kernel.to_str().expect("a plain path")];
+    let files = [STUB, LOADER, FIRMWARE, VARIABLES];
     if !need(Privilege::Root) || !programs.iter().chain(&files).all(|peer| need(Privilege::Peer(peer))) {
         return None;
     }
+    let (kernel, _) = machine::need_kernel()?;
     let store = Store::new("boot-disk");
     Image::busybox()?.script("command", command).config("cmd = [\"/command\"]").compose(&store, "machine");
     let (disk, variables) = (store.scratch.join("disk"), store.scratch.join("variables"));
@@ -127,7 +88,7 @@ fn machine(command: &str, words: &[&str]) -> Option<(Store, PathBuf, PathBuf)> {
 
 #[test]
 fn firmware_starts_a_disk_whose_data_grows_and_outlives_a_power_cut() {
-    let Some((store, disk, variables)) = machine(COMMAND, &[]) else { return };
+    let Some((store, disk, variables)) = disk(COMMAND, &[]) else { return };
     let (_, small) = partition(&disk, 3);
     Cmd::new("truncate").args(["-s", "400M"]).arg(&disk).ok();
 
@@ -148,8 +109,7 @@ fn firmware_starts_a_disk_whose_data_grows_and_outlives_a_power_cut() {
 
 #[test]
 fn a_boot_loader_counts_the_tries_of_a_kernel_on_the_disk() {
-    let Some((store, disk, variables)) = machine("#!/bin/sh\necho CHECK done\n", &["--loader", LOADER])
-    else {
+    let Some((store, disk, variables)) = disk("#!/bin/sh\necho CHECK done\n", &["--loader", LOADER]) else {
         return;
     };
     let esp = format!("{}@@{}", disk.display(), partition(&disk, 1).0 * 512);
