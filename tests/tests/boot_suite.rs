@@ -7,8 +7,10 @@ use std::time::{Duration, SystemTime};
 use coracle_tests::{Cmd, Privilege, Scratch, Store, binaries, machine, need, peer};
 
 /// What is run there each time, and what `make test-all` runs besides.
-const SUITES: &[&str] = &["run", "cgroups", "bundle"];
+const SUITES: &[&str] = &["cgroups"];
 const MORE: &[&str] = &[
+    "run",
+    "bundle",
     "bundle_confined",
     "bundle_devices",
     "bundle_mounts",
@@ -23,6 +25,20 @@ const MORE: &[&str] = &[
     "seccomp",
     "terminal",
     "untrusted",
+];
+
+/// What the kernel would ask modprobe for: overlays, and the networks of containers.
+const MODULES: &[&str] = &[
+    "overlay",
+    "bridge",
+    "veth",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_masq",
+    "nft_nat",
+    "nft_ct",
+    "nft_fib_inet",
+    "nf_conntrack_netlink",
 ];
 
 /// The programs of these suites, which lie beside this one: the newest of each.
@@ -48,9 +64,19 @@ fn image(store: &Store, programs: &[(String, PathBuf)]) {
     let recipe = Scratch::new("suite");
     let mut bins: Vec<String> =
         programs.iter().map(|(name, path)| format!("{}:/suites/{name}", path.display())).collect();
-    for tool in
-        ["unshare", "mount", "umount", "setpriv", "prlimit", "id", "su", "newuidmap", "newgidmap", "crun"]
-    {
+    for tool in [
+        "unshare",
+        "mount",
+        "umount",
+        "setpriv",
+        "prlimit",
+        "pgrep",
+        "id",
+        "su",
+        "newuidmap",
+        "newgidmap",
+        "crun",
+    ] {
         bins.extend(peer(tool).map(|path| path.display().to_string()));
     }
     for name in ["runner", "rootfs-tool", "init"] {
@@ -68,7 +94,7 @@ fn image(store: &Store, programs: &[(String, PathBuf)]) {
         "[[layer]]\nstandard = true\nusers = [{{ name = \"coracle-test\", uid = 1000, home = \"/home/coracle-test\" }}]\n\
          [[layer]]\nbin = {bins:?}\nnss = true\n[layer.link]\n{}[layer.file]\n\
          \"etc/subuid\" = \"coracle-test:100000:65536\\n\"\n\"etc/subgid\" = \"coracle-test:100000:65536\\n\"\n\
-         [boot]\nmodules = [\"overlay\"]\n",
+         [boot]\nmodules = {MODULES:?}\n",
         links.concat()
     );
     recipe.write("rootfs.toml", text);
@@ -93,7 +119,8 @@ fn the_runner_s_own_tests_pass_in_a_booted_machine() {
          done; echo FAILED:$failed; [ -z \"$failed\" ]",
         names.join(" ")
     );
-    let boot = store.rootfs_tool().words("boot --kvm off --memory 2g --root squashfs --kernel").arg(kernel);
+    let boot = store.rootfs_tool().words("boot --kvm off --memory 2g --root squashfs");
+    let boot = boot.words("--cmdline init.mount=none:/tmp:tmpfs --kernel").arg(kernel);
     let boot = boot.arg("--modules").arg(modules).args([
         "-e",
         "CORACLE_DIST=/dist",
