@@ -33,14 +33,12 @@ pub(super) fn write(
     tree: &Tree,
     originals: &[usize],
     heads: &[usize],
+    sizes: &[u64],
     codec: Option<Codec>,
     out: &mut Out<'_>,
 ) -> Result<Vec<Place>> {
-    let places = tree.nodes.iter().enumerate().map(|(n, node)| {
-        let size = if let Kind::File(data) = &node.kind { data.size() } else { 0 };
-        Place::Flat { block: 0, inline: inode::fits(heads[n], size) }
-    });
-    let places = places.collect();
+    let inline = |(head, size): (&usize, &u64)| Place::Flat { block: 0, inline: inode::fits(*head, *size) };
+    let places = heads.iter().zip(sizes).map(inline).collect();
     let mut line = Contents {
         tree,
         originals,

@@ -14,9 +14,11 @@ const HASH_BITS: u32 = 15;
 /// No position.
 const NONE: u32 = u32::MAX;
 /// Matches that are looked at for one position.
-const DEPTH: usize = 16;
+const DEPTH: usize = 32;
 /// A match of this length is taken without looking for a better one inside of it.
-const ENOUGH: usize = 64;
+const ENOUGH: usize = 32;
+/// A match that is longer than this is taken for the longest from the byte after its begin on as well.
+const LONG: usize = 8;
 /// How long before a block's end the last match may end, at most: earlier ones are not looked at.
 const NEAR: usize = 1024;
 
@@ -115,6 +117,8 @@ impl Lz4 {
         let mut paths = std::mem::take(&mut self.paths);
         paths.clear();
         paths.push(Path { cost: 0, ..UNREACHED });
+        // The last match that was found: its length, its offset, and the position behind its begin.
+        let mut found = (0, 0, 0);
         let mut at = 0;
         while at < paths.len() && at < left {
             let here = paths[at];
@@ -126,14 +130,26 @@ impl Lz4 {
                 // What its length takes is not more than there is.
                 let longest = MIN_MATCH + 14 + 255 * (most - here.cost) as usize;
                 let end = (input.len() - LITERALS).min(from + at + longest);
-                let (length, offset) = self.longest(input, from, from + at, end);
+                // The rest of a long one that began a byte before is not looked for again.
+                found = match found {
+                    (length, offset, end) if length > LONG && end == at => (length - 1, offset, at + 1),
+                    _ => {
+                        let (length, offset) = self.longest(input, from, from + at, end);
+                        (length, offset, at + 1)
+                    }
+                };
+                let (length, offset, _) = found;
                 if length >= MIN_MATCH {
                     if paths.len() <= at + length {
                         paths.resize(at + length + 1, UNREACHED);
                     }
                     let shortest = if length >= ENOUGH { length } else { MIN_MATCH };
                     for (length, path) in (shortest..).zip(&mut paths[at + shortest..=at + length]) {
-                        let cost = here.cost + 3 + extra(length - MIN_MATCH, 15) as u32;
+                        let cost = match length < ENOUGH {
+                            // One byte more, of those that are tried one by one.
+                            true => here.cost + 3 + u32::from(length >= MIN_MATCH + 15),
+                            false => here.cost + 3 + extra(length - MIN_MATCH, 15) as u32,
+                        };
                         if cost < path.cost {
                             *path = Path { cost, run: 0, length: length as u32, offset: offset as u32 };
                         }

@@ -53,7 +53,7 @@ pub(super) fn image(tree: &Tree, how: &How, target: &mut dyn Target) -> Result<(
             originals[n] = n;
         }
     }
-    let mut places = data::write(tree, &originals, &heads, how.codec, &mut out)?;
+    let mut places = data::write(tree, &originals, &heads, &sizes, how.codec, &mut out)?;
 
     // Room for the inodes. No inode has the number 0, and that of the root has 16 bits.
     let mut area = Area::new();
@@ -184,4 +184,33 @@ fn pad(out: &mut Out<'_>, to: u64) -> Result<()> {
         out.write(&[0; BLOCK][..(to - out.at()).min(BLOCK as u64) as usize])?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use coracle_store::layer::pack::{Archive, Content, Meta};
+
+    use super::*;
+    use crate::pack::format;
+
+    #[test]
+    fn what_is_small_lies_behind_its_inode() {
+        let mut archive = Archive::new();
+        for (path, content) in [
+            ("dir", Content::Dir),
+            ("dir/file", Content::Bytes(vec![b'x'; 1000])),
+            ("dir/again", Content::Bytes(vec![b'x'; 1000])),
+            ("link", Content::Symlink("dir".into())),
+            ("large", Content::Bytes((0..5000).map(|n| n as u8).collect())),
+        ] {
+            archive.put(path, Meta::new(0o755), content).unwrap();
+        }
+        let mut out = Cursor::new(Vec::new());
+        let how = How::new(format::Codec::None, None, None, "").unwrap();
+        image(&Tree::of(archive).unwrap(), &how, &mut out).unwrap();
+        // The superblock, the first block of the large file, and the inodes.
+        assert_eq!(out.into_inner().len(), 3 * BLOCK);
+    }
 }
