@@ -125,4 +125,22 @@ mod tests {
         assert!(erofs.contains("\"d/f\"") && erofs.contains("16 TiB"), "{erofs}");
         assert!(squashfs.contains("/nowhere"), "it is read: {squashfs}");
     }
+
+    #[test]
+    fn a_file_whose_size_has_changed_is_named_wherever_its_bytes_go() {
+        let path = std::env::temp_dir().join(format!("coracle-limits-{}", std::process::id()));
+        for (size, expected) in
+            [(100, 99), (100, 101), (200_000, 131_072), (200_000, 200_001), (200_000, 262_145)]
+        {
+            std::fs::write(&path, vec![b'x'; size]).unwrap();
+            for said in refused(
+                "f",
+                Meta::new(0o644),
+                Content::File { path: path.clone(), size: expected, seen: None },
+            ) {
+                assert!(said.contains(path.to_str().unwrap()), "{expected} of {size}: {said}");
+            }
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Result};
 
 use super::codec::Codec;
 use super::{BLOCK, inode};
@@ -175,11 +175,12 @@ impl Line for Contents<'_, '_> {
         let Some((node, mut input, left)) = self.open.take() else { return Ok(None) };
         let size = left.min(PIECE as u64);
         let mut bytes = Vec::with_capacity(size as usize);
-        let what = || format!("read {:?}", String::from_utf8_lossy(&self.tree.path(node)));
-        input.by_ref().take(size).read_to_end(&mut bytes).context(what)?;
-        if (bytes.len() as u64) < size {
-            return Err(Error::invalid(format!("{}: it has become shorter", what())));
-        }
+        // At the end it is an error that there is more.
+        let read = match left > size {
+            true => input.by_ref().take(size).read_to_end(&mut bytes),
+            false => input.read_to_end(&mut bytes),
+        };
+        read.context(|| format!("read {:?}", String::from_utf8_lossy(&self.tree.path(node))))?;
         if left > size {
             self.open = Some((node, input, left - size));
         }

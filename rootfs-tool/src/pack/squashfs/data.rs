@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Result};
 
 use super::codec::Codec;
 use crate::pack::out::Out;
@@ -103,14 +103,13 @@ struct Contents<'a, 'o> {
 }
 
 impl<'a> Contents<'a, '_> {
-    fn read(&self, node: usize, input: &mut dyn Read, size: usize, into: &mut Vec<u8>) -> Result<()> {
-        let before = into.len();
-        let what = || format!("read {:?}", String::from_utf8_lossy(&self.tree.path(node)));
-        input.take(size as u64).read_to_end(into).context(what)?;
-        match into.len() - before == size {
-            true => Ok(()),
-            false => Err(Error::invalid(format!("{}: it has become shorter", what()))),
-        }
+    /// Read so many bytes of a node's content, or all that is left: then it is an error that there are more or fewer.
+    fn read(&self, node: usize, input: &mut dyn Read, most: Option<usize>, into: &mut Vec<u8>) -> Result<()> {
+        let read = match most {
+            Some(most) => input.take(most as u64).read_to_end(into),
+            None => input.read_to_end(into),
+        };
+        read.map(drop).context(|| format!("read {:?}", String::from_utf8_lossy(&self.tree.path(node))))
     }
 
     /// What waits becomes a piece.
@@ -134,8 +133,9 @@ impl Line for Contents<'_, '_> {
             if let Some((node, mut input, left)) = self.open.take() {
                 let size = left.min(self.block as u64) as usize;
                 let mut bytes = Vec::with_capacity(size);
-                self.read(node, &mut input, size, &mut bytes)?;
-                if left > size as u64 {
+                let more = left > size as u64;
+                self.read(node, &mut input, more.then_some(size), &mut bytes)?;
+                if more {
                     self.open = Some((node, input, left - size as u64));
                 }
                 return Ok(Some(Piece::new(node, bytes)));
@@ -160,7 +160,7 @@ impl Line for Contents<'_, '_> {
             self.node += 1;
             self.places.files[node].fragment = (self.number, self.fragment.len() as u32);
             let mut fragment = std::mem::take(&mut self.fragment);
-            self.read(node, &mut data.open()?, size as usize, &mut fragment)?;
+            self.read(node, &mut data.open()?, None, &mut fragment)?;
             self.fragment = fragment;
         }
     }
