@@ -74,7 +74,7 @@ impl Grant {
     pub fn of_this_user() -> Self {
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         let text = |path| fs::read_to_string(path).unwrap_or_default();
-        let helpers = program::find("newuidmap").zip(program::find("newgidmap"));
+        let helpers = program::find_anyhow("newuidmap").zip(program::find_anyhow("newgidmap"));
         let name = name_of(uid, &text("/etc/passwd"));
         Self { uid, gid, name, subuid: text("/etc/subuid"), subgid: text("/etc/subgid"), helpers }
     }

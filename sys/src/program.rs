@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::ptr::null;
 
@@ -19,14 +20,21 @@ use nix::unistd::{chdir, setsid};
 use crate::process::{self, Cloned, Status};
 use crate::{Context, Error, Result, file, mount};
 
-/// A program in PATH, then where distributions put what people do not type.
+/// A program in PATH.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .filter(|d| d.is_absolute())
-        .chain(["/usr/bin".into(), "/bin".into(), "/usr/local/bin".into()])
-        .map(|d| d.join(program))
-        .find(|p| p.is_file())
+    among(std::env::split_paths(&path), program)
+}
+
+/// A program in PATH, else where every system has its own: for what people do not type.
+pub fn find_anyhow(program: &str) -> Option<PathBuf> {
+    find(program)
+        .or_else(|| among(["/usr/bin", "/bin", "/usr/local/bin"].into_iter().map(PathBuf::from), program))
+}
+
+fn among(mut dirs: impl Iterator<Item = PathBuf>, program: &str) -> Option<PathBuf> {
+    let runs = |p: &PathBuf| p.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    dirs.find_map(|dir| Some(dir.join(program)).filter(|p| p.is_absolute() && runs(p)))
 }
 
 /// A program with its words.
