@@ -57,6 +57,9 @@ fn the_image_s_command_runs_and_its_code_is_ours() {
     let out = boot(store, flags, &format!("{script} # $(nproc)")).fails(7);
     assert_eq!(out.stdout, "out\nuid=3 gid=5 groups=5\n/tmp\nbox\nimage b\n");
     assert_eq!(out.stderr, "err\n");
+    let many =
+        with_kernel(store, "").words("box -- sh -c").arg("echo $#").args((0..3000).map(|n| n.to_string()));
+    assert_eq!(many.ok().stdout, "2999\n");
 }
 
 #[test]
@@ -212,6 +215,7 @@ fn what_cannot_be_booted_is_refused_in_one_line_before_anything_starts() {
         ("-p 80", "HOST:GUEST"),
         ("-v /etc/passwd:/x", "is no folder"),
         ("-v /nonexistent:/x", "/nonexistent"),
+        ("-v /etc:/", "it is DIR:/TARGET"),
         ("-m 1", "64M at least"),
         ("--cpus 0", "one processor"),
         ("--cpus many", "cpus"),
@@ -225,11 +229,14 @@ fn what_cannot_be_booted_is_refused_in_one_line_before_anything_starts() {
         ("--bootfs gone", "gone"),
         ("--bootfs box", "it is no bootfs"),
         ("--init /nonexistent", "/nonexistent"),
+        ("--init /etc/passwd", "is no program"),
         ("-u nobody-here", "nobody-here"),
         ("--frobnicate", "unknown flag: --frobnicate"),
     ] {
         refused(boot(store, flags, "true").run(), says);
     }
+    let long = format!("--cmdline init.env=A={}", "x".repeat(2100));
+    refused(boot(store, &long, "true").run(), "2047 are the most");
     let line = with_kernel(store, "--dry-run -p 8080:80").words("box -- true").ok().stdout;
     assert!(line.contains("accel=tcg") && line.contains("hostfwd=tcp::8080-:80"), "{line}");
 }

@@ -225,6 +225,21 @@ impl Kernel {
     }
 }
 
+/// The most that a kernel takes of a command line, its end included: COMMAND_LINE_SIZE of x86 and arm64. It cuts off what is
+/// beyond, without a word.
+const COMMAND_LINE: usize = 2048;
+
+/// A command line that a kernel takes whole, with so many bytes beside it.
+pub(crate) fn fitting(line: String, beside: usize) -> Result<String> {
+    match line.len() + beside {
+        ..COMMAND_LINE => Ok(line),
+        length => Err(Error::usage(format!(
+            "the kernel's command line has {length} bytes, and {} are the most: variables and words of the command need none of it",
+            COMMAND_LINE - 1
+        ))),
+    }
+}
+
 /// The version that a kernel's file has in it. x86: the boot protocol's `kernel_version` (Documentation/arch/x86/boot.rst);
 /// others, and kernels without a loader of their own, have the banner that they print first, perhaps compressed.
 pub(crate) fn version(bytes: &[u8]) -> Result<String> {

@@ -43,10 +43,14 @@ impl Folder {
             Some("ro") => true,
             Some(_) => return Err(wrong()),
         };
-        if dir.is_empty() || !target.starts_with('/') {
+        if dir.is_empty() || !target.starts_with('/') || target.trim_matches('/').is_empty() {
             return Err(wrong());
         }
         let dir = std::fs::canonicalize(dir).context(|| format!("realpath({dir:?})"))?;
+        // A comma ends a value among the options of what serves it.
+        if dir.as_os_str().as_encoded_bytes().contains(&b',') {
+            return Err(Error::unsupported(format!("-v {text:?}: a folder with a comma in its path")));
+        }
         if !dir.is_dir() {
             return Err(Error::usage(format!(
                 "-v {text:?}: {dir:?} is no folder, and a machine shares folders"

@@ -78,7 +78,12 @@ impl Source<'_> {
     pub(super) fn init(&self, platform: &Platform) -> Result<Vec<u8>> {
         let named = std::env::var_os("CORACLE_INIT").filter(|path| !path.is_empty()).map(PathBuf::from);
         if let Some(path) = self.init.or(named.as_deref()) {
-            return file::read_plain(path);
+            let bytes = file::read_plain(path)?;
+            // Of anything else the kernel would pass on to the image's own init, without a word.
+            return match bytes.starts_with(b"\x7fELF") {
+                true => Ok(bytes),
+                false => Err(Error::usage(format!("read init: {path:?} is no program"))),
+            };
         }
         let host = Platform::host().architecture;
         if platform.architecture != host {

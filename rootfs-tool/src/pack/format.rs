@@ -82,6 +82,8 @@ const ENDS: &[(&str, Kind, Codec)] = &[
     (".sqfs", Kind::Squashfs, Codec::Gzip),
     (".erofs", Kind::Erofs, Codec::None),
     (".disk", Kind::Disk, Codec::None),
+    (".img", Kind::Disk, Codec::None),
+    (".raw", Kind::Disk, Codec::None),
 ];
 
 impl Format {
@@ -170,6 +172,6 @@ mod tests {
             let e = Format::decide(Some(typed), None).unwrap_err().to_string();
             assert!(e.contains(says), "{typed}: {e}");
         }
-        assert!(Format::decide(None, Some(Path::new("x.img"))).is_err());
+        assert!(Format::decide(None, Some(Path::new("x.qcow2"))).is_err());
     }
 }

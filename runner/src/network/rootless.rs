@@ -222,7 +222,7 @@ impl Running {
     /// Its device is there once it has set it up: it says so to nobody else.
     fn wait_for(&mut self, pid: i32, name: &str) -> Result<()> {
         let table = format!("/proc/{pid}/net/route");
-        for _ in 0..5000 {
+        for _ in 0..10_000 {
             if let Ok(Some(status)) = self.child.try_wait() {
                 use std::io::Read;
                 let mut text = String::new();

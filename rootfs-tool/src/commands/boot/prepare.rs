@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{Boot, Typed, root};
 use crate::boot::conf::{self, Beside};
 use crate::boot::initrd;
-use crate::boot::kernel::{Kernel, VMLINUZ};
+use crate::boot::kernel::{Kernel, VMLINUZ, fitting};
 use crate::boot::modules::Modules;
 use crate::boot::qemu::{Accel, Arch, Machine, Wires};
 use crate::boot::run::{Job, Kvm};
@@ -125,6 +125,7 @@ pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<O
         cmdline.push(' ');
         cmdline.push_str(words);
     }
+    let cmdline = fitting(cmdline, 0)?;
     let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     let machine = Machine {
         arch,

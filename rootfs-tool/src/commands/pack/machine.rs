@@ -17,7 +17,7 @@ use super::super::source::Source;
 use super::Pack;
 use crate::boot::conf::{self, Beside};
 use crate::boot::initrd;
-use crate::boot::kernel::{Kernel, STUB, VMLINUZ};
+use crate::boot::kernel::{Kernel, STUB, VMLINUZ, fitting};
 use crate::boot::modules::{self, Modules};
 use crate::dockerfile::exec::find_runner;
 use crate::pack::disk::{Blob, Boot, How};
@@ -47,6 +47,9 @@ const DISKS: &[&str] = &[
     "sdhci_pci",
     "sdhci_acpi",
 ];
+/// More than the words by which the root is named take.
+const ROOT_WORDS: usize = 100;
+
 /// Modules by which roots and data are mounted; ext4 asks for its sums by a name that no dependency tells.
 const FILE_SYSTEMS: &[&str] = &["crc32c_generic", "ext4", "squashfs", "erofs", "overlay"];
 /// Modules by which the end is told and the power button is heard.
@@ -137,7 +140,7 @@ impl Typed {
             stub,
             loader: pack.loader.as_deref().map(file::read_plain).transpose()?,
             initrd: packed.finish()?,
-            cmdline: [said.cmdline.as_slice(), &pack.cmdline].concat().join(" "),
+            cmdline: fitting([said.cmdline.as_slice(), &pack.cmdline].concat().join(" "), ROOT_WORDS)?,
             os_release: os_release(tree)?,
             dtb,
         };
