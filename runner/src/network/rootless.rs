@@ -231,7 +231,10 @@ impl Running {
                 return Err(Error::new(Kind::System, format!("{name} ended ({status}): {line}")));
             }
             // Behind the table's head: a route by which all goes.
-            let text = std::fs::read_to_string(&table).unwrap_or_default();
+            let Ok(text) = std::fs::read_to_string(&table) else {
+                // Whom it was for has gone, and tells why.
+                return Ok(());
+            };
             let out = |line: &str| line.split_whitespace().nth(1) == Some("00000000");
             if text.lines().skip(1).any(out) {
                 return Ok(());
