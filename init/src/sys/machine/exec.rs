@@ -6,7 +6,7 @@ use core::ptr::null;
 use super::super::{Argv, Env, Errno};
 
 /// How many words there may be.
-pub(crate) const WORDS: usize = 8191;
+pub(crate) const WORDS: usize = 3071;
 
 /// Words as execve(2) takes them: pointers, the last of which is null.
 pub(crate) struct Words {
