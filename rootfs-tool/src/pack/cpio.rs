@@ -28,13 +28,9 @@ impl Head {
     }
 }
 
-/// Types in a mode, as stat(2) has them.
-const FIFO: u32 = 0o010_000;
-const CHAR: u32 = 0o020_000;
+/// Types in a mode, as inode(7) has them, for whoever has no tree.
 pub(crate) const DIR: u32 = 0o040_000;
-const BLOCK: u32 = 0o060_000;
 pub(crate) const FILE: u32 = 0o100_000;
-const SYMLINK: u32 = 0o120_000;
 
 /// What the archive's length is a multiple of.
 const RECORD: u64 = 512;
@@ -138,17 +134,13 @@ pub(crate) fn write<W: Write>(tree: &Tree, out: W) -> Result<(W, Option<String>)
     let root = (b".".to_vec(), 0);
     for (path, at) in std::iter::once(&root).chain(&names) {
         let node = &tree.nodes[*at];
-        let (kind, number) = match node.kind {
-            Kind::Dir(_) => (DIR, (0, 0)),
-            Kind::File(_) => (FILE, (0, 0)),
-            Kind::Symlink(_) => (SYMLINK, (0, 0)),
-            Kind::Char(major, minor) => (CHAR, (major, minor)),
-            Kind::Block(major, minor) => (BLOCK, (major, minor)),
-            Kind::Fifo => (FIFO, (0, 0)),
+        let number = match node.kind {
+            Kind::Char(major, minor) | Kind::Block(major, minor) => (major, minor),
+            _ => (0, 0),
         };
         let head = Head {
             ino: *at as u32 + 1,
-            mode: kind | node.meta.mode & 0o7777,
+            mode: node.kind.numbers().0 | node.meta.mode & 0o7777,
             owner: (node.meta.uid, node.meta.gid),
             links: node.links,
             mtime: node.meta.mtime.0,

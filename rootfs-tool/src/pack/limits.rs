@@ -53,7 +53,7 @@ fn beyond(node: &Node) -> Option<String> {
     }
 }
 
-/// A device number as both formats have it, new_encode_dev() of linux/kdev_t.h.
+/// A device number as all formats have it, new_encode_dev() of linux/kdev_t.h.
 pub(crate) fn device(major: u32, minor: u32) -> u32 {
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }

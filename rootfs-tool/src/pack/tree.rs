@@ -37,6 +37,20 @@ pub(crate) enum Kind {
     Fifo,
 }
 
+impl Kind {
+    /// What modes have of it (S_IFMT of inode(7)), and what directories of ext4 and erofs have (linux/fs_types.h).
+    pub(crate) fn numbers(&self) -> (u32, u8) {
+        match self {
+            Self::Fifo => (0o010_000, 5),
+            Self::Char(..) => (0o020_000, 3),
+            Self::Dir(_) => (0o040_000, 2),
+            Self::Block(..) => (0o060_000, 4),
+            Self::File(_) => (0o100_000, 1),
+            Self::Symlink(_) => (0o120_000, 7),
+        }
+    }
+}
+
 /// The bytes of a file.
 pub(crate) enum Data {
     Bytes(Vec<u8>),

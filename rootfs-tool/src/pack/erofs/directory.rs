@@ -1,6 +1,6 @@
 //! Directories: blocks of entries of equal length with the names behind them, all in the order of the names' bytes.
 
-use super::{BLOCK, kind};
+use super::BLOCK;
 use crate::pack::tree::Tree;
 
 /// Bytes of an entry, without its name.
@@ -37,7 +37,7 @@ pub(super) fn bytes(tree: &Tree, dir: usize, list: &[(Vec<u8>, usize)], nids: &[
         for (name, node) in now {
             out.extend_from_slice(&nids[*node].to_le_bytes());
             out.extend_from_slice(&(at as u16).to_le_bytes());
-            out.extend_from_slice(&[kind(&tree.nodes[*node]).0, 0]);
+            out.extend_from_slice(&[tree.nodes[*node].kind.numbers().1, 0]);
             at += name.len();
         }
         now.iter().for_each(|(name, _)| out.extend_from_slice(name));

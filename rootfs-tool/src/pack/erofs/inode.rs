@@ -3,7 +3,7 @@
 
 use super::codec::Codec;
 use super::data::Place;
-use super::{BLOCK, index, kind};
+use super::{BLOCK, index};
 use crate::pack::limits;
 use crate::pack::tree::{Kind, Node};
 
@@ -56,7 +56,7 @@ pub(super) fn bytes(
     let meta = &node.meta;
     let extended = own == 64;
     let count = if attributes.is_empty() { 0 } else { (attributes.len() - 12) / 4 + 1 };
-    let mode = kind(node).1 | meta.mode & 0o7777;
+    let mode = node.kind.numbers().0 | meta.mode & 0o7777;
     let mut out = Vec::with_capacity(own + attributes.len());
     for field in [layout << 1 | u16::from(extended), count as u16, mode as u16] {
         out.extend_from_slice(&field.to_le_bytes());

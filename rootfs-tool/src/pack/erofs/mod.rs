@@ -24,7 +24,7 @@ use std::io::{Seek, Write};
 use coracle_sys::{Error, Result};
 
 use super::format;
-use super::tree::{Kind, Node, Tree};
+use super::tree::Tree;
 use super::uuid::Uuid;
 use codec::Codec;
 
@@ -70,16 +70,4 @@ impl How {
 /// Write the tree as an image, from the begin of `out` on, which is empty.
 pub(crate) fn write(tree: &Tree, how: &How, out: &mut (impl Write + Seek)) -> Result<()> {
     write::image(tree, how, out)
-}
-
-/// A kind as directories have it (linux/fs_types.h), and as modes have it.
-fn kind(node: &Node) -> (u8, u32) {
-    match node.kind {
-        Kind::File(_) => (1, 0o100_000),
-        Kind::Dir(_) => (2, 0o040_000),
-        Kind::Char(..) => (3, 0o020_000),
-        Kind::Block(..) => (4, 0o060_000),
-        Kind::Fifo => (5, 0o010_000),
-        Kind::Symlink(_) => (7, 0o120_000),
-    }
 }

@@ -4,6 +4,7 @@ use coracle_store::layer::pack::Meta;
 
 use super::geometry::INODE;
 use crate::pack::crc32c::crc32c;
+use crate::pack::limits;
 
 /// Bytes of an inode's fields; what is behind them is for extended attributes.
 pub(super) const FIELDS: usize = 160;
@@ -80,8 +81,7 @@ pub(super) fn device(major: u32, minor: u32) -> [u8; 60] {
     if major < 256 && minor < 256 {
         block[..4].copy_from_slice(&(major << 8 | minor).to_le_bytes());
     } else {
-        let number = minor & 0xff | major << 8 | (minor & !0xff) << 12;
-        block[4..8].copy_from_slice(&number.to_le_bytes());
+        block[4..8].copy_from_slice(&limits::device(major, minor).to_le_bytes());
     }
     block
 }

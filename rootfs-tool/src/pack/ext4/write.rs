@@ -145,7 +145,7 @@ impl Writer<'_> {
         }
         let mut inode = Inode {
             meta: &node.meta,
-            kind: kind(&node.kind).0,
+            kind: node.kind.numbers().0,
             links: node.links,
             size: 0,
             sectors: place.blocks() * (BLOCK as u64 / 512),
@@ -186,7 +186,7 @@ impl Writer<'_> {
         let numbers = self.layout.numbers;
         let Kind::Dir(names) = &node.kind else { return Ok((Vec::new(), false)) };
         let of = |(name, at): &'_ (Vec<u8>, usize)| {
-            (name.clone(), numbers.of(*at), kind(&self.tree.nodes[*at].kind).1)
+            (name.clone(), numbers.of(*at), self.tree.nodes[*at].kind.numbers().1)
         };
         let mut all: Vec<(Vec<u8>, u32, u8)> = names.iter().map(of).collect();
         if n == 0 && numbers.lost_found {
@@ -338,16 +338,4 @@ fn hole(from: &mut dyn Read, buffer: &mut [u8], size: u64, crc: &mut Crc) -> Res
         left -= now as u64;
     }
     Ok(())
-}
-
-/// The kind of file, as S_IFMT has it and as directories have it.
-fn kind(kind: &Kind) -> (u32, u8) {
-    match kind {
-        Kind::Fifo => (0o10000, 5),
-        Kind::Char(..) => (0o20000, 3),
-        Kind::Dir(_) => (0o40000, 2),
-        Kind::Block(..) => (0o60000, 4),
-        Kind::File(_) => (0o100_000, 1),
-        Kind::Symlink(_) => (0o120_000, 7),
-    }
 }
