@@ -144,7 +144,7 @@ impl Boot {
     }
 
     fn read(&self) -> Result<Typed> {
-        let root = self.root.as_deref().map_or(Ok(Root::Initramfs), Root::parse)?;
+        let root = self.root.as_deref().map_or(Ok(Root::INITRAMFS), Root::parse)?;
         let forwards = self.publish.iter().map(|p| Forward::parse(p)).collect::<Result<Vec<_>>>()?;
         let forwards = match self.network.as_deref() {
             None | Some("user") => Some(forwards),

@@ -6,6 +6,7 @@ pub(crate) mod boot;
 pub(crate) mod bootfs;
 pub(crate) mod build;
 pub(crate) mod compose;
+mod config_json;
 pub(crate) mod container_commit;
 pub(crate) mod container_cp;
 pub(crate) mod container_diff;

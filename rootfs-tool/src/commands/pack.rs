@@ -14,7 +14,7 @@ use super::{find, open, warn};
 use crate::pack::format::{Codec, Format, Kind};
 use crate::pack::tree::Tree;
 use crate::pack::uuid::Uuid;
-use crate::pack::{self, Target, cpio, disk, erofs, ext4, size, squashfs};
+use crate::pack::{self, cpio, disk, ext4, file_system, size};
 use crate::streams;
 
 /// Write an image as one file that another system unpacks, mounts or boots: the same bytes from run to run.
@@ -111,12 +111,16 @@ impl Pack {
                 let how = typed.how(&self, &mut store, &image, &archive, time)?;
                 let tree = Tree::of(archive)?;
                 return streams::fill(to, |out| {
-                    disk::write(&how, &mut |out| file_system(&tree, &typed.root, &typed.ext4, out), out)
+                    disk::write(
+                        &how,
+                        &mut |out| file_system::write(&tree, &typed.root, &typed.ext4, out),
+                        out,
+                    )
                 });
             }
             if format.kind.seeks() {
                 let tree = Tree::of(archive)?;
-                return streams::fill(to, |out| file_system(&tree, &format, &ext4, out));
+                return streams::fill(to, |out| file_system::write(&tree, &format, &ext4, out));
             }
             let how = match format.codec {
                 Codec::Gzip => Compression::Gzip,
@@ -178,18 +182,5 @@ impl Pack {
             label: self.label.clone().unwrap_or_default(),
             time,
         })
-    }
-}
-
-/// Write a tree as a file system.
-fn file_system(tree: &Tree, format: &Format, how: &ext4::How, mut out: &mut dyn Target) -> Result<()> {
-    match format.kind {
-        Kind::Ext4 => ext4::write(tree, how, &mut out),
-        Kind::Erofs => {
-            let how = erofs::How::new(format.codec, format.level, how.uuid, &how.label)?;
-            erofs::write(tree, &how, &mut out)
-        }
-        Kind::Squashfs => squashfs::write(tree, &squashfs::How::new(format.codec, format.level), &mut out),
-        Kind::Tar | Kind::Cpio | Kind::Disk => Err(Error::usage("it is no file system")),
     }
 }

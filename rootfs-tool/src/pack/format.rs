@@ -41,6 +41,16 @@ impl Kind {
     pub(crate) fn seeks(self) -> bool {
         !matches!(self, Self::Tar | Self::Cpio)
     }
+
+    /// The kernel's name of it, and whether what is mounted can be written to; nothing where no kernel mounts it.
+    pub(crate) fn mounted(self) -> Option<(&'static str, bool)> {
+        match self {
+            Self::Ext4 => Some(("ext4", true)),
+            Self::Squashfs => Some(("squashfs", false)),
+            Self::Erofs => Some(("erofs", false)),
+            Self::Tar | Self::Cpio | Self::Disk => None,
+        }
+    }
 }
 
 /// Names of formats with the codecs that each has, the default first.

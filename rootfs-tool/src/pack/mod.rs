@@ -7,6 +7,7 @@ mod crc32c;
 pub(crate) mod disk;
 pub(crate) mod erofs;
 pub(crate) mod ext4;
+pub(crate) mod file_system;
 pub(crate) mod format;
 mod limits;
 mod out;

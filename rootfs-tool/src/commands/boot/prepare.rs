@@ -2,18 +2,18 @@
 //! unpacked into memory.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use coracle_store::image::Platform;
-use coracle_store::{Image, Locations, Store};
+use coracle_store::{Locations, Store};
 use coracle_sys::process::Status;
-use coracle_sys::program::{self, Program};
+use coracle_sys::program;
 use coracle_sys::{Context, Error, Kind, Result, file, terminal};
 use serde_json::Value;
 
+use super::super::config_json;
 use super::{Boot, Typed, root};
 use crate::boot::conf::{self, Beside};
 use crate::boot::initrd;
@@ -22,7 +22,6 @@ use crate::boot::modules::Modules;
 use crate::boot::qemu::{Accel, Arch, Machine, Wires};
 use crate::boot::run::{Job, Kvm};
 use crate::boot::share::{self, Servers};
-use crate::dockerfile::exec::find_runner;
 use crate::recipe;
 
 /// The exit code where another program has said what is wrong.
@@ -83,7 +82,9 @@ pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<O
         return Ok(None);
     }
     let image = super::super::find(&Store::open(&at)?, &boot.image)?;
-    let commanded = has_command(boot, &image, tail);
+    let commanded = !tail.is_empty()
+        || boot.entrypoint.as_ref().is_some_and(|word| !word.is_empty())
+        || config_json::has_command(&image);
     let Some(spec) = spec(boot, typed, commanded, tail)? else { return Ok(None) };
     super::super::enter_user_namespace();
     let mut store = Store::open(&at)?;
@@ -150,41 +151,18 @@ pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<O
     }))
 }
 
-/// The runner, on the store that is meant.
-fn runner(boot: &Boot, verb: &str) -> Result<Program> {
-    let mut runner = Program::new(&find_runner()?);
-    if let Some(store) = &boot.store {
-        runner.set("CORACLE_STORE", store);
-    }
-    runner.word(verb);
-    Ok(runner)
-}
-
 /// Get an image that is not here. Whether it is now; why not has been said.
 fn pull(boot: &Boot) -> Result<bool> {
-    let mut runner = runner(boot, "pull")?;
+    let mut runner = config_json::runner(boot.store.as_deref(), "pull")?;
     runner.word("--");
     runner.word(boot.image.as_str());
     // Standard output is the command's.
     Ok(runner.run([None, Some(terminal::standard_error()), None])? == Status::Exited(0))
 }
 
-/// Is there a command? A machine may have services instead, or an init of its root's own.
-fn has_command(boot: &Boot, image: &Image, tail: &[OsString]) -> bool {
-    let process = image.config.process();
-    let says = |words: &Option<Vec<String>>| words.as_ref().is_some_and(|w| !w.is_empty());
-    !tail.is_empty()
-        || boot.entrypoint.as_ref().is_some_and(|word| !word.is_empty())
-        || says(&process.entrypoint)
-        || says(&process.cmd)
-}
-
 /// The config.json of the same flags, by the runner. Nothing where it has said why not.
 fn spec(boot: &Boot, typed: &Typed, commanded: bool, tail: &[OsString]) -> Result<Option<Value>> {
-    let mut runner = runner(boot, "spec")?;
-    for word in ["--network", "none"] {
-        runner.word(word);
-    }
+    let mut runner = config_json::spec(boot.store.as_deref())?;
     let mut flag = |name: &str, value: &str| runner.word(format!("--{name}={value}"));
     boot.env.iter().for_each(|variable| flag("env", variable));
     let single = [
@@ -209,19 +187,9 @@ fn spec(boot: &Boot, typed: &Typed, commanded: bool, tail: &[OsString]) -> Resul
     runner.word(boot.image.as_str());
     tail.iter().for_each(|word| runner.word(word));
     if !commanded {
-        // A config.json has a command; this one is left out of what init reads.
-        runner.word("/sbin/init");
+        runner.word(config_json::NO_COMMAND);
     }
-    let null = File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
-    let out = program::memory()?;
-    match runner.run([Some(null.as_fd()), Some(out.as_fd()), None])? {
-        Status::Exited(0) => {}
-        _ => return Ok(None),
-    }
-    let text = program::heard(out)?;
-    let spec = serde_json::from_slice(&text)
-        .map_err(|e| Error::invalid(format!("read the runner's config.json: {e}")))?;
-    Ok(Some(spec))
+    config_json::made_by(&runner)
 }
 
 /// Names of the modules to load. What is known by no name is taken to be in the kernel where it comes without a tree.

@@ -13,38 +13,32 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use crate::boot::initrd;
-use crate::pack::format::Codec;
-use crate::pack::{self, cpio, erofs, ext4, squashfs, tree::Tree};
+use crate::pack::format::{Codec, Format, Kind};
+use crate::pack::{self, cpio, ext4, file_system, tree::Tree};
 
-/// What it is.
+/// What it is: all in memory, or one of the formats that a kernel mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Root {
-    Initramfs,
-    Squashfs,
-    Erofs,
-    Ext4,
-}
+pub(super) struct Root(Option<Format>);
 
 impl Root {
-    /// By its name.
+    /// All in memory.
+    pub(super) const INITRAMFS: Self = Self(None);
+
+    /// By its name. It is read once: what is quickly made will do.
     pub(super) fn parse(text: &str) -> Result<Self> {
+        let of = |kind, codec, level| Ok(Self(Some(Format { kind, codec, level })));
         match text {
-            "initramfs" => Ok(Self::Initramfs),
-            "squashfs" => Ok(Self::Squashfs),
-            "erofs" => Ok(Self::Erofs),
-            "ext4" => Ok(Self::Ext4),
+            "initramfs" => Ok(Self::INITRAMFS),
+            "squashfs" => of(Kind::Squashfs, Codec::Zstd, Some(1)),
+            "erofs" => of(Kind::Erofs, Codec::Lz4, None),
+            "ext4" => of(Kind::Ext4, Codec::None, None),
             _ => Err(Error::usage(format!("--root {text}: it is initramfs, squashfs, erofs or ext4"))),
         }
     }
 
     /// The kernel's name of the file system; none where there is no disk.
     pub(super) fn kind(self) -> Option<&'static str> {
-        match self {
-            Self::Initramfs => None,
-            Self::Squashfs => Some("squashfs"),
-            Self::Erofs => Some("erofs"),
-            Self::Ext4 => Some("ext4"),
-        }
+        Some(self.0?.kind.mounted()?.0)
     }
 }
 
@@ -71,7 +65,7 @@ pub(super) fn make(
     let dir = store.main().root().join("tmp");
     let fd = nameless(&dir)?;
     let mut out = BufWriter::with_capacity(1 << 20, copy(&fd)?);
-    let disk = match root.kind() {
+    let disk = match root.0 {
         None => {
             let (done, lost) = cpio::write(&Tree::of(archive.clone())?, out)?;
             super::super::warn(lost.as_slice());
@@ -79,29 +73,18 @@ pub(super) fn make(
             initrd::write(Some(&archive), init, conf, modules, &mut out)?;
             None
         }
-        Some(_) => {
+        Some(format) => {
             initrd::write(None, init, conf, modules, &mut out)?;
             let disk = nameless(&dir)?;
-            file_system(root, &Tree::of(archive)?, copy(&disk)?).context(|| "make the disk with the root")?;
+            let how = ext4::How { spare: true, ..ext4::How::default() };
+            file_system::write(&Tree::of(archive)?, &format, &how, &mut copy(&disk)?)
+                .context(|| "make the disk with the root")?;
             Some(disk)
         }
     };
     out.flush().context(|| "write what is unpacked")?;
     let size = copy(&fd)?.metadata().context(|| "fstat()")?.len();
     Ok(Made { initrd: fd, size, disk })
-}
-
-/// Quickly: it is read once.
-fn file_system(root: Root, tree: &Tree, mut out: File) -> Result<()> {
-    match root {
-        Root::Initramfs => Ok(()),
-        Root::Squashfs => squashfs::write(tree, &squashfs::How::new(Codec::Zstd, Some(1)), &mut out),
-        Root::Erofs => erofs::write(tree, &erofs::How::new(Codec::Lz4, None, None, "")?, &mut out),
-        Root::Ext4 => {
-            let how = ext4::How { spare: true, ..ext4::How::default() };
-            ext4::write(tree, &how, &mut out)
-        }
-    }
 }
 
 fn copy(fd: &OwnedFd) -> Result<File> {

@@ -1,25 +1,21 @@
 //! `pack --format disk`: what starts the system from the disk, found and made ready.
 
-use std::fs::File;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use coracle_store::layer::Compression;
 use coracle_store::layer::compress::Compressor;
 use coracle_store::layer::pack::Archive;
 use coracle_store::{Image, Store};
-use coracle_sys::process::Status;
-use coracle_sys::program::{self, Program};
-use coracle_sys::{Context, Error, Kind as ErrorKind, Result, file};
+use coracle_sys::{Error, Kind as ErrorKind, Result, file};
 use serde_json::Value;
 
+use super::super::config_json;
 use super::super::source::Source;
 use super::Pack;
 use crate::boot::conf::{self, Beside};
 use crate::boot::initrd;
 use crate::boot::kernel::{Kernel, STUB, VMLINUZ, fitting};
 use crate::boot::modules::{self, Modules};
-use crate::dockerfile::exec::find_runner;
 use crate::pack::disk::{Blob, Boot, How};
 use crate::pack::ext4;
 use crate::pack::format::{Format, Kind};
@@ -61,6 +57,7 @@ const STUBS: &[(&str, &str)] =
 pub(super) struct Typed {
     /// The root's format, and how it is made where that is ext4.
     pub(super) root: Format,
+    mounted: (&'static str, bool),
     pub(super) ext4: ext4::How,
     size: Option<u64>,
     uuid: Option<Uuid>,
@@ -72,9 +69,8 @@ impl Typed {
     pub(super) fn read(pack: &Pack, time: u64) -> Result<Self> {
         let root = pack.root.as_deref().unwrap_or("ext4");
         let format = Format::read(root).map_err(|e| e.wrap(format!("--root {root}")))?;
-        if matches!(format.kind, Kind::Tar | Kind::Cpio | Kind::Disk) {
-            return Err(Error::usage(format!("--root {root}: no kernel mounts that")));
-        }
+        let not = || Error::usage(format!("--root {root}: no kernel mounts that"));
+        let mounted = format.kind.mounted().ok_or_else(not)?;
         source(pack).check()?;
         if let Some(words) = pack.cmdline.iter().find(|words| words.contains(['\n', '\0'])) {
             return Err(Error::usage(format!("--cmdline {words:?}: it is one line")));
@@ -85,6 +81,7 @@ impl Typed {
         }
         Ok(Self {
             root: format,
+            mounted,
             // A root that is written to has room for that.
             ext4: ext4::How {
                 size: slot,
@@ -113,10 +110,7 @@ impl Typed {
         let kernel = source.kernel(store, &platform)?;
         let config = image.config.process();
         let said = recipe::Boot::of(&config.labels.clone().unwrap_or_default())?;
-        // Without a command it is services, or what init finds in the root.
-        let commanded = [&config.entrypoint, &config.cmd]
-            .iter()
-            .any(|words| words.as_ref().is_some_and(|w| !w.is_empty()));
+        let commanded = config_json::has_command(image);
         let spec = spec(pack, commanded)?;
         let beside = Beside { stop_signal: config.stop_signal, commanded, ..Beside::default() };
         let conf = conf::of(&spec, &beside)?;
@@ -129,11 +123,6 @@ impl Typed {
         initrd::write(None, &init, &conf, &loaded, &mut packed)?;
         let stub = stub(pack, &kernel, &platform.architecture)?;
         let dtb = pack.dtb.as_deref().map(device_tree).transpose()?;
-        let root = match self.root.kind {
-            Kind::Squashfs => ("squashfs", false),
-            Kind::Erofs => ("erofs", false),
-            _ => ("ext4", true),
-        };
         let boot = Boot {
             kernel: kernel.bytes(VMLINUZ)?.unwrap_or_default(),
             version: kernel.version.clone(),
@@ -148,7 +137,7 @@ impl Typed {
         Ok(How {
             boot,
             blobs,
-            root,
+            root: self.mounted,
             slot: self.ext4.size,
             size: self.size,
             uuid: self.uuid,
@@ -243,28 +232,19 @@ fn os_release(tree: &Archive) -> Result<Vec<u8>> {
     Ok(b"ID=linux\nNAME=Linux\nPRETTY_NAME=Linux\n".to_vec())
 }
 
-/// The config.json that the runner makes of the image. It makes none without a command.
+/// The config.json that the runner makes of the image.
 fn spec(pack: &Pack, commanded: bool) -> Result<Value> {
-    let mut runner = Program::new(&find_runner()?);
-    if let Some(store) = &pack.store {
-        runner.set("CORACLE_STORE", store);
-    }
+    let mut runner = config_json::spec(pack.store.as_deref())?;
     // By itself it draws one.
     let hostname = format!("--hostname={}", hostname(&pack.image));
-    for word in ["spec", "--network", "none", &hostname, "--", &pack.image] {
+    for word in [&hostname, "--", &pack.image] {
         runner.word(word);
     }
     if !commanded {
-        runner.word("none");
+        runner.word(config_json::NO_COMMAND);
     }
-    let null = File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
-    let out = program::memory()?;
-    match runner.run([Some(null.as_fd()), Some(out.as_fd()), None])? {
-        Status::Exited(0) => {}
-        _ => return Err(Error::invalid("ask the runner for the image's config.json")),
-    }
-    serde_json::from_slice(&program::heard(out)?)
-        .map_err(|e| Error::invalid(format!("read the runner's config.json: {e}")))
+    let made = config_json::made_by(&runner)?;
+    made.ok_or_else(|| Error::invalid("ask the runner for the image's config.json"))
 }
 
 /// The machine's name, as the image's has it: without registry, folders and tag.
