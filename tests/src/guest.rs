@@ -1,13 +1,13 @@
 //! Machines whose first process is our init: its ports, its console, its disks, and what people do to a machine.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::machine::{all_fetched, pack};
+use crate::machine::{all_fetched, lines, pack};
 use crate::{Privilege, Scratch, binaries, need, peer};
 
 /// What the ports need, in the order of loading.
@@ -179,13 +179,7 @@ impl Guest {
 
     /// Read its console and answer it.
     fn attend(&self, qemu: &mut Child, monitor: &Path) -> (String, bool) {
-        let (send, lines) = std::sync::mpsc::channel();
-        let output = BufReader::new(qemu.stdout.take().expect("its console"));
-        std::thread::spawn(move || {
-            for line in output.split(b'\n').map_while(Result::ok) {
-                let _ = send.send(String::from_utf8_lossy(&line).trim_end().to_owned());
-            }
-        });
+        let lines = lines(qemu);
         let mut keys = qemu.stdin.take().expect("its keys");
         let mut console = String::new();
         let mut answers = self.answers.iter();

@@ -3,7 +3,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use crate::{Privilege, Scratch, binaries, need, peer, workspace};
@@ -28,16 +29,15 @@ pub fn kernel() -> Option<PathBuf> {
 
 /// The kernel and these modules of it, or none where there is a file missing: then it is said, or required.
 pub(crate) fn all_fetched(names: &[&str], what: &str) -> Option<Vec<PathBuf>> {
-    let found = |name: &&str| match fetched(name) {
-        Some(file) => Some(file),
-        None => {
-            let required = std::env::var("REQUIRE_ALL").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
-            assert!(!required, "REQUIRE_ALL is set and there is no {name} to boot (tests/needs fetches it)");
-            eprintln!("skipped: {what}: no {name} to boot (tests/needs fetches it)");
-            None
-        }
-    };
-    names.iter().map(found).collect()
+    names.iter().map(|name| fetched(name).or_else(|| missing(name, what))).collect()
+}
+
+/// Nothing, which is said, or required.
+fn missing<T>(name: &str, what: &str) -> Option<T> {
+    let required = std::env::var("REQUIRE_ALL").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
+    assert!(!required, "REQUIRE_ALL is set and there is no {name} to boot (tests/needs fetches it)");
+    eprintln!("skipped: {what}: no {name} to boot (tests/needs fetches it)");
+    None
 }
 
 /// The same with the folder of its modules.
@@ -50,13 +50,7 @@ pub fn kernel_with_modules() -> Option<(PathBuf, PathBuf)> {
 /// The same for a test that cannot do without: missing, it is listed as skipped or fails.
 #[track_caller]
 pub fn need_kernel() -> Option<(PathBuf, PathBuf)> {
-    let found = kernel_with_modules();
-    if found.is_none() {
-        let required = std::env::var("REQUIRE_ALL").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
-        assert!(!required, "REQUIRE_ALL is set and there is no kernel to boot (tests/needs fetches it)");
-        eprintln!("skipped: no kernel to boot (tests/needs fetches it)");
-    }
-    found
+    kernel_with_modules().or_else(|| missing("kernel", "a machine"))
 }
 
 /// A file beside the kernel that `make test` fetched, or the kernel that `$CORACLE_TEST_KERNEL` names.
@@ -65,6 +59,18 @@ fn fetched(name: &str) -> Option<PathBuf> {
     let kernel = named.unwrap_or_else(|| workspace().join("target/test-kernel/vmlinuz"));
     let file = kernel.with_file_name(if name == "vmlinuz" { kernel.file_name()?.to_str()? } else { name });
     file.is_file().then_some(file)
+}
+
+/// What an emulator's console says, line by line, until it is closed.
+pub fn lines(qemu: &mut Child) -> Receiver<String> {
+    let (send, lines) = std::sync::mpsc::channel();
+    let output = BufReader::new(qemu.stdout.take().expect("its console"));
+    std::thread::spawn(move || {
+        for line in output.split(b'\n').map_while(Result::ok) {
+            let _ = send.send(String::from_utf8_lossy(&line).trim_end().to_owned());
+        }
+    });
+    lines
 }
 
 /// Make an initramfs of a tree.
@@ -148,13 +154,7 @@ impl Machine {
             command.args(["-device", "nvme,drive=disk,serial=disk"]);
         }
         let mut qemu = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("start qemu");
-        let (send, lines) = std::sync::mpsc::channel();
-        let output = BufReader::new(qemu.stdout.take().expect("its console"));
-        std::thread::spawn(move || {
-            for line in output.split(b'\n').map_while(Result::ok) {
-                let _ = send.send(String::from_utf8_lossy(&line).trim_end().to_owned());
-            }
-        });
+        let lines = lines(&mut qemu);
         let mut end = Instant::now() + Duration::from_secs(90);
         let mut console = Console(Vec::new());
         while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {

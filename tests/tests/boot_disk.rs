@@ -1,7 +1,6 @@
 //! A whole disk, started by firmware: its kernel, its root, its data partition, which grows, and what is left of all that
 //! when the power is cut.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -30,13 +29,7 @@ echo "CHECK done"
 fn boot(disk: &Path, variables: &Path, cut: &str) -> Vec<String> {
     let mut qemu = firmware::machine(disk, variables);
     let mut qemu = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("start qemu");
-    let (send, lines) = std::sync::mpsc::channel();
-    let output = BufReader::new(qemu.stdout.take().expect("its console"));
-    std::thread::spawn(move || {
-        for line in output.split(b'\n').map_while(Result::ok) {
-            let _ = send.send(String::from_utf8_lossy(&line).trim_end().to_owned());
-        }
-    });
+    let lines = machine::lines(&mut qemu);
     let end = Instant::now() + Duration::from_secs(240);
     let (mut console, mut checks) = (Vec::new(), Vec::new());
     while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {

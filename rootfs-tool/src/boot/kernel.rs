@@ -117,31 +117,33 @@ impl Kernel {
         let version = version
             .ok_or_else(|| Error::not_found("find a kernel of this machine: there is no /boot/vmlinuz-*"))?;
         let vmlinuz = PathBuf::from(format!("/boot/vmlinuz-{version}"));
-        let dir = PathBuf::from(format!("/lib/modules/{version}"));
-        let dir = if dir.is_dir() { Some(&dir) } else { None };
-        let mut kernel = Self::of_files(&vmlinuz, dir.map(PathBuf::as_path), None)?;
+        let mut kernel = Self::of_files(&vmlinuz, &|_| installed(version), None)?;
         kernel.put_file(CONFIG, Path::new(&format!("/boot/config-{version}")))?;
         Ok(kernel)
     }
 
-    /// Of a kernel's file, the folder of its modules and the stub.
-    pub(crate) fn of_files(vmlinuz: &Path, dir: Option<&Path>, stub: Option<&Path>) -> Result<Self> {
+    /// Of a kernel's file, the folder of the modules of its version, and the stub.
+    pub(crate) fn of_files(
+        vmlinuz: &Path,
+        modules: &dyn Fn(&str) -> Option<PathBuf>,
+        stub: Option<&Path>,
+    ) -> Result<Self> {
         let read = || -> Result<(String, Vec<u8>)> {
             let bytes = file::read_plain(vmlinuz)?;
-            Ok((version(&bytes)?, bytes))
+            Ok((version(&bytes).and_then(plain)?, bytes))
         };
         let (version, bytes) = read().context(|| format!("read the kernel {vmlinuz:?}"))?;
         let mut files = Archive::new();
         let meta = vmlinuz.metadata().context(|| format!("stat({vmlinuz:?})"))?;
         let mtime = (std::os::unix::fs::MetadataExt::mtime(&meta), 0);
         files.put(VMLINUZ, Meta { mtime, ..Meta::new(0o644) }, Content::Bytes(bytes))?;
-        if let Some(dir) = dir {
+        if let Some(dir) = modules(&version) {
             let how = FromDir { xattrs: false, ..FromDir::default() };
             // Links to the kernel's sources lead nowhere in an image; tables of another format than text are the host's.
             let mut wanted =
                 |path: &[u8], _: bool| !matches!(path, b"build" | b"source") && !path.ends_with(b".bin");
             let mut tree = Archive::new();
-            tree.put_dir_where(dir, how, &mut wanted)?;
+            tree.put_dir_where(&dir, how, &mut wanted)?;
             for (path, meta, content) in tree.inside(b"") {
                 files.put(
                     format!("{MODULES}/{version}/{}", String::from_utf8_lossy(path)),
@@ -189,11 +191,7 @@ impl Kernel {
 
     /// With tables of its modules, and nothing but plain owners.
     fn whole(mut self) -> Result<Self> {
-        if self.version.is_empty()
-            || self.version.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control())
-        {
-            return Err(Error::invalid(format!("{:?} is no kernel's version", self.version)));
-        }
+        self.version = plain(self.version)?;
         let dir = self.dir();
         let has_modules = self.files.inside(dir.as_bytes()).next().is_some();
         if has_modules && self.files.get(format!("{dir}/modules.dep")).is_none() {
@@ -222,6 +220,20 @@ impl Kernel {
     pub(crate) fn bytes(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let found = self.files.get(path).map(|(_, content)| modules::bytes(content)).transpose();
         found.context(|| format!("read {path} of the kernel {}", self.version))
+    }
+}
+
+/// Where the modules of an installed kernel are.
+pub(crate) fn installed(version: &str) -> Option<PathBuf> {
+    let dir = Path::new("/").join(MODULES).join(version);
+    dir.is_dir().then_some(dir)
+}
+
+/// A version, which is to name a folder.
+fn plain(version: String) -> Result<String> {
+    match version.is_empty() || version.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
+        true => Err(Error::invalid(format!("{version:?} is no kernel's version"))),
+        false => Ok(version),
     }
 }
 

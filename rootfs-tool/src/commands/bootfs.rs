@@ -108,7 +108,7 @@ impl Bootfs {
     fn find(&self, tx: &Transaction<'_>, platform: &Platform) -> Result<Kernel> {
         match self.kernel.as_deref() {
             Some("host") => Kernel::of_host(),
-            Some(file) => Kernel::of_files(file.as_ref(), self.modules.as_deref(), self.stub.as_deref()),
+            Some(file) => Kernel::of_files(file.as_ref(), &|_| self.modules.clone(), self.stub.as_deref()),
             None => {
                 let choices = Choices {
                     mirror: self.mirror.clone(),

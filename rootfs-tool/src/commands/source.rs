@@ -8,7 +8,7 @@ use coracle_sys::process::Status;
 use coracle_sys::program::Program;
 use coracle_sys::{Error, Kind, Result, file};
 
-use crate::boot::kernel::Kernel;
+use crate::boot::kernel::{Kernel, installed};
 use crate::compose::deb::Choices;
 use crate::dockerfile::exec::find_runner;
 
@@ -65,13 +65,9 @@ impl Source<'_> {
     }
 
     fn of_file(&self, path: &Path) -> Result<Kernel> {
-        if self.modules.0.is_some() {
-            return Kernel::of_files(path, self.modules.0, None);
-        }
         // Its modules may be where they are of a kernel that is installed.
-        let alone = Kernel::of_files(path, None, None)?;
-        let dir = Path::new("/").join(alone.dir());
-        if dir.is_dir() { Kernel::of_files(path, Some(&dir), None) } else { Ok(alone) }
+        let modules = |version: &str| self.modules.0.map(Path::to_owned).or_else(|| installed(version));
+        Kernel::of_files(path, &modules, None)
     }
 
     /// init's bytes: of --init, of $CORACLE_INIT, or those that the runner carries.

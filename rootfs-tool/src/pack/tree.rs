@@ -123,11 +123,8 @@ impl Tree {
         }
         let mut tree = Self { nodes: Vec::new() };
         let mut known: HashMap<Vec<u8>, usize> = HashMap::new();
-        // Names are told apart component by component: `a.b` stands behind all that is in `a`.
-        let mut paths: Vec<&[u8]> = archive.paths().map(|path| path.as_os_str().as_bytes()).collect();
-        coracle_sys::order::sort_by(&mut paths, |a, b| a.split(|c| *c == b'/').cmp(b.split(|c| *c == b'/')));
         let mut links = Vec::new();
-        for path in paths {
+        for path in archive.in_order() {
             let Some((meta, content)) = archive.get(std::ffi::OsStr::from_bytes(path)) else { continue };
             let (parent, name) = split(path, &known)?;
             let kind = match content {

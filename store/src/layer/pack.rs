@@ -149,6 +149,13 @@ impl Archive {
         self.entries.keys().map(|p| Path::new(OsStr::from_bytes(p)))
     }
 
+    /// The paths in the order of their components: `a.b` stands behind all that is in `a`.
+    pub fn in_order(&self) -> Vec<&[u8]> {
+        let mut paths: Vec<&[u8]> = self.entries.keys().map(Vec::as_slice).collect();
+        order::sort_by(&mut paths, |a, b| a.split(|c| *c == b'/').cmp(b.split(|c| *c == b'/')));
+        paths
+    }
+
     /// What lies in the directory at a clean path, however deep, by its whole path, in order. The empty path is the root.
     pub fn inside<'a>(&'a self, dir: &[u8]) -> impl Iterator<Item = (&'a [u8], &'a Meta, &'a Content)> {
         let start = if dir.is_empty() { Vec::new() } else { [dir, b"/"].concat() };
@@ -252,11 +259,9 @@ impl Archive {
     /// whenever its path sorts first, which [`Archive::put_dir`] sees to. Whether every file still was as it had been
     /// seen.
     pub fn write(&self, mut out: impl Write) -> Result<bool> {
-        let mut order: Vec<&Vec<u8>> = self.entries.keys().collect();
-        order::sort_by(&mut order, |a, b| a.split(|c| *c == b'/').cmp(b.split(|c| *c == b'/')));
         // A hard link needs its target before it.
         let (links, others): (Vec<_>, Vec<_>) =
-            order.into_iter().partition(|p| matches!(self.entries[*p].1, Content::HardLink(_)));
+            self.in_order().into_iter().partition(|p| matches!(self.entries[*p].1, Content::HardLink(_)));
         let mut as_seen = true;
         for path in others.into_iter().chain(links) {
             let (meta, content) = &self.entries[path];
