@@ -47,7 +47,7 @@ pub(crate) struct Life<'a> {
 }
 
 /// What joins a container to its network.
-pub(crate) type Attach<'a> = dyn Fn(i32, BorrowedFd<'_>) -> Result<()> + 'a;
+pub(crate) type Attach<'a> = dyn Fn(BorrowedFd<'_>) -> Result<()> + 'a;
 
 /// The standard streams that a container is given.
 #[derive(Default)]
@@ -193,7 +193,7 @@ impl Life<'_> {
         let early = self.plan.sysctl.iter().any(|(path, _)| path.to_string_lossy().contains("/eth"));
         let early = self.attach.filter(|_| early).zip(network.as_ref());
         if let Some((attach, network)) = early {
-            attach(0, network.as_fd())?;
+            attach(network.as_fd())?;
         }
         let streams = match std::mem::take(&mut self.streams) {
             Given::Terminal | Given::Ours => Streams::ours(),
@@ -231,8 +231,8 @@ impl Life<'_> {
         });
         let joined = classed.and_then(|()| match (self.attach.filter(|_| early.is_none()), &network) {
             (None, _) => Ok(()),
-            (Some(attach), Some(network)) => attach(starting.pid(), network.as_fd()),
-            (Some(attach), None) => starting.network().map_or(Ok(()), |own| attach(starting.pid(), own)),
+            (Some(attach), Some(network)) => attach(network.as_fd()),
+            (Some(attach), None) => starting.network().map_or(Ok(()), attach),
         });
         let prepared = joined.and_then(|()| match turns {
             Some(turns) if turns.before_the_root() => starting.built(|pid| {

@@ -35,8 +35,6 @@ pub(crate) struct Who<'a> {
     pub(crate) name: &'a str,
     /// Its directory in the store.
     pub(crate) dir: &'a Path,
-    /// Its first process.
-    pub(crate) pid: i32,
     /// Its network namespace.
     pub(crate) namespace: BorrowedFd<'a>,
 }
@@ -60,7 +58,7 @@ impl Plan {
         let network = match &self.way {
             Way::Nothing => return Ok(Attached::default()),
             Way::Program(program) => {
-                return match program.run(who.pid, who.namespace, &self.ports) {
+                return match program.run(who.namespace, &self.ports) {
                     Err(e) if self.by_default && self.asks_for_nothing() => {
                         coracle_sys::warn!("runner: the container has no network: {e}");
                         Ok(Attached::default())

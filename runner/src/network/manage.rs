@@ -236,7 +236,7 @@ impl Manager {
             options: Vec::new(),
             shared: None,
         };
-        plan.attach(&Who { id, name, dir, pid, namespace: namespace.as_fd() }).map(drop)
+        plan.attach(&Who { id, name, dir, namespace: namespace.as_fd() }).map(drop)
     }
 
     /// Take a container that runs off a network.

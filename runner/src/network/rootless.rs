@@ -27,9 +27,8 @@ pub(crate) struct Program {
 /// One that runs, and what it takes for the container. Both end with this, and with this process.
 pub(crate) struct Running {
     child: Child,
-    #[allow(dead_code)] // it is dropped
     holder: Holder,
-    #[allow(dead_code)] // the same
+    #[allow(dead_code)] // it is dropped
     watcher: Option<Watcher>,
 }
 
@@ -176,7 +175,7 @@ impl Program {
     }
 
     /// Start it for a container's first process, and wait until the network is there.
-    pub(crate) fn run(&self, pid: i32, network: BorrowedFd<'_>, ports: &[Asked]) -> Result<Running> {
+    pub(crate) fn run(&self, network: BorrowedFd<'_>, ports: &[Asked]) -> Result<Running> {
         let user = namespace::owner(network)?;
         let holder = Holder::new(user.as_fd(), network)?;
         let mut command = Command::new(&self.path);
@@ -213,15 +212,16 @@ impl Program {
         let child = child.context(|| format!("start {name}"))?;
         let mut running = Running { child, holder, watcher: None };
         running.watcher = Some(Watcher::new(running.child.id().cast_signed())?);
-        running.wait_for(pid, name)?;
+        running.wait_until_set_up(name)?;
         Ok(running)
     }
 }
 
 impl Running {
-    /// Its device is there once it has set it up: it says so to nobody else.
-    fn wait_for(&mut self, pid: i32, name: &str) -> Result<()> {
-        let table = format!("/proc/{pid}/net/route");
+    /// Its device is there once it has set it up: it says so to nobody else. The holder shows that, whatever becomes of the
+    /// container's own process meanwhile.
+    fn wait_until_set_up(&mut self, name: &str) -> Result<()> {
+        let table = format!("/proc/{}/net/route", self.holder.0);
         for _ in 0..10_000 {
             if let Ok(Some(status)) = self.child.try_wait() {
                 use std::io::Read;
@@ -231,10 +231,7 @@ impl Running {
                 return Err(Error::new(Kind::System, format!("{name} ended ({status}): {line}")));
             }
             // Behind the table's head: a route by which all goes.
-            let Ok(text) = std::fs::read_to_string(&table) else {
-                // Whom it was for has gone, and tells why.
-                return Ok(());
-            };
+            let text = std::fs::read_to_string(&table).unwrap_or_default();
             let out = |line: &str| line.split_whitespace().nth(1) == Some("00000000");
             if text.lines().skip(1).any(out) {
                 return Ok(());

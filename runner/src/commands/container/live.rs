@@ -60,7 +60,7 @@ impl Made {
         let streams = Given::Pipes { input: self.flags.interactive };
         let kept = RefCell::new(self.record.clone());
         let attached = RefCell::new(network::Attached::default());
-        let attach = |pid, namespace: BorrowedFd<'_>| self.join(planned, pid, namespace, &attached);
+        let attach = |namespace: BorrowedFd<'_>| self.join(planned, namespace, &attached);
         let life = self.life(planned, &states, streams, network, &attach);
         let write = |runner, _| {
             let mut record = kept.borrow_mut();
@@ -91,12 +91,11 @@ impl Made {
     fn join(
         &self,
         planned: &Planned,
-        pid: i32,
         namespace: BorrowedFd<'_>,
         attached: &RefCell<network::Attached>,
     ) -> Result<()> {
         let (id, name) = (&self.record.id, &self.record.name);
-        let who = Who { id, name, dir: &self.dir.path, pid, namespace };
+        let who = Who { id, name, dir: &self.dir.path, namespace };
         attached.replace(planned.network.attach(&who)?);
         Ok(())
     }
@@ -189,7 +188,7 @@ impl Made {
         let streams = Given::These(Box::<[OwnedFd; 3]>::new(theirs));
         let (kept, report) = (RefCell::new(self.record.clone()), Cell::new(Vec::new()));
         let attached = RefCell::new(network::Attached::default());
-        let join = |pid, namespace: BorrowedFd<'_>| self.join(planned, pid, namespace, &attached);
+        let join = |namespace: BorrowedFd<'_>| self.join(planned, namespace, &attached);
         let life = self.life(planned, &states, streams, None, &join);
         let write = |runner: Identity, _| {
             record::unmark(&self.dir.path)?;
