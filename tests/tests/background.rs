@@ -165,6 +165,11 @@ fn a_container_starts_again_as_it_was_made() {
     for n in 1..=3 {
         let said = store.runner().words("start -a c").dir("/").ok().stdout;
         assert_eq!(said, format!("b inside /tmp inside\n{n}\n"), "what it wrote is still there");
+        // Who was attached has heard of its end: its files are to be had at once.
+        let count = store.runner().words("cp c:/count counted").dir(store.scratch.path());
+        count.ok();
+        let counted = std::fs::read_to_string(store.scratch.join("counted")).expect("counted");
+        assert_eq!(counted.lines().count(), n);
     }
     assert_eq!(std::fs::read_to_string(folder.join("runs")).expect("runs"), "x\nx\nx\n");
     store.runner().words("start c").ok().prints("c");

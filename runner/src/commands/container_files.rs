@@ -80,6 +80,10 @@ pub(crate) fn run(global: &Global, table: &'static CommandInfoWithArgs, words: &
     let store = container::store(global)?;
     let dir = container::find(&store, named)?;
     let state = States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive());
+    if state.is_none() && container::ending::has_ended(&dir.path) {
+        // Its monitor lets go of it a moment after those who were attached have heard of its end.
+        drop(container::ending::await_end(&dir, None)?);
+    }
     let mut command = image_verb::rootfs_tool(global)?;
     command.word(format!("container-{}", table.name));
     for (flag, value) in typed.flags.iter().filter(|(flag, _)| !flag.ends_with("-pause")) {
