@@ -49,7 +49,7 @@ pub fn config_json(data: &[u8]) {
 fn groups(spec: &Spec, layout: &Layout) {
     let linux = spec.linux.as_ref();
     let request = Request {
-        id: "id",
+        name: "id",
         path: linux.and_then(|l| l.cgroups_path.as_deref()).filter(|p| !p.is_empty()),
         resources: linux.and_then(|l| l.resources.as_ref()),
         lifetime: Lifetime::Detached,

@@ -18,7 +18,7 @@ use crate::commands::{
     start, state, stats, stop, top, typed, update, version, volume, wait,
 };
 use crate::from_image::flags::{self, Flags};
-use crate::guise;
+use crate::guise::{self, Guise};
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -55,7 +55,7 @@ Usage: runner [--store DIR] COMMAND ...
 
 Images, by rootfs-tool: images pull push search rmi tag inspect history save load import copy login logout compose build pack
 Machines, by rootfs-tool: boot bootfs
-docker's nouns: container, image, system. A link named `docker` to this program behaves as docker's client.
+docker's nouns: container, image, system. A link named `docker` to this program behaves as docker's client, one named `runc` as runc.
 Before the command: --store DIR (CORACLE_STORE), --storage-driver overlay|fuse-overlayfs|btrfs|vfs, --root DIR (OCI states),
 --log FILE, --log-format text|json, --debug, --systemd-cgroup, --cgroup-manager cgroupfs|systemd|disabled, --version, --help.
 `runner COMMAND --help` tells more.
@@ -161,20 +161,20 @@ impl Log {
 /// The whole program. The exit code.
 pub fn main() -> u8 {
     let mut words = std::env::args_os();
-    let docker = words.next().is_some_and(|called| guise::is_docker(&called));
+    let guise = words.next().map_or(Guise::Runner, |called| Guise::of(&called).0);
     let argv: Vec<OsString> = words.collect();
     let mut log = Log::default();
-    let typed = match docker {
-        true => guise::read(argv.clone(), std::env::var_os("DOCKER_HOST")),
-        false => Ok(guise::Typed { argv: argv.clone(), ..guise::Typed::default() }),
+    let typed = match guise {
+        Guise::Docker => guise::read(argv, std::env::var_os("DOCKER_HOST")),
+        _ => Ok(guise::Typed { argv, config: None }),
     };
-    let done =
-        process::expect_children_and_limits().and_then(|()| typed.and_then(|t| dispatch(&t, &mut log)));
+    let mut from_verb = Vec::new();
+    let done = process::expect_children_and_limits()
+        .and_then(|()| typed.and_then(|typed| dispatch(guise, &typed, &mut log, &mut from_verb)));
     let printed = coracle_sys::print::finish();
     let code = done.and_then(|code| printed.map(|()| code)).unwrap_or_else(|e| {
         log.error(&e);
-        let code = exit_code(&e);
-        if docker { guise::exit_code(&argv, code, &e) } else { code }
+        guise.exit_code(&from_verb, exit_code(&e), &e)
     });
     log.debug(format_args!("exit code {code}"));
     code
@@ -238,13 +238,15 @@ fn version() -> u8 {
     0
 }
 
-fn dispatch(typed: &guise::Typed, log: &mut Log) -> Result<u8> {
+/// Do what was typed. `from_verb` is told the verb and what follows it.
+fn dispatch(guise: Guise, typed: &guise::Typed, log: &mut Log, from_verb: &mut Vec<OsString>) -> Result<u8> {
     let argv = &typed.argv[..];
     let cut = normalise(&TOP, argv, Tail::Verb)?;
     let Some(top) = typed::Typed::of(&TOP, cut.words)? else {
         coracle_sys::print::out(format_args!("{HELP}"));
         return Ok(0);
     };
+    from_verb.extend(top.words.first().map(OsString::from).into_iter().chain(cut.tail.iter().cloned()));
     log.json = match top.get("--log-format") {
         None | Some("text") => false,
         Some("json") => true,
@@ -270,7 +272,7 @@ fn dispatch(typed: &guise::Typed, log: &mut Log) -> Result<u8> {
         store: top.get("--store").map(str::to_owned),
         root: top.get("--root").map(PathBuf::from),
         groups,
-        docker: typed.docker,
+        guise,
         docker_config: typed.config.clone(),
     };
     match (top.words.first().map(String::as_str), cut.tail.first()) {

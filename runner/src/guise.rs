@@ -1,18 +1,81 @@
-//! A link named `docker` to the runner behaves as docker's client: words that docker and runc share mean docker's, and errors
-//! end as docker's do. What docker says before the command is read here.
+//! A link named `docker` to the runner behaves as docker's client, one named `runc` as that: words that both have mean what they
+//! mean there, and errors end as they do there. What docker says before the command is read here.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_sys::{Error, Kind, Result};
+
+const DOCKER: &str = "docker:";
+const RUNC: &str = "runc:";
+
+/// As whom the program was called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Guise {
+    /// As itself.
+    #[default]
+    Runner,
+    /// As docker's client: no word means runc's.
+    Docker,
+    /// As runc: no word means docker's.
+    Runc,
+}
+
+impl Guise {
+    /// By the name that the program was called by, and the place that this leads to.
+    pub(crate) fn of(called: &OsStr) -> (Self, &Path) {
+        let bytes = called.as_bytes();
+        for (prefix, guise) in [(DOCKER, Self::Docker), (RUNC, Self::Runc)] {
+            if let Some(place) = bytes.strip_prefix(prefix.as_bytes()).filter(|p| p.starts_with(b"/")) {
+                return (guise, Path::new(OsStr::from_bytes(place)));
+            }
+        }
+        let place = Path::new(called);
+        let guise = match place.file_name().and_then(OsStr::to_str) {
+            Some("docker") => Self::Docker,
+            Some("runc") => Self::Runc,
+            _ => Self::Runner,
+        };
+        (guise, place)
+    }
+
+    /// What the program calls itself by when it goes on from elsewhere than `place`, where its file lies.
+    pub(crate) fn called(self, place: &Path) -> OsString {
+        let mut called = OsString::from(match self {
+            Self::Runner => "",
+            Self::Docker => DOCKER,
+            Self::Runc => RUNC,
+        });
+        called.push(place);
+        called
+    }
+
+    /// How the other would end where the runner ends so. Of docker's verbs only `run` tells its own errors by 125, and flags that
+    /// are not known; runc's errors are all 1, but 255 where `exec` did not come to run the command. `words`: from the verb on.
+    pub(crate) fn exit_code(self, words: &[OsString], code: u8, error: &Error) -> u8 {
+        let mut verbs = words.iter().filter(|word| !word.as_encoded_bytes().starts_with(b"-"));
+        let first = verbs.next();
+        let usage = error.kind() == Kind::Usage;
+        match self {
+            Self::Runner => code,
+            Self::Docker => {
+                let verb = first.filter(|verb| *verb != "container").or_else(|| verbs.next());
+                let runs = verb.is_some_and(|verb| verb == "run");
+                let flag = usage && error.to_string().starts_with("unknown flag");
+                if code == 125 && !runs && !flag { 1 } else { code }
+            }
+            Self::Runc if first.is_some_and(|verb| verb == "exec") && !usage => 255,
+            Self::Runc => 1,
+        }
+    }
+}
 
 /// What was typed, as the runner is told it.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Typed {
     /// The words.
     pub(crate) argv: Vec<OsString>,
-    /// It was called as docker.
-    pub(crate) docker: bool,
     /// Where docker's config.json lies.
     pub(crate) config: Option<PathBuf>,
 }
@@ -20,14 +83,9 @@ pub(crate) struct Typed {
 /// Verbs that docker has not: runc's own.
 const FOREIGN: [&str; 6] = ["delete", "features", "list", "resume", "spec", "state"];
 
-/// Whether the program is called so.
-pub(crate) fn is_docker(called: &OsStr) -> bool {
-    Path::new(called).file_name() == Some(OsStr::new("docker"))
-}
-
 /// Read what stands before docker's command. `host`: what DOCKER_HOST says.
 pub(crate) fn read(argv: Vec<OsString>, host: Option<OsString>) -> Result<Typed> {
-    let mut typed = Typed { docker: true, ..Typed::default() };
+    let mut typed = Typed::default();
     let mut rest = argv.into_iter();
     if let Some(host) = host.filter(|host| !host.is_empty()) {
         return Err(no_daemon(&format!("DOCKER_HOST={}", host.to_string_lossy())));
@@ -78,15 +136,6 @@ fn no_daemon(what: &str) -> Error {
     Error::unsupported(format!("{what}: there is no daemon to talk to, this docker is Coracle's runner"))
 }
 
-/// How docker's client ends where the runner ends so: only `run` tells its own errors by 125, and flags that are not known.
-pub(crate) fn exit_code(argv: &[OsString], code: u8, error: &Error) -> u8 {
-    let mut verbs = argv.iter().filter(|word| !word.as_encoded_bytes().starts_with(b"-"));
-    let first = verbs.next().filter(|verb| *verb != "container").or_else(|| verbs.next());
-    let runs = first.is_some_and(|verb| verb == "run");
-    let flag = error.kind() == Kind::Usage && error.to_string().starts_with("unknown flag");
-    if code == 125 && !runs && !flag { 1 } else { code }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +169,37 @@ mod tests {
             assert!(e.contains(names), "{line}: {e}");
         }
         assert!(read(Vec::new(), Some("tcp://x".into())).is_err());
-        assert!(is_docker(OsStr::new("/usr/bin/docker")) && !is_docker(OsStr::new("/docker/runner")));
+    }
+
+    #[test]
+    fn it_is_the_same_when_it_goes_on_from_elsewhere() {
+        let place = Path::new("/usr/bin/runner");
+        for called in ["docker", "/usr/sbin/runc", "/usr/bin/runner", "docker:x", "runc:"] {
+            let (guise, _) = Guise::of(OsStr::new(called));
+            assert_eq!(Guise::of(&guise.called(place)), (guise, place), "{called}");
+        }
+    }
+
+    #[test]
+    fn who_it_is_called_as_decides_how_an_error_ends() {
+        let words = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
+        let (gone, usage) = (Error::not_found("it is gone"), Error::usage("unknown flag: -x"));
+        for (called, line, error, ends) in [
+            ("/usr/bin/docker", "run x", &gone, 125),
+            ("docker", "container run x", &gone, 125),
+            ("docker", "stop x", &gone, 1),
+            ("docker", "stop -x", &usage, 125),
+            ("/usr/sbin/runc", "run x", &gone, 1),
+            ("runc", "exec x true", &gone, 255),
+            ("runc", "exec -x", &usage, 1),
+            ("runner", "exec x true", &gone, 125),
+            ("/docker/runc/runner", "stop x", &gone, 125),
+        ] {
+            assert_eq!(
+                Guise::of(OsStr::new(called)).0.exit_code(&words(line), 125, error),
+                ends,
+                "{called} {line}"
+            );
+        }
     }
 }

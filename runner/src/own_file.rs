@@ -16,6 +16,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::statfs::statfs;
 use nix::sys::statvfs::FsFlags;
 
+use crate::guise::Guise;
 use crate::launch;
 use crate::spec::Spec;
 
@@ -34,7 +35,9 @@ pub(crate) fn shield() -> Result<()> {
         };
         let bytes = |word: OsString| CString::new(word.into_vec()).map_err(|e| Error::invalid(e.to_string()));
         // Who looks for what lies beside it finds its place there.
-        let words = [path()?.into_os_string()].into_iter().chain(std::env::args_os().skip(1));
+        let mut words = std::env::args_os();
+        let guise = words.next().map_or(Guise::Runner, |called| Guise::of(&called).0);
+        let words = [guise.called(&path()?)].into_iter().chain(words);
         let argv = words.map(bytes).collect::<Result<Vec<_>>>()?;
         let variables =
             std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
@@ -56,7 +59,9 @@ pub(crate) fn path() -> Result<PathBuf> {
     if link.is_file() {
         return Ok(link);
     }
-    Ok(std::env::args_os().next().map(PathBuf::from).filter(|word| word.is_absolute()).unwrap_or(link))
+    let called = std::env::args_os().next();
+    let place = called.map(|word| Guise::of(&word).1.to_owned());
+    Ok(place.filter(|place| place.is_absolute()).unwrap_or(link))
 }
 
 fn is_shielded() -> Result<bool> {

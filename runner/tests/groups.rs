@@ -22,10 +22,10 @@ fn container(id: &str, limits: serde_json::Value) -> Option<(Cgroup, Child, Layo
         eprintln!("skipped: {id}: no cgroup can be made");
         return None;
     }
-    let id = format!("test-{id}-{}", std::process::id());
+    let name = cgroups::own_name(&format!("test-{id}-{}", std::process::id()));
     let limits = resources(limits);
     let request = Request {
-        id: &id,
+        name: &name,
         path: None,
         resources: Some(&limits),
         lifetime: Lifetime::Detached,

@@ -5,7 +5,7 @@ use std::fs;
 
 use coracle_tests::bundle::Bundle;
 use coracle_tests::oci::Client;
-use coracle_tests::{Cmd, Privilege, Store, need};
+use coracle_tests::{Cmd, Privilege, Store, binaries, need};
 use serde_json::json;
 
 /// One line on standard error, with these words in it, and the runner's own exit code.
@@ -84,6 +84,42 @@ fn a_bundle_may_be_named_behind_the_id_and_a_pid_file_comes_before_the_command()
     run(&format!("run {id} --bundle={bundle} --pid-file {}", file.display())).ok();
     assert!(one.read("pid").parse::<u32>().is_ok());
     fs::remove_file(&file).expect("remove the pid file");
+}
+
+#[test]
+fn a_link_named_runc_is_runc() {
+    let Some(one) = Client::new("exec >/dev/null 2>&1; sleep 1000 & wait") else { return };
+    let link = one.file("runc");
+    std::os::unix::fs::symlink(binaries::runner(), &link).expect("link");
+    let runc = |words: &str| Cmd::new(&link).dir(one.bundle.path()).words(words);
+    let id = one.bundle.id();
+    // No --root, no --bundle, and a name that could be an image's: it is the bundle in this folder.
+    runc(&format!("run -d {id}")).ok();
+    let pid = &runc(&format!("state {id}")).ok().json()["pid"];
+    if nix::unistd::geteuid().is_root() {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its groups");
+        assert!(groups.lines().any(|line| line.ends_with(&format!("/{id}"))), "{id}: {groups}");
+    }
+    runc(&format!("exec {id} true")).ok();
+    runc(&format!("state {id}")).ok().prints("running");
+    for (words, code, names) in [
+        (format!("exec {id} /nosuch"), 255, "/nosuch"),
+        ("exec nobody true".to_owned(), 255, "does not exist"),
+        (format!("exec --nosuch {id} true"), 1, "--nosuch"),
+        (format!("run {id}"), 1, &*id),
+        ("run --bundle /nosuch other".to_owned(), 1, "/nosuch"),
+        ("create -b /etc other".to_owned(), 1, "/etc/config.json"),
+        ("state nobody".to_owned(), 1, "does not exist"),
+        ("kill nobody".to_owned(), 1, "does not exist"),
+        ("start nobody".to_owned(), 1, "does not exist"),
+        ("--nosuch list".to_owned(), 1, "--nosuch"),
+    ] {
+        let failed = runc(&words).fails(code).complains(names);
+        assert_eq!(failed.stderr.lines().count(), 1, "{words}: {failed}");
+    }
+    runc(&format!("exec {id} sh -c")).arg("exit 42").fails(42);
+    runc(&format!("delete -f {id}")).ok();
+    runc("create other").dir("/").fails(1).complains("config.json");
 }
 
 #[test]

@@ -86,17 +86,24 @@ impl Manager {
     }
 }
 
-/// The plan of a spec's groups. The host is asked only as far as it matters for this container.
+/// The name of the group of a container of an image: a sweep knows it by that.
+pub fn own_name(id: &str) -> String {
+    [PREFIX, id].concat()
+}
+
+/// The plan of a spec's groups. The host is asked only as far as it matters for this container. `name`: of a group that the
+/// spec names not.
 pub fn prepare(
     spec: &Spec,
     id: &str,
+    name: &str,
     manager: Manager,
     lifetime: Lifetime,
     best_effort: bool,
 ) -> Result<Prepared> {
     let linux = spec.linux.as_ref();
     let request = Request {
-        id,
+        name,
         path: linux.and_then(|l| l.cgroups_path.as_deref()).filter(|p| !p.is_empty()),
         resources: linux.and_then(|l| l.resources.as_ref()),
         lifetime,

@@ -39,7 +39,7 @@ impl Plan {
                 Err(why) => refused.push((limit.shown(), why)),
             }
         }
-        let below = path.as_ref().map_or_else(|| own_name(request.id), |(_, path)| path.clone());
+        let below = path.as_ref().map_or_else(|| PathBuf::from(request.name), |(_, path)| path.clone());
         let group = |at: usize, writes: Vec<Write>| {
             let h: &V1 = &layout.v1[at];
             let base = if elsewhere { &h.mount } else { &h.own };
@@ -137,7 +137,7 @@ impl Plan {
                 ),
             };
         };
-        let below = path.map_or_else(|| own_name(request.id), |(_, path)| path);
+        let below = path.map_or_else(|| PathBuf::from(request.name), |(_, path)| path);
         self.groups.push(Group {
             unified: true,
             controllers: needed.into_iter().collect(),
@@ -247,9 +247,4 @@ fn not_delegated(controller: &str, v2: &V2) -> String {
     format!(
         "the cgroup controller {controller} is not delegated to {own} (start it with `systemd-run --user --scope -p Delegate=yes`, or set Delegate= for user@.service)"
     )
-}
-
-/// The name of a group that is ours.
-fn own_name(id: &str) -> PathBuf {
-    format!("{}{id}", super::PREFIX).into()
 }

@@ -26,8 +26,8 @@ pub enum Lifetime {
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// The container's id.
-    pub id: &'a str,
+    /// The name of its group where `path` names none.
+    pub name: &'a str,
     /// `linux.cgroupsPath`: absolute is below the hierarchy's mount, relative below our own group.
     pub path: Option<&'a str>,
     /// `linux.resources`.

@@ -50,7 +50,7 @@ fn host_v2() -> Layout {
 fn ask(layout: &Layout, resources: serde_json::Value, best_effort: bool) -> Result<Plan> {
     let resources: LinuxResources = coracle_sys::json::from_value(resources).unwrap();
     let request = Request {
-        id: "x",
+        name: "coracle-x",
         path: None,
         resources: Some(&resources),
         lifetime: Lifetime::ForegroundRun,
@@ -93,7 +93,7 @@ fn beside_v1_the_device_filter_has_a_group_of_v2_to_be_born_into() {
 #[test]
 fn a_detached_container_is_accounted_from_its_first_moment() {
     let request = Request {
-        id: "x",
+        name: "coracle-x",
         path: None,
         resources: None,
         lifetime: Lifetime::Detached,
@@ -212,7 +212,7 @@ fn a_path_is_below_the_mount_or_below_our_own_group_and_never_leads_out() {
     ] {
         let resources = coracle_sys::json::from_value(json!({"pids": {"limit": 5}})).unwrap();
         let request = Request {
-            id: "x",
+            name: "coracle-x",
             path: Some(path),
             resources: Some(&resources),
             lifetime: Lifetime::ForegroundRun,
@@ -242,7 +242,7 @@ fn device_rules_are_for_root() {
 #[test]
 fn without_a_list_of_devices_all_but_the_default_ones_are_denied_where_that_can_be_had() {
     let request = Request {
-        id: "x",
+        name: "coracle-x",
         path: None,
         resources: None,
         lifetime: Lifetime::ForegroundRun,

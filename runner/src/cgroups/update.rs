@@ -52,7 +52,7 @@ impl Cgroup {
     pub fn set(&self, had: &LinuxResources, resources: &LinuxResources, layout: &Layout) -> Result<()> {
         let resources = &LinuxResources { devices: Vec::new(), ..resources.clone() };
         let wanted = plan::Request {
-            id: "",
+            name: "",
             path: Some("/update"),
             resources: Some(resources),
             lifetime: plan::Lifetime::ForegroundRun,

@@ -91,7 +91,8 @@ impl Bundle {
             // It is shown on the caller's terminal, whatever its config.json says.
             process.console_size = Some(ConsoleSize { height, width });
         }
-        let groups = cgroups::prepare(&started, id, flags.groups, lifetime, false)?;
+        // Its group is called as it is, as under runc: who looks for it knows no other name.
+        let groups = cgroups::prepare(&started, id, id, flags.groups, lifetime, false)?;
         let options = Options {
             id: id.to_string(),
             bundle: bundle.clone(),

@@ -10,6 +10,7 @@ use coracle_sys::program::Program;
 use coracle_sys::{Context, Error, Result, terminal as tty};
 
 use super::Global;
+use crate::guise::Guise;
 use crate::own_file;
 
 /// Those that are handed over.
@@ -23,7 +24,7 @@ pub(crate) const VERBS: [&str; 24] = [
 pub(crate) fn run(global: &Global, verb: &str, words: &[OsString]) -> Result<u8> {
     let mut command = rootfs_tool(global)?;
     command.word(verb);
-    if global.docker {
+    if global.guise == Guise::Docker {
         command.set("CORACLE_AS_DOCKER", "1");
     }
     words.iter().for_each(|word| command.word(word));

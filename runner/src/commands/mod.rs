@@ -57,8 +57,8 @@ pub(crate) struct Global {
     pub(crate) root: Option<PathBuf>,
     /// Who makes a container's groups.
     pub(crate) groups: crate::cgroups::Manager,
-    /// It was called as docker, so that no word means runc's.
-    pub(crate) docker: bool,
+    /// As whom it was called.
+    pub(crate) guise: crate::guise::Guise,
     /// Where docker's config.json lies, where that was said.
     pub(crate) docker_config: Option<PathBuf>,
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Global, no_such_container};
 use crate::cgroups::Cgroup;
+use crate::guise::Guise;
 use crate::launch::Starting;
 use crate::spec;
 use crate::state::{Face, Oci, State, States};
@@ -70,8 +71,9 @@ impl Container {
     /// so does the whole id of one. With `--root` an OCI client asks, and gets its own words where there is neither.
     pub(crate) fn if_meant(global: &Global, typed: &str, said: bool) -> Result<Option<Self>> {
         match Self::read(global, typed) {
-            _ if global.docker => Ok(None),
+            _ if global.guise == Guise::Docker => Ok(None),
             Ok(container) => Ok(Some(container)),
+            Err(e) if global.guise == Guise::Runc => Err(e),
             Err(e) if said || global.root.is_some() => match is_of_an_image(global, typed) {
                 true if said => Err(Error::usage(format!(
                     "{typed} is a container of an image: this flag is for those of OCI clients"

@@ -20,6 +20,7 @@ use crate::cgroups::{self, Lifetime};
 use crate::foreground::{self, Attended, Signals};
 use crate::from_image;
 use crate::from_image::flags::Flags;
+use crate::guise::Guise;
 use crate::host::Host;
 use crate::json;
 use crate::launch::{Ahead, Container};
@@ -109,8 +110,10 @@ impl Told {
 
 /// It names a bundle; or one is in this folder, and it is typed as OCI clients do, who name no command.
 fn is_of_a_bundle(global: &Global, flags: &Flags, typed: &[String]) -> bool {
-    if global.docker {
-        return false;
+    match global.guise {
+        Guise::Docker => return false,
+        Guise::Runc => return true,
+        Guise::Runner => {}
     }
     let clients = global.root.is_some()
         || flags.keep
@@ -251,7 +254,9 @@ fn show(wanted: &Wanted<'_>) -> Result<()> {
     let mounts = container::shown(store, &dir, flags, &config)?;
     let found = found(host, store, &dirs, flags, &config, (&id, true), &mounts)?;
     let spec = from_image::spec(&config, flags, typed, found)?;
-    let groups = cgroups::prepare(&spec, &id, global.groups, Lifetime::ForegroundRun, flags.best_effort)?;
+    let name = cgroups::own_name(&id);
+    let lifetime = Lifetime::ForegroundRun;
+    let groups = cgroups::prepare(&spec, &id, &name, global.groups, lifetime, flags.best_effort)?;
     let root = root(base, store, dirs, &dir, flags)?;
     let seccomp = filter(flags, &spec)?;
     let options = options(&id, &dir, root, flags, &spec, groups.mounted, seccomp)?;

@@ -185,7 +185,9 @@ impl Made {
         let spec = &record.spec;
         // Who names a group wants the container to be in it, with or without limits.
         let lifetime = if flags.cgroup_parent.is_some() { Lifetime::Detached } else { lifetime };
-        let groups = cgroups::prepare(spec, &record.id, self.global.groups, lifetime, flags.best_effort)?;
+        let name = cgroups::own_name(&record.id);
+        let groups =
+            cgroups::prepare(spec, &record.id, &name, self.global.groups, lifetime, flags.best_effort)?;
         let dirs = self.base.dirs(&self.store)?;
         let root = options::root(&self.base, &self.store, dirs, &self.dir.path, flags)?;
         let seccomp = record.seccomp.clone();

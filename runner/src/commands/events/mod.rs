@@ -19,6 +19,7 @@ use super::typed::{self, Typed};
 use super::{Global, container};
 use crate::diary;
 use crate::from_image::units;
+use crate::guise::Guise;
 use crate::log::Reader;
 use crate::record;
 use crate::state::{Face, States};
@@ -65,7 +66,9 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let theirs = ["--stats", "--interval"].iter().find(|flag| typed.get(flag).is_some());
     match (typed.words.is_empty(), ours, theirs) {
         (false, Some(flag), _) => Err(Error::usage(format!("events ID takes no {flag}"))),
-        (false, ..) if global.docker => Err(Error::usage("events takes no arguments (see events --help)")),
+        (false, ..) if global.guise == Guise::Docker => {
+            Err(Error::usage("events takes no arguments (see events --help)"))
+        }
         (false, None, _) => oci::run(global, &typed),
         (true, _, Some(flag)) => Err(Error::usage(format!("events {flag} needs the id of a container"))),
         (true, ..) => follow(global, &typed),

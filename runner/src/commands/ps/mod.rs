@@ -16,6 +16,7 @@ pub(crate) use filter::Filters;
 use super::container::seen::Seen;
 use super::typed::{self, Typed};
 use super::{Global, container, processes, sweep};
+use crate::guise::Guise;
 use row::Wanted;
 
 /// Its flags.
@@ -45,7 +46,7 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
 /// Print them, the newest first.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
     let Some((typed, tail)) = Typed::before(&TABLE, words, Tail::After(1))? else { return Ok(0) };
-    if let (true, Some(word)) = (global.docker, typed.words.first()) {
+    if let (true, Some(word)) = (global.guise == Guise::Docker, typed.words.first()) {
         return Err(Error::usage(format!("ps takes no {word:?} (docker top {word} lists its processes)")));
     }
     if !typed.words.is_empty() {
