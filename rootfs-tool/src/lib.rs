@@ -13,6 +13,7 @@ mod pack;
 mod progress;
 pub mod recipe;
 pub mod registry;
+mod replacing;
 pub mod sbom;
 mod streams;
 mod toml_text;

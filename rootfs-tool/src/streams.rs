@@ -2,13 +2,15 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::rc::Rc;
 
-use coracle_sys::terminal;
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, interrupt, terminal};
 use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use crate::replacing::{self, Place, Replacing};
 
 /// A file, or standard input, which is not to be a terminal.
 pub(crate) fn input(path: Option<&Path>) -> Result<File> {
@@ -46,27 +48,68 @@ pub(crate) fn write(
         let file = terminal::standard_output().try_clone_to_owned().context(|| "dup(1)")?;
         return fill(out(File::from(file))).map(drop).map_err(|e| blame(e, "standard output"));
     };
-    let (file, replacing) = Replacing::begin(path)?;
+    let (file, replacing) = match Place::of(path)? {
+        Place::File(to) => Replacing::begin(&to).map(|(file, replacing)| (file, Some(replacing)))?,
+        place => (replacing::special(path, matches!(place, Place::Block))?, None),
+    };
     let out = fill(out(file)).map_err(|e| blame(e, &format!("{path:?}")))?;
     let file = out.into_inner().map_err(|e| e.into_error()).context(|| format!("write({path:?})"))?;
-    replacing.keep(&file.file)
+    replacing.map_or(Ok(()), |replacing| replacing.keep(&file.file))
 }
 
-/// Write to a file at any place of it, which is whole in the end or not there. What is not written reads as zeros, so it
-/// is a file that begins empty, and no device and no pipe.
-pub(crate) fn fill(to: Option<&Path>, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+/// Write to a file at any place of it, which is whole in the end or not there, or to a disk, which is not touched before
+/// all is made. What is not written reads as zeros. What goes to a disk is made in `scratch`.
+pub(crate) fn fill(
+    to: Option<&Path>,
+    scratch: &Path,
+    fill: impl FnOnce(&mut File) -> Result<()>,
+) -> Result<()> {
     let Some(path) = to else {
         return Err(Error::usage("this format is not written from its beginning to its end: use -o FILE"));
     };
-    let (mut file, replacing) = Replacing::begin(path)?;
-    if replacing.temp == path {
-        return Err(Error::usage(format!(
-            "-o {}: it is no file; write one, and copy it there",
+    let wrap = |e: Error| e.wrap(format!("write {path:?}"));
+    match Place::of(path)? {
+        Place::File(to) => {
+            let (mut file, replacing) = Replacing::begin(&to)?;
+            fill(&mut file).map_err(wrap)?;
+            replacing.keep(&file)
+        }
+        Place::Block => {
+            let device = replacing::special(path, true)?;
+            let mut file = File::from(replacing::nameless(scratch)?);
+            fill(&mut file).and_then(|()| to_disk(file, device)).map_err(wrap)
+        }
+        Place::Stream => Err(Error::usage(format!(
+            "-o {}: it is neither a file nor a disk, and this format is written at any place of it",
             path.display()
-        )));
+        ))),
     }
-    fill(&mut file).map_err(|e| e.wrap(format!("write {path:?}")))?;
-    replacing.keep(&file)
+}
+
+/// Copy an image to a disk that has room for it. What is zero is told as such: many disks need not write it then.
+fn to_disk(mut image: File, mut device: File) -> Result<()> {
+    let length = |file: &mut File| file.seek(SeekFrom::End(0)).context(|| "lseek(SEEK_END)");
+    let (size, room) = (length(&mut image)?, length(&mut device)?);
+    if size > room {
+        let mib = |bytes: u64| bytes >> 20;
+        return Err(Error::usage(format!("it has {} MiB, and the image takes {}", mib(room), mib(size) + 1)));
+    }
+    image.rewind().and_then(|()| device.rewind()).context(|| "lseek(0)")?;
+    let mut part = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < size {
+        interrupt::check()?;
+        let part = &mut part[..(size - at).min(1 << 20) as usize];
+        image.read_exact(part).context(|| "read the image")?;
+        let zeros = part.iter().all(|byte| *byte == 0);
+        let how = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        if !zeros || fallocate(&device, how, at as i64, part.len() as i64).is_err() {
+            device.seek(SeekFrom::Start(at)).context(|| format!("lseek({at})"))?;
+            device.write_all(part).context(|| format!("write({} bytes at {at})", part.len()))?;
+        }
+        at += part.len() as u64;
+    }
+    device.sync_all().context(|| "fsync()")
 }
 
 /// What is written to. It notes why it could not be: what is read at that moment is not to blame.
@@ -86,53 +129,5 @@ impl Write for Out {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.file.flush()
-    }
-}
-
-/// A file that is whole, or not there: written beside its place and put there at the end.
-struct Replacing {
-    temp: PathBuf,
-    to: PathBuf,
-    kept: bool,
-}
-
-impl Replacing {
-    /// What is written, and what puts it there. A device or a pipe is written as it is.
-    fn begin(to: &Path) -> Result<(File, Self)> {
-        let special = to.metadata().is_ok_and(|m| !m.is_file());
-        let temp = match special {
-            true => to.to_owned(),
-            false => {
-                let name = to.file_name().ok_or_else(|| Error::usage(format!("{to:?} is no file")))?;
-                let unique = coracle_sys::file::unique_name(".");
-                to.with_file_name([unique.as_os_str(), name].join(std::ffi::OsStr::new("-")))
-            }
-        };
-        let mut options = File::options();
-        let opened = options.write(true).create_new(!special).open(&temp);
-        let file = opened.context(|| format!("open({to:?}, O_CREAT)"))?;
-        Ok((file, Self { temp, to: to.to_owned(), kept: special }))
-    }
-
-    /// Put it there.
-    fn keep(mut self, file: &File) -> Result<()> {
-        self.kept = true;
-        if self.temp == self.to {
-            return Ok(());
-        }
-        let keep = || {
-            file.sync_all().context(|| format!("fsync({:?})", self.temp))?;
-            std::fs::rename(&self.temp, &self.to)
-                .context(|| format!("rename({:?}, {:?})", self.temp, self.to))
-        };
-        keep().inspect_err(|_| drop(std::fs::remove_file(&self.temp)))
-    }
-}
-
-impl Drop for Replacing {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = std::fs::remove_file(&self.temp);
-        }
     }
 }

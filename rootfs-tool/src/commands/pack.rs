@@ -2,7 +2,7 @@
 
 mod machine;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::layer::Compression;
@@ -94,7 +94,9 @@ pub(crate) struct Pack {
 impl Pack {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
-        let format = Format::decide(self.format.as_deref(), self.output.as_deref())?;
+        // A dash is standard output, as of tar.
+        let to = self.output.as_deref().filter(|path| *path != Path::new("-"));
+        let format = Format::decide(self.format.as_deref(), to)?;
         self.check(format.kind)?;
         let time = source_date_epoch().and_then(|time| time.try_into().ok()).unwrap_or(0);
         let machine = if format.kind == Kind::Disk { Some(machine::Typed::read(&self, time)?) } else { None };
@@ -106,11 +108,11 @@ impl Pack {
         let mut pack = || -> Result<()> {
             let archive = pack::archive(&store, &image, source_date_epoch())?;
             warn(&archive.warnings);
-            let to = self.output.as_deref();
+            let scratch = store.main().root().join("tmp");
             if let Some(typed) = &machine {
                 let how = typed.how(&self, &mut store, &image, &archive, time)?;
                 let tree = Tree::of(archive)?;
-                return streams::fill(to, |out| {
+                return streams::fill(to, &scratch, |out| {
                     disk::write(
                         &how,
                         &mut |out| file_system::write(&tree, &typed.root, &typed.ext4, out),
@@ -120,7 +122,7 @@ impl Pack {
             }
             if format.kind.seeks() {
                 let tree = Tree::of(archive)?;
-                return streams::fill(to, |out| file_system::write(&tree, &format, &ext4, out));
+                return streams::fill(to, &scratch, |out| file_system::write(&tree, &format, &ext4, out));
             }
             let how = match format.codec {
                 Codec::Gzip => Compression::Gzip,

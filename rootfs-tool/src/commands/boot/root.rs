@@ -4,17 +4,15 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use coracle_store::layer::pack::Archive;
 use coracle_store::{Image, Store};
-use coracle_sys::{Context, Error, Result, program};
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use coracle_sys::{Context, Error, Result};
 
 use crate::boot::initrd;
 use crate::pack::format::{Codec, Format, Kind};
 use crate::pack::{self, cpio, ext4, file_system, tree::Tree};
+use crate::replacing::nameless;
 
 /// What it is: all in memory, or one of the formats that a kernel mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +87,4 @@ pub(super) fn make(
 
 fn copy(fd: &OwnedFd) -> Result<File> {
     fd.try_clone().map(File::from).context(|| "dup()")
-}
-
-/// A file without a name in this folder, where its file system has such; else one in memory.
-fn nameless(dir: &Path) -> Result<OwnedFd> {
-    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-    match open(dir, flags, Mode::from_bits_truncate(0o600)) {
-        Ok(fd) => Ok(fd),
-        Err(_) => Ok(program::memory()?.into()),
-    }
 }

@@ -1,0 +1,223 @@
+//! Files that are written: each is whole in the end, or it is as it was before. It has no name until it is whole, where its
+//! file system has such files; else it has one beside its place, which the next run takes away when this one is killed.
+//! A symbolic link is followed. What is no file is written as it is.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use coracle_sys::{Context, Error, Result, file, program};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::linkat;
+
+/// How names begin that files have until they are whole.
+const PREFIX: &str = ".coracle-";
+/// As many links in a row as the kernel follows.
+const LINKS: usize = 40;
+
+/// A file without a name in this folder, where its file system has such; else one in memory.
+pub(crate) fn nameless(dir: &Path) -> Result<OwnedFd> {
+    match tmpfile(dir, 0o600) {
+        Ok(file) => Ok(file.into()),
+        Err(_) => Ok(program::memory()?.into()),
+    }
+}
+
+fn tmpfile(dir: &Path, mode: u32) -> Result<File, Errno> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    open(dir, flags, Mode::from_bits_truncate(mode)).map(File::from)
+}
+
+/// What is at a place that is to be written.
+pub(crate) enum Place {
+    /// A file, or nothing yet, where the links lead.
+    File(PathBuf),
+    Block,
+    /// A pipe, a terminal or the like.
+    Stream,
+}
+
+impl Place {
+    /// Look.
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        match path.metadata() {
+            Ok(m) if m.is_dir() => Err(Error::usage(format!("write {path:?}: it is a folder"))),
+            Ok(m) if m.file_type().is_block_device() => Ok(Self::Block),
+            Ok(m) if !m.is_file() => Ok(Self::Stream),
+            _ => led_to(path).map(Self::File),
+        }
+    }
+}
+
+/// Where the links lead, the last of which may lead to what is not there yet.
+fn led_to(path: &Path) -> Result<PathBuf> {
+    let mut at = path.to_owned();
+    for _ in 0..LINKS {
+        match at.read_link() {
+            Ok(target) => at = folder(&at).join(target),
+            Err(_) => return Ok(at),
+        }
+    }
+    Err(Error::syscall(format!("open({path:?}, O_CREAT)"), Errno::ELOOP))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Open a device or a pipe. A disk that is in use, such as by a mounted file system, is nobody's to write to (open(2), O_EXCL).
+pub(crate) fn special(path: &Path, block: bool) -> Result<File> {
+    let flags = if block { libc::O_EXCL } else { 0 };
+    let opened = File::options().write(true).custom_flags(flags).open(path);
+    opened.context(|| format!("open({path:?}, O_WRONLY)"))
+}
+
+/// A file on its way to its place.
+pub(crate) struct Replacing {
+    to: PathBuf,
+    /// Its name until it is whole, which nobody sees where it has none yet.
+    temp: PathBuf,
+    named: bool,
+    /// Held as long as somebody writes: what nobody holds was left by one that was killed.
+    _lock: Option<Flock<File>>,
+}
+
+impl Replacing {
+    /// What is written, and what puts it there.
+    pub(crate) fn begin(to: &Path) -> Result<(File, Self)> {
+        let name =
+            to.file_name().ok_or_else(|| Error::usage(format!("write {to:?}: it is no file's name")))?;
+        let dir = folder(to);
+        sweep(dir, name);
+        let what = || format!("open({to:?}, O_CREAT)");
+        // Such a file gets its name through /proc.
+        if Path::new("/proc/self/fd").exists()
+            && let Ok(file) = tmpfile(dir, 0o666)
+        {
+            let lock = locked(&file);
+            return Ok((file, Self { to: to.to_owned(), temp: temp(dir, name), named: false, _lock: lock }));
+        }
+        loop {
+            let temp = temp(dir, name);
+            let file = File::options().read(true).write(true).create_new(true).open(&temp).context(what)?;
+            let new = Self { to: to.to_owned(), temp, named: true, _lock: locked(&file) };
+            // Another run may have taken it for left behind, before it was locked.
+            if file.metadata().context(what)?.nlink() > 0 {
+                return Ok((file, new));
+            }
+        }
+    }
+
+    /// Put it there.
+    pub(crate) fn keep(mut self, file: &File) -> Result<()> {
+        file.sync_all().context(|| format!("fsync({:?})", self.to))?;
+        if !self.named {
+            let fd = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let link = |to: &Path| linkat(AT_FDCWD, &fd[..], AT_FDCWD, to, AtFlags::AT_SYMLINK_FOLLOW);
+            match link(&self.to) {
+                Err(Errno::EEXIST) => link(&self.temp).context(|| format!("linkat({:?})", self.temp))?,
+                other => return other.context(|| format!("linkat({:?})", self.to)),
+            }
+            self.named = true;
+        }
+        let (temp, to) = (&self.temp, &self.to);
+        std::fs::rename(temp, to).context(|| format!("rename({temp:?}, {to:?})"))?;
+        self.named = false;
+        Ok(())
+    }
+}
+
+impl Drop for Replacing {
+    fn drop(&mut self) {
+        if self.named {
+            let _ = std::fs::remove_file(&self.temp);
+        }
+    }
+}
+
+fn temp(dir: &Path, name: &OsStr) -> PathBuf {
+    let unique = file::unique_name(PREFIX);
+    dir.join([unique.as_os_str(), name].join(OsStr::new("-")))
+}
+
+/// The lock is of the open file, and so of all its descriptors. A file system that has none is done without.
+fn locked(file: &File) -> Option<Flock<File>> {
+    Flock::lock(file.try_clone().ok()?, FlockArg::LockExclusive).ok()
+}
+
+/// Take away what runs have left that were killed while they wrote this file.
+fn sweep(dir: &Path, name: &OsStr) {
+    let mut end = OsString::from("-");
+    end.push(name);
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let found = entry.file_name();
+        let bytes = found.as_encoded_bytes();
+        if !bytes.starts_with(PREFIX.as_bytes()) || !bytes.ends_with(end.as_encoded_bytes()) {
+            continue;
+        }
+        let path = entry.path();
+        let opened = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
+        if let Ok(file) = opened
+            && file.metadata().is_ok_and(|m| m.is_file())
+            && Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()
+        {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).unwrap().flatten();
+        let mut names: Vec<String> = entries.map(|e| e.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_there_when_it_is_whole_and_nothing_else_ever_is() {
+        let dir = std::env::temp_dir().join(file::unique_name("coracle-replacing-"));
+        std::fs::create_dir(&dir).unwrap();
+        let to = dir.join("file");
+        for content in ["first", "second"] {
+            let (mut file, replacing) = Replacing::begin(&to).unwrap();
+            file.write_all(content.as_bytes()).unwrap();
+            drop(Replacing::begin(&to).unwrap());
+            replacing.keep(&file).unwrap();
+            assert_eq!(std::fs::read_to_string(&to).unwrap(), content);
+            assert_eq!(names(&dir), ["file"]);
+        }
+        // What was left behind goes; what somebody still writes, and what is another's, stays.
+        for name in [".coracle-1-2-3-file", ".coracle-1-2-4-file", ".coracle-1-2-3-other", ".x-file"] {
+            std::fs::write(dir.join(name), "").unwrap();
+        }
+        let held = locked(&File::open(dir.join(".coracle-1-2-4-file")).unwrap());
+        assert!(held.is_some());
+        drop(Replacing::begin(&to).unwrap());
+        assert_eq!(names(&dir), [".coracle-1-2-3-other", ".coracle-1-2-4-file", ".x-file", "file"]);
+        drop(held);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn links_are_followed_to_what_may_not_be_there_yet() {
+        let dir = std::env::temp_dir().join(file::unique_name("coracle-links-"));
+        std::fs::create_dir_all(dir.join("sub")).unwrap();
+        for (name, target) in [("a", "sub/b"), ("sub/b", "../c"), ("loop", "loop")] {
+            std::os::unix::fs::symlink(target, dir.join(name)).unwrap();
+        }
+        assert_eq!(led_to(&dir.join("a")).unwrap(), dir.join("sub/../c"));
+        assert_eq!(led_to(Path::new("plain")).unwrap(), Path::new("plain"));
+        assert!(led_to(&dir.join("loop")).unwrap_err().to_string().contains("Too many"));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
