@@ -1,6 +1,7 @@
 //! Images that boot: what a command does in a machine is what it does in a container, and what goes wrong is told. Each
 //! boot is emulated and takes some seconds, so one looks at several things.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use coracle_tests::rootfs::Image;
@@ -130,15 +131,16 @@ fn ports_and_folders_of_the_host_are_in_the_machine() {
     assert_eq!(out.code(), 128 + Signal::SIGUSR1 as i32, "by the image's stop signal: {}", out.stderr);
 }
 
-/// The emulators that were told of this machine by name.
-fn emulators(name: &str) -> Vec<String> {
+/// The emulators that were told of this machine by name, and what serves this folder to it.
+fn emulators(name: &str, folder: &Path) -> Vec<String> {
     let all = std::fs::read_dir("/proc").expect("/proc").flatten();
     let line = |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let names = all.filter_map(|e| e.file_name().into_string().ok());
     names
         .filter(|pid| {
             let line = String::from_utf8_lossy(&line(pid)).into_owned();
-            line.starts_with("/usr/bin/qemu") && line.contains(name)
+            let source = format!("source={}", folder.display());
+            line.starts_with("/usr/bin/qemu") && line.contains(name) || line.contains(&source)
         })
         .collect()
 }
@@ -155,12 +157,26 @@ fn the_power_button_is_pressed_for_a_signal_and_no_machine_outlives_its_program(
     assert_eq!((out.code(), out.stdout.as_str()), (3, "ready\nstopping\n"), "{}", out.stderr);
 
     let name = format!("coracle.test={}", std::process::id());
-    let killed = boot(store, &format!("--cmdline {name}"), "echo ready; sleep 1000").spawn();
+    let (folder, temp) = (store.scratch.mkdir("served"), store.scratch.mkdir("temp"));
+    let flags = format!("--cmdline {name} -v {}:/served", folder.display());
+    let killed = boot(store, &flags, "echo ready; sleep 1000").env("TMPDIR", &temp).spawn();
     killed.wait_for("ready");
-    assert_eq!(emulators(&name).len(), 1);
+    let by = emulators(&name, &folder).len();
+    assert!(by > 1, "the emulator and what serves the folder: {by}");
     killed.signal(Signal::SIGKILL);
     killed.wait(Duration::from_secs(20)).expect("it ends");
-    eventually("the emulator is gone", || emulators(&name).is_empty());
+    eventually("the emulator and what serves it are gone", || emulators(&name, &folder).is_empty());
+    assert_eq!(std::fs::read_dir(&temp).expect("list").count(), 0, "no file of it is left");
+    // What serves a folder is the first to know why it cannot.
+    let path = store.scratch.mkdir("path");
+    Cmd::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(path.join("virtiofsd"))
+        .stdin("#!/bin/sh\necho it is broken >&2\nexit 1\n")
+        .ok();
+    let first = format!("{}:{}", path.display(), std::env::var("PATH").expect("PATH"));
+    let broken = boot(store, &flags, "true").env("PATH", first).run();
+    refused(broken, "virtiofsd: it is broken");
 }
 
 #[test]

@@ -103,8 +103,8 @@ impl Forward {
 pub(crate) enum By {
     /// QEMU serves it by 9p.
     Plan9 { as_owners: bool },
-    /// virtiofsd serves it, on this socket.
-    Virtiofs { socket: String },
+    /// virtiofsd serves it, on a wire of its own.
+    Virtiofs,
 }
 
 /// A folder that is shared.
@@ -140,14 +140,16 @@ pub(crate) struct Machine {
     pub(crate) disk: Option<String>,
 }
 
-/// Numbers of the descriptors by which the emulator is spoken to.
-#[derive(Clone, Copy, Debug)]
+/// Numbers of the descriptors by which the emulator speaks to others.
+#[derive(Clone, Debug)]
 pub(crate) struct Wires {
     pub(crate) console: i32,
     pub(crate) qmp: i32,
     pub(crate) exit: i32,
     /// stdin, stdout and stderr of the command; none where it has the console.
     pub(crate) streams: Option<[i32; 3]>,
+    /// Those to what serves folders, in their order.
+    pub(crate) shares: Vec<i32>,
 }
 
 /// A value between commas.
@@ -163,7 +165,7 @@ impl Machine {
             Accel::Kvm => ("kvm", "host"),
             Accel::Tcg => ("tcg", "max"),
         };
-        let shared = self.shares.iter().any(|s| matches!(s.by, By::Virtiofs { .. }));
+        let shared = self.shares.iter().any(|s| s.by == By::Virtiofs);
         let backend = if shared { ",memory-backend=memory" } else { "" };
         words.two("-machine", format!("{},accel={name}{backend}", self.arch.machine));
         words.two("-cpu", cpu.to_owned());
@@ -199,7 +201,10 @@ impl Machine {
             words.two("-drive", format!("if=none,id=disk,format=raw,readonly=on,file={}", value(disk)));
             words.two("-device", "virtio-blk-pci,drive=disk".to_owned());
         }
-        self.shares.iter().for_each(|share| words.share(share));
+        let mut others = wires.shares.iter();
+        for share in &self.shares {
+            words.share(share, &mut others);
+        }
         words.0
     }
 }
@@ -221,7 +226,7 @@ impl Words {
         self.two("-device", format!("virtserialport,chardev={name},name=coracle.{name}"));
     }
 
-    fn share(&mut self, share: &Share) {
+    fn share<'a>(&mut self, share: &Share, wires: &mut impl Iterator<Item = &'a i32>) {
         let Share { tag, dir, readonly, by } = share;
         match by {
             By::Plan9 { as_owners } => {
@@ -231,8 +236,8 @@ impl Words {
                 self.two("-fsdev", format!("local,id={tag},security_model={model}{readonly},path={dir}"));
                 self.two("-device", format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
             }
-            By::Virtiofs { socket } => {
-                self.two("-chardev", format!("socket,id={tag},path={}", value(socket)));
+            By::Virtiofs => {
+                self.channel(tag, wires.next().copied().unwrap_or(-1));
                 self.two("-device", format!("vhost-user-fs-pci,chardev={tag},tag={tag}"));
             }
         }
@@ -267,7 +272,7 @@ mod tests {
     }
 
     fn line(machine: &Machine, accel: Accel, streams: Option<[i32; 3]>) -> String {
-        machine.words(accel, &Wires { console: 3, qmp: 4, exit: 5, streams }).join(" ")
+        machine.words(accel, &Wires { console: 3, qmp: 4, exit: 5, streams, shares: vec![9] }).join(" ")
     }
 
     #[test]
@@ -302,11 +307,10 @@ mod tests {
         ] {
             assert_eq!(line(&machine, Accel::Tcg, None), format!("{start} {end}"));
         }
-        let by = By::Virtiofs { socket: "/s".to_owned() };
-        let shared = line(&Machine { shares: vec![share(by)], ..machine() }, Accel::Tcg, None);
+        let shared = line(&Machine { shares: vec![share(By::Virtiofs)], ..machine() }, Accel::Tcg, None);
         assert!(shared.contains("q35,accel=tcg,memory-backend=memory "), "{shared}");
         assert!(shared.contains("-object memory-backend-memfd,id=memory,size=512M,share=on"), "{shared}");
-        assert!(shared.ends_with("-chardev socket,id=t,path=/s -device vhost-user-fs-pci,chardev=t,tag=t"));
+        assert!(shared.ends_with("-chardev socket,id=t,fd=9 -device vhost-user-fs-pci,chardev=t,tag=t"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use coracle_sys::{Context, Error, Kind, Result, pidfd, terminal};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::qemu::{Accel, Machine};
-use super::share::{Servers, Started};
+use super::share::Servers;
 use super::verdict::{End, Seen, Tried};
 use super::wires::{self, Event, Tail, Teller, Theirs};
 
@@ -152,18 +152,20 @@ impl Emulator {
 }
 
 fn attempt(job: &Job<'_>, accel: Accel, teller: &Teller, events: &Receiver<(u32, Event)>) -> Result<Tried> {
-    let servers = job.servers.start()?;
+    let (mut servers, shares) = job.servers.start()?;
     let (ours, theirs) = wires::pairs(job.tty)?;
     let mut program = Program::new(job.program);
-    job.machine.words(accel, &theirs.wires()).into_iter().for_each(|word| program.word(word));
+    job.machine.words(accel, &theirs.wires(&shares)).into_iter().for_each(|word| program.word(word));
     program.bound();
     let null = File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
     let said = program::memory()?;
     let given: Vec<BorrowedFd<'_>> =
-        theirs.fds().into_iter().chain(job.files.iter().map(AsFd::as_fd)).collect();
+        theirs.fds().into_iter().chain(job.files.iter().chain(&shares).map(AsFd::as_fd)).collect();
     let streams = [Some(null.as_fd()), Some(said.as_fd()), Some(said.as_fd())];
     let (pid, pidfd) = program.begin(streams, &given, &[])?;
     drop(given);
+    // What serves folders is to see the emulator's end.
+    drop(shares);
     let emulator = Emulator { pidfd, said };
     let ended = teller.clone();
     let _waiter = wires::spawn(Box::new(move || {
@@ -195,7 +197,6 @@ fn attempt(job: &Job<'_>, accel: Accel, teller: &Teller, events: &Receiver<(u32,
         emulator: &emulator,
         qmp: ours.qmp,
         input: Some((to, teller.clone())),
-        servers,
         theirs: Some(theirs),
         began: Instant::now(),
         cut: None,
@@ -210,7 +211,7 @@ fn attempt(job: &Job<'_>, accel: Accel, teller: &Teller, events: &Receiver<(u32,
     events.try_iter().filter(|(n, _)| *n == teller.number).for_each(|(_, event)| seen.note(event));
     let end = End {
         status,
-        said: emulator.said(),
+        said: servers.end().unwrap_or_else(|| emulator.said()),
         patience: patience(accel, job.unpacked),
         accel,
         timeout: job.timeout,
@@ -227,7 +228,6 @@ struct Watch<'a> {
     qmp: std::os::unix::net::UnixStream,
     /// Where what is typed goes, until it goes there.
     input: Option<(std::os::unix::net::UnixStream, Teller)>,
-    servers: Started,
     /// The emulator's ends of the channels, until it is told to wait.
     theirs: Option<Theirs>,
     began: Instant,
@@ -257,7 +257,6 @@ impl Watch<'_> {
                 Event::Heard if self.job.tty => self.let_type()?,
                 Event::Up => {
                     self.let_type()?;
-                    self.servers.connected();
                     // As long as they are open here, no end is seen.
                     self.theirs.take().map_or(Ok(()), |theirs| theirs.let_wait())?;
                 }

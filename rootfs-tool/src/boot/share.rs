@@ -2,20 +2,18 @@
 //! emulator speaks itself. The kernel decides: Debian's for machines in a cloud has virtiofs alone.
 
 use std::fs::{DirBuilder, File};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use coracle_sys::print::harmless;
+use coracle_sys::process::{self, Status};
 use coracle_sys::program::{self, Program};
-use coracle_sys::{Context, Error, Kind, Result, file, mount, pidfd, process};
+use coracle_sys::{Context, Error, Result, file, mount, pidfd};
 
 use super::modules::Modules;
 use super::qemu::{By, Share};
-
-/// How long virtiofsd may take to listen.
-const LISTENS: Duration = Duration::from_secs(5);
 
 /// `-v`: a folder and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,12 +68,11 @@ pub(crate) struct Plan {
     pub(crate) mounts: Vec<String>,
 }
 
-/// Decide. `virtiofsd` is the program, `sockets` the folder of its sockets.
+/// Decide. `virtiofsd` is the program.
 pub(crate) fn plan(
     folders: &[Folder],
     modules: &Modules,
     virtiofsd: Option<&Path>,
-    sockets: &Path,
     root: bool,
 ) -> Result<Plan> {
     let mut plan = Plan::default();
@@ -101,7 +98,7 @@ pub(crate) fn plan(
             }
         });
         let by = match by_program {
-            true => By::Virtiofs { socket: sockets.join(&tag).display().to_string() },
+            true => By::Virtiofs,
             false => By::Plan9 { as_owners: root },
         };
         let dir = folder.dir.display().to_string();
@@ -120,93 +117,93 @@ pub(crate) fn virtiofsd() -> Option<PathBuf> {
 #[derive(Debug, Default)]
 pub(crate) struct Servers {
     pub(crate) program: Option<PathBuf>,
-    /// The folder of their sockets.
-    pub(crate) sockets: PathBuf,
     pub(crate) shares: Vec<Share>,
 }
 
-/// Those that run. They end with the emulator, at the latest with the value.
-pub(crate) struct Started {
-    running: Vec<(i32, OwnedFd)>,
-    sockets: Option<PathBuf>,
+/// One that runs, and what it says.
+struct Server {
+    pid: i32,
+    pidfd: OwnedFd,
+    said: File,
 }
 
+/// Those that run. They end with the emulator, at the latest with the value.
+#[derive(Default)]
+pub(crate) struct Started(Vec<Server>);
+
 impl Servers {
-    /// Start them, each listening on its socket.
-    pub(crate) fn start(&self) -> Result<Started> {
-        let mut started = Started { running: Vec::new(), sockets: None };
-        let served = self.shares.iter().filter_map(|share| match &share.by {
-            By::Virtiofs { socket } => Some((share, socket)),
-            By::Plan9 { .. } => None,
-        });
-        for (share, socket) in served {
-            if started.sockets.is_none() {
-                let made = DirBuilder::new().mode(0o700).create(&self.sockets);
-                made.context(|| format!("mkdir({:?})", self.sockets))?;
-                started.sockets = Some(self.sockets.clone());
-            }
-            let serve =
-                || started.add(self.program.as_deref().unwrap_or(Path::new("virtiofsd")), share, socket);
-            serve_or(serve, &share.dir)?;
+    /// Start them. Gives the emulator's end of the wire to each, too.
+    pub(crate) fn start(&self) -> Result<(Started, Vec<OwnedFd>)> {
+        let (mut started, mut wires) = (Started::default(), Vec::new());
+        for share in self.shares.iter().filter(|share| share.by == By::Virtiofs) {
+            let program = self.program.as_deref().unwrap_or(Path::new("virtiofsd"));
+            let mut serve = || -> Result<()> {
+                let (listener, wire) = wire()?;
+                started.0.push(server(program, share, &listener)?);
+                wires.push(wire);
+                Ok(())
+            };
+            serve().context(|| format!("share {:?}", share.dir))?;
         }
-        Ok(started)
+        Ok((started, wires))
     }
 }
 
-fn serve_or(serve: impl FnOnce() -> Result<()>, dir: &str) -> Result<()> {
-    serve().context(|| format!("share {dir:?}"))
+/// A socket that listens, as virtiofsd wants it, and the other end of the one connection to it. The name that they take for
+/// that is gone before anything is served.
+fn wire() -> Result<(OwnedFd, OwnedFd)> {
+    let dir = std::env::temp_dir().join(file::unique_name("coracle-boot-"));
+    DirBuilder::new().mode(0o700).create(&dir).context(|| format!("mkdir({dir:?})"))?;
+    let path = dir.join("wire");
+    let made = UnixListener::bind(&path).and_then(|listener| Ok((listener, UnixStream::connect(&path)?)));
+    let removed = file::remove_tree(&dir);
+    let (listener, wire) = made.context(|| format!("bind({path:?})"))?;
+    removed.map(|()| (listener.into(), wire.into()))
+}
+
+fn server(path: &Path, share: &Share, listener: &OwnedFd) -> Result<Server> {
+    let mut server = Program::new(path);
+    server.word(format!("--fd={}", listener.as_raw_fd()));
+    // The word that the program of QEMU and its successor both know.
+    server.word("-o");
+    server.word(format!("source={}", share.dir));
+    server.bound();
+    let mut over = Vec::new();
+    if share.readonly {
+        // What the machine mounts read-only it could mount anew: what is served is read-only itself.
+        let dir = PathBuf::from(&share.dir);
+        let attrs = mount::Attrs { set: mount::attr::RDONLY, ..mount::Attrs::default() };
+        let tree = mount::clone_host_tree(&dir, true);
+        let tree = tree.and_then(|tree| mount::set_attrs(tree.as_fd(), attrs, true).map(|()| tree));
+        over.push((tree.context(|| "serve it read-only, which takes root")?, dir));
+    }
+    let null = File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
+    let said = program::memory()?;
+    let streams = [Some(null.as_fd()), Some(said.as_fd()), Some(said.as_fd())];
+    let (pid, pidfd) = server.begin(streams, &[listener.as_fd()], &over)?;
+    Ok(Server { pid, pidfd, said })
 }
 
 impl Started {
-    fn add(&mut self, path: &Path, share: &Share, socket: &str) -> Result<()> {
-        let mut server = Program::new(path);
-        server.word(format!("--socket-path={socket}"));
-        // The word that the program of QEMU and its successor both know.
-        server.word("-o");
-        server.word(format!("source={}", share.dir));
-        server.bound();
-        let mut over = Vec::new();
-        if share.readonly {
-            // What the machine mounts read-only it could mount anew: what is served is read-only itself.
-            let dir = PathBuf::from(&share.dir);
-            let attrs = mount::Attrs { set: mount::attr::RDONLY, ..mount::Attrs::default() };
-            let tree = mount::clone_host_tree(&dir, true);
-            let tree = tree.and_then(|tree| mount::set_attrs(tree.as_fd(), attrs, true).map(|()| tree));
-            over.push((tree.context(|| "serve it read-only, which takes root")?, dir));
-        }
-        let null = File::open("/dev/null").context(|| "open(\"/dev/null\")")?;
-        let said = program::memory()?;
-        let streams = [Some(null.as_fd()), Some(said.as_fd()), Some(said.as_fd())];
-        self.running.push(server.begin(streams, &[], &over)?);
-        let until = Instant::now() + LISTENS;
-        while !Path::new(socket).exists() {
-            if Instant::now() > until {
-                let said = program::heard(said)?;
-                let text = String::from_utf8_lossy(&said);
-                let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it says nothing");
-                let why = format!("{} does not listen: {}", path.display(), harmless(last));
-                return Err(Error::new(Kind::System, why));
+    /// End them. What one said last that had failed by itself: the emulator knows only that it does not answer.
+    pub(crate) fn end(&mut self) -> Option<String> {
+        let mut failed = None;
+        for Server { pid, pidfd, said } in self.0.drain(..) {
+            let _ = pidfd::signal(pidfd.as_fd(), libc::SIGKILL);
+            if let Ok(Status::Exited(1..)) = process::wait(pid).map(|end| end.status) {
+                let text = program::heard(said).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text);
+                let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it failed");
+                failed = Some(format!("virtiofsd: {}", harmless(last)));
             }
-            std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(())
-    }
-
-    /// The machine has them: their names are needed no longer.
-    pub(crate) fn connected(&mut self) {
-        if let Some(dir) = self.sockets.take() {
-            let _ = file::remove_tree(&dir);
-        }
+        failed
     }
 }
 
 impl Drop for Started {
     fn drop(&mut self) {
-        self.connected();
-        for (pid, fd) in &self.running {
-            let _ = pidfd::signal(fd.as_fd(), libc::SIGKILL);
-            let _ = process::wait(*pid);
-        }
+        self.end();
     }
 }
 
@@ -229,11 +226,11 @@ mod tests {
         let (both, one, none) =
             (modules(&["9p", "9pnet_virtio", "virtiofs"]), modules(&["virtiofs"]), modules(&["fuse"]));
         let program = Some(Path::new("/v"));
-        let plan = |m: &Modules, p, root| super::plan(&folders, m, p, Path::new("/s"), root);
+        let plan = |m: &Modules, p, root| super::plan(&folders, m, p, root);
         let by = |m: &Modules, p, root| plan(m, p, root).unwrap();
         let virtio = by(&one, program, true);
         assert_eq!(virtio.mounts, ["coracle0:/a:virtiofs:ro", "coracle1:/b:virtiofs"]);
-        assert_eq!(virtio.shares[1].by, By::Virtiofs { socket: "/s/coracle1".to_owned() });
+        assert_eq!(virtio.shares[1].by, By::Virtiofs);
         assert_eq!(by(&both, program, true).modules, ["virtiofs"]);
         for plan9 in [by(&both, None, true), by(&both, program, false)] {
             assert_eq!(plan9.modules, ["9pnet_virtio", "9p"]);
@@ -243,7 +240,7 @@ mod tests {
         assert_eq!(by(&both, None, true).shares[0].by, By::Plan9 { as_owners: true });
         assert!(plan(&one, None, true).unwrap_err().to_string().contains("virtiofsd is not installed"));
         assert!(plan(&none, program, true).unwrap_err().to_string().contains("neither virtiofs nor 9p"));
-        assert!(super::plan(&[], &none, None, Path::new("/s"), true).unwrap().shares.is_empty());
+        assert!(super::plan(&[], &none, None, true).unwrap().shares.is_empty());
     }
 
     #[test]

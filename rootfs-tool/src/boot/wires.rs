@@ -82,11 +82,12 @@ impl Theirs {
         Ok(())
     }
 
-    /// Their numbers.
-    pub(crate) fn wires(&self) -> Wires {
+    /// Their numbers, and those of further wires.
+    pub(crate) fn wires(&self, shares: &[OwnedFd]) -> Wires {
         let number = |n: usize| self.0.get(n).map_or(-1, AsRawFd::as_raw_fd);
         let streams = (self.0.len() > 3).then(|| [number(3), number(4), number(5)]);
-        Wires { console: number(0), qmp: number(1), exit: number(2), streams }
+        let shares = shares.iter().map(AsRawFd::as_raw_fd).collect();
+        Wires { console: number(0), qmp: number(1), exit: number(2), streams, shares }
     }
 }
 

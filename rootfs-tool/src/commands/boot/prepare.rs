@@ -10,7 +10,7 @@ use coracle_store::image::Platform;
 use coracle_store::{Locations, Store};
 use coracle_sys::process::Status;
 use coracle_sys::program;
-use coracle_sys::{Context, Error, Kind, Result, file, terminal};
+use coracle_sys::{Context, Error, Kind, Result, terminal};
 use serde_json::Value;
 
 use super::super::config_json;
@@ -47,7 +47,13 @@ pub(super) struct Ready {
 impl Ready {
     /// The emulator's command line, its words quoted for a shell. The channels have the numbers that they could have.
     pub(super) fn line(&self) -> String {
-        let wires = Wires { console: 10, qmp: 11, exit: 12, streams: (!self.tty).then_some([13, 14, 15]) };
+        let wires = Wires {
+            console: 10,
+            qmp: 11,
+            exit: 12,
+            streams: (!self.tty).then_some([13, 14, 15]),
+            shares: (16..64).collect(),
+        };
         let words = self.machine.words(Accel::Tcg, &wires);
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:+@%[]".contains(c);
         let quoted = words.into_iter().map(|word| match !word.is_empty() && word.chars().all(plain) {
@@ -102,10 +108,9 @@ pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<O
     let modules = kernel.modules()?;
     let config = image.config.process();
     let said = recipe::Boot::of(&config.labels.unwrap_or_default())?;
-    let sockets = std::env::temp_dir().join(file::unique_name("coracle-boot-"));
     let virtiofsd = share::virtiofsd();
     let root = nix::unistd::geteuid().is_root();
-    let shared = share::plan(&typed.folders, &modules, virtiofsd.as_deref(), &sockets, root)?;
+    let shared = share::plan(&typed.folders, &modules, virtiofsd.as_deref(), root)?;
     let names = needed(&modules, typed, &shared.modules, &said.modules, &kernel)?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let loaded = initrd::modules(&kernel, &modules, &names)?;
@@ -139,7 +144,7 @@ pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<O
         shares: shared.shares.clone(),
         disk: made.disk.as_ref().map(path),
     };
-    let servers = Servers { program: virtiofsd, sockets, shares: shared.shares };
+    let servers = Servers { program: virtiofsd, shares: shared.shares };
     Ok(Some(Ready {
         machine,
         program,
