@@ -183,6 +183,14 @@ fn what_ext4_cannot_hold_is_refused_by_name() {
     };
     refused("small --label a-label-of-many-bytes", 2, "--label a-label-of-many-bytes");
     refused("small --uuid 1234", 2, "--uuid 1234");
+    for format in ["ext4", "erofs"] {
+        let with = |words: &str| format!("small --format {format} {words}");
+        refused(&with("--label a-label-of-many-bytes"), 2, "--label a-label-of-many-bytes: ");
+        refused(&with("--label=two\u{1}"), 2, "--label \"two\\u{1}\": it holds a control character");
+        let nothing = "--uuid 00000000-0000-0000-0000-000000000000";
+        refused(&with(nothing), 2, &format!("{nothing}: it is the UUID of nothing"));
+        refused(&with("--uuid {01234567-89ab-cdef-0123-456789abcdef}"), 2, "a UUID has the form");
+    }
     refused("small --size 1M", 2, "takes 8 MiB or more");
     refused("small --size 8Q", 2, "--size 8Q");
     refused("small --format tar --size 8M", 2, "--size is for ext4 and disk");
@@ -417,6 +425,9 @@ fn what_no_disk_can_be_is_refused_by_name() {
         (format!("--loader={blob}"), 1, "no program for EFI".to_owned()),
         ("--root=tar".to_owned(), 2, "--root tar: no kernel mounts that".to_owned()),
         ("--root=squashfs --label=x".to_owned(), 2, "--label".to_owned()),
+        ("--label=a-label-of-many-bytes".to_owned(), 2, "--label a-label-of-many-bytes: ".to_owned()),
+        ("--label=a\u{7f}".to_owned(), 2, "it holds a control character".to_owned()),
+        ("--uuid=00000000-0000-0000-0000-000000000000".to_owned(), 2, "it is the UUID of nothing".to_owned()),
         ("--size=20M".to_owned(), 2, "--size: the disk takes".to_owned()),
         ("--root-size=8M --root=squashfs:gzip --size=8M".to_owned(), 2, "--size: the disk takes".to_owned()),
         (format!("--stub={blob}"), 1, "the stub is no program for EFI".to_owned()),

@@ -155,6 +155,9 @@ impl Pack {
                 return Err(Error::usage(format!("--{flag} is for {whose}")));
             }
         }
+        if let Some(label) = self.label.as_ref().filter(|label| label.contains(char::is_control)) {
+            return Err(Error::usage(format!("--label {label:?}: it holds a control character")));
+        }
         let of_disk = [
             ("root", self.root.is_some()),
             ("root-size", self.root_size.is_some()),

@@ -66,14 +66,18 @@ mod tests {
     use coracle_store::layer::pack::{Archive, Content, Meta};
 
     use super::*;
-    use crate::pack::{erofs, format::Codec, squashfs};
+    use crate::pack::{erofs, ext4, format::Codec, squashfs};
 
-    /// What both formats say to a tree of one entry, erofs first.
-    fn refused(path: &str, meta: Meta, content: Content) -> [String; 2] {
+    fn tree(path: &str, meta: Meta, content: Content) -> Tree {
         let mut archive = Archive::new();
         archive.put("d", Meta::new(0o755), Content::Dir).unwrap();
         archive.put(PathBuf::from("d").join(path), meta, content).unwrap();
-        let tree = Tree::of(archive).unwrap();
+        Tree::of(archive).unwrap()
+    }
+
+    /// What erofs and squashfs say to a tree of one entry.
+    fn refused(path: &str, meta: Meta, content: Content) -> [String; 2] {
+        let tree = tree(path, meta, content);
         let mut out = Cursor::new(Vec::new());
         let erofs = erofs::How::new(Codec::None, None, None, "").unwrap();
         let said = [
@@ -102,6 +106,10 @@ mod tests {
             for said in refused(path, meta.clone(), content.clone()) {
                 assert!(said.contains(says) && said.contains("\"d"), "{path}: {said}");
             }
+            let ext4 =
+                ext4::write(&tree(path, meta, content), &ext4::How::default(), &mut Cursor::new(Vec::new()));
+            let said = ext4.unwrap_err().to_string();
+            assert!(said.contains(says) && said.contains("\"d"), "ext4, {path}: {said}");
         }
         assert_eq!(refused("f", plain(), Content::Symlink("x".repeat(4095).into())), ["", ""]);
         assert_eq!(refused(&long[1..], with("user.k", 65535), Content::Char(4095, 0xf_ffff)), ["", ""]);

@@ -31,6 +31,10 @@ impl Uuid {
             *byte = pair[0] << 4 | pair[1];
         }
         match Self(bytes) {
+            // RFC 9562, 5.9: it stands for none, and file systems take it for that.
+            Self(bytes) if bytes == [0; 16] && digits.len() == 32 => {
+                Err(Error::usage(format!("{flag} {text}: it is the UUID of nothing")))
+            }
             uuid if uuid.to_string() == text.to_ascii_lowercase() => Ok(uuid),
             _ => Err(Error::usage(format!(
                 "{flag} {text}: a UUID has the form 01234567-89ab-cdef-0123-456789abcdef"
@@ -150,9 +154,15 @@ mod tests {
 
     #[test]
     fn what_is_no_uuid_is_refused_by_name() {
-        for text in
-            ["", "x", "0123", "0123456789abcdef0123456789abcdef", "01234567-89ab-cdef-0123-456789abcdeg"]
-        {
+        for text in [
+            "",
+            "x",
+            "0123",
+            "0123456789abcdef0123456789abcdef",
+            "01234567-89ab-cdef-0123-456789abcdeg",
+            "{01234567-89ab-cdef-0123-456789abcdef}",
+            "00000000-0000-0000-0000-000000000000",
+        ] {
             let error = Uuid::parse(text, "--uuid").expect_err(text).to_string();
             assert!(error.starts_with(&format!("--uuid {text}: ")), "{error}");
         }

@@ -21,6 +21,7 @@ use coracle_sys::{Error, Result};
 use self::geometry::{BLOCK, GROUP, Geometry, MOST_BLOCKS};
 use self::place::{Need, Places};
 use self::superblock::FIRST_INODE;
+use super::limits;
 use super::tree::{Kind, Tree};
 use super::uuid::{Identity, Uuid};
 
@@ -82,6 +83,7 @@ pub(crate) fn write(tree: &Tree, how: &How, out: &mut (impl Write + Seek)) -> Re
             how.label
         )));
     }
+    limits::check(tree)?;
     let Kind::Dir(entries) = &tree.nodes[0].kind else {
         return Err(Error::invalid("put a tree into ext4: its root is no directory"));
     };
