@@ -158,7 +158,9 @@ fn run(mut args: &[OsString], failed: &mut Option<u8>) -> Result<u8> {
         // Every other code may be that of the command behind the image.
         (tail, *failed) = (Tail::After(1), Some(125));
     }
-    let normal = argv::normalise(&known.command, &args[1..], tail)?;
+    let normal = argv::normalise(&known.command, &args[1..], tail);
+    let normal =
+        if verb == "boot" { normal.map_err(|e| commands::boot::hinted(&args[1..], e))? } else { normal? };
     let line: Vec<&str> = [verb].into_iter().chain(normal.words.iter().map(String::as_str)).collect();
     let Some(verb) = parse(&line)? else { return Ok(0) };
     match verb {
@@ -218,6 +220,7 @@ fn parse(words: &[&str]) -> Result<Option<Verb>> {
             let complaint = argv::complaint(words.first().unwrap_or(&"rootfs-tool"), &exit.output);
             let hint = match (words.first(), words.last()) {
                 (Some(&"load"), Some(file)) if complaint.contains("takes no") => format!(": load -i {file}"),
+                (Some(&"pack"), _) if complaint.contains("takes no") => ": pack -o FILE IMAGE".to_owned(),
                 _ => String::new(),
             };
             Err(Error::usage(complaint + &hint))

@@ -233,8 +233,22 @@ fn what_cannot_be_booted_is_refused_in_one_line_before_anything_starts() {
         ("-v /nonexistent:/x", "/nonexistent"),
         ("-v /etc:/", "it is DIR:/TARGET"),
         ("-m 1", "64M at least"),
-        ("--cpus 0", "one processor"),
-        ("--cpus many", "cpus"),
+        ("-m 512mb", "--memory 512mb: a size is"),
+        ("--cpus 0", "--cpus 0: a machine has 1, 2 or more processors"),
+        ("--cpus 1.5", "--cpus 1.5: "),
+        ("--cpus many", "--cpus many: "),
+        ("-v data:/x", "-v \"data:/x\": there is no folder \"data\" here"),
+        ("-v /etc:/x:z", "-v \"/etc:/x:z\": it is DIR:/TARGET"),
+        // What users of docker and QEMU type.
+        ("-it --rm --name x", "unknown flag: --name: a machine is called by its --hostname"),
+        ("--smp=2", "unknown flag: --smp: processors are --cpus"),
+        ("-smp 2", "unknown flag: -smp: processors are --cpus"),
+        ("-d", "unknown flag: -d: a machine runs as long as this program"),
+        ("-P", "unknown flag: -P: ports are named one by one"),
+        ("--mount type=bind,src=/etc,dst=/x", "unknown flag: --mount: a folder is shared by -v"),
+        ("-append quiet", "unknown flag: -append: words for the kernel are --cmdline"),
+        ("-nographic", "unknown flag: -nographic: the console is"),
+        ("--privileged", "unknown flag: --privileged: that is for containers"),
         ("--timeout 0", "above 0"),
         ("--network lan", "user or none"),
         ("--network none -p 1:2", "-p does not go with it"),
@@ -253,6 +267,40 @@ fn what_cannot_be_booted_is_refused_in_one_line_before_anything_starts() {
     }
     let long = format!("--cmdline init.env=A={}", "x".repeat(2100));
     refused(boot(store, &long, "true").run(), "2047 are the most");
-    let line = with_kernel(store, "--dry-run -p 8080:80").words("box -- true").ok().stdout;
-    assert!(line.contains("accel=tcg") && line.contains("hostfwd=tcp::8080-:80"), "{line}");
+    for (flags, word) in [
+        ("-p 8080:80", "hostfwd=tcp::8080-:80"),
+        ("-it --rm", "accel=tcg"),
+        ("-m 512", "-m 512M "),
+        ("-m 512m", "-m 512M "),
+        ("--memory=1.5g", "-m 1536M "),
+        ("-m 1073741824", "-m 1024M "),
+        ("--cpus=3", "-smp 3 "),
+    ] {
+        let line = boot(store, &format!("--dry-run {flags}"), "true").ok().stdout;
+        assert!(line.contains(word), "{flags}: {line}");
+    }
+}
+
+#[test]
+fn a_file_in_an_image_s_place_is_refused_with_the_command_that_boots_it() {
+    let store = Store::new("boot-file");
+    let scratch = &store.scratch;
+    for (name, says) in [
+        ("disk.img", "-bios /usr/share/ovmf/OVMF.fd -drive if=virtio,format=raw,file=./disk.img boots it"),
+        ("a,b.qcow2", "-drive if=virtio,format=qcow2,file=./a,,b.qcow2 boots it"),
+        ("Live CD.iso", "-cdrom './Live CD.iso' boots it"),
+        ("image.tar.gz", "rootfs-tool load -i ./image.tar.gz"),
+    ] {
+        scratch.write(name, "");
+        let path = format!("./{name}");
+        let out = store.rootfs_tool().arg("boot").arg(&path).dir(scratch.path()).run();
+        assert!(
+            out.stderr.starts_with(&format!("rootfs-tool: boot {path:?}: it is a file")),
+            "{}",
+            out.stderr
+        );
+        refused(out, says);
+        // The runner hands it over.
+        refused(store.runner().arg("boot").arg(&path).dir(scratch.path()).run(), says);
+    }
 }

@@ -133,7 +133,7 @@ fn an_ext4_takes_writes_and_grows() {
     let tree = store.scratch.mkdir("tree");
     std::fs::write(tree.join("file"), "content").expect("write");
     of_folder(&store, &tree, "tree");
-    for (size, larger) in [(None, 3_u64 << 30), (Some("200M"), 40 << 30)] {
+    for (size, larger) in [(None, 3_u64 << 30), (Some("0.25G"), 40 << 30)] {
         let file = store.scratch.join("tree.ext4");
         let mut packing = pack(&store, "tree", &file);
         if let Some(size) = size {
@@ -192,7 +192,9 @@ fn what_ext4_cannot_hold_is_refused_by_name() {
         refused(&with("--uuid {01234567-89ab-cdef-0123-456789abcdef}"), 2, "a UUID has the form");
     }
     refused("small --size 1M", 2, "takes 8 MiB or more");
-    refused("small --size 8Q", 2, "--size 8Q");
+    for size in ["8Q", "512MB", "-1", "1.5", "1e9"] {
+        refused(&format!("small --size {size}"), 2, &format!("--size {size}: a size is"));
+    }
     refused("small --format tar --size 8M", 2, "--size is for ext4 and disk");
     let said = store.rootfs_tool().words("pack small --format ext4").fails(2).stderr;
     assert!(said.contains("use -o FILE"), "{said}");

@@ -97,7 +97,8 @@ fn what_cannot_be_packed_is_told_and_leaves_nothing() {
         ("--format zip small", 2, "--format zip: it is one of tar, cpio"),
         ("--format cpio:gzip:10 small", 2, "the level is 1 to 9"),
         ("--format cpio:lz4 small", 2, "the compressions of cpio are none, gzip, zstd"),
-        ("small", 2, "--format is one of"),
+        ("small", 2, "-o file: its end says no format: --format is one of"),
+        ("small out.ext4", 2, "pack takes no \"out.ext4\" (see pack --help): pack -o FILE IMAGE"),
         ("--format cpio nothing", 1, "No such image: nothing"),
     ] {
         let refused = store.rootfs_tool().args(["pack", "-o"]).arg(&to).words(words).fails(code);

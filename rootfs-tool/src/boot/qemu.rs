@@ -244,9 +244,22 @@ impl Words {
     }
 }
 
-/// What was typed of the memory: MiB, rounded up.
+/// A word, quoted for a shell where it has to be.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:+@%[]".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+/// What was typed of the memory: MiB, rounded up. A mere number is of MiB, as in QEMU, unless it is so large that it can
+/// only be of bytes.
 pub(crate) fn mebibytes(text: &str) -> Result<u64> {
-    let mebibytes = size::parse(text, "--memory")?.div_ceil(1 << 20);
+    let mebibytes = match text.parse::<u64>() {
+        Ok(n @ ..0x10_0000) => n,
+        _ => size::parse(text, "--memory")?.div_ceil(1 << 20),
+    };
     match mebibytes < LEAST {
         true => Err(Error::usage(format!("--memory {text}: a machine takes {LEAST}M at least"))),
         false => Ok(mebibytes),
@@ -330,10 +343,12 @@ mod tests {
 
     #[test]
     fn memory_is_counted_in_mebibytes() {
-        for (typed, n) in [("512m", 512), ("2G", 2048), ("268435457", 257), ("65536k", 64)] {
+        for (typed, n) in
+            [("512m", 512), ("2G", 2048), ("268435457", 257), ("65536k", 64), ("512", 512), ("1.5g", 1536)]
+        {
             assert_eq!(mebibytes(typed).unwrap(), n, "{typed}");
         }
-        for bad in ["", "m", "1x", "63m", "99999999999999g"] {
+        for bad in ["", "m", "1x", "63m", "63", "512mb", "99999999999999g"] {
             assert!(mebibytes(bad).unwrap_err().to_string().starts_with("--memory "), "{bad}");
         }
     }

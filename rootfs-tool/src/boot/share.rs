@@ -44,7 +44,14 @@ impl Folder {
         if dir.is_empty() || !target.starts_with('/') || target.trim_matches('/').is_empty() {
             return Err(wrong());
         }
-        let dir = std::fs::canonicalize(dir).context(|| format!("realpath({dir:?})"))?;
+        let dir = match std::fs::canonicalize(dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !dir.contains('/') => {
+                return Err(Error::usage(format!(
+                    "-v {text:?}: there is no folder {dir:?} here, and a machine has no volumes by name"
+                )));
+            }
+            found => found.context(|| format!("-v {text:?}: realpath({dir:?})"))?,
+        };
         // A comma ends a value among the options of what serves it.
         if dir.as_os_str().as_encoded_bytes().contains(&b',') {
             return Err(Error::unsupported(format!("-v {text:?}: a folder with a comma in its path")));

@@ -1,5 +1,6 @@
 //! `rootfs-tool boot`: from what was typed to a machine that is decided, which [`crate::boot::run`] runs.
 
+mod hints;
 mod prepare;
 mod root;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use argh::{ArgsInfo, FromArgs};
 use coracle_sys::{Error, Result};
 
+pub(crate) use self::hints::hinted;
 use self::root::Root;
 use super::source::Source;
 use crate::boot::qemu::{Forward, mebibytes};
@@ -42,6 +44,10 @@ pub(crate) struct Boot {
     #[argh(switch, short = 'i')]
     #[allow(dead_code)] // it is so anyhow
     interactive: bool,
+    /// leave nothing of it, as no machine does
+    #[argh(switch, hidden_help)]
+    #[allow(dead_code)] // it is so anyhow
+    rm: bool,
     /// a variable of the command: NAME=VALUE, or NAME to pass it on
     #[argh(option, short = 'e', arg_name = "VARIABLE")]
     env: Vec<String>,
@@ -66,12 +72,12 @@ pub(crate) struct Boot {
     /// user, which reaches out through this machine, or none
     #[argh(option, arg_name = "WORD")]
     network: Option<String>,
-    /// memory, such as 2g; by itself what the image takes and half a gibibyte
+    /// memory, such as 512, which is of MiB, or 2g; by itself what the image takes and half a gibibyte
     #[argh(option, short = 'm', arg_name = "SIZE")]
     memory: Option<String>,
     /// processors, 1 if not said
     #[argh(option, arg_name = "NUMBER")]
-    cpus: Option<u32>,
+    cpus: Option<String>,
     /// the kernel: a file, package, host, or bootfs for that of the image bootfs
     #[argh(option, arg_name = "FILE|WORD")]
     kernel: Option<String>,
@@ -116,6 +122,7 @@ struct Typed {
     forwards: Option<Vec<Forward>>,
     folders: Vec<Folder>,
     memory: Option<u64>,
+    cpus: u32,
     kvm: Kvm,
     timeout: Option<Duration>,
     tty: bool,
@@ -164,9 +171,11 @@ impl Boot {
                 Error::usage(format!("--timeout {seconds}: it is a number of seconds above 0"))
             })
         });
-        if self.cpus == Some(0) {
-            return Err(Error::usage("--cpus 0: a machine has one processor at least"));
-        }
+        let cpus = self.cpus.as_deref().unwrap_or("1");
+        let whole = |n: &u32| (1..=1024).contains(n);
+        let cpus = cpus.parse().ok().filter(whole).ok_or_else(|| {
+            Error::usage(format!("--cpus {cpus}: a machine has 1, 2 or more processors, and whole ones"))
+        })?;
         self.source().check()?;
         let on_terminal = |fd| nix::unistd::isatty(fd) == Ok(true);
         let here = on_terminal(coracle_sys::terminal::standard_input())
@@ -175,6 +184,7 @@ impl Boot {
             forwards,
             folders: self.volume.iter().map(|v| Folder::parse(v)).collect::<Result<_>>()?,
             memory: self.memory.as_deref().map(mebibytes).transpose()?,
+            cpus,
             kvm,
             timeout: timeout.transpose()?,
             tty: !self.no_tty && (self.tty || here),

@@ -105,7 +105,14 @@ impl Format {
         let name = file.and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         match ENDS.iter().rev().find(|(end, ..)| name.ends_with(end)) {
             Some(&(_, kind, codec)) => Ok(Self { kind, codec, level: None }),
-            None => Err(Error::usage(format!("--format is one of {}", kinds()))),
+            None if name.is_empty() => Err(Error::usage(format!(
+                "name a file whose end says the format, such as -o image.ext4, or the format: --format is one of {}",
+                kinds()
+            ))),
+            None => Err(Error::usage(format!(
+                "-o {name}: its end says no format: --format is one of {}",
+                kinds()
+            ))),
         }
     }
 

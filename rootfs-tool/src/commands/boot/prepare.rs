@@ -14,12 +14,12 @@ use coracle_sys::{Context, Error, Kind, Result, terminal};
 use serde_json::Value;
 
 use super::super::config_json;
-use super::{Boot, Typed, root};
+use super::{Boot, Typed, hints, root};
 use crate::boot::conf::{self, Beside};
 use crate::boot::initrd;
 use crate::boot::kernel::{Kernel, VMLINUZ, fitting};
 use crate::boot::modules::Modules;
-use crate::boot::qemu::{Accel, Arch, Machine, Wires};
+use crate::boot::qemu::{Accel, Arch, Machine, Wires, quoted};
 use crate::boot::run::{Job, Kvm};
 use crate::boot::share::{self, Servers};
 use crate::recipe;
@@ -55,11 +55,7 @@ impl Ready {
             shares: (16..64).collect(),
         };
         let words = self.machine.words(Accel::Tcg, &wires);
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:+@%[]".contains(c);
-        let quoted = words.into_iter().map(|word| match !word.is_empty() && word.chars().all(plain) {
-            true => word,
-            false => format!("'{}'", word.replace('\'', "'\\''")),
-        });
+        let quoted = words.iter().map(|word| quoted(word));
         let program = self.program.display().to_string();
         std::iter::once(program).chain(quoted).collect::<Vec<_>>().join(" ")
     }
@@ -84,8 +80,11 @@ impl Ready {
 /// Make all ready. Nothing where the runner has said why not.
 pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<Option<Ready>> {
     let at = Locations::from_env(boot.store.as_deref())?;
-    if Store::open(&at)?.find(&boot.image).is_err_and(|e| e.kind() == Kind::NotFound) && !pull(boot)? {
-        return Ok(None);
+    if let Err(e) = Store::open(&at)?.find(&boot.image) {
+        hints::refuse_file(&boot.image)?;
+        if e.kind() == Kind::NotFound && !pull(boot)? {
+            return Ok(None);
+        }
     }
     let image = super::super::find(&Store::open(&at)?, &boot.image)?;
     let commanded = !tail.is_empty()
@@ -136,7 +135,7 @@ pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<O
     let machine = Machine {
         arch,
         memory: typed.memory.unwrap_or(MEMORY + 3 * (made.size >> 20)),
-        cpus: boot.cpus.unwrap_or(1),
+        cpus: typed.cpus,
         kernel: path(&vmlinuz),
         initrd: path(&made.initrd),
         cmdline,
