@@ -265,6 +265,32 @@ fn what_cannot_be_booted_is_refused_in_one_line_before_anything_starts() {
     ] {
         refused(boot(store, flags, "true").run(), says);
     }
+    let (vmlinuz, modules) = machine::kernel_with_modules().expect("a kernel");
+    let kernel = std::fs::read(&vmlinuz).expect("read");
+    let mut of_arm = vec![0; 0x1000];
+    of_arm[0x38..0x3c].copy_from_slice(b"ARM\x64");
+    of_arm[0x100..0x11d].copy_from_slice(b"Linux version 6.12.9-arm64 x\n");
+    for (content, says) in [
+        (&kernel[..kernel.len() / 2], format!("it is cut off: it has {} bytes of ", kernel.len() / 2)),
+        (&kernel[..0x300], "it is cut off: it has 768 bytes of ".to_owned()),
+        (&kernel[0x400..0x20000], "it is no kernel".to_owned()),
+        (b"<html><title>404 Not Found</title></html>", "it is no kernel".to_owned()),
+        (b"", "it is no kernel".to_owned()),
+        (&of_arm, "is for arm64, and the image for amd64".to_owned()),
+    ] {
+        let file = store.scratch.write("kernel", content);
+        refused(boot(store, &format!("--kernel {}", file.display()), "true").run(), &says);
+    }
+    let file = vmlinuz.display();
+    for (dir, says) in
+        [("/etc", "\"/etc\" has no *.ko"), ("/nonexistent", "/nonexistent"), ("/etc/passwd", "/etc/passwd")]
+    {
+        refused(boot(store, &format!("--kernel {file} --modules {dir}"), "true").run(), says);
+    }
+    // The folder of folders of modules, and the one above, will do.
+    for dir in modules.ancestors().skip(1).step_by(2).take(2) {
+        boot(store, &format!("--dry-run --kernel {file} --modules {}", dir.display()), "true").ok();
+    }
     let long = format!("--cmdline init.env=A={}", "x".repeat(2100));
     refused(boot(store, &long, "true").run(), "2047 are the most");
     for (flags, word) in [

@@ -114,6 +114,7 @@ fn a_kernel_s_package_becomes_an_image_with_its_tables_and_is_the_same_in_every_
 /// A kernel's file as the x86 boot protocol has it.
 fn bzimage(version: &str) -> Vec<u8> {
     let mut file = vec![0; 0x400];
+    file[0x1f1] = 1;
     file[0x202..0x206].copy_from_slice(b"HdrS");
     file[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
     file[0x300..0x300 + version.len()].copy_from_slice(version.as_bytes());
@@ -145,6 +146,10 @@ fn a_kernel_s_file_and_the_folder_of_its_modules_become_a_bootfs_too() {
         (&["--kernel", "host", "--modules", "/lib"], "--kernel host has its own modules"),
         (&["--kernel", "x", "--package", "y"], "--kernel: no package is fetched for it"),
         (&["--platform", "linux/pdp11"], "pdp11"),
+        (
+            &["--kernel", kernel.to_str().expect("a path"), "--modules", "/etc"],
+            "\"/etc\" has no *.ko: name the one of 6.9.1",
+        ),
     ] {
         let out = store.rootfs_tool().arg("bootfs").args(words).run();
         assert_eq!(out.stderr.trim().lines().count(), 1, "{}", out.stderr);

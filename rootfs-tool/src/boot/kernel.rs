@@ -11,6 +11,7 @@ use coracle_store::{Image, Store, Transaction};
 use coracle_sys::{Context, Error, Kind, Result, file};
 
 use super::modules::{self, Modules};
+use super::vmlinuz;
 use crate::compose::deb;
 use crate::pack;
 
@@ -130,7 +131,8 @@ impl Kernel {
     ) -> Result<Self> {
         let read = || -> Result<(String, Vec<u8>)> {
             let bytes = file::read_plain(vmlinuz)?;
-            Ok((version(&bytes).and_then(plain)?, bytes))
+            vmlinuz::whole(&bytes)?;
+            Ok((vmlinuz::version(&bytes).and_then(plain)?, bytes))
         };
         let (version, bytes) = read().context(|| format!("read the kernel {vmlinuz:?}"))?;
         let mut files = Archive::new();
@@ -138,12 +140,25 @@ impl Kernel {
         let mtime = (std::os::unix::fs::MetadataExt::mtime(&meta), 0);
         files.put(VMLINUZ, Meta { mtime, ..Meta::new(0o644) }, Content::Bytes(bytes))?;
         if let Some(dir) = modules(&version) {
+            // The folder of folders will do, and what make modules_install wrote.
+            let inside = [dir.join(&version), dir.join(MODULES).join(&version)];
+            let dir = inside.into_iter().find(|inside| inside.is_dir()).unwrap_or(dir);
             let how = FromDir { xattrs: false, ..FromDir::default() };
             // Links to the kernel's sources lead nowhere in an image; tables of another format than text are the host's.
             let mut wanted =
                 |path: &[u8], _: bool| !matches!(path, b"build" | b"source") && !path.ends_with(b".bin");
             let mut tree = Archive::new();
             tree.put_dir_where(&dir, how, &mut wanted)?;
+            let of_modules = |path: &[u8]| {
+                path.starts_with(b"modules.")
+                    || modules::ENDS.iter().any(|end| path.ends_with(end.as_bytes()))
+            };
+            // An empty one says that all is in the kernel itself.
+            if tree.inside(b"").next().is_some() && !tree.inside(b"").any(|(path, ..)| of_modules(path)) {
+                return Err(Error::usage(format!(
+                    "the folder of modules {dir:?} has no *.ko: name the one of {version}, or an empty one where there are none"
+                )));
+            }
             for (path, meta, content) in tree.inside(b"") {
                 files.put(
                     format!("{MODULES}/{version}/{}", String::from_utf8_lossy(path)),
@@ -182,7 +197,7 @@ impl Kernel {
             let labels = image.config.process().labels.unwrap_or_default();
             let version = match labels.get(LABEL) {
                 Some(version) => version.clone(),
-                None => version(&modules::bytes(content)?)?,
+                None => vmlinuz::version(&modules::bytes(content)?)?,
             };
             Self { version, from: name.to_owned(), files, _scratch: None }.whole()
         };
@@ -209,6 +224,21 @@ impl Kernel {
     /// The folder of its modules.
     pub(crate) fn dir(&self) -> String {
         format!("{MODULES}/{}", self.version)
+    }
+
+    /// Is it for this architecture? Where its file does not say, it is taken to be.
+    pub(crate) fn check_for(&self, architecture: &str) -> Result<()> {
+        let bytes = self.bytes(VMLINUZ)?.unwrap_or_default();
+        match vmlinuz::architecture(&bytes) {
+            // Such a kernel runs programs of its smaller brother.
+            Some(found) if found != architecture && (found, architecture) != ("amd64", "386") => {
+                Err(Error::usage(format!(
+                    "the kernel {} is for {found}, and the image for {architecture}",
+                    self.from
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Its modules.
@@ -252,77 +282,9 @@ pub(crate) fn fitting(line: String, beside: usize) -> Result<String> {
     }
 }
 
-/// The version that a kernel's file has in it. x86: the boot protocol's `kernel_version` (Documentation/arch/x86/boot.rst);
-/// others, and kernels without a loader of their own, have the banner that they print first, perhaps compressed.
-pub(crate) fn version(bytes: &[u8]) -> Result<String> {
-    let not = || Error::invalid("it is no kernel, or of a form that is not known");
-    if bytes.get(0x202..0x206) == Some(b"HdrS") {
-        let pointer = bytes.get(0x20e..0x210).and_then(|p| <[u8; 2]>::try_from(p).ok()).ok_or_else(not)?;
-        return word(bytes.get(usize::from(u16::from_le_bytes(pointer)) + 0x200..).unwrap_or_default())
-            .ok_or_else(not);
-    }
-    let whole;
-    let plain = match inner(bytes) {
-        Some(packed) => {
-            whole = modules::plain(packed.to_vec())?;
-            &whole[..]
-        }
-        None => bytes,
-    };
-    const BANNER: &[u8] = b"Linux version ";
-    let starts = plain.windows(BANNER.len()).enumerate().filter(|(_, w)| *w == BANNER);
-    // The format of the banner stands in the kernel too.
-    let mut words = starts.filter_map(|(at, _)| word(&plain[at + BANNER.len()..]));
-    words.find(|w| w.starts_with(|c: char| c.is_ascii_digit())).ok_or_else(not)
-}
-
-/// What is compressed inside: of an EFI image that unpacks itself (drivers/firmware/efi/libstub/zboot-header.S), or all of
-/// it.
-fn inner(bytes: &[u8]) -> Option<&[u8]> {
-    if bytes.get(4..8) == Some(b"zimg") {
-        let number = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
-        let (at, size) = (number(8)?, number(12)?);
-        return bytes.get(at..at.checked_add(size)?);
-    }
-    let packed: [&[u8]; 3] = [b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"];
-    packed.iter().any(|head| bytes.starts_with(head)).then_some(bytes)
-}
-
-fn word(bytes: &[u8]) -> Option<String> {
-    let end = bytes.iter().take(256).position(|b| b.is_ascii_whitespace() || *b == 0)?;
-    let text = std::str::from_utf8(&bytes[..end]).ok()?;
-    (!text.is_empty()).then(|| text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn bzimage(version: &str) -> Vec<u8> {
-        let mut file = vec![0; 0x400];
-        file[0x202..0x206].copy_from_slice(b"HdrS");
-        file[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
-        file[0x300..0x300 + version.len()].copy_from_slice(version.as_bytes());
-        file
-    }
-
-    #[test]
-    fn a_kernel_says_its_version() {
-        assert_eq!(version(&bzimage("6.1.0-56-cloud-amd64 (x@y) #1 SMP")).unwrap(), "6.1.0-56-cloud-amd64");
-        let mut image = vec![0; 64];
-        image.extend_from_slice(b"Linux version %s (%s)\0Linux version 6.12.9-arm64 (x@y)");
-        assert_eq!(version(&image).unwrap(), "6.12.9-arm64");
-        for bad in [
-            &b""[..],
-            b"MZ",
-            b"\x1f\x8bxx",
-            b"MZ\0\0zimg\xff\xff\xff\xff\xff\xff\xff\xff",
-            &bzimage("")[..0x20f],
-            &bzimage(""),
-        ] {
-            assert!(version(bad).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_package_becomes_the_layout_of_a_bootfs() {

@@ -16,7 +16,7 @@ use crate::archive::packed;
 const MAX: u64 = 1 << 30;
 
 /// How files of modules end.
-const ENDS: [&str; 4] = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"];
+pub(super) const ENDS: [&str; 4] = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"];
 
 /// The bytes of an entry.
 pub(crate) fn bytes(content: &Content) -> Result<Vec<u8>> {

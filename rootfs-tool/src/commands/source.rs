@@ -47,7 +47,7 @@ impl Source<'_> {
             let image = store.resolve_for(name, platform)?;
             Kernel::of_image(store, &image, name)
         };
-        match (self.kernel, self.bootfs) {
+        let kernel = match (self.kernel, self.bootfs) {
             (Some("package"), _) => {
                 let tx = store.begin()?;
                 Kernel::of_package(&tx, None, None, &Choices::default(), platform)
@@ -61,7 +61,9 @@ impl Source<'_> {
                 Err(e) if e.kind() == Kind::NotFound => of_host(platform),
                 Err(e) => Err(e),
             },
-        }
+        }?;
+        kernel.check_for(&platform.architecture)?;
+        Ok(kernel)
     }
 
     fn of_file(&self, path: &Path) -> Result<Kernel> {
