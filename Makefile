@@ -110,7 +110,7 @@ test-init-aarch64: ## build init for aarch64 and test its behaviour under qemu-u
 	CORACLE_INIT_UNDER='qemu-aarch64-static dist/aarch64/init' $(CARGO) test --locked -p coracle-tests --test init
 
 .PHONY: test-all
-test-all: needs check build ## everything there is, the slow ones in full
+test-all: needs check build test-init-aarch64 ## everything there is, the slow ones in full
 	CORACLE_TEST_ALL=1 tests/tiers
 
 .PHONY: bench

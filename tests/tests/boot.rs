@@ -54,9 +54,10 @@ fn the_image_s_command_runs_and_its_code_is_ours() {
     let hello = boot(store, "", "").ok();
     assert_eq!((hello.stdout.as_str(), hello.stderr.as_str()), ("hello\n", ""));
     let script = "echo out; echo err >&2; id; pwd; hostname; echo $FROM $A; exit 7";
-    let flags = "-u 3:5 -w /tmp -e A=b --hostname box --cpus 2 -m 400m";
-    let out = boot(store, flags, &format!("{script} # $(nproc)")).fails(7);
-    assert_eq!(out.stdout, "out\nuid=3 gid=5 groups=5\n/tmp\nbox\nimage b\n");
+    // A module that the kernel's command line asks for is loaded, as is one of the recipe.
+    let flags = "-u 3:5 -w /tmp -e A=b --hostname box --cpus 2 -m 400m --cmdline init.modules=softdog";
+    let out = boot(store, flags, &format!("grep -o ^softdog /proc/modules; {script} # $(nproc)")).fails(7);
+    assert_eq!(out.stdout, "softdog\nout\nuid=3 gid=5 groups=5\n/tmp\nbox\nimage b\n");
     assert_eq!(out.stderr, "err\n");
     let many =
         with_kernel(store, "").words("box -- sh -c").arg("echo $#").args((0..3000).map(|n| n.to_string()));
@@ -291,6 +292,7 @@ fn what_cannot_be_booted_is_refused_in_one_line_before_anything_starts() {
     for dir in modules.ancestors().skip(1).step_by(2).take(2) {
         boot(store, &format!("--dry-run --kernel {file} --modules {}", dir.display()), "true").ok();
     }
+    refused(boot(store, "--cmdline init.modules=no-such", "true").run(), "find the module no_such");
     let long = format!("--cmdline init.env=A={}", "x".repeat(2100));
     refused(boot(store, &long, "true").run(), "2047 are the most");
     for (flags, word) in [

@@ -125,6 +125,13 @@ impl Modules {
     }
 }
 
+/// Names of modules that words of the kernel's command line ask init for: they have to be where it looks.
+pub(crate) fn asked<'a>(lines: impl IntoIterator<Item = &'a String>) -> impl Iterator<Item = String> {
+    let words = lines.into_iter().flat_map(|line| line.split_whitespace());
+    let lists = words.filter_map(|word| word.strip_prefix("init.modules="));
+    lists.flat_map(|list| list.split(',')).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
 /// The `pre:` of a softdep, as names.
 fn wanted_before(text: &str) -> Vec<String> {
     let mut pre = false;
@@ -188,6 +195,12 @@ mod tests {
 
     const DEP: &str = "kernel/net.ko.xz: kernel/fail.ko kernel/virtio-ring.ko kernel/virtio.ko\n\
         kernel/virtio-ring.ko: kernel/virtio.ko\nkernel/virtio.ko:\nkernel/fail.ko:\nkernel/crc.ko:\n";
+
+    #[test]
+    fn the_kernel_s_command_line_names_modules_too() {
+        let lines = ["quiet init.modules=a,b,".to_owned(), "modules=c init.modules=d".to_owned()];
+        assert_eq!(asked(&lines).collect::<Vec<_>>(), ["a", "b", "d"]);
+    }
 
     #[test]
     fn what_is_needed_is_loaded_first_and_once() {

@@ -109,7 +109,7 @@ fn tries(job: &Job<'_>, send: &Sender<(u32, Event)>, events: &Receiver<(u32, Eve
     }
     match attempt(Accel::Tcg)? {
         Tried::Code(code) => Ok(code),
-        Tried::Silent(why) => Err(Error::new(Kind::System, why)),
+        Tried::Silent(why) => Err(Error::new(Kind::System, format!("run the machine: {why}"))),
     }
 }
 

@@ -104,14 +104,15 @@ impl Source<'_> {
 
 /// This machine's own kernel, where nothing else was made or named.
 fn of_host(platform: &Platform) -> Result<Kernel> {
-    let missing = |why: String| {
-        Error::not_found(format!(
-            "find a kernel: {why}: apt-get install linux-image-cloud-{}, or rootfs-tool bootfs, or --kernel FILE",
-            platform.architecture
-        ))
-    };
-    if platform.architecture != Platform::host().architecture {
-        return Err(missing(format!("this machine's is not for {}", platform.architecture)));
+    let architecture = &platform.architecture;
+    if *architecture != Platform::host().architecture {
+        return Err(Error::not_found(format!(
+            "find a kernel: this machine's is not for {architecture}: rootfs-tool bootfs --platform {platform}, or --kernel FILE"
+        )));
     }
-    Kernel::of_host().map_err(|e| missing(e.to_string()))
+    Kernel::of_host().map_err(|e| {
+        Error::not_found(format!(
+            "find a kernel: {e}: apt-get install linux-image-cloud-{architecture}, or rootfs-tool bootfs, or --kernel FILE"
+        ))
+    })
 }

@@ -18,7 +18,7 @@ use super::{Boot, Typed, hints, root};
 use crate::boot::conf::{self, Beside};
 use crate::boot::initrd;
 use crate::boot::kernel::{Kernel, VMLINUZ, fitting};
-use crate::boot::modules::Modules;
+use crate::boot::modules::{Modules, asked};
 use crate::boot::qemu::{Accel, Arch, Machine, Wires, quoted};
 use crate::boot::run::{Job, Kvm};
 use crate::boot::share::{self, Servers};
@@ -110,7 +110,8 @@ pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<O
     let virtiofsd = share::virtiofsd();
     let root = nix::unistd::geteuid().is_root();
     let shared = share::plan(&typed.folders, &modules, virtiofsd.as_deref(), root)?;
-    let names = needed(&modules, typed, &shared.modules, &said.modules, &kernel)?;
+    let asked = asked(said.cmdline.iter().chain(&boot.cmdline)).chain(said.modules).collect();
+    let names = needed(&modules, typed, &shared.modules, asked, &kernel)?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let loaded = initrd::modules(&kernel, &modules, &names)?;
     let beside = Beside {
@@ -201,7 +202,7 @@ fn needed(
     of: &Modules,
     typed: &Typed,
     shared: &[&str],
-    image: &[String],
+    asked: Vec<String>,
     kernel: &Kernel,
 ) -> Result<Vec<String>> {
     if of.is_empty() {
@@ -220,8 +221,8 @@ fn needed(
     }
     names.extend(shared);
     // By these the power button is heard; a machine without them is switched off all the same.
-    names.extend(["button", "evdev"].into_iter().filter(|name| of.has(name)));
-    Ok(names.into_iter().map(str::to_owned).chain(image.iter().cloned()).collect())
+    names.extend(["button", "gpio_keys", "evdev"].into_iter().filter(|name| of.has(name)));
+    Ok(names.into_iter().map(str::to_owned).chain(asked).collect())
 }
 
 fn memory(bytes: &[u8]) -> Result<OwnedFd> {

@@ -49,7 +49,7 @@ const ROOT_WORDS: usize = 100;
 /// Modules by which roots and data are mounted; ext4 asks for its sums by a name that no dependency tells.
 const FILE_SYSTEMS: &[&str] = &["crc32c_generic", "ext4", "squashfs", "erofs", "overlay"];
 /// Modules by which the end is told and the power button is heard.
-const MACHINE: &[&str] = &["virtio_console", "button", "evdev"];
+const MACHINE: &[&str] = &["virtio_console", "button", "gpio_keys", "evdev"];
 /// What systemd calls architectures in the names of its stubs.
 const STUBS: &[(&str, &str)] =
     &[("amd64", "x64"), ("arm64", "aa64"), ("386", "ia32"), ("arm", "arm"), ("riscv64", "riscv64")];
@@ -115,7 +115,7 @@ impl Typed {
         let beside = Beside { stop_signal: config.stop_signal, commanded, ..Beside::default() };
         let conf = conf::of(&spec, &beside)?;
         let of = kernel.modules()?;
-        let names = self.modules(pack, &of, &said.modules);
+        let names = self.modules(pack, &of, &said);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let loaded = initrd::modules(&kernel, &of, &names)?;
         let init = source.init(&platform)?;
@@ -147,7 +147,7 @@ impl Typed {
     }
 
     /// Names of the modules to load: what is not known is refused where it was typed, and left away where it is ours.
-    fn modules(&self, pack: &Pack, of: &Modules, image: &[String]) -> Vec<String> {
+    fn modules(&self, pack: &Pack, of: &Modules, image: &recipe::Boot) -> Vec<String> {
         let known = |names: &[&str]| {
             names.iter().filter(|name| of.has(name)).map(|name| (*name).to_owned()).collect()
         };
@@ -156,7 +156,8 @@ impl Typed {
         let machine: Vec<String> = known(MACHINE);
         names.extend(file_systems);
         names.extend(machine);
-        names.extend(image.iter().cloned());
+        names.extend(image.modules.iter().cloned());
+        names.extend(modules::asked(image.cmdline.iter().chain(&pack.cmdline)));
         let typed = pack.modules.iter().flat_map(|names| names.split(','));
         names.extend(typed.filter(|name| !name.is_empty()).map(str::to_owned));
         names

@@ -177,7 +177,7 @@ mod tests {
             (tree("early", |n| n.meta.mtime.0 = -(1 << 31) - 1), "\"early\" into ext4: its time"),
             (
                 tree("link", |n| n.kind = Kind::Symlink(vec![b'x'; 4096])),
-                "\"link\" into ext4: it is a link of 4096",
+                "pack \"link\": its target has more than 4095 bytes",
             ),
             (tree("names", |n| n.links = 65_001), "\"names\" into ext4: it has 65001 names"),
             (

@@ -80,27 +80,10 @@ fn need(node: &Node, hash_seed: &[u32; 4], more: &[&[u8]]) -> Result<Need> {
     let count = |n: usize| vec![(0, n as u64)];
     let runs = match &node.kind {
         Kind::Dir(entries) => {
-            if let Some((name, _)) = entries.iter().find(|(name, _)| name.len() > 255) {
-                return Err(Error::unsupported(format!(
-                    "the name {:?} in it has more than 255 bytes",
-                    String::from_utf8_lossy(name)
-                )));
-            }
-            count(
-                Packed::new(
-                    entries.iter().map(|(name, _)| &name[..]).chain(more.iter().copied()),
-                    hash_seed,
-                )?
-                .blocks(),
-            )
+            let names = entries.iter().map(|(name, _)| &name[..]).chain(more.iter().copied());
+            count(Packed::new(names, hash_seed)?.blocks())
         }
         Kind::File(data) => runs(data)?,
-        Kind::Symlink(target) if target.len() >= BLOCK => {
-            return Err(Error::unsupported(format!(
-                "it is a link of {} bytes, and 4095 are the most",
-                target.len()
-            )));
-        }
         Kind::Symlink(target) if target.len() > SHORT => count(1),
         _ => Vec::new(),
     };
