@@ -92,6 +92,8 @@ fn a_machine_that_comes_to_nothing_is_an_error_that_says_why() {
         last.starts_with("rootfs-tool: the machine ended without an exit code: kernel panic, "),
         "{last}"
     );
+    let none = boot(store, "--cmdline init.modules=no-such", "true").run();
+    refused(none, "the machine's init: load modules no-such: ");
     let no_root = boot(store, "--cmdline root=/dev/vdz --cmdline init.wait=1", "true").run();
     refused(no_root, "the machine's init: find /dev/vdz");
     let port = std::net::TcpListener::bind("0.0.0.0:0").expect("bind");
@@ -292,7 +294,6 @@ fn what_cannot_be_booted_is_refused_in_one_line_before_anything_starts() {
     for dir in modules.ancestors().skip(1).step_by(2).take(2) {
         boot(store, &format!("--dry-run --kernel {file} --modules {}", dir.display()), "true").ok();
     }
-    refused(boot(store, "--cmdline init.modules=no-such", "true").run(), "find the module no_such");
     let long = format!("--cmdline init.env=A={}", "x".repeat(2100));
     refused(boot(store, &long, "true").run(), "2047 are the most");
     for (flags, word) in [

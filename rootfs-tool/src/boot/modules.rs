@@ -101,6 +101,21 @@ impl Modules {
         self.files.is_empty() && self.builtin.is_empty()
     }
 
+    /// The words of a kernel's command line without those that ask init for modules which are here, and their names: where
+    /// modules are chosen beforehand, init has no table by which it would find others.
+    pub(crate) fn take_asked(&self, line: &str) -> (String, Vec<String>) {
+        let (mut left, mut names) = (Vec::new(), Vec::new());
+        for word in line.split(' ') {
+            let list = word.strip_prefix("init.modules=");
+            let asked: Vec<&str> = list.into_iter().flat_map(|list| list.split(',')).collect();
+            match !asked.is_empty() && asked.iter().all(|name| self.has(name)) {
+                true => names.extend(asked.into_iter().map(str::to_owned)),
+                false => left.push(word),
+            }
+        }
+        (left.join(" "), names)
+    }
+
     /// The files to load for these, from the tree's folder on, in order.
     pub(crate) fn order(&self, names: &[&str]) -> Result<Vec<String>> {
         let (mut order, mut seen) = (Vec::new(), BTreeSet::new());
@@ -123,13 +138,6 @@ impl Modules {
         needed.iter().filter_map(|path| name_of(path)).for_each(|other| self.visit(&other, order, seen));
         order.push(path.clone());
     }
-}
-
-/// Names of modules that words of the kernel's command line ask init for: they have to be where it looks.
-pub(crate) fn asked<'a>(lines: impl IntoIterator<Item = &'a String>) -> impl Iterator<Item = String> {
-    let words = lines.into_iter().flat_map(|line| line.split_whitespace());
-    let lists = words.filter_map(|word| word.strip_prefix("init.modules="));
-    lists.flat_map(|list| list.split(',')).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 /// The `pre:` of a softdep, as names.
@@ -198,8 +206,13 @@ mod tests {
 
     #[test]
     fn the_kernel_s_command_line_names_modules_too() {
-        let lines = ["quiet init.modules=a,b,".to_owned(), "modules=c init.modules=d".to_owned()];
-        assert_eq!(asked(&lines).collect::<Vec<_>>(), ["a", "b", "d"]);
+        let all = Modules::parse(DEP, "kernel/nvme-core.ko\n", "");
+        let line =
+            "quiet init.modules=net,nvme_core x=\"a  b\" init.modules=gone modules=crc init.modules=crc";
+        let (left, names) = all.take_asked(line);
+        assert_eq!(left, "quiet x=\"a  b\" init.modules=gone modules=crc");
+        assert_eq!(names, ["net", "nvme_core", "crc"]);
+        assert_eq!(all.take_asked(""), (String::new(), Vec::new()));
     }
 
     #[test]

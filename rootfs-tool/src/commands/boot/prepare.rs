@@ -18,7 +18,7 @@ use super::{Boot, Typed, hints, root};
 use crate::boot::conf::{self, Beside};
 use crate::boot::initrd;
 use crate::boot::kernel::{Kernel, VMLINUZ, fitting};
-use crate::boot::modules::{Modules, asked};
+use crate::boot::modules::Modules;
 use crate::boot::qemu::{Accel, Arch, Machine, Wires, quoted};
 use crate::boot::run::{Job, Kvm};
 use crate::boot::share::{self, Servers};
@@ -110,7 +110,9 @@ pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<O
     let virtiofsd = share::virtiofsd();
     let root = nix::unistd::geteuid().is_root();
     let shared = share::plan(&typed.folders, &modules, virtiofsd.as_deref(), root)?;
-    let asked = asked(said.cmdline.iter().chain(&boot.cmdline)).chain(said.modules).collect();
+    let typed_words = [said.cmdline.as_slice(), &boot.cmdline].concat().join(" ");
+    let (words, mut asked) = modules.take_asked(&typed_words);
+    asked.extend(said.modules);
     let names = needed(&modules, typed, &shared.modules, asked, &kernel)?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let loaded = initrd::modules(&kernel, &modules, &names)?;
@@ -127,7 +129,7 @@ pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<O
     let vmlinuz = memory(&kernel.bytes(VMLINUZ)?.unwrap_or_default())?;
     let mut cmdline = format!("console={} quiet panic=-1", arch.console);
     let disk = typed.root.kind().map(|kind| format!("root=/dev/vda rootfstype={kind} ro"));
-    for words in disk.iter().chain(&said.cmdline).chain(&boot.cmdline) {
+    for words in disk.iter().chain([&words]).filter(|words| !words.is_empty()) {
         cmdline.push(' ');
         cmdline.push_str(words);
     }

@@ -115,7 +115,10 @@ impl Typed {
         let beside = Beside { stop_signal: config.stop_signal, commanded, ..Beside::default() };
         let conf = conf::of(&spec, &beside)?;
         let of = kernel.modules()?;
-        let names = self.modules(pack, &of, &said);
+        let words = [said.cmdline.as_slice(), &pack.cmdline].concat().join(" ");
+        let (words, mut asked) = of.take_asked(&words);
+        asked.extend(said.modules);
+        let names = self.modules(pack, &of, asked);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let loaded = initrd::modules(&kernel, &of, &names)?;
         let init = source.init(&platform)?;
@@ -129,7 +132,7 @@ impl Typed {
             stub,
             loader: pack.loader.as_deref().map(file::read_plain).transpose()?,
             initrd: packed.finish()?,
-            cmdline: fitting([said.cmdline.as_slice(), &pack.cmdline].concat().join(" "), ROOT_WORDS)?,
+            cmdline: fitting(words, ROOT_WORDS)?,
             os_release: os_release(tree)?,
             dtb,
         };
@@ -147,7 +150,7 @@ impl Typed {
     }
 
     /// Names of the modules to load: what is not known is refused where it was typed, and left away where it is ours.
-    fn modules(&self, pack: &Pack, of: &Modules, image: &recipe::Boot) -> Vec<String> {
+    fn modules(&self, pack: &Pack, of: &Modules, asked: Vec<String>) -> Vec<String> {
         let known = |names: &[&str]| {
             names.iter().filter(|name| of.has(name)).map(|name| (*name).to_owned()).collect()
         };
@@ -156,8 +159,7 @@ impl Typed {
         let machine: Vec<String> = known(MACHINE);
         names.extend(file_systems);
         names.extend(machine);
-        names.extend(image.modules.iter().cloned());
-        names.extend(modules::asked(image.cmdline.iter().chain(&pack.cmdline)));
+        names.extend(asked);
         let typed = pack.modules.iter().flat_map(|names| names.split(','));
         names.extend(typed.filter(|name| !name.is_empty()).map(str::to_owned));
         names
