@@ -77,6 +77,11 @@ impl Client {
         Ok((Self { socket, end }, First { socket: theirs, owner }))
     }
 
+    /// Whether the container ends with this one.
+    pub(crate) fn owns(&self) -> bool {
+        self.end.is_some()
+    }
+
     /// Wait for its end, and look at nothing else. None where its monitor is gone.
     pub(crate) fn wait(&self) -> Result<Option<i32>> {
         self.say(&Said::Wait);

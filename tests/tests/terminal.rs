@@ -148,6 +148,29 @@ fn a_runner_that_is_stopped_gives_the_terminal_back_and_takes_it_again() {
 }
 
 #[test]
+fn a_container_in_the_background_outlives_the_terminal_that_is_attached_to_it() {
+    let Some(store) = store("terminal-closed") else { return };
+    let reads = "while read line; do echo got $line; done";
+    store.runner().words("run -dit --name stays box sh -c").arg(reads).ok();
+    store.runner().words("create -it --name started box sh -c").arg(reads).ok();
+    let runner =
+        format!("{} --store {}", coracle_tests::binaries::runner().display(), store.path().display());
+    for (name, verb) in [("stays", "attach"), ("started", "start -ai")] {
+        let tmux = Tmux::new(&format!("closed-{name}"), &format!("exec {runner} {verb} {name}"));
+        let pid = tmux.command().args(["display-message", "-p", "#{pane_pid}"]).ok().stdout;
+        eventually("the container's answer", || {
+            tmux.line("typed");
+            tmux.screen().contains("got typed")
+        });
+        drop(tmux);
+        let attached = std::path::Path::new("/proc").join(pid.trim());
+        eventually("nobody is attached", || !attached.exists());
+        store.runner().args(["exec", name, "true"]).ok();
+        store.runner().args(["rm", "-f", name]).ok();
+    }
+}
+
+#[test]
 fn without_a_terminal_t_and_i_are_refused_as_docker_does() {
     let Some(store) = store("terminal-none") else { return };
     let output = store.run("-it box sh").fails(125);

@@ -71,7 +71,9 @@ impl How {
         }
         let held = Signals::hold()?;
         let raw = (self.terminal && self.input).then(|| Raw::take(&stdin)).transpose()?;
-        let forward = |signal: i32| match self.signals {
+        // A terminal that is closed tells who is attached; the container has one of its own, and goes on where it outlives us.
+        let kept = |signal| signal == libc::SIGHUP && self.terminal && !client.owns();
+        let forward = |signal: i32| match self.signals && !kept(signal) {
             // Who ends at this moment needs none.
             true => init.signal(signal).or(Ok(())),
             false => Err(Error::invalid(format!("left by signal {signal}"))),
