@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_tests::workspace;
 
-const CRATES: &[&str] = &["init", "runner", "rootfs-tool", "store", "sys"];
+const CRATES: &[&str] = &["init", "lz4", "runner", "rootfs-tool", "store", "sys"];
 
 /// Every Rust source of a crate, by its path below `src/`.
 fn sources(krate: &str) -> BTreeMap<PathBuf, String> {

@@ -1,11 +1,17 @@
-//! Pieces of files, compressed by all cores and taken in the order in which they came. No more than two a core are on
-//! their way, which bounds the memory; the result is the same however many cores do it.
+//! Pieces of files, compressed by all cores and taken in the order in which they came. Small ones go to a thread together. No
+//! more than two such lots a core are on their way, which bounds the memory; the result is the same however many cores do it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use coracle_sys::{Error, Result, interrupt};
+
+/// A lot is full with so many bytes, or so many pieces: waking a thread takes as long as compressing some KiB.
+const LOT: usize = 64 << 10;
+const PIECES: usize = 32;
+/// Memory of more than this is used again: it would be had from the kernel, page by page, and given back, for each piece.
+const LARGE: usize = 64 << 10;
 
 /// What goes in, and what comes out in its place.
 pub(crate) struct Piece {
@@ -24,6 +30,37 @@ impl Piece {
     pub(crate) fn new(of: usize, bytes: Vec<u8>) -> Self {
         Self { of, was: bytes.len(), bytes, notes: Vec::new() }
     }
+
+    /// Have these bytes; the memory of the old ones becomes the worker's, where it is large.
+    pub(crate) fn replace(&mut self, bytes: &mut Vec<u8>) {
+        if self.bytes.capacity() > LARGE {
+            std::mem::swap(&mut self.bytes, bytes);
+        } else {
+            self.bytes.clear();
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// Memory of large pieces that are done, for the next ones.
+#[derive(Default)]
+pub(crate) struct Spare(Vec<Vec<u8>>);
+
+impl Spare {
+    /// Empty, with room for so many bytes.
+    pub(crate) fn take(&mut self, room: usize) -> Vec<u8> {
+        let mut bytes = if room > LARGE { self.0.pop().unwrap_or_default() } else { Vec::new() };
+        bytes.reserve_exact(room);
+        bytes
+    }
+
+    /// What was taken, or what came in its place.
+    pub(crate) fn put(&mut self, mut bytes: Vec<u8>) {
+        if bytes.capacity() > LARGE {
+            bytes.clear();
+            self.0.push(bytes);
+        }
+    }
 }
 
 /// Both ends of the work, in the caller's thread.
@@ -41,7 +78,7 @@ pub(crate) type Work<'a> = Box<dyn FnMut(&mut Piece) -> Result<()> + 'a>;
 pub(crate) fn run<'w>(line: &mut dyn Line, worker: &(dyn Fn() -> Result<Work<'w>> + Sync)) -> Result<()> {
     let workers = thread::available_parallelism().map_or(1, usize::from).min(64);
     let window = 2 * workers;
-    let (jobs, todo) = mpsc::sync_channel::<(usize, Piece)>(window);
+    let (jobs, todo) = mpsc::sync_channel::<(usize, Vec<Piece>)>(window);
     let (done, results) = mpsc::channel();
     let todo = Mutex::new(todo);
     thread::scope(|scope| {
@@ -51,10 +88,9 @@ pub(crate) fn run<'w>(line: &mut dyn Line, worker: &(dyn Fn() -> Result<Work<'w>
             let (todo, done) = (&todo, done.clone());
             scope.spawn(move || {
                 let mut work = worker();
-                while let Ok((n, mut piece)) = { todo.lock().unwrap_or_else(PoisonError::into_inner).recv() }
-                {
+                while let Ok((n, mut lot)) = { todo.lock().unwrap_or_else(PoisonError::into_inner).recv() } {
                     let result = match &mut work {
-                        Ok(work) => work(&mut piece).map(|()| piece),
+                        Ok(work) => lot.iter_mut().try_for_each(work).map(|()| lot),
                         Err(e) => Err(Error::new(e.kind(), e.to_string())),
                     };
                     if done.send((n, result)).is_err() {
@@ -65,31 +101,37 @@ pub(crate) fn run<'w>(line: &mut dyn Line, worker: &(dyn Fn() -> Result<Work<'w>
         }
         drop(done);
         let (mut sent, mut taken, mut more) = (0, 0, true);
-        let mut early = BTreeMap::new();
+        let mut early: BTreeMap<usize, Vec<Piece>> = BTreeMap::new();
         let lost = || Error::invalid("a thread that compressed has ended");
         loop {
             interrupt::check()?;
             while more && sent - taken < window {
-                match line.next()? {
-                    Some(piece) => jobs.send((sent, piece)).map_err(|_| lost())?,
-                    None => {
-                        more = false;
-                        break;
+                let (mut lot, mut bytes) = (Vec::new(), 0);
+                while more && lot.len() < PIECES && bytes < LOT {
+                    match line.next()? {
+                        Some(piece) => {
+                            bytes += piece.was;
+                            lot.push(piece);
+                        }
+                        None => more = false,
                     }
                 }
-                sent += 1;
+                if !lot.is_empty() {
+                    jobs.send((sent, lot)).map_err(|_| lost())?;
+                    sent += 1;
+                }
             }
             if taken == sent {
                 return Ok(());
             }
             match early.remove(&taken) {
-                Some(piece) => {
-                    line.take(piece)?;
+                Some(lot) => {
+                    lot.into_iter().try_for_each(|piece| line.take(piece))?;
                     taken += 1;
                 }
                 None => {
-                    let (n, piece) = results.recv().map_err(|_| lost())?;
-                    early.insert(n, piece?);
+                    let (n, lot) = results.recv().map_err(|_| lost())?;
+                    early.insert(n, lot?);
                 }
             }
         }

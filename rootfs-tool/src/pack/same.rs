@@ -2,12 +2,16 @@
 //! one has are read for it.
 
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read};
 
 use coracle_store::digest::Hashing;
 use coracle_sys::{Context, Result};
 
 use super::parallel::{self, Line, Piece};
 use super::tree::{Kind, Tree};
+
+/// What is read at once.
+const READ: usize = 256 << 10;
 
 /// For every node the first one with its content; itself, where it is the first, or no file.
 pub(crate) fn originals(tree: &Tree) -> Result<Vec<usize>> {
@@ -22,14 +26,23 @@ pub(crate) fn originals(tree: &Tree) -> Result<Vec<usize>> {
         _ => false,
     };
     let todo = (0..tree.nodes.len()).filter(shared);
-    let mut same =
-        Same { todo: Box::new(todo), known: BTreeMap::new(), first: (0..tree.nodes.len()).collect() };
+    let first = (0..tree.nodes.len()).collect();
+    let mut same = Same { tree, todo: Box::new(todo), known: BTreeMap::new(), first };
     parallel::run(&mut same, &|| {
-        Ok(Box::new(|piece: &mut Piece| {
+        let mut buffer = vec![0; READ];
+        Ok(Box::new(move |piece: &mut Piece| {
             let Kind::File(data) = &tree.nodes[piece.of].kind else { return Ok(()) };
             let mut input = Hashing::new(data.open()?);
-            std::io::copy(&mut input, &mut std::io::sink())
-                .context(|| format!("read {:?}", String::from_utf8_lossy(&tree.path(piece.of))))?;
+            loop {
+                match input.read(&mut buffer) {
+                    Ok(0) => break,
+                    Err(e) if e.kind() != ErrorKind::Interrupted => {
+                        let path = tree.path(piece.of);
+                        return Err(e).context(|| format!("read {:?}", String::from_utf8_lossy(&path)));
+                    }
+                    _ => {}
+                }
+            }
             piece.bytes = input.finish().0.hex().into_bytes();
             Ok(())
         }))
@@ -38,6 +51,7 @@ pub(crate) fn originals(tree: &Tree) -> Result<Vec<usize>> {
 }
 
 struct Same<'a> {
+    tree: &'a Tree,
     todo: Box<dyn Iterator<Item = usize> + 'a>,
     known: BTreeMap<Vec<u8>, usize>,
     first: Vec<usize>,
@@ -45,7 +59,12 @@ struct Same<'a> {
 
 impl Line for Same<'_> {
     fn next(&mut self) -> Result<Option<Piece>> {
-        Ok(self.todo.next().map(|n| Piece::new(n, Vec::new())))
+        let Some(n) = self.todo.next() else { return Ok(None) };
+        let mut piece = Piece::new(n, Vec::new());
+        if let Kind::File(data) = &self.tree.nodes[n].kind {
+            piece.was = data.size() as usize;
+        }
+        Ok(Some(piece))
     }
 
     fn take(&mut self, piece: Piece) -> Result<()> {

@@ -1,10 +1,10 @@
 //! The compressors of erofs: as much of the input as fits into one block of 4 KiB, again and again, each block for itself.
 
+use coracle_lz4::Encoder;
 use coracle_sys::{Context, Result};
 use lzma_rust2::{LzmaOptions, MicroLzmaEncoder};
 
 use super::index::PLAIN;
-use super::lz4::Lz4;
 use super::{BLOCK, index};
 use crate::pack::parallel::Piece;
 
@@ -36,8 +36,8 @@ impl Codec {
     /// One thread's compressor.
     pub(super) fn compressor(self) -> Result<Compressor> {
         Ok(match self {
-            Self::Lz4 => Compressor::Lz4(Lz4::new(false)),
-            Self::Lz4hc => Compressor::Lz4(Lz4::new(true)),
+            Self::Lz4 => Compressor::Lz4(Encoder::quick()),
+            Self::Lz4hc => Compressor::Lz4(Encoder::smallest()),
             Self::Lzma(preset) => {
                 let mut options = LzmaOptions::with_preset(preset.into());
                 options.dict_size = DICTIONARY;
@@ -50,16 +50,16 @@ impl Codec {
 }
 
 pub(super) enum Compressor {
-    Lz4(Lz4),
+    Lz4(Encoder),
     Lzma(Box<MicroLzmaEncoder>),
 }
 
 impl Compressor {
     /// Compress a piece into blocks, and note how much input each has. A file that is this piece alone, and takes no fewer
-    /// bytes so, is left as it is, without notes.
-    pub(super) fn compress(&mut self, piece: &mut Piece, alone: bool) -> Result<()> {
+    /// bytes so, is left as it is, without notes. What `out` holds does not matter: it is memory to work with.
+    pub(super) fn compress(&mut self, piece: &mut Piece, alone: bool, out: &mut Vec<u8>) -> Result<()> {
         let input = &piece.bytes;
-        let mut out = Vec::with_capacity(input.len());
+        out.clear();
         let mut block = Vec::with_capacity(BLOCK);
         let mut at = 0;
         if let Self::Lz4(lz4) = self {
@@ -96,7 +96,7 @@ impl Compressor {
             piece.notes.clear();
             return Ok(());
         }
-        piece.bytes = out;
+        piece.replace(out);
         Ok(())
     }
 }

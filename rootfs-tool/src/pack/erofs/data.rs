@@ -2,13 +2,13 @@
 
 use std::io::Read;
 
-use coracle_sys::{Context, Result};
+use coracle_sys::{Context, Result, interrupt};
 
 use super::codec::Codec;
 use super::{BLOCK, inode};
 use crate::pack::limits;
 use crate::pack::out::Out;
-use crate::pack::parallel::{self, Line, Piece};
+use crate::pack::parallel::{self, Line, Piece, Spare};
 use crate::pack::tree::{Data, Kind, Tree};
 
 /// Bytes that one thread works on at a time; a file's pieces but the last have so many.
@@ -49,20 +49,25 @@ pub(super) fn write(
         open: None,
         done: 0,
         zeros: None,
+        spare: Spare::default(),
     };
-    parallel::run(&mut line, &|| {
-        let mut compressor = codec.map(Codec::compressor).transpose()?;
-        Ok(Box::new(move |piece: &mut Piece| {
-            let Kind::File(data) = &tree.nodes[piece.of].kind else { return Ok(()) };
-            match &mut compressor {
-                Some(compressor) => compressor.compress(piece, data.size() == piece.was as u64),
-                None => {
-                    piece.notes = zeros(&piece.bytes);
-                    Ok(())
-                }
-            }
-        }))
-    })?;
+    if let Some(codec) = codec {
+        parallel::run(&mut line, &|| {
+            let mut compressor = codec.compressor()?;
+            let mut out = Vec::new();
+            Ok(Box::new(move |piece: &mut Piece| {
+                let Kind::File(data) = &tree.nodes[piece.of].kind else { return Ok(()) };
+                compressor.compress(piece, data.size() == piece.was as u64, &mut out)
+            }))
+        })?;
+    } else {
+        // To hand a piece to another thread takes longer than to look for zeros in it.
+        while let Some(mut piece) = line.next()? {
+            interrupt::check()?;
+            piece.notes = zeros(&piece.bytes);
+            line.take(piece)?;
+        }
+    }
     let mut places = line.places;
     for (node, original) in originals.iter().enumerate() {
         if node != *original {
@@ -94,6 +99,8 @@ struct Contents<'a, 'o> {
     done: u64,
     /// A block of zeros.
     zeros: Option<u32>,
+    /// Memory of pieces that are written.
+    spare: Spare,
 }
 
 impl<'a> Contents<'a, '_> {
@@ -174,7 +181,7 @@ impl Line for Contents<'_, '_> {
         }
         let Some((node, mut input, left)) = self.open.take() else { return Ok(None) };
         let size = left.min(PIECE as u64);
-        let mut bytes = Vec::with_capacity(size as usize);
+        let mut bytes = self.spare.take(size as usize);
         // At the end it is an error that there is more.
         let read = match left > size {
             true => input.by_ref().take(size).read_to_end(&mut bytes),
@@ -208,6 +215,7 @@ impl Line for Contents<'_, '_> {
         if self.done == data.size() {
             self.done = 0;
         }
+        self.spare.put(piece.bytes);
         Ok(())
     }
 }

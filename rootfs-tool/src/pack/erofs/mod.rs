@@ -15,7 +15,6 @@ mod data;
 mod directory;
 mod index;
 mod inode;
-mod lz4;
 mod write;
 mod xattr;
 
