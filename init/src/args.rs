@@ -2,6 +2,8 @@
 //!
 //! Words are read up to `--` or the first that is not an option; what follows is the command.
 
+use core::cell::Cell;
+
 use crate::signals;
 
 /// What `--version` prints.
@@ -125,7 +127,7 @@ pub(crate) struct Refusal<'a> {
 
 /// Read the words of a command line, the program's own name first.
 pub(crate) fn parse<'a>(
-    words: impl Iterator<Item = &'a [u8]>,
+    mut words: impl Iterator<Item = &'a [u8]>,
     env: impl Fn(&[u8]) -> Option<&'a [u8]>,
 ) -> Result<Action, Refusal<'a>> {
     let mut options = Options::new();
@@ -136,10 +138,17 @@ pub(crate) fn parse<'a>(
         let refusal = Refusal { what: b"TINI_VERBOSITY", why: b"not a number from 0 to 255" };
         options.verbosity = signals::number(text).ok_or(refusal)?;
     }
-    let mut words = words.enumerate().skip(1);
-    while let Some((at, word)) = words.next() {
+    // Of the word that was read last. The first is the program's name.
+    let at = Cell::new(0);
+    let mut next = || {
+        at.set(at.get() + 1);
+        words.next()
+    };
+    next();
+    while let Some(word) = next() {
+        let nth = at.get() - 1;
         match word {
-            b"--" => return command(options, exec, words.next().map(|(at, _)| at)),
+            b"--" => return command(options, exec, next().map(|_| nth + 1)),
             b"--help" => return Ok(Action::Help),
             b"--version" => return Ok(Action::Version),
             b"--wait-all" => options.wait_all = true,
@@ -149,11 +158,7 @@ pub(crate) fn parse<'a>(
                     Some(equals) => (name.get(..equals).unwrap_or_default(), name.get(equals + 1..)),
                     None => (name, None),
                 };
-                let mut value = || {
-                    value
-                        .or_else(|| words.next().map(|(_, word)| word))
-                        .ok_or(Refusal { what: word, why: NO_VALUE })
-                };
+                let mut value = || value.or_else(&mut next).ok_or(Refusal { what: word, why: NO_VALUE });
                 match name {
                     b"grace" => options.grace = duration(word, value()?)?,
                     b"drain" => options.drain = duration(word, value()?)?,
@@ -163,12 +168,11 @@ pub(crate) fn parse<'a>(
                 }
             }
             [b'-', letters @ ..] if !letters.is_empty() => {
-                let mut next = || words.next().map(|(_, word)| word);
                 if let Some(action) = short(&mut options, word, letters, &mut next)? {
                     return Ok(action);
                 }
             }
-            _ => return command(options, exec, Some(at)),
+            _ => return command(options, exec, Some(nth)),
         }
     }
     command(options, exec, None)

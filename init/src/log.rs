@@ -5,7 +5,7 @@ use crate::text::{decimal, parts};
 
 /// What exec, fork and what a machine's PID 1 calls return: the number of each, then its words. One text, for a table
 /// of texts is twice its size.
-static ERRNOS: [u8; 535] = *b"\x01operation not permitted\0\
+static ERRNOS: [u8; 559] = *b"\x01operation not permitted\0\
     \x02not found\0\
     \x05input/output error\0\
     \x06no such device\0\
@@ -21,6 +21,7 @@ static ERRNOS: [u8; 535] = *b"\x01operation not permitted\0\
     \x15is a directory\0\
     \x16invalid (another file system, or an unknown option?)\0\
     \x1athe file is open for writing\0\
+    \x1bmore than 1 MiB in all\0\
     \x1cno space left\0\
     \x1eread-only file system\0\
     \x24file name too long\0\
@@ -154,6 +155,7 @@ mod tests {
             (libc::EISDIR, "is a directory"),
             (libc::EINVAL, "invalid (another file system, or an unknown option?)"),
             (libc::ETXTBSY, "the file is open for writing"),
+            (libc::EFBIG, "more than 1 MiB in all"),
             (libc::ENOSPC, "no space left"),
             (libc::EROFS, "read-only file system"),
             (libc::ENAMETOOLONG, "file name too long"),

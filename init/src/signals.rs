@@ -39,13 +39,7 @@ pub(crate) fn parse(text: &[u8]) -> Option<u8> {
 
 /// A number from 0 to 255, all digits.
 pub(crate) fn number(text: &[u8]) -> Option<u8> {
-    if text.is_empty() {
-        return None;
-    }
-    text.iter().try_fold(0u8, |sum, byte| {
-        let digit = byte.is_ascii_digit().then(|| byte - b'0')?;
-        sum.checked_mul(10)?.checked_add(digit)
-    })
+    crate::text::number(text)?.try_into().ok()
 }
 
 fn real_time(offset: &[u8], sign: u8) -> Option<u8> {

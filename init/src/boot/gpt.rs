@@ -1,6 +1,7 @@
 //! Tables of partitions: GPT, as the UEFI specification has it in chapter 5, and the signature of an MBR. Pure.
 
 use super::superblock::{Digits, is_uuid};
+use crate::sys::machine::copy;
 
 /// How large a header is that is looked at, in bytes.
 pub(crate) const HEADER: usize = 92;
@@ -30,9 +31,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
-    for (to, from) in bytes.get_mut(at..).unwrap_or_default().iter_mut().zip(value) {
-        *to = *from;
-    }
+    copy(bytes.get_mut(at..).unwrap_or_default(), value);
 }
 
 impl Header {

@@ -36,7 +36,7 @@ impl Identity {
         let words = parts(groups.unwrap_or_default().to_bytes(), b',');
         for word in words.filter(|word| !word.is_empty()) {
             let slot = identity.groups.get_mut(identity.count);
-            *slot.or_fault(b"read", b"groups", b"more than 64")? = group_number(word)?;
+            *slot.or_refusal(b"groups", b"more than 64")? = group_number(word)?;
             identity.count += 1;
         }
         Ok(identity)

@@ -4,6 +4,8 @@ use core::ffi::CStr;
 
 use super::fault::{Fault, Result};
 use super::settings::{Plan, Settings};
+use crate::log::Line;
+use crate::signals;
 use crate::sys::Pid;
 use crate::text::{cut, number};
 
@@ -136,6 +138,20 @@ impl Job {
         }
     }
 
+    /// Say how it ended.
+    pub(crate) fn tell_end(&self, status: i32) {
+        let mut line = Line::new();
+        line.text(b"service ").text(self.name);
+        if libc::WIFSIGNALED(status) {
+            let signal = libc::WTERMSIG(status);
+            line.text(b": killed by signal ").number(signal.into());
+            line.text(b" ").text(signals::name(signal as u8).unwrap_or(b"RT"));
+        } else {
+            line.text(b": ended with exit code ").number(libc::WEXITSTATUS(status).into());
+        }
+        line.complain();
+    }
+
     /// Whether it comes after the service of this name.
     pub(crate) fn comes_after(&self, name: &[u8]) -> bool {
         self.main && name != self.name || self.settings.all(b"after").any(|after| after.to_bytes() == name)
@@ -161,10 +177,10 @@ impl Manner {
     fn decide(settings: &Settings) -> Result<Self> {
         settings.check(KEYS)?;
         if settings.get(b"command").is_none() {
-            return Err(Fault::text(b"read", b"command", b"is missing"));
+            return Err(Fault::value(b"command", b"is missing"));
         }
         let word = |key| settings.get(key).map(CStr::to_bytes);
-        let refuse = |key, why| Err(Fault::text(b"read", key, why));
+        let refuse = |key, why| Err(Fault::value(key, why));
         let restart = match settings.choice(b"restart", b"no on-failure always")? {
             0 => Restart::No,
             1 => Restart::OnFailure,
@@ -198,7 +214,7 @@ impl Manner {
 /// `console`, or `FILE[:SIZE]` where SIZE may end with k or m.
 fn output(text: Option<&'static [u8]>) -> Result<Output> {
     let Some(text) = text.filter(|text| *text != b"console") else { return Ok(Output::Console) };
-    let refusal = || Fault::text(b"read", b"log", b"takes console or /FILE[:SIZE[k|m]]");
+    let refusal = || Fault::value(b"log", b"takes console or /FILE[:SIZE[k|m]]");
     let (file, size) = match cut(text, b':') {
         None => (text, 1 << 20),
         Some((file, size)) => {

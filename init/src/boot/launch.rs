@@ -11,6 +11,9 @@ use crate::log::Line;
 use crate::sys::machine::{self, Words};
 use crate::sys::{self, Env, Mask, Pid};
 
+/// Where commands are looked for when nothing else is said.
+const PATH: &CStr = c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// A command to start.
 pub(crate) struct Launch<'a> {
     /// The words of the command, its environment, user and working directory.
@@ -60,17 +63,19 @@ impl Launch<'_> {
             }
             None => self.streams,
         };
+        let settings = self.settings;
+        let identity = Identity::read(settings.get(b"user"), settings.get(b"groups"))?;
         for (to, from) in (0..).zip(streams) {
             if let Some(from) = from {
                 machine::duplicate_to(from, to).doing(b"open", b"the streams")?;
+                // Who runs as somebody else can open /dev/stdout, too.
+                let _ = machine::give(to, identity.user, identity.group);
             }
         }
         if let Some((ours, theirs)) = self.ready {
             machine::duplicate_to(ours, theirs).doing(b"open", b"the descriptor of ready=")?;
         }
         let (argv, env) = (self.words()?, self.environment()?);
-        let settings = self.settings;
-        let identity = Identity::read(settings.get(b"user"), settings.get(b"groups"))?;
         // The directory is entered as who runs there: it may be one that root of a shared folder may not enter.
         machine::become_user(identity.user, identity.group, identity.groups())
             .doing(b"become", b"the user")?;
@@ -93,15 +98,16 @@ impl Launch<'_> {
     /// What a command can expect of any machine, and what is said; of a name that is said twice the last.
     fn environment(&self) -> Result<Words> {
         let mut words = Words::new();
-        let term = match self.terminal {
-            Some((_, false)) => c"TERM=vt220",
-            _ => c"TERM=linux",
-        };
-        let any = [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", c"HOME=/", term];
-        let any = any.into_iter().take(if self.terminal.is_some() { 3 } else { 2 });
-        for entry in any.chain(self.entry).chain(self.settings.all(b"env")) {
-            words.set(entry).doing(b"execute", b"")?;
+        let mut set = |entry| words.set(entry).doing(b"execute", b"");
+        set(PATH)?;
+        set(c"HOME=/")?;
+        if let Some((_, screen)) = self.terminal {
+            set(if screen { c"TERM=linux" } else { c"TERM=vt220" })?;
         }
+        if let Some(entry) = self.entry {
+            set(entry)?;
+        }
+        self.settings.all(b"env").try_for_each(set)?;
         Ok(words)
     }
 }
@@ -120,10 +126,12 @@ pub(crate) fn run_to_end(
             let mut argv = Words::new();
             let mut env = Words::new();
             let _ = machine::setsid();
-            [name].iter().chain(words).chain([&last]).for_each(|word| {
+            let _ = argv.push(name);
+            for word in words {
                 let _ = argv.push(word);
-            });
-            let _ = env.push(c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+            }
+            let _ = argv.push(last);
+            let _ = env.push(PATH);
             sys::set_signal_mask(Mask::NONE);
             sys::exit(child::exit_code(child::search(argv.argv(), env.env())))
         }

@@ -6,7 +6,7 @@
 //!   root, disks    the root that is named         superblock, gpt  how disks tell what they are
 //!   data, seed     what is kept                   network        loopback and one device
 //!   attend         the loop over jobs             job, services  what they are, where they are
-//!   launch         from a fork to a command       identity, console, ports, readiness, output
+//!   launch         from a fork to a command       identity, console, ports, relay, readiness, output
 //!   signs          power button, watchdog         end            unmounting, the power
 //! ```
 //!
@@ -30,6 +30,7 @@ mod network;
 mod output;
 mod ports;
 mod readiness;
+mod relay;
 mod root;
 mod seed;
 mod services;
@@ -47,6 +48,7 @@ use entries::Entries;
 use fault::{Doing, Fault, Result};
 use job::Job;
 use ports::Ports;
+use relay::Relays;
 use settings::{Exit, Plan, Settings};
 use signs::Signs;
 
@@ -104,7 +106,7 @@ impl Machine {
         self.configure()?;
         self.step(b"modules are loaded");
         if self.plan.exit == Exit::Port && self.ports.exit().is_none() {
-            return Err(Fault::text(b"read", b"exit", b"there is no port coracle.exit"));
+            return Err(Fault::value(b"exit", b"there is no port coracle.exit"));
         }
         let named = self.settings.get(b"modules");
         let loaded = named.map_or(Ok(true), modules::load_named)?;
@@ -142,7 +144,7 @@ impl Machine {
     /// Words of the kernel's command line that begin so.
     fn kernel_words(&mut self, prefix: &[u8]) -> Result<Entries<'static>> {
         let text = self.room.read(c"/proc/cmdline").doing(b"read", b"/proc/cmdline")?;
-        Ok(entries::words(text, prefix))
+        entries::words(text, prefix).map_err(|word| Fault::value(word, b"a \" is not closed"))
     }
 
     /// Go to the root that is named, if one is and the kernel has not done so.
@@ -152,7 +154,7 @@ impl Machine {
         match wanted.filter(|_| root::is_initial()) {
             Some(wanted) => wanted.enter(overlay)?,
             None if overlay.is_some() && root::is_initial() => {
-                return Err(Fault::text(b"read", b"overlay", b"no root= is named that it could be above"));
+                return Err(Fault::value(b"overlay", b"no root= is named that it could be above"));
             }
             None => return Ok(()),
         }
@@ -190,11 +192,15 @@ impl Machine {
             jobs.add(main)?;
         } else if jobs.all().is_empty() {
             return Err(self.hand_over());
+        } else if jobs.all().iter().all(Job::is_over) {
+            return Err(Fault::text(b"start", b"services", b"none of them can be"));
         }
         let signs = Signs::open(self.plan.watchdog);
         let mut attendance = Attendance::new(jobs.all(), self.ports, &self.plan, signs);
         if self.plan.tty && has_main {
             attendance.terminal = console::terminal();
+        } else if has_main {
+            attendance.relays = Relays::to(&self.ports);
         }
         let Outcome { code, power } = attendance.run();
         jobs.all().iter_mut().for_each(output::close);

@@ -20,9 +20,15 @@ pub(crate) fn load_listed() {
     });
 }
 
+fn refuse(name: &[u8], why: &[u8]) -> Fault {
+    Fault::text(b"load module", name, why)
+}
+
 fn complain(path: &CStr) {
-    if let Err(errno) = load(path) {
-        Fault::new(b"load module", path.to_bytes(), errno).warn();
+    match load(path) {
+        Ok(()) => {}
+        Err(Errno(libc::ENOEXEC)) => refuse(path.to_bytes(), b"it is no module of this kernel").warn(),
+        Err(errno) => Fault::new(b"load module", path.to_bytes(), errno).warn(),
     }
 }
 
@@ -47,7 +53,7 @@ pub(crate) fn load_named(names: &'static CStr) -> Result<bool> {
     let mapped = machine::with_mapped(list.text(b"modules.dep").c(), &mut |list| {
         for name in parts(names.to_bytes(), b',').filter(|name| !name.is_empty()) {
             let Some(line) = line_of(list, name) else {
-                result = Err(Fault::text(b"load module", name, b"the kernel has none of this name"));
+                result = Err(refuse(name, b"the kernel has none of this name"));
                 return;
             };
             // What a module needs stands behind it, what that needs behind that.

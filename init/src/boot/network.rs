@@ -27,7 +27,7 @@ enum How {
 pub(crate) fn read(text: &'static [u8]) -> Result<Wanted> {
     let (device, rest) = cut(text, b':').map_or((None, text), |(device, rest)| (Some(device), rest));
     let how = if rest == b"dhcp" { Some(How::Dhcp) } else { fixed(rest) };
-    let how = how.or_fault(b"read", b"ip", b"takes ADDRESS/PREFIX[,GATEWAY[,DNS]] of IPv4, or dhcp")?;
+    let how = how.or_refusal(b"ip", b"takes ADDRESS/PREFIX[,GATEWAY[,DNS]] of IPv4, or dhcp")?;
     Ok(Wanted { device, how })
 }
 
@@ -90,26 +90,23 @@ fn find(named: Option<&[u8]>, name: &mut [u8; 16]) -> bool {
     let mut lowest = u64::MAX;
     each_name(c"/sys/class/net", &mut |device| {
         let device = device.to_bytes();
-        let read = |file: &[u8], buffer: &mut [u8; 32]| {
+        let file = |name: &[u8]| {
             let mut path = Path::new(b"/sys/class/net/");
-            number(read_small(path.text(device).text(file).c(), buffer)).unwrap_or(0)
+            path.text(device).text(name);
+            path
         };
+        let value = |name: &[u8]| number(read_small(file(name).c(), &mut [0; 32])).unwrap_or(0);
         // ARPHRD_ETHER, and a device that something real is behind.
         let is_it = match named {
             Some(named) => named == device,
-            None => {
-                let mut path = Path::new(b"/sys/class/net/");
-                read(b"/type", &mut [0; 32]) == 1
-                    && crate::sys::exists(path.text(device).text(b"/device").c())
-            }
+            None => value(b"/type") == 1 && crate::sys::exists(file(b"/device").c()),
         };
-        let index = read(b"/ifindex", &mut [0; 32]);
+        let index = value(b"/ifindex");
         if is_it && index < lowest {
             lowest = index;
             *name = [0; 16];
-            for (to, from) in name.iter_mut().zip(device.iter().take(15)) {
-                *to = *from;
-            }
+            let (place, _) = name.split_at_mut(15);
+            machine::copy(place, device);
         }
     });
     lowest != u64::MAX

@@ -118,17 +118,17 @@ pub(crate) fn mount_device(
 
 /// Words of mount(8) that are flags of mount(2), and these; `rw` takes one away. The others are the file system's own.
 const WORDS: &[u8] = b"ro nosuid nodev noexec noatime relatime nodiratime sync bind rbind defaults rw";
-const FLAGS: [c_ulong; 11] = [
-    libc::MS_RDONLY,
-    libc::MS_NOSUID,
-    libc::MS_NODEV,
-    libc::MS_NOEXEC,
-    libc::MS_NOATIME,
-    libc::MS_RELATIME,
-    libc::MS_NODIRATIME,
-    libc::MS_SYNCHRONOUS,
-    libc::MS_BIND,
-    libc::MS_BIND | libc::MS_REC,
+const FLAGS: [u32; 11] = [
+    libc::MS_RDONLY as u32,
+    libc::MS_NOSUID as u32,
+    libc::MS_NODEV as u32,
+    libc::MS_NOEXEC as u32,
+    libc::MS_NOATIME as u32,
+    libc::MS_RELATIME as u32,
+    libc::MS_NODIRATIME as u32,
+    libc::MS_SYNCHRONOUS as u32,
+    libc::MS_BIND as u32,
+    (libc::MS_BIND | libc::MS_REC) as u32,
     0,
 ];
 
@@ -145,7 +145,7 @@ pub(crate) fn mount_with_options(
         match position(word, WORDS) {
             None => drop(data.text(if data.bytes().is_empty() { b"" } else { b"," }).text(word)),
             Some(at) => match FLAGS.get(at) {
-                Some(bits) => flags |= bits,
+                Some(bits) => flags |= c_ulong::from(*bits),
                 None => flags &= !libc::MS_RDONLY,
             },
         }
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Option<Wanted> {
-        Wanted::read(words(Box::leak(format!("{line}\0").into_bytes().into_boxed_slice()), b""), 7)
+        Wanted::read(words(Box::leak(format!("{line}\0").into_bytes().into_boxed_slice()), b"").unwrap(), 7)
     }
 
     #[test]

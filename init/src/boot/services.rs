@@ -3,8 +3,9 @@
 use core::ffi::CStr;
 
 use super::attend::JOBS;
+use super::entries::Entries;
 use super::fault::{Doing, Fault, OrFault, Result};
-use super::job::{Job, Ready};
+use super::job::{Job, Ready, State};
 use super::readiness;
 use super::settings::{Settings, read_lines};
 use crate::directory::each_name;
@@ -34,7 +35,7 @@ impl Jobs {
     /// One more.
     pub(crate) fn add(&mut self, job: Job) -> Result<()> {
         let slot = self.jobs.get_mut(self.count);
-        *slot.or_fault(b"read", job.name, b"more than 64 services")? = job;
+        *slot.or_refusal(b"services", b"more than 64, with CMD")? = job;
         // In the order of their names, and CMD behind them.
         for at in (1..=self.count).rev().filter(|_| !job.main) {
             if let Some([one, next]) = self.jobs.get_mut(at - 1..=at)
@@ -67,43 +68,53 @@ impl Jobs {
         });
         result?;
         for name in settings.all(b"service") {
-            self.find(name.to_bytes())?;
+            self.find(b"service", name)?;
         }
-        self.check_order()
+        self.check_order();
+        Ok(())
     }
 
-    fn find(&self, name: &[u8]) -> Result<()> {
+    fn find(&self, key: &[u8], name: &CStr) -> Result<()> {
+        let name = name.to_bytes();
         let mut jobs = self.jobs.iter().take(self.count);
-        jobs.any(|job| job.name == name).then_some(()).or_fault(
-            b"find service",
-            name,
-            b"there is none of this name",
-        )
+        jobs.any(|job| job.name == name).then_some(()).or_fault(key, name, b"there is no such service")
     }
 
+    /// One whose file is bad has failed, and keeps no other.
     fn read_one(&mut self, folder: &CStr, name: &CStr, room: &mut Room) -> Result<()> {
         let mut path = Path::new(folder.to_bytes());
         path.text(b"/").text(name.to_bytes());
         let name = room.keep(name.to_bytes()).doing(b"read", b"services")?.to_bytes();
-        let file = read_lines(room.read(path.c()).doing(b"read service", name)?, name)?;
-        let mut job = Job::service(name, Settings::of(file)).inspect_err(|_| {
-            crate::log::Line::new().text(b"service ").text(name).text(b":").complain();
-        })?;
-        if job.manner.ready == Ready::Notify {
-            let mut entry = Path::new(b"NOTIFY_SOCKET=");
-            entry.text(readiness::socket(name).bytes());
-            job.notify = Some(room.keep(entry.bytes()).doing(b"read", b"services")?);
-        }
+        let job = read_file(path.c(), name, room).unwrap_or_else(|fault| {
+            fault.of_service(name).warn();
+            let [.., filler] = self.jobs;
+            Job { name, settings: Settings::of(Entries::NONE), main: false, state: State::Failed, ..filler }
+        });
         self.add(job)
     }
 
     /// What one comes after has to be there. Whether it comes after itself by way of others is seen when it is to start.
-    fn check_order(&self) -> Result<()> {
-        for job in self.jobs.iter().take(self.count) {
-            for name in job.settings.all(b"after") {
-                self.find(name.to_bytes())?;
+    fn check_order(&mut self) {
+        for at in 0..self.count {
+            let Some(job) = self.jobs.get(at) else { return };
+            let missing = job.settings.all(b"after").find_map(|name| self.find(b"after", name).err());
+            if let Some(fault) = missing
+                && let Some(job) = self.jobs.get_mut(at)
+            {
+                fault.of_service(job.name).warn();
+                job.state = State::Failed;
             }
         }
-        Ok(())
     }
+}
+
+fn read_file(path: &CStr, name: &'static [u8], room: &mut Room) -> Result<Job> {
+    let file = room.read(path).doing(b"read", b"its file")?;
+    let mut job = Job::service(name, Settings::of(read_lines(file, b"its file")?))?;
+    if job.manner.ready == Ready::Notify {
+        let mut entry = Path::new(b"NOTIFY_SOCKET=");
+        entry.text(readiness::socket(name).bytes());
+        job.notify = Some(room.keep(entry.bytes()).doing(b"read", b"services")?);
+    }
+    Ok(job)
 }

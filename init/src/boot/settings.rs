@@ -51,21 +51,24 @@ impl Settings {
     /// A duration in milliseconds, given in seconds.
     pub(crate) fn millis(&self, key: &[u8], otherwise: u32) -> Result<u32> {
         let Some(value) = self.get(key) else { return Ok(otherwise) };
-        args::millis(value.to_bytes()).or_fault(b"read", key, b"takes seconds, such as 10 or 0.5")
+        args::millis(value.to_bytes()).or_refusal(key, b"takes seconds, such as 10 or 0.5")
     }
 
     /// A signal by name or number.
     pub(crate) fn signal(&self, key: &[u8]) -> Result<u8> {
         let Some(value) = self.get(key) else { return Ok(libc::SIGTERM as u8) };
-        signals::parse(value.to_bytes()).or_fault(b"read", key, b"no such signal")
+        signals::parse(value.to_bytes()).or_refusal(key, b"no such signal")
     }
 
     /// Refuse a key that is none of these, which are parted by blanks.
     pub(crate) fn check(&self, keys: &[u8]) -> Result<()> {
         let mut rest = self.0;
-        while let Some((key, _)) = rest.next() {
+        while let Some((key, value)) = rest.next() {
+            if key == b"env" && !matches!(text::cut(value, b'='), Some(([_, ..], _))) {
+                return Err(Fault::value(key, b"takes NAME=VALUE"));
+            }
             if text::position(key, keys).is_none() {
-                return Err(Fault::text(b"read", key, b"there is no such key"));
+                return Err(Fault::value(key, b"there is no such key"));
             }
         }
         Ok(())
@@ -154,15 +157,15 @@ impl Plan {
         };
         let watchdog = settings.get(b"watchdog").map_or(Some(0), |value| text::number(value.to_bytes()));
         let watchdog = watchdog.filter(|seconds| *seconds <= 86_400);
-        let level = settings.get(b"log").map_or(Some(1), |value| signals::number(value.to_bytes()));
+        let level = settings.get(b"log").map_or(Ok(1), |_| settings.choice(b"log", b"0 1 2"))?;
         Ok(Self {
             exit,
             grace: settings.millis(b"grace", Self::DEFAULT.grace)?,
             wait: settings.millis(b"wait", Self::DEFAULT.wait)?,
             tty: settings.flag(b"tty")?,
             rescue: settings.flag(b"rescue")?,
-            watchdog: watchdog.or_fault(b"read", b"watchdog", b"takes whole seconds")? as u32,
-            verbosity: level.or_fault(b"read", b"log", b"takes 0, 1 or 2")?,
+            watchdog: watchdog.or_refusal(b"watchdog", b"takes whole seconds")? as u32,
+            verbosity: level as u8,
         })
     }
 }
@@ -174,7 +177,7 @@ mod tests {
     fn settings(file: &str, line: &str) -> Settings {
         let text = |text: &str| Box::leak(format!("{text}\0").into_bytes().into_boxed_slice());
         let file = read_lines(text(file), b"boot.conf").unwrap().bytes();
-        let both = [file, entries::words(text(line), b"init.").bytes()].concat();
+        let both = [file, entries::words(text(line), b"init.").unwrap().bytes()].concat();
         Settings::of(Entries::of(both.leak()))
     }
 
@@ -215,6 +218,9 @@ mod tests {
             ("watchdog=1.5", "watchdog"),
             ("watchdog=86401", "watchdog"),
             ("log=all", "log"),
+            ("log=9", "log"),
+            ("env=NAME", "env"),
+            ("env==value", "env"),
             ("stop-signal=NOPE", "stop-signal"),
         ] {
             let fault = Plan::decide(&settings(file, "")).unwrap_err();

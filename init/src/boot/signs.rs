@@ -6,7 +6,8 @@ use crate::directory::each_name;
 use crate::sys::{self, machine};
 use crate::text::Path;
 
-const BUTTONS: usize = 4;
+/// How many there may be.
+pub(crate) const BUTTONS: usize = 4;
 /// linux/input-event-codes.h.
 const KEY_POWER: u16 = 116;
 const EV_KEY: u16 = 1;

@@ -67,6 +67,7 @@ pub(crate) fn fsync(fd: c_int) -> Result<(), Errno> {
 }
 
 /// Make a directory.
+#[inline(never)]
 pub(crate) fn mkdir(path: &CStr, mode: u32) -> Result<(), Errno> {
     done!(SYS_mkdirat, libc::AT_FDCWD, path.as_ptr(), mode)
 }
@@ -89,6 +90,11 @@ pub(crate) fn unlink_at(dir: c_int, name: &CStr, flags: c_int) -> Result<(), Err
 /// Change a file's owner.
 pub(crate) fn chown(path: &CStr, user: u32, group: u32) -> Result<(), Errno> {
     done!(SYS_fchownat, libc::AT_FDCWD, path.as_ptr(), user, group, 0)
+}
+
+/// Change an open file's owner.
+pub(crate) fn give(fd: c_int, user: u32, group: u32) -> Result<(), Errno> {
+    done!(SYS_fchown, fd, user, group)
 }
 
 /// Change a file's mode.

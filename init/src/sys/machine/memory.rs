@@ -53,8 +53,19 @@ impl Room {
         let fd = open_at(libc::AT_FDCWD, path, libc::O_RDONLY, 0)?;
         let count = read_at(fd, self.free, 0);
         close(fd);
-        let count = count?;
-        self.take(count + 1)
+        match count? {
+            // A smaller one may still fit.
+            count if count == self.free.len() => Err(Errno(libc::EFBIG)),
+            count => self.take(count + 1),
+        }
+    }
+}
+
+/// Copy bytes, as many as there is room for.
+#[inline(never)]
+pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
     }
 }
 

@@ -5,6 +5,7 @@ use core::ffi::{CStr, c_int, c_ulong};
 use super::super::{Errno, close};
 
 /// mount(2).
+#[inline(never)]
 pub(crate) fn mount(
     source: &CStr,
     target: &CStr,

@@ -3,6 +3,7 @@
 use core::ffi::{CStr, c_int, c_long};
 
 use super::super::{Errno, close};
+use super::copy;
 
 /// An IPv4 address, as it is written: the first byte first.
 pub(crate) type Address = [u8; 4];
@@ -23,17 +24,14 @@ impl Request {
     fn new(name: &[u8]) -> Self {
         let mut request = Self([0; 40]);
         // The last byte of a name is its NUL.
-        for (to, from) in request.0.iter_mut().zip(name.iter().take(15)) {
-            *to = *from;
-        }
+        let (place, _) = request.0.split_at_mut(15);
+        copy(place, name);
         request
     }
 
     fn set(&mut self, value: &[u8]) {
         let (_, union) = self.0.split_at_mut(16);
-        for (to, from) in union.iter_mut().zip(value) {
-            *to = *from;
-        }
+        copy(union, value);
     }
 
     fn ask(&mut self, socket: c_int, number: c_long) -> Result<(), Errno> {
@@ -113,10 +111,9 @@ impl Configuration {
 pub(crate) fn bind_datagrams(path: &CStr) -> Result<c_int, Errno> {
     // struct sockaddr_un: family and a path of 108 bytes.
     let mut address = [0u8; 110];
-    let family = (libc::AF_UNIX as u16).to_ne_bytes();
-    for (to, from) in address.iter_mut().zip(family.iter().chain(path.to_bytes())) {
-        *to = *from;
-    }
+    let (family, place) = address.split_at_mut(2);
+    copy(family, &(libc::AF_UNIX as u16).to_ne_bytes());
+    copy(place, path.to_bytes());
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     let fd = call!(SYS_socket, libc::AF_UNIX, kind, 0)? as c_int;
     match call!(SYS_bind, fd, address.as_ptr(), address.len()) {

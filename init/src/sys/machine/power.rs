@@ -3,6 +3,7 @@
 use core::ffi::{CStr, c_int};
 
 use super::super::{Errno, text_of};
+use super::copy;
 
 /// How the machine ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,13 +51,12 @@ pub(crate) fn kernel_release(buffer: &mut [u8; 65]) -> &CStr {
     // struct utsname: six names of 65 bytes, the release is the third.
     let mut names = [0u8; 6 * 65];
     let _ = call!(SYS_uname, names.as_mut_ptr());
-    for (to, from) in buffer.iter_mut().zip(names.chunks_exact(65).nth(2).unwrap_or_default()) {
-        *to = *from;
-    }
+    copy(buffer, names.get(130..).unwrap_or_default());
     text_of(buffer)
 }
 
 /// Sleep for so many milliseconds.
+#[inline(never)]
 pub(crate) fn sleep(millis: u64) {
     let time = [(millis / 1000) as libc::c_long, (millis % 1000 * 1_000_000) as libc::c_long];
     let _ = call!(SYS_nanosleep, time.as_ptr(), 0);

@@ -32,6 +32,7 @@ pub(crate) fn wait_for(pid: Pid) -> c_int {
 pub(crate) type PollFd = libc::pollfd;
 
 /// Wait until one of them is ready, or for so many milliseconds. How many are.
+#[inline(never)]
 pub(crate) fn poll_all(fds: &mut [PollFd], timeout: Option<u64>) -> usize {
     let time = timeout.map(|t| [(t / 1000) as libc::c_long, (t % 1000 * 1_000_000) as libc::c_long]);
     let time = time.as_ref().map_or(core::ptr::null(), |time| time.as_ptr());
