@@ -29,7 +29,7 @@ pub(crate) fn mounts(
     let mut all = Vec::new();
     for file in FILES {
         let at = Path::new("/etc").join(file);
-        if taken.iter().any(|m| m.destination == at) {
+        if taken.iter().any(|m| m.destination == at) || flags.no_hostname && file == "hostname" {
             continue;
         }
         if let Some(kept) = network.hosts_file(dir).filter(|_| file == "hosts") {

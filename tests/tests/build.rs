@@ -240,6 +240,32 @@ fn what_is_mounted_for_a_run_is_not_in_its_layer() {
 }
 
 #[test]
+fn a_cache_begins_as_it_is_asked_to_and_what_mounts_say_may_have_variables() {
+    let Some(site) = site("build-caches") else { return };
+    let text = "FROM box AS src\nRUN mkdir -m 750 /o && echo first > /o/f && chown -R 4:5 /o\nFROM box\nARG T=cache D=/c M=700\n\
+        RUN --mount=type=$T,id=c,from=src,source=/o,target=$D/x cat /c/x/f > /one; stat -c '%a %u %g' /c/x >> /one; touch /c/x/new\n\
+        RUN --mount=type=CACHE,id=c,from=src,source=/o,target=/q ls /q > /two\n\
+        RUN --mount=type=cache,id=c,target=/q ls /q > /three; touch /q/plain\n\
+        RUN --mount=type=cache,id=c,target=/q,uid=7,mode=$M ls /q > /four; stat -c '%a %u %g' /q >> /four\n\
+        RUN --mount=type=cache,id=c,target=/q,uid=0,mode=0755 ls /q >> /four\n\
+        RUN --mount=from=,source=a.txt,target=/q cat /q > /five\n\
+        WORKDIR /w\n\
+        RUN --mount=type=tmpfs,size=1m mknod null c 1 3 && echo gone > null && grep -c ' /w tmpfs' /proc/mounts > /six\n";
+    site.build(text, "").ok();
+    let said = site.say("cat /one /two /three /four /five /six; ls /w");
+    assert_eq!(said, "first\n750 4 5\nf\nnew\n700 7 0\na\n1\n");
+    for (text, why) in [
+        ("FROM box\nRUN --mount=type=cache true\n", "invalid mount target"),
+        ("FROM box\nARG S=src\nRUN --mount=from=$S,target=/x true\n", "doesn't support variable expansion"),
+        ("FROM box\nRUN --mount=target=/x,uid=5 true\n", "uid does not go with this type"),
+        ("FROM box\nRUN --mount=type=cache,from=box,source=/etc/passwd,target=/x true\n", "no directory"),
+    ] {
+        let said = site.build(text, "").fails(1).stderr;
+        assert!(said.contains(why), "{text}: {said}");
+    }
+}
+
+#[test]
 fn a_build_goes_where_it_is_told_to() {
     let Some(site) = site("build-outputs") else { return };
     let text = "FROM scratch\nCOPY a.txt /x/y\n";

@@ -220,7 +220,8 @@ impl State {
             }
             Instruction::Expose(ports) => {
                 let lexer = Lexer::new(given.escape);
-                let words = lexer.words(&ports.join(" "), &|name| self.get(name))?;
+                let words = ports.iter().map(|p| lexer.words(p, &|name| self.get(name)));
+                let words = words.collect::<Result<Vec<_>>>()?.concat();
                 let mut all = Vec::new();
                 for word in &words {
                     all.extend(expose(word)?);
@@ -337,6 +338,7 @@ fn expose(text: &str) -> Result<Vec<String>> {
     let bad = || Error::invalid(format!("Invalid containerPort: {text}"));
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let protocol = protocol.to_ascii_lowercase();
+    let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol };
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
         return Err(Error::invalid(format!("Invalid proto: {protocol}")));
     }
@@ -351,11 +353,16 @@ fn expose(text: &str) -> Result<Vec<String>> {
 }
 
 fn check_signal(text: &str) -> Result<()> {
-    let bare = text.strip_prefix("SIG").unwrap_or(text);
-    let named = format!("SIG{bare}").parse::<nix::sys::signal::Signal>().is_ok();
-    let real = bare.strip_prefix("RTMIN").or_else(|| bare.strip_prefix("RTMAX"));
-    let real =
-        real.is_some_and(|r| r.is_empty() || r[1..].parse::<u8>().is_ok() && r.starts_with(['+', '-']));
+    let upper = text.to_ascii_uppercase();
+    let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let named = matches!(bare, "CLD" | "IOT" | "POLL")
+        || format!("SIG{bare}").parse::<nix::sys::signal::Signal>().is_ok();
+    // Half of those in real time are counted from each end.
+    let within = |rest: &str, sign: char, most: u8| {
+        rest.is_empty() || rest.strip_prefix(sign).is_some_and(|n| n.parse().is_ok_and(|n: u8| n <= most))
+    };
+    let real = bare.strip_prefix("RTMIN").is_some_and(|r| within(r, '+', 15))
+        || bare.strip_prefix("RTMAX").is_some_and(|r| within(r, '-', 14));
     let number = text.parse::<u8>().is_ok_and(|n| (1..=64).contains(&n));
     match named || real || number {
         true => Ok(()),

@@ -222,7 +222,7 @@ fn is_header(head: &[u8]) -> bool {
     let field: String = block[148..156].iter().map(|b| char::from(*b)).filter(|c| c.is_digit(8)).collect();
     let sum: u32 =
         block.iter().enumerate().map(|(n, b)| if (148..156).contains(&n) { 32 } else { u32::from(*b) }).sum();
-    block[0] != 0 && u32::from_str_radix(&field, 8) == Ok(sum)
+    u32::from_str_radix(&field, 8) == Ok(sum)
 }
 
 fn unpacked(tx: &Transaction<'_>, input: impl Read + Send) -> Result<Workspace> {

@@ -1,6 +1,8 @@
 //! COPY and ADD: files of a tree become the entries of a layer. Sources and destination are looked at as they are in
 //! memory and in the layers below; nothing is read or written here, so no name in either leads out of it.
 
+mod parents;
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -112,6 +114,16 @@ impl<'a> Target<'a> {
         self.archive.put(shown(path), meta, content)
     }
 
+    /// As an archive is unpacked: what is of another kind gives way, with all that it holds.
+    fn replace(&mut self, path: &[u8], meta: Meta, content: Content) -> Result<()> {
+        let is_dir = content == Content::Dir;
+        if self.at(path)?.is_some_and(|there| matches!(there, Stands::Dir) != is_dir) {
+            self.archive.remove(shown(path))?;
+            self.absent.insert(path.to_vec());
+        }
+        self.archive.put(shown(path), meta, content)
+    }
+
     /// Copy what one source names. How many sources it turned out to be.
     pub(crate) fn copy(&mut self, tree: &Archive, source: &str, rules: &Rules) -> Result<usize> {
         if rules.parents {
@@ -127,7 +139,7 @@ impl<'a> Target<'a> {
 
     /// Copy one file, or what one directory holds.
     fn copy_one(&mut self, tree: &Archive, from: &[u8], name: &[u8], rules: &Rules) -> Result<()> {
-        let new = Meta { mtime: rules.now, ..rules.owned(Meta::new(0o755)) };
+        let new = rules.new_dir();
         let entry = tree.get(shown(from)).map(|(m, c)| (m.clone(), c.clone()));
         let is_dir = from.is_empty() || entry.as_ref().is_some_and(|(_, c)| *c == Content::Dir);
         let mut dest = self.destination(rules, &new)?;
@@ -141,16 +153,20 @@ impl<'a> Target<'a> {
             let content = linked(tree, content);
             return self.put(&dest, rules.of(meta, &content), content);
         }
-        // A new one has nothing of the source's attributes.
+        // A new one has nothing of the source's attributes but its time, which one that was there takes too.
         match there {
             Some(Stands::Other) => return Err(no_directory(&dest)),
             _ => self.dirs(&dest, &new)?,
+        }
+        if let (Some((source, _)), Some((meta, _))) = (entry, self.archive.get(shown(&dest))) {
+            let meta = Meta { mtime: source.mtime, ..meta.clone() };
+            self.archive.put(shown(&dest), meta, Content::Dir)?;
         }
         self.copy_inside(tree, from, &dest, rules)
     }
 
     fn copy_inside(&mut self, tree: &Archive, from: &[u8], dest: &[u8], rules: &Rules) -> Result<()> {
-        let new = Meta { mtime: rules.now, ..rules.owned(Meta::new(0o755)) };
+        let new = rules.new_dir();
         let mut copied: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
         let skip = if from.is_empty() { 0 } else { from.len() + 1 };
         for (path, meta, content) in tree.inside(from) {
@@ -162,15 +178,17 @@ impl<'a> Target<'a> {
             if !rules.exclude.is_empty() {
                 self.dirs(parent(&to), &new)?;
             }
-            let content = match content {
-                Content::HardLink(first) => match copied.get(first.as_os_str().as_bytes()) {
-                    Some(first) => Content::HardLink(shown(first).to_owned()),
-                    None => linked(tree, content.clone()),
-                },
-                other => other.clone(),
+            // The first name of a file that has others may not come along: the first that does is that for the rest.
+            let first = match content {
+                Content::HardLink(first) => first.as_os_str().as_bytes(),
+                _ => path,
+            };
+            let content = match copied.get(first) {
+                Some(first) => Content::HardLink(shown(first).to_owned()),
+                None => linked(tree, content.clone()),
             };
             if let Content::File { .. } | Content::Bytes(_) = content {
-                copied.insert(path.to_vec(), to.clone());
+                copied.insert(first.to_vec(), to.clone());
             }
             self.put(&to, rules.of(meta.clone(), &content), content)?;
         }
@@ -178,8 +196,8 @@ impl<'a> Target<'a> {
     }
 
     /// Put what a tar held into the directory at `dest`. A directory that the tar only went through is as it was.
-    pub(crate) fn merge(&mut self, tree: &Archive, dest: &[u8], now: (i64, u32)) -> Result<()> {
-        let new = Meta { mtime: now, ..Meta::new(0o755) };
+    pub(crate) fn merge(&mut self, tree: &Archive, dest: &[u8], rules: &Rules) -> Result<()> {
+        let new = Meta { mtime: rules.now, ..rules.owned(Meta::new(0o755)) };
         self.dirs(dest, &new)?;
         for (path, meta, content) in tree.inside(b"") {
             let to = join(dest, path);
@@ -193,67 +211,35 @@ impl<'a> Target<'a> {
                 }
                 other => other.clone(),
             };
-            self.put(&to, meta.clone(), content)?;
+            self.replace(&to, rules.owned(meta.clone()), content)?;
         }
         Ok(())
-    }
-
-    /// `--parents`: what matches keeps its directories, from the beginning or from a `/./` on.
-    fn copy_parents(&mut self, tree: &Archive, source: &str, rules: &Rules) -> Result<usize> {
-        let new = Meta { mtime: rules.now, ..rules.owned(Meta::new(0o755)) };
-        let (pivot, rest) = source.split_once("/./").unwrap_or(("", source));
-        let pivot = clean_source(pivot);
-        let rest = clean_source(rest);
-        let dest = self.destination(rules, &new)?;
-        self.dirs(&dest, &new)?;
-        let pivot = pivot.as_bytes();
-        let glob = Glob::parse(&rest, true)?;
-        let skip = if pivot.is_empty() { 0 } else { pivot.len() + 1 };
-        let mut all: Vec<Vec<u8>> = Vec::new();
-        for (path, _, _) in tree.inside(pivot) {
-            let within = &path[skip..];
-            let below = |found: &Vec<u8>| path.starts_with(&[&found[..], b"/"].concat());
-            if !all.last().is_some_and(below) && glob.matches(&String::from_utf8_lossy(within)) {
-                all.push(path.to_vec());
-            }
-        }
-        if all.is_empty() && !glob::is_pattern(&rest) && !rest.is_empty() {
-            return Err(missing(&join(pivot, rest.as_bytes())));
-        }
-        for found in &all {
-            let within = &found[skip..];
-            if rules.exclude.matches(&String::from_utf8_lossy(within)) {
-                continue;
-            }
-            for end in (0..within.len()).filter(|n| within[*n] == b'/') {
-                let to = join(&dest, &within[..end]);
-                if self.at(&to)?.is_none() {
-                    let like = tree.get(shown(&found[..skip + end])).map(|(m, _)| m.clone());
-                    self.put(&to, rules.owned(like.unwrap_or_else(|| new.clone())), Content::Dir)?;
-                }
-            }
-            let Some((meta, content)) = tree.get(shown(found)) else { continue };
-            let to = join(&dest, within);
-            let content = linked(tree, content.clone());
-            self.put(&to, rules.of(meta.clone(), &content), content.clone())?;
-            if content == Content::Dir {
-                self.copy_inside(tree, found, &to, rules)?;
-            }
-        }
-        Ok(all.len())
     }
 
     /// Where the destination is, links in it followed. One with a slash at its end is there then.
     pub(crate) fn destination(&mut self, rules: &Rules, new: &Meta) -> Result<Vec<u8>> {
         let dest = self.resolve(glob::clean(&rules.dest).as_bytes())?;
-        if rules.dest.ends_with('/') && self.at(&dest)?.is_none() {
-            self.dirs(&dest, new)?;
+        if rules.dest.ends_with('/') {
+            match self.at(&dest)? {
+                None => self.dirs(&dest, new)?,
+                Some(Stands::Dir) => {}
+                Some(Stands::Other) => return Err(no_directory(&dest)),
+            }
         }
         Ok(dest)
     }
 }
 
 impl Rules {
+    /// A directory that is made on the way. A mode in octal is for it too.
+    pub(crate) fn new_dir(&self) -> Meta {
+        let mode = match self.chmod {
+            Some(Chmod::To(mode)) => mode,
+            _ => 0o755,
+        };
+        Meta { mtime: self.now, ..self.owned(Meta::new(mode)) }
+    }
+
     fn owned(&self, meta: Meta) -> Meta {
         match self.owner {
             Some((uid, gid)) => Meta { uid, gid, ..meta },

@@ -254,7 +254,11 @@ fn execute(tx: &Transaction<'_>, root: &Path, exec: &Exec, told: &Told<'_>) -> R
     let mut runner = Program::new(&find_runner()?);
     runner.bound();
     runner.set("CORACLE_STORE", &tx.store().main().root().to_string_lossy());
-    for word in ["run", "--rm", "--no-init", "--rootfs", "--hostname", HOST_NAME, "--network", exec.network] {
+    for word in ["run", "--rm", "--no-init", "--rootfs", "--network", exec.network] {
+        runner.word(word);
+    }
+    // What a command writes to /etc/hostname is the image's.
+    for word in ["--no-hostname", "--hostname", HOST_NAME] {
         runner.word(word);
     }
     if exec.insecure {

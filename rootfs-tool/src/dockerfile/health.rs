@@ -15,6 +15,10 @@ pub(super) fn parse(rest: &str, flags: &mut Flags) -> Result<Healthcheck> {
     match word.to_ascii_uppercase().as_str() {
         "" => return Err(Error::invalid("HEALTHCHECK requires at least one argument")),
         "NONE" if rest.trim().is_empty() => {
+            // Docker takes the times of a check that is not there as well.
+            for name in ["interval", "timeout", "start-period", "start-interval", "retries"] {
+                flags.text(name)?;
+            }
             out.test = Some(vec!["NONE".to_owned()]);
             return Ok(out);
         }

@@ -65,16 +65,18 @@ impl Ignore {
         self.0.is_empty()
     }
 
-    /// Is a path ignored, by itself or with a directory that it is in?
+    /// Is a path ignored, by itself or with a directory that it is in? As BuildKit has it, what holds of a directory
+    /// holds of all in it, and a rule that would have changed nothing does not hold of it.
     pub(crate) fn matches(&self, path: &str) -> bool {
+        let mut above = vec![false; self.0.len()];
         let mut ignored = false;
-        for rule in &self.0 {
-            if rule.back != ignored {
-                continue;
-            }
-            let mut ways = path.match_indices('/').map(|(at, _)| &path[..at]);
-            if rule.glob.matches(path) || ways.any(|parent| rule.glob.matches(parent)) {
-                ignored = !rule.back;
+        for end in path.match_indices('/').map(|(at, _)| at).chain([path.len()]) {
+            ignored = false;
+            for (rule, holds) in self.0.iter().zip(&mut above) {
+                *holds = *holds || rule.back == ignored && rule.glob.matches(&path[..end]);
+                if *holds {
+                    ignored = !rule.back;
+                }
             }
         }
         ignored
@@ -115,6 +117,9 @@ mod tests {
             ("*.md\n!README*.md\nREADME-secret.md", "README-secret.md", true),
             ("!README.md\n*.md", "README.md", true),
             ("a\n!a/b", "a/b/c", false),
+            ("a/**/x\n!a/b", "a/b/x", true),
+            ("a/**/x\n!a/b/x", "a/b/x", false),
+            ("a/b\n!a/b/c\na/b/c/d", "a/b/c/d/e", true),
             ("a\n! a/b ", "a/b", false),
             ("a\n!a/b", "a/c", true),
             ("**/x", "d/e/x/f", true),

@@ -162,8 +162,8 @@ fn read(line: &Line, escape: char) -> Result<Instruction> {
             }
             Instruction::Volume(all)
         }
-        "ENTRYPOINT" => Instruction::Entrypoint(command(rest)?),
-        "CMD" => Instruction::Cmd(command(rest)?),
+        "ENTRYPOINT" => Instruction::Entrypoint(said(rest)?),
+        "CMD" => Instruction::Cmd(said(rest)?),
         "SHELL" => match list(rest)? {
             Some(words) => Instruction::Shell(some(words)?),
             None if rest.is_empty() => return Err(bad("SHELL requires at least one argument")),
@@ -208,8 +208,8 @@ fn run(line: &Line, flags: &mut Flags) -> Result<Instruction> {
     if !flags.texts("device")?.is_empty() {
         return Err(Error::unsupported("RUN --device: devices are not passed to builds"));
     }
-    let command = command(&line.rest)?;
-    if command.words.iter().all(String::is_empty) {
+    let command = said(&line.rest)?;
+    if !command.shell && command.words.iter().all(String::is_empty) {
         return Err(bad("RUN requires at least one argument"));
     }
     Ok(Instruction::Run(Run { command, heredocs: line.heredocs.clone(), mounts, network, security }))
@@ -252,9 +252,6 @@ fn copy(line: &Line, flags: &mut Flags) -> Result<Instruction> {
             Some(h) => out.inline.extend(line.heredocs.iter().find(|other| other.name == h.name).cloned()),
             None => out.sources.push(word),
         }
-    }
-    if out.from.is_some() && !out.inline.is_empty() {
-        return Err(bad(format!("{} --from cannot be used with heredoc sources", line.word)));
     }
     Ok(Instruction::Copy(out))
 }
@@ -311,6 +308,14 @@ pub(super) fn command(text: &str) -> Result<Command> {
         None if text.is_empty() => Command::default(),
         None => Command { words: vec![text.to_owned()], shell: true },
     })
+}
+
+/// The same, but that no text at all is one that is empty.
+fn said(text: &str) -> Result<Command> {
+    match text {
+        "" => Ok(Command { words: vec![String::new()], shell: true }),
+        text => command(text),
+    }
 }
 
 /// `NAME=VALUE ...`, or `NAME VALUE` as in the oldest Dockerfiles.

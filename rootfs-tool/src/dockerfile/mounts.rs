@@ -41,19 +41,46 @@ pub(crate) enum Sharing {
     Locked,
 }
 
-/// Read one.
-pub(crate) fn parse(text: &str) -> Result<Mount> {
-    let bad = |why: String| Error::invalid(format!("--mount={text}: {why}"));
-    let mut out = Mount::default();
+/// How a value is expanded.
+pub(crate) type Expand<'a> = &'a dyn Fn(&str) -> Result<String>;
+
+fn bad(text: &str, why: &str) -> Error {
+    Error::invalid(format!("--mount={text}: {why}"))
+}
+
+fn key_of(field: &str) -> (String, Option<&str>) {
+    let (key, value) = field.split_once('=').map_or((field, None), |(k, v)| (k, Some(v)));
+    (key.trim().to_ascii_lowercase(), value)
+}
+
+/// The stage or image that one names. It is known before there are variables.
+pub(crate) fn from(text: &str) -> Result<Option<String>> {
+    let of = |field| match key_of(field) {
+        (key, Some(value)) if key == "from" => Some(value.to_owned()),
+        _ => None,
+    };
+    match text.split(',').filter_map(of).next_back() {
+        Some(name) if name.contains('$') => {
+            Err(bad(text, "'from' doesn't support variable expansion, define alias stage instead"))
+        }
+        name => Ok(name.filter(|n| !n.is_empty())),
+    }
+}
+
+/// Read one. What stands behind each key may have variables.
+pub(crate) fn parse(text: &str, expand: Expand<'_>) -> Result<Mount> {
+    let bad = |why: String| bad(text, &why);
+    let mut out = Mount { from: from(text)?, ..Mount::default() };
     for field in text.split(',') {
-        let (key, value) = field.split_once('=').map_or((field, None), |(k, v)| (k, Some(v)));
-        let key = key.trim().to_ascii_lowercase();
+        let (key, value) = key_of(field);
+        let value = value.map(expand).transpose()?;
+        let value = value.as_deref();
         let said = || {
             value.map(str::to_owned).ok_or_else(|| bad(format!("invalid field '{field}': it has no value")))
         };
-        let switch = || match value {
-            None | Some("true" | "1") => Ok(true),
-            Some("false" | "0") => Ok(false),
+        let switch = || match value.map(str::to_ascii_lowercase).as_deref() {
+            None | Some("true" | "t" | "1") => Ok(true),
+            Some("false" | "f" | "0") => Ok(false),
             Some(v) => Err(bad(format!("invalid value for {key}: {v}"))),
         };
         let number = |radix| {
@@ -62,7 +89,7 @@ pub(crate) fn parse(text: &str) -> Result<Mount> {
         };
         match key.as_str() {
             "type" => {
-                out.kind = match said()?.as_str() {
+                out.kind = match said()?.to_ascii_lowercase().as_str() {
                     "bind" => Kind::Bind,
                     "cache" => Kind::Cache,
                     "tmpfs" => Kind::Tmpfs,
@@ -73,7 +100,7 @@ pub(crate) fn parse(text: &str) -> Result<Mount> {
             }
             "target" | "dst" | "destination" => out.target = Some(said()?),
             "source" | "src" => out.source = Some(said()?),
-            "from" => out.from = Some(said()?),
+            "from" => drop(said()?),
             "id" => out.id = Some(said()?),
             "env" => out.env = Some(said()?),
             "readonly" | "ro" => out.writable = Some(!switch()?),
@@ -84,7 +111,7 @@ pub(crate) fn parse(text: &str) -> Result<Mount> {
             "uid" => out.uid = Some(number(10)?),
             "gid" => out.gid = Some(number(10)?),
             "sharing" => {
-                out.sharing = match said()?.as_str() {
+                out.sharing = match said()?.to_ascii_lowercase().as_str() {
                     "shared" => Sharing::Shared,
                     "private" => Sharing::Private,
                     "locked" => Sharing::Locked,
@@ -95,18 +122,17 @@ pub(crate) fn parse(text: &str) -> Result<Mount> {
         }
     }
     let unwanted = [
-        ("from", out.from.is_some(), matches!(out.kind, Kind::Bind)),
+        ("from", out.from.is_some(), matches!(out.kind, Kind::Bind | Kind::Cache)),
         ("env", out.env.is_some(), out.kind == Kind::Secret),
         ("size", out.size.is_some(), out.kind == Kind::Tmpfs),
-        ("source", out.source.is_some(), matches!(out.kind, Kind::Bind | Kind::Secret)),
+        ("source", out.source.is_some(), !matches!(out.kind, Kind::Tmpfs | Kind::Ssh)),
         ("sharing", out.sharing != Sharing::Shared, out.kind == Kind::Cache),
         ("mode", out.mode.is_some(), !matches!(out.kind, Kind::Bind | Kind::Tmpfs)),
+        ("uid", out.uid.is_some(), !matches!(out.kind, Kind::Bind | Kind::Tmpfs)),
+        ("gid", out.gid.is_some(), !matches!(out.kind, Kind::Bind | Kind::Tmpfs)),
     ];
     if let Some((key, ..)) = unwanted.iter().find(|(_, said, goes)| *said && !goes) {
         return Err(bad(format!("{key} does not go with this type")));
-    }
-    if out.target.is_none() && matches!(out.kind, Kind::Bind | Kind::Cache | Kind::Tmpfs) {
-        return Err(bad("target is required".to_owned()));
     }
     if out.kind == Kind::Secret {
         // `src` is an older word for the id.
@@ -121,6 +147,10 @@ pub(crate) fn parse(text: &str) -> Result<Mount> {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Mount> {
+        super::parse(text, &|value| Ok(value.replace("$V", "cache").replace("$C", "a,b")))
+    }
+
     #[test]
     fn mounts_are_read_and_what_does_not_go_together_is_refused() {
         let m = parse("type=bind,from=x,source=/a,target=/b,rw").unwrap();
@@ -130,19 +160,30 @@ mod tests {
         assert_eq!(parse("type=secret,target=/run/x/key").unwrap().id.as_deref(), Some("key"));
         assert_eq!(parse("type=secret,src=k,env=K").unwrap().id.as_deref(), Some("k"));
         assert_eq!(parse("target=/x").unwrap().kind, Kind::Bind);
+        assert_eq!(parse("target=/x,from=").unwrap().from, None);
+        assert_eq!(parse("type=CACHE,target=/x,ro=False,from=a,source=/s").unwrap().writable, Some(true));
         for bad in [
-            "type=bind",
             "type=x,target=/a",
             "target=/a,frob",
             "target=/a,rw=perhaps",
             "type=cache,target=/a,sharing=x",
-            "type=cache,target=/a,from=x",
+            "type=tmpfs,target=/a,from=x",
             "type=tmpfs,target=/a,source=/b",
             "type=secret",
             "target",
             "type=cache,target=/a,mode=9",
+            "type=bind,target=/a,uid=5",
+            "target=/a,from",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn values_are_expanded_one_by_one_and_the_stage_is_known_before() {
+        let m = parse("type=$V,from=stage,target=/$C").unwrap();
+        assert_eq!((m.kind, m.target.as_deref()), (Kind::Cache, Some("/a,b")));
+        assert_eq!(from("type=$V,from=stage,target=/x").unwrap().as_deref(), Some("stage"));
+        assert!(from("from=$V,target=/x").unwrap_err().to_string().contains("variable expansion"));
     }
 }

@@ -46,6 +46,7 @@ flags! {
     "--group-add": group_add Vec<String> = "further group, name or number",
     "--workdir" 'w': workdir Option<String> = "working directory inside",
     "--hostname" 'h': hostname Option<String> = "host name inside",
+    "--no-hostname": no_hostname bool = "leave /etc/hostname as the image has it, and set no HOSTNAME",
     "--domainname": domainname Option<String> = "NIS domain name inside",
     "--entrypoint": entrypoint Option<String> = "program that gets the command as its arguments",
     "--label" 'l': label Vec<String> = "note on the container: NAME=VALUE",

@@ -258,7 +258,9 @@ fn environment(config: &ProcessConfig, flags: &Flags, found: &Found) -> Result<V
         env.push(Some(text.to_owned()));
     };
     set(defaults::PATH);
-    set(&format!("HOSTNAME={}", flags.hostname.as_deref().unwrap_or(short(&found.id))));
+    if !flags.no_hostname {
+        set(&format!("HOSTNAME={}", flags.hostname.as_deref().unwrap_or(short(&found.id))));
+    }
     if flags.tty {
         set("TERM=xterm");
     }

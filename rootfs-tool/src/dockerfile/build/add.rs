@@ -29,8 +29,9 @@ impl Stage<'_, '_> {
         let mut copy = copy.clone();
         copy.sources = copy.sources.iter().map(word).collect::<Result<_>>()?;
         copy.dest = word(&copy.dest)?;
-        copy.chown = copy.chown.as_ref().map(word).transpose()?;
-        copy.chmod = copy.chmod.as_ref().map(word).transpose()?;
+        // What a variable has left empty is not asked for.
+        copy.chown = copy.chown.as_ref().map(word).transpose()?.filter(|o| !o.is_empty());
+        copy.chmod = copy.chmod.as_ref().map(word).transpose()?.filter(|m| !m.is_empty());
         copy.checksum = copy.checksum.as_ref().map(word).transpose()?;
         copy.exclude = copy.exclude.iter().map(word).collect::<Result<_>>()?;
         let verb = if copy.add { "ADD" } else { "COPY" };
@@ -190,9 +191,9 @@ impl Stage<'_, '_> {
         let mut tree = Archive::new();
         let how = FromDir { owner: None, latest: source_date_epoch(), xattrs: true };
         tree.put_dir(&dir, "", how)?;
-        let new = Meta { mtime: rules.now, ..Meta::new(0o755) };
+        let new = rules.new_dir();
         let dest = target.destination(rules, &new)?;
-        target.merge(&tree, &dest, rules.now)?;
+        target.merge(&tree, &dest, rules)?;
         spaces.push(space);
         Ok(true)
     }
@@ -271,10 +272,12 @@ impl Stage<'_, '_> {
 
     pub(super) fn workdir(&mut self, path: &str, label: &str) -> Result<()> {
         let path = self.state.word(path, &self.build.given)?;
-        let path = glob::clean(&self.state.absolute(&path));
-        self.state.config.working_dir = Some(path.clone());
-        let what = format!("WORKDIR {path}");
-        if path == "/" {
+        // An absolute one stands in the config as it was typed.
+        let typed = if path.starts_with('/') { path } else { glob::clean(&self.state.absolute(&path)) };
+        let path = glob::clean(&typed);
+        self.state.config.working_dir = Some(typed.clone());
+        let what = format!("WORKDIR {typed}");
+        if typed == "/" {
             self.state.note(what, None, false);
             return Ok(());
         }
@@ -295,7 +298,12 @@ impl Stage<'_, '_> {
                 }
                 None => {
                     let user = stage.state.config.user.as_deref().unwrap_or_default();
-                    let (uid, gid) = owner::resolve(user, Some(&below))?;
+                    // Who is unknown here may be known where the image runs: then it is root's, as docker has it.
+                    let owner = owner::resolve(user, Some(&below));
+                    let (uid, gid) = match owner {
+                        Err(e) if e.kind() == ErrorKind::NotFound => (0, 0),
+                        owner => owner?,
+                    };
                     let now = (source_date_epoch().unwrap_or_else(time::now), 0);
                     target.dirs(&at, &Meta { uid, gid, mtime: now, ..Meta::new(0o755) })?;
                 }

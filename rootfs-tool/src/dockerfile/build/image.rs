@@ -24,6 +24,7 @@ impl Build<'_> {
             return Err(Error::invalid(format!("base name ({}) should not be blank", stage.from.base)));
         }
         let asked = stage.from.platform.as_deref().map(|p| lexer.word(p, &global)).transpose()?;
+        let asked = asked.filter(|p| !p.is_empty());
         let asked: Option<Platform> = asked.map(|p| p.parse()).transpose()?;
         let asked = asked.or_else(|| self.options.platform.clone());
         if let Some(found) = self.stage_named(&base, n) {

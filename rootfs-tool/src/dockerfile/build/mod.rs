@@ -1,6 +1,7 @@
 //! A build: the stages that are needed, each after those that it leans on, independent ones side by side.
 
 mod add;
+mod caches;
 mod files;
 mod image;
 mod run;
@@ -92,6 +93,7 @@ pub(crate) struct Build<'a> {
     network: OnceLock<&'static str>,
     one_reader: Mutex<()>,
     images: Mutex<HashMap<String, Arc<State>>>,
+    begun: Mutex<Vec<bool>>,
     done: Mutex<Vec<Option<Arc<State>>>>,
     failed: Mutex<Option<Located>>,
     changed: Condvar,
@@ -133,6 +135,7 @@ impl<'a> Build<'a> {
             network: OnceLock::new(),
             one_reader: Mutex::new(()),
             images: Mutex::default(),
+            begun: Mutex::new(vec![false; file.stages.len()]),
             done: Mutex::new(vec![None; file.stages.len()]),
             failed: Mutex::new(None),
             changed: Condvar::new(),
@@ -143,23 +146,16 @@ impl<'a> Build<'a> {
     pub(crate) fn run(&self) -> Result<Arc<State>, Located> {
         let target = self.target()?;
         let needed = self.needed(target).map_err(|e| (0, e))?;
-        let build = |n: usize| {
-            let built = self.stage(n);
-            match built {
-                Ok(state) => lock(&self.done)[n] = Some(Arc::new(state)),
-                Err(e) => drop(lock(&self.failed).get_or_insert(e)),
-            }
-            self.changed.notify_all();
-        };
+        needed.iter().for_each(|n| lock(&self.begun)[*n] = true);
         if let [only] = needed[..] {
-            build(only);
+            self.finish(only);
         } else {
             std::thread::scope(|scope| {
                 for n in &needed {
                     scope.spawn(move || {
                         // The kernel's older way to mount an overlay changes the working directory.
                         let _ = nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS);
-                        build(*n);
+                        self.finish(*n);
                     });
                 }
             });
@@ -171,6 +167,15 @@ impl<'a> Build<'a> {
         self.unused();
         let done = lock(&self.done)[target].clone();
         done.ok_or_else(|| (0, Error::invalid("the stage was not built")))
+    }
+
+    /// Build one, and tell those that wait for it.
+    fn finish(&self, n: usize) {
+        match self.stage(n) {
+            Ok(state) => lock(&self.done)[n] = Some(Arc::new(state)),
+            Err(e) => drop(lock(&self.failed).get_or_insert(e)),
+        }
+        self.changed.notify_all();
     }
 
     /// Build arguments that nobody has asked for.
@@ -251,8 +256,11 @@ impl<'a> Build<'a> {
         Ok(all)
     }
 
-    /// A stage that was needed, once it is built.
+    /// A stage, once it is built. One that only a trigger of a base asks for is built now.
     fn wait_for(&self, n: usize) -> Result<Arc<State>> {
+        if !std::mem::replace(&mut lock(&self.begun)[n], true) {
+            self.finish(n);
+        }
         let mut done = lock(&self.done);
         loop {
             if let Some(state) = &done[n] {
@@ -324,7 +332,7 @@ impl<'a> Build<'a> {
 fn sources(instruction: &Instruction) -> Vec<String> {
     match instruction {
         Instruction::Copy(copy) => copy.from.iter().cloned().collect(),
-        Instruction::Run(run) => run.mounts.iter().filter_map(|m| mounts::parse(m).ok()?.from).collect(),
+        Instruction::Run(run) => run.mounts.iter().filter_map(|m| mounts::from(m).ok()?).collect(),
         _ => Vec::new(),
     }
 }

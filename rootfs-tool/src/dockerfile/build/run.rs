@@ -1,6 +1,5 @@
 //! RUN: from the instruction to the command that the runner executes, with all that is mounted for it.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use coracle_store::digest::Digest;
@@ -22,7 +21,7 @@ use crate::dockerfile::exec::{self, Exec, Mounted};
 use crate::dockerfile::glob;
 use crate::dockerfile::instruction::Run;
 use crate::dockerfile::lines::heredoc;
-use crate::dockerfile::mounts::{self, Kind, Mount, Sharing};
+use crate::dockerfile::mounts::{self, Kind, Mount};
 
 /// What stands for the host's address on the bridge.
 pub(crate) const GATEWAY: &str = "host-gateway";
@@ -78,7 +77,7 @@ impl Stage<'_, '_> {
         }
         for mount in &mounts {
             parts.push(format!("{mount:?}"));
-            if mount.kind == Kind::Bind {
+            if mount.kind == Kind::Bind || mount.from.is_some() {
                 parts.push(self.identity(mount)?);
             }
         }
@@ -97,9 +96,12 @@ impl Stage<'_, '_> {
                 flags: build.options.flags.clone(),
                 ..Exec::default()
             };
-            for (name, value) in &build.given.args {
-                if PROXIES.contains(&name.as_str()) {
-                    exec.env.push((name.clone(), value.clone()));
+            // In capitals and in small letters, whichever was given.
+            for name in PROXIES {
+                let args = &build.given.args;
+                let given = || args.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+                if let Some(value) = args.get(name).or_else(|| given().map(|(_, value)| value)) {
+                    exec.env.push((name.to_owned(), value.clone()));
                 }
             }
             let mut places: Vec<(String, bool)> = Vec::new();
@@ -149,21 +151,12 @@ impl Stage<'_, '_> {
     }
 
     fn mounts(&self, run: &Run) -> Result<Vec<Mount>> {
-        let mut all = Vec::new();
-        for text in &run.mounts {
-            let from = mounts::parse(text)?.from;
-            if from.is_some_and(|f| f.contains('$')) {
-                return Err(Error::invalid(format!(
-                    "--mount={text}: 'from' doesn't support variable expansion, define alias stage instead"
-                )));
-            }
-            all.push(mounts::parse(&self.state.word(text, &self.build.given)?)?);
-        }
-        Ok(all)
+        let expand = |text: &str| self.state.word(text, &self.build.given);
+        run.mounts.iter().map(|text| mounts::parse(text, &expand)).collect()
     }
 
     /// What a bind mount shows, in one word.
-    fn identity(&self, mount: &Mount) -> Result<String> {
+    pub(super) fn identity(&self, mount: &Mount) -> Result<String> {
         match &mount.from {
             Some(name) => Ok(self.source(name)?.ids.iter().map(Digest::hex).collect::<Vec<_>>().join(" ")),
             None => Ok(self.build.contents.of_archive(&self.part_of_context(mount)?)?.hex()),
@@ -172,9 +165,13 @@ impl Stage<'_, '_> {
 
     /// What of the context is mounted.
     fn part_of_context(&self, mount: &Mount) -> Result<Archive> {
-        let tree = self.build.context_tree()?;
+        self.part(&*self.build.context_tree()?, mount)
+    }
+
+    /// What of a tree is mounted: `file` or `dir`.
+    pub(super) fn part(&self, tree: &Archive, mount: &Mount) -> Result<Archive> {
         let source = glob::clean(&format!("/{}", mount.source.as_deref().unwrap_or_default()));
-        let from = follow(&tree, source.as_bytes())?;
+        let from = follow(tree, source.as_bytes())?;
         let mut out = Archive::new();
         match tree.get(shown(&from)) {
             Some((meta, content)) if *content != Content::Dir => {
@@ -191,7 +188,8 @@ impl Stage<'_, '_> {
                     };
                     out.put(Path::new("dir").join(shown(&path[skip..])), meta.clone(), content)?;
                 }
-                out.put("dir", Meta::new(0o755), Content::Dir)?;
+                let meta = tree.get(shown(&from)).map_or_else(|| Meta::new(0o755), |(meta, _)| meta.clone());
+                out.put("dir", meta, Content::Dir)?;
             }
         }
         Ok(out)
@@ -207,22 +205,25 @@ impl Stage<'_, '_> {
         held: &mut Held,
         places: &mut Vec<(String, bool)>,
     ) -> Result<()> {
+        // Where none is named it is the working directory, for those that have no place of their own.
         let target =
             |default: &str| glob::clean(&self.state.absolute(m.target.as_deref().unwrap_or(default)));
+        if target("") == "/" && matches!(m.kind, Kind::Bind | Kind::Cache | Kind::Tmpfs) {
+            return Err(Error::invalid("--mount: invalid mount target \"/\""));
+        }
         match m.kind {
             Kind::Tmpfs => {
                 let at = target("");
                 let size = m.size.as_ref().map(|s| format!(":size={s}")).unwrap_or_default();
                 places.push((at.clone(), true));
                 exec.tmpfs.push(format!(
-                    "{at}{}exec",
+                    "{at}{}exec,dev",
                     if size.is_empty() { ":".to_owned() } else { format!("{size},") }
                 ));
             }
             Kind::Cache => {
                 let at = target("");
-                let id = m.id.clone().unwrap_or_else(|| at.clone());
-                let (dir, lock) = self.cache_dir(&id, m)?;
+                let (dir, lock) = self.cache_dir(m.id.as_deref().unwrap_or(&at), m)?;
                 held.locks.extend(lock);
                 places.push((at.clone(), true));
                 exec.binds.push((dir, at, m.writable == Some(false)));
@@ -287,34 +288,6 @@ impl Stage<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    /// The directory of a cache, which stays from build to build.
-    fn cache_dir(&self, id: &str, m: &Mount) -> Result<(PathBuf, Option<Lock>)> {
-        let all = cache::dir(self.build.tx.store())?.join("mounts");
-        let named = all.join(Digest::of(id.as_bytes()).hex());
-        for other in 0..100u32 {
-            let dir = if other == 0 { named.clone() } else { named.with_extension(other.to_string()) };
-            let new = !dir.exists();
-            std::fs::create_dir_all(&dir).context(|| format!("mkdir({dir:?})"))?;
-            if new {
-                let mode = std::fs::Permissions::from_mode(m.mode.unwrap_or(0o755));
-                std::fs::set_permissions(&dir, mode).context(|| format!("chmod({dir:?})"))?;
-                own(&dir, m)?;
-            }
-            let beside = dir.with_extension(format!("{other}.lock"));
-            match m.sharing {
-                Sharing::Shared => return Ok((dir, None)),
-                Sharing::Locked => return Ok((dir, Some(Lock::exclusive(&beside)?))),
-                Sharing::Private => {
-                    drop(Lock::shared(&beside));
-                    if let Some(lock) = Lock::try_existing(&beside)? {
-                        return Ok((dir, Some(lock)));
-                    }
-                }
-            }
-        }
-        Err(Error::new(ErrorKind::Busy, format!("the cache {id}: a hundred builds use it")))
     }
 
     /// A folder or file of another stage or image, mounted: links in its path lead nowhere else, and what is written

@@ -100,7 +100,7 @@ fn what_is_wrong_is_said_in_the_words_that_users_know_with_its_line() {
         ("FROM a\nVOLUME [\"\"]", 2, "VOLUME specified can not be an empty string"),
         ("FROM a\nRUN --network=bridge x", 2, "there are default, none, host"),
         ("FROM a\nRUN --device=x y", 2, "RUN --device"),
-        ("FROM a\nRUN", 2, "RUN requires at least one argument"),
+        ("FROM a\nRUN []", 2, "RUN requires at least one argument"),
         ("RUN x", 1, "FROM comes first"),
         ("ARG A", 1, "there is no FROM"),
         ("# check=error=true\nFROM a\nMAINTAINER x", 3, "lint violation found: MaintainerDeprecated"),
