@@ -1,6 +1,6 @@
 //! Packing an image beside the tools of each format, on the same tree with the same compression, in interleaved rounds:
-//! wall and processor seconds, peak memory, the size of what comes of it, and the ratios of time and size to the tool's. The
-//! tree is of this machine's own programs and libraries. Root alone; what is not installed is said and left out.
+//! wall and processor seconds, peak memory, the size of what comes of it, and the ratios of both times and of size to the tool's.
+//! The tree is of this machine's own programs and libraries. Root alone; what is not installed is said and left out.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,8 @@ fn main() {
         }
         let peers = medians(&peers);
         tell(&format!("  {tool}"), &peers);
-        println!("  {:.2}x the time, {:.3}x the size", own[0] / peers[0], own[3] / peers[3]);
+        let [wall, cpu, _, bytes] = [0, 1, 2, 3].map(|n| own[n] / peers[n]);
+        println!("  {wall:.2}x the time, {cpu:.2}x the processor's, {bytes:.3}x the size");
     }
 }
 
