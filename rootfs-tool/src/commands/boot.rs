@@ -81,7 +81,7 @@ pub(crate) struct Boot {
     /// the kernel: a file, package, host, or bootfs for that of the image bootfs
     #[argh(option, arg_name = "FILE|WORD")]
     kernel: Option<String>,
-    /// of --kernel FILE: the folder of its modules, instead of /lib/modules/VERSION
+    /// of --kernel FILE: the folder of its modules, instead of /lib/modules/VERSION; an empty one where all is in the kernel
     #[argh(option, arg_name = "DIR")]
     modules: Option<PathBuf>,
     /// the image with the kernel, instead of localhost/bootfs:latest

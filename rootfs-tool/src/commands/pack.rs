@@ -35,7 +35,7 @@ pub(crate) struct Pack {
     /// the format, as NAME[:COMPRESSION[:LEVEL]]
     #[argh(option, short = 'f', arg_name = "FORMAT")]
     format: Option<String>,
-    /// the file, instead of standard output
+    /// the file, or a disk such as /dev/sdX that has room and is not in use; - is standard output, as is nothing
     #[argh(option, short = 'o', arg_name = "FILE")]
     output: Option<PathBuf>,
     /// how many bytes the file system or the disk is to have (K, M, G, T are powers of 1024), instead of as few as will do
@@ -59,7 +59,7 @@ pub(crate) struct Pack {
     /// the image with the kernel, instead of localhost/bootfs:latest
     #[argh(option, arg_name = "IMAGE")]
     bootfs: Option<String>,
-    /// of --kernel FILE: the folder of its modules, instead of /lib/modules/VERSION
+    /// of --kernel FILE: the folder of its modules, instead of /lib/modules/VERSION; an empty one where all is in the kernel
     #[argh(option, arg_name = "DIR", long = "modules-dir")]
     modules_dir: Option<PathBuf>,
     /// the loader stub of the unified kernel image, instead of the one that comes with the kernel
