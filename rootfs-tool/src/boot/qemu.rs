@@ -21,6 +21,8 @@ pub(crate) struct Arch {
     pub(crate) console: &'static str,
     /// Debian's package with the program.
     pub(crate) package: &'static str,
+    /// It begins with the kernel, and no firmware says anything before: a kernel that is to be quiet is not heard at all.
+    pub(crate) mute: bool,
 }
 
 const ARCHS: &[Arch] = &[
@@ -30,6 +32,7 @@ const ARCHS: &[Arch] = &[
         machine: "q35",
         console: "ttyS0",
         package: "qemu-system-x86",
+        mute: false,
     },
     Arch {
         image: "arm64",
@@ -37,6 +40,7 @@ const ARCHS: &[Arch] = &[
         machine: "virt",
         console: "ttyAMA0",
         package: "qemu-system-arm",
+        mute: true,
     },
     Arch {
         image: "riscv64",
@@ -44,6 +48,7 @@ const ARCHS: &[Arch] = &[
         machine: "virt",
         console: "ttyS0",
         package: "qemu-system-misc",
+        mute: false,
     },
 ];
 

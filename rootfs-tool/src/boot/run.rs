@@ -120,12 +120,14 @@ fn has_kvm() -> Result<()> {
 }
 
 /// How long nothing may be heard before that is a machine that hangs.
-fn patience(accel: Accel, unpacked: u64) -> Duration {
-    let mib = unpacked >> 20;
-    Duration::from_secs(match accel {
+fn patience(accel: Accel, job: &Job<'_>) -> Duration {
+    let mib = job.unpacked >> 20;
+    let time = Duration::from_secs(match accel {
         Accel::Kvm => 15 + mib / 32,
         Accel::Tcg => 60 + mib / 4,
-    })
+    });
+    // Of such a machine nothing is heard before the command is started.
+    if job.machine.arch.mute { PATIENCE_OF_THE_HEARD * time } else { time }
 }
 
 /// So much longer may a machine take to start the command that has said something.
@@ -212,7 +214,7 @@ fn attempt(job: &Job<'_>, accel: Accel, teller: &Teller, events: &Receiver<(u32,
     let end = End {
         status,
         said: servers.end().unwrap_or_else(|| emulator.said()),
-        patience: patience(accel, job.unpacked),
+        patience: patience(accel, job),
         accel,
         timeout: job.timeout,
         commanded: job.commanded,
@@ -297,9 +299,10 @@ impl Watch<'_> {
 
     /// When it is given up. On a terminal somebody sees what it does and may be asked.
     fn hangs_at(&self) -> Option<Instant> {
-        let patience = patience(self.accel, self.job.unpacked);
+        let patience = patience(self.accel, self.job);
         let most = match (self.seen.heard, self.job.tty || !self.job.commanded) {
             (false, _) => patience,
+            (true, false) if self.job.machine.arch.mute => patience,
             (true, false) => PATIENCE_OF_THE_HEARD * patience,
             (true, true) => return None,
         };
