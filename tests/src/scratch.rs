@@ -162,13 +162,6 @@ impl Store {
         self.own(Cmd::rootfs_tool())
     }
 
-    /// The same, where what it prints goes to this command of a shell's.
-    #[track_caller]
-    pub fn rootfs_tool_into(&self, reader: &str) -> Cmd {
-        let line = format!("\"$0\" \"$@\" | {reader}");
-        self.own(Cmd::new("sh").arg("-c").arg(line).arg(crate::binaries::rootfs_tool()))
-    }
-
     /// Compose a shipped recipe under its own name.
     #[track_caller]
     pub fn compose(&self, recipe: &str) -> &Self {

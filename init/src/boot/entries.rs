@@ -123,8 +123,8 @@ pub(crate) fn words<'a>(text: &'a mut [u8], prefix: &[u8]) -> Result<Entries<'a>
         let mut quoted = false;
         while place.at < end {
             match place.next() {
-                Some(0) => break,
-                Some(b' ' | b'\n' | b'\t') if !quoted => break,
+                Some(0 | b'\n') => break,
+                Some(b' ' | b'\t') if !quoted => break,
                 Some(b'"') => quoted = !quoted,
                 Some(byte) => place.put(byte),
                 None => break,
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(read(b"root="), pairs(&[("/dev/vda", "")]));
         assert_eq!(read(b"").len(), 7);
         assert_eq!(shown(words(&mut [], b"").unwrap()), []);
-        let mut open = b"quiet init.arg=\"a b\0".to_owned();
+        let mut open = b"quiet init.arg=\"a b\n\0".to_owned();
         assert_eq!(words(&mut open, b"init."), Err(&b"init.arg=a b"[..]));
     }
 }
