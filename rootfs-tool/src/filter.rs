@@ -69,6 +69,15 @@ impl Filters {
         Ok(Self { all, times: HashMap::new() })
     }
 
+    /// The earliest of the times before which it is to be.
+    pub(crate) fn until(&self) -> Option<i64> {
+        let time = |filter: &Filter| match filter {
+            Filter::Until(then) => Some(*then),
+            _ => None,
+        };
+        self.all.iter().filter_map(time).min()
+    }
+
     /// Does it take all?
     pub(crate) fn is_empty(&self) -> bool {
         self.all.is_empty()

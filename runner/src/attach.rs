@@ -31,6 +31,8 @@ pub(crate) enum Outcome {
     Ended(i32, Vec<u8>),
     /// It was left, and goes on.
     Detached,
+    /// The same, by a signal.
+    Left(i32),
     /// The pipe that its output goes to has no reader any more. One whose owner this is ends with it.
     Unheard,
 }
@@ -42,6 +44,7 @@ impl Outcome {
         match self {
             Self::Ended(code, _) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
             Self::Detached => 0,
+            Self::Left(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
             Self::Unheard => 128 + libc::SIGPIPE as u8,
         }
     }
@@ -53,10 +56,30 @@ pub(crate) struct Manner<'a> {
     pub(crate) raw: Option<Raw>,
     /// Whether standard input is passed on.
     pub(crate) input: bool,
+    /// What is shown of what the container writes.
+    pub(crate) shows: Shows,
     /// The keys that leave it; none where empty.
     pub(crate) leave: &'a [u8],
-    /// Sends a signal of the caller's on.
-    pub(crate) forward: &'a dyn Fn(i32) -> Result<()>,
+    /// Sends a signal of the caller's on. False where it leaves the container instead.
+    pub(crate) forward: &'a dyn Fn(i32) -> Result<bool>,
+}
+
+/// Whether standard output and standard error are shown.
+#[derive(Clone, Copy)]
+pub(crate) struct Shows {
+    pub(crate) output: bool,
+    pub(crate) error: bool,
+}
+
+impl Shows {
+    pub(crate) const ALL: Self = Self { output: true, error: true };
+
+    fn has(self, stream: Stream) -> bool {
+        match stream {
+            Stream::Output => self.output,
+            Stream::Error => self.error,
+        }
+    }
 }
 
 impl Client {
@@ -128,14 +151,19 @@ impl Client {
             }
             set.iter().zip(flags).for_each(|(fd, flag)| *flag = fd.any().unwrap_or(false));
             if signal {
-                self.pass_signals(signals, &manner)?;
+                if let Some(signal) = self.pass_signals(signals, &manner)? {
+                    self.say(&Said::Leave);
+                    return Ok(Outcome::Left(signal));
+                }
             }
             if room && show(&mut shown) == Err(Errno::EPIPE) {
                 return Ok(Outcome::Unheard);
             }
             if said {
                 match hear(&self.socket, &mut [0; LONGEST], MsgFlags::MSG_DONTWAIT)? {
-                    Heard::Packet(Said::Written(stream, bytes)) => shown.push((stream, bytes.to_vec())),
+                    Heard::Packet(Said::Written(stream, bytes)) if manner.shows.has(stream) => {
+                        shown.push((stream, bytes.to_vec()));
+                    }
                     Heard::Packet(Said::Ended(code, report)) => {
                         (ended, over) = (Some((code, report.to_vec())), true);
                     }
@@ -163,7 +191,8 @@ impl Client {
         }
     }
 
-    fn pass_signals(&self, signals: &Signals, manner: &Manner<'_>) -> Result<()> {
+    /// Pass them on. One that leaves the container comes back.
+    fn pass_signals(&self, signals: &Signals, manner: &Manner<'_>) -> Result<Option<i32>> {
         while let Some(signal) = signals.next()? {
             match signal {
                 libc::SIGTSTP => {
@@ -177,10 +206,11 @@ impl Client {
                     self.tell_size();
                 }
                 libc::SIGWINCH | libc::SIGCONT => {}
-                _ => (manner.forward)(signal)?,
+                _ if (manner.forward)(signal)? => {}
+                _ => return Ok(Some(signal)),
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Pass keys on. Whether they were those that leave the container, of which `typed` have come so far.

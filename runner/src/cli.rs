@@ -229,9 +229,15 @@ pub fn tables() -> (CommandInfoWithArgs, Vec<(&'static str, CommandInfoWithArgs)
     (TOP.clone(), verbs)
 }
 
-/// In runc's form. The commit is told where whoever built this program knew it.
-fn version() -> u8 {
+/// In runc's form, or in docker's. The commit is told where whoever built this program knew it.
+fn version(docker: bool) -> u8 {
     let commit = option_env!("CORACLE_COMMIT").filter(|commit| !commit.is_empty());
+    if docker {
+        // Scripts cut the number out of it.
+        let commit = commit.unwrap_or("coracle");
+        coracle_sys::say!("Docker version {}, build {commit}", env!("CARGO_PKG_VERSION"));
+        return 0;
+    }
     let commit = commit.map_or_else(String::new, |commit| format!("\ncommit: {commit}"));
     let (own, spec) = (env!("CARGO_PKG_VERSION"), crate::spec::VERSION);
     coracle_sys::say!("runner version {own}{commit}\nspec: {spec}");
@@ -261,7 +267,7 @@ fn dispatch(guise: Guise, typed: &guise::Typed, log: &mut Log, from_verb: &mut V
     log.debug = top.get("--debug").is_some();
     log.debug(format_args!("arguments {argv:?}"));
     if top.get("--version").is_some() {
-        return Ok(version());
+        return Ok(version(guise == Guise::Docker));
     }
     top.get("--storage-driver").map_or(Ok(()), asked::ask)?;
     let groups = match top.get("--cgroup-manager").map(Manager::parse).transpose()? {

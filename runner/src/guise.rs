@@ -62,8 +62,10 @@ impl Guise {
             Self::Docker => {
                 let verb = first.filter(|verb| *verb != "container").or_else(|| verbs.next());
                 let runs = verb.is_some_and(|verb| verb == "run");
-                let flag = usage && error.to_string().starts_with("unknown flag");
-                if code == 125 && !runs && !flag { 1 } else { code }
+                let text = if usage { error.to_string() } else { String::new() };
+                // Which flags of `run` go together is looked at when all of them are read.
+                let together = text.starts_with("conflicting options: cannot specify both --attach");
+                if code == 125 && (together || !runs && !is_of_a_flag(&text)) { 1 } else { code }
             }
             Self::Runc if first.is_some_and(|verb| verb == "exec") && !usage => 255,
             Self::Runc => 1,
@@ -130,6 +132,13 @@ pub(crate) fn read(argv: Vec<OsString>, host: Option<OsString>) -> Result<Typed>
         typed.argv.push("--help".into());
     }
     Ok(typed)
+}
+
+/// Is it what docker finds out while it reads its flags?
+fn is_of_a_flag(text: &str) -> bool {
+    let words =
+        ["unknown flag", "flag needs an argument", " takes true or false, not ", ": it is a number of sec"];
+    words.iter().any(|words| text.contains(words)) || text.ends_with(": it is a number")
 }
 
 fn no_daemon(what: &str) -> Error {

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use coracle_sys::file;
 use coracle_sys::{Context, Result};
@@ -111,27 +112,69 @@ impl Store {
                 remove(&path)?;
             }
         }
-        // What is known of steps of builds, and what they keep for the next one. Some of it may be of subordinate ids.
         if how.partials {
-            let path = self.main().builds();
-            out.bytes += tree_size(&path);
-            if !how.dry && path.exists() {
-                file::remove_tree(&self.main().take_out(&path)?)?;
-            }
+            out.bytes += self.prune_builds_alone(None, how.dry)?;
         }
         for (_, path) in list_if_there(&self.main().partials())?.into_iter().filter(|_| how.partials) {
             out.bytes += remove(&path)?;
             out.partials += 1;
         }
-        // Packages, and what a killed download left beside them.
-        for dir in ["cache/deb/sha256", "cache/deb"] {
-            for (_, path) in list_if_there(&root.join(dir))?.into_iter().filter(|_| how.packages) {
-                if path.is_file() {
-                    out.bytes += remove(&path)?;
+        if how.packages {
+            out.bytes += self.prune_packages(how.dry)?;
+        }
+        Ok(out)
+    }
+
+    /// Remove what is known of steps of builds, and what they keep for the next one, waiting until no one writes; with
+    /// `before` only what nobody has used since then. With `packages` those that were fetched go as well. The bytes.
+    pub fn prune_builds(&self, before: Option<SystemTime>, packages: bool) -> Result<u64> {
+        if self.main().driver().is_none() {
+            return Ok(0);
+        }
+        let _alone = Lock::exclusive(&self.main().lock())?;
+        let fetched = if packages { self.prune_packages(false)? } else { 0 };
+        Ok(fetched + self.prune_builds_alone(before, false)?)
+    }
+
+    fn prune_builds_alone(&self, before: Option<SystemTime>, dry: bool) -> Result<u64> {
+        let mut bytes = 0;
+        // Some of it may be of subordinate ids.
+        let mut remove = |path: &Path| -> Result<()> {
+            bytes += tree_size(path);
+            if dry { Ok(()) } else { file::remove_tree(&self.main().take_out(path)?) }
+        };
+        let all = self.main().builds();
+        let Some(before) = before else {
+            if all.exists() {
+                remove(&all)?;
+            }
+            return Ok(bytes);
+        };
+        for dir in [all.join("mounts"), all] {
+            for (name, path) in list_if_there(&dir)? {
+                let used = path.symlink_metadata().and_then(|m| m.modified());
+                if name != "mounts" && used.is_ok_and(|used| used < before) {
+                    remove(&path)?;
                 }
             }
         }
-        Ok(out)
+        Ok(bytes)
+    }
+
+    /// Packages, and what a killed download left beside them.
+    fn prune_packages(&self, dry: bool) -> Result<u64> {
+        let mut bytes = 0;
+        for dir in ["cache/deb/sha256", "cache/deb"] {
+            for (_, path) in list_if_there(&self.main().root().join(dir))? {
+                if path.is_file() {
+                    bytes += path.symlink_metadata().map_or(0, |m| m.len());
+                    if !dry {
+                        fs::remove_file(&path).context(|| format!("unlink({path:?})"))?;
+                    }
+                }
+            }
+        }
+        Ok(bytes)
     }
 
     /// Remove what killed writers left. Entries that a living one holds stay.
@@ -208,8 +251,13 @@ pub(crate) fn list_if_there(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     if dir.exists() { list(dir) } else { Ok(Vec::new()) }
 }
 
-/// The bytes of all plain files in a directory, as far as it can be read.
+/// The bytes of a file, or of all plain files in a directory, as far as it can be read.
 fn tree_size(dir: &Path) -> u64 {
+    if let Ok(file) = dir.symlink_metadata()
+        && !file.is_dir()
+    {
+        return file.len();
+    }
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let size = |e: fs::DirEntry| match e.metadata() {
         Ok(m) if m.is_dir() => tree_size(&e.path()),

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, IsTerminal, Write};
+use std::time::{Duration, SystemTime};
 
 use argh::{ArgsInfo, FromArgs};
 use coracle_store::gc::Pruning;
 use coracle_store::image::{Descriptor, Platform};
 use coracle_store::{Digest, Image, Locations, Store};
 use coracle_sys::print::harmless;
-use coracle_sys::{Context, Result, table};
+use coracle_sys::{Context, Error, Result, table};
 
 use super::enter_user_namespace;
 use crate::filter::{Filters, Named};
@@ -35,6 +36,9 @@ pub(crate) struct Prune {
     /// change nothing, and list what would go
     #[argh(switch, long = "dry-run")]
     dry_run: bool,
+    /// what is kept for the next build and nothing else: docker's builder prune; with --all fetched packages too
+    #[argh(switch)]
+    builds: bool,
     /// until=TIME (24h, 10m, 2026-01-02T15:04:05Z), label=KEY[=VALUE], label!=KEY[=VALUE], dangling=BOOL
     #[argh(option, arg_name = "FILTER")]
     filter: Vec<String>,
@@ -46,6 +50,9 @@ pub(crate) struct Prune {
 impl Prune {
     /// Run it.
     pub(crate) fn run(self) -> Result<()> {
+        if self.builds {
+            return self.builds();
+        }
         let filters = Filters::read(&self.filter, &FILTERS)?;
         if !(self.force || self.dry_run || self.agreed()?) {
             return Ok(());
@@ -92,9 +99,30 @@ impl Prune {
         Ok(())
     }
 
+    /// `--builds`.
+    fn builds(self) -> Result<()> {
+        let filters = Filters::read(&self.filter, &FILTERS[..1])?;
+        if self.dry_run {
+            return Err(Error::usage("--dry-run does not go with --builds"));
+        }
+        if !(self.force || self.agreed()?) {
+            return Ok(());
+        }
+        let at = Locations::from_env(self.store.as_deref())?;
+        enter_user_namespace();
+        let then = filters.until().map(|then| {
+            let since = u64::try_from(then).unwrap_or(0);
+            SystemTime::UNIX_EPOCH + Duration::from_secs(since)
+        });
+        let bytes = Store::open(&at)?.prune_builds(then, self.all)?;
+        coracle_sys::say!("Total reclaimed space: {}", table::size(bytes));
+        Ok(())
+    }
+
     /// Docker's question.
     fn agreed(&self) -> Result<bool> {
         let which = match self.all {
+            _ if self.builds => "all build cache",
             true => "all images without at least one container associated to them",
             false => "all dangling images",
         };

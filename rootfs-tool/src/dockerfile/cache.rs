@@ -60,9 +60,15 @@ pub(crate) fn dir(store: &Store) -> Result<PathBuf> {
 
 /// What came of this input before, if the store still has it, applied over the stack `below`.
 pub(crate) fn look(tx: &Transaction<'_>, key: &Digest, below: &[Digest]) -> Option<Made> {
-    let bytes = file::read(&dir(tx.store()).ok()?.join(key.hex())).ok()?;
-    let made: Made = json::from_slice(&bytes).ok()?;
+    let path = dir(tx.store()).ok()?.join(key.hex());
+    let made: Made = json::from_slice(&file::read(&path).ok()?).ok()?;
+    used(&path);
     (tx.has_blob(&made.descriptor) && tx.is_applied(&made.diff_id, below)).then_some(made)
+}
+
+/// Note that it is used at this moment, for a prune of what nobody has used for long.
+pub(crate) fn used(path: &Path) {
+    let _ = std::fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
 }
 
 /// Remember what came of an input.

@@ -3,14 +3,14 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 
-use argh::CommandInfoWithArgs;
+use argh::{CommandInfoWithArgs, FlagInfo};
 use coracle_sys::{Error, Result};
 
 use super::Global;
 use super::container::{self};
 use super::kill::running;
 use super::typed::{self, Typed};
-use crate::attach::{Client, Manner, Outcome, keys};
+use crate::attach::{Client, Manner, Outcome, Shows, keys};
 use crate::foreground::Signals;
 use crate::record::Record;
 use crate::state::Identity;
@@ -24,10 +24,20 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
     &[
         typed::option("--detach-keys", None, "keys", "keys that leave it, ctrl-p,ctrl-q if not said"),
         typed::switch("--no-stdin", None, "pass nothing on"),
-        typed::option("--sig-proxy", None, "true|false", "whether signals are passed on, true if not said"),
+        SIG_PROXY,
+        NO_SIG_PROXY,
     ],
     &["runner attach my-container"],
 );
+
+/// What becomes of signals.
+pub(crate) const SIG_PROXY: FlagInfo<'static> = typed::switch(
+    "--sig-proxy",
+    None,
+    "pass signals on, as is done if nothing is said; with =false one of them leaves the container, which goes on",
+);
+pub(crate) const NO_SIG_PROXY: FlagInfo<'static> =
+    typed::hidden(typed::switch("--no-sig-proxy", None, "the word of --sig-proxy=false"));
 
 /// Attach to it. The exit code is the container's.
 pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
@@ -45,7 +55,8 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         terminal: record.spec.process.as_ref().is_some_and(|p| p.terminal),
         input: typed.get("--no-stdin").is_none(),
         leave: keys(typed.get("--detach-keys"))?,
-        signals: typed.truth("--sig-proxy")?.unwrap_or(true),
+        shows: Shows::ALL,
+        signals: typed.get("--no-sig-proxy").is_none(),
     };
     how.stay(&client, state.init, named).map(|outcome| outcome.code())
 }
@@ -58,7 +69,9 @@ pub(crate) struct How {
     pub(crate) input: bool,
     /// The keys that leave it.
     pub(crate) leave: Vec<u8>,
-    /// Signals are passed on.
+    /// What is shown.
+    pub(crate) shows: Shows,
+    /// Signals are passed on. Else one leaves the container.
     pub(crate) signals: bool,
 }
 
@@ -73,14 +86,15 @@ impl How {
         let raw = (self.terminal && self.input).then(|| Raw::take(&stdin)).transpose()?;
         // A terminal that is closed tells who is attached; the container has one of its own, and goes on where it outlives us.
         let kept = |signal| signal == libc::SIGHUP && self.terminal && !client.owns();
+        // Who ends at this moment needs none.
         let forward = |signal: i32| match self.signals && !kept(signal) {
-            // Who ends at this moment needs none.
-            true => init.signal(signal).or(Ok(())),
-            false => Err(Error::invalid(format!("left by signal {signal}"))),
+            true => init.signal(signal).or(Ok(())).map(|()| true),
+            false => Ok(false),
         };
-        let manner = Manner { raw, input: self.input, leave: &self.leave, forward: &forward };
+        let manner =
+            Manner { raw, input: self.input, shows: self.shows, leave: &self.leave, forward: &forward };
         let outcome = client.attend(&held, manner)?;
-        if outcome == Outcome::Detached {
+        if let Outcome::Detached | Outcome::Left(_) = outcome {
             coracle_sys::warn!("runner: left the container {named}, which goes on");
         }
         Ok(outcome)

@@ -70,6 +70,8 @@ pub(crate) fn is_for_bundle(global: &Global, words: &[OsString]) -> bool {
 
 /// Make one of an image.
 pub(crate) fn of_image(global: &Global, flags: Flags, typed: &[String]) -> Result<u8> {
+    // For docker's clients: what `start` shows it is told itself.
+    super::run::shows(&flags)?;
     let made = Made::new(Wanted::find(global, flags, typed)?)?;
     // What cannot be started is not made.
     let write = || {

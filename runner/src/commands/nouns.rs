@@ -58,7 +58,17 @@ const SYSTEM: &[(&str, Meant)] = &[
 ];
 
 /// There is one builder, and it has no daemon either.
-const BUILDER: &[(&str, Meant)] = &[("build", Verb("build"))];
+const BUILDER: &[(&str, Meant)] = &[
+    ("build", Verb("build")),
+    (
+        "prune",
+        Own(|global, words| {
+            let words: Vec<OsString> =
+                [OsString::from("--builds")].into_iter().chain(words.to_vec()).collect();
+            image_verb::run(global, "prune", &words)
+        }),
+    ),
+];
 
 /// The nouns whose verbs stand here. An image's are rootfs-tool's.
 const NOUNS: &[(&str, &[(&str, Meant)])] =

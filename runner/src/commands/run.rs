@@ -15,7 +15,7 @@ use super::container::lookup::found;
 use super::container::options::{decide, filter, options, root};
 use super::container::{self, Made, Wanted, timeout};
 use super::life::Usage;
-use crate::attach::{Outcome, keys};
+use crate::attach::{Outcome, Shows, keys};
 use crate::cgroups::{self, Lifetime};
 use crate::foreground::{self, Attended, Signals};
 use crate::from_image;
@@ -190,6 +190,7 @@ fn image(global: &Global, flags: Flags, typed: &[String]) -> Result<Option<Told>
     if flags.tty && flags.interactive && !flags.detach && !std::io::stdin().is_terminal() {
         return Err(Error::usage("the input device is not a TTY (leave out -t)"));
     }
+    let shows = shows(&flags)?;
     let wanted = Wanted::find(global, flags, typed)?;
     if wanted.flags.dry_run || wanted.flags.dry_run_mode.is_some() {
         return show(&wanted).map(|()| None);
@@ -203,7 +204,7 @@ fn image(global: &Global, flags: Flags, typed: &[String]) -> Result<Option<Told>
         return Ok(None);
     }
     if is_supervised(&wanted.flags) {
-        return attached(Made::new(wanted)?).map(|outcome| Some(Told::ByAttaching(outcome)));
+        return attached(Made::new(wanted)?, shows).map(|outcome| Some(Told::ByAttaching(outcome)));
     }
     let ahead = network(&wanted)?.makes_namespace() && !wanted.has_user_namespace();
     let network = ahead.then(Ahead::begin).flatten();
@@ -225,17 +226,35 @@ fn is_supervised(flags: &Flags) -> bool {
         || !flags.log_opt.is_empty()
         || flags.health_cmd.is_some()
         || flags.detach_keys.is_some()
+        // What is not shown is in its log.
+        || !flags.attach.is_empty()
+        || flags.no_sig_proxy
+}
+
+/// What `--attach` says is shown.
+pub(crate) fn shows(flags: &Flags) -> Result<Shows> {
+    let words: Vec<String> = flags.attach.iter().map(|word| word.to_lowercase()).collect();
+    let known = |word: &&String| !matches!(word.as_str(), "stdin" | "stdout" | "stderr");
+    if let Some(wrong) = words.iter().find(known) {
+        return Err(Error::usage(format!("--attach {wrong:?}: it is stdin, stdout or stderr")));
+    }
+    if flags.detach && !words.is_empty() {
+        return Err(Error::usage("conflicting options: cannot specify both --attach and --detach"));
+    }
+    let said = |stream: &str| words.is_empty() || words.iter().any(|word| word == stream);
+    Ok(Shows { output: said("stdout"), error: said("stderr") })
 }
 
 /// Start it with a monitor, and stay attached.
-fn attached(made: Made) -> Result<Outcome> {
+fn attached(made: Made, shows: Shows) -> Result<Outcome> {
     made.name_it().inspect_err(|_| made.remove())?;
     let (flags, record) = (&made.flags, &made.record);
     let how = How {
         terminal: flags.tty,
         input: flags.interactive,
         leave: keys(flags.detach_keys.as_deref()).inspect_err(|_| made.remove())?,
-        signals: true,
+        shows,
+        signals: !flags.no_sig_proxy,
     };
     let (id, name) = (record.id.clone(), record.name.clone());
     let client = made.attached(true, true)?;

@@ -7,12 +7,12 @@ use argh::CommandInfoWithArgs;
 use coracle_store::{ContainerDir, Store};
 use coracle_sys::{Error, Kind, Result};
 
-use super::attach::How;
+use super::attach::{How, NO_SIG_PROXY, SIG_PROXY};
 use super::container::{self, Made};
 use super::oci::{Container, Status};
 use super::typed::{self, Typed};
 use super::{Global, sweep};
-use crate::attach::{Client, keys};
+use crate::attach::{Client, Shows, keys};
 use crate::hooks::{self, Scene};
 use crate::monitor::restart::Policy;
 use crate::own_file;
@@ -30,6 +30,8 @@ pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
         typed::switch("--interactive", Some('i'), "pass on what is typed"),
         typed::switch("--all", None, "those that are to come back after a reboot, by their --restart"),
         typed::option("--detach-keys", None, "keys", "keys that leave it, ctrl-p,ctrl-q if not said"),
+        SIG_PROXY,
+        NO_SIG_PROXY,
         typed::hidden(typed::option(
             "--again",
             None,
@@ -62,7 +64,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         (true, _, _) => return Err(Error::usage("start --all: neither containers nor -a go with it")),
         (false, _, []) => return Err(Error::usage("start needs the name or id of a container")),
         (false, true, [one]) => {
-            return attached(global, &store, one, interactive, typed.get("--detach-keys"));
+            return attached(global, &store, one, interactive, &typed);
         }
         (false, true, _) => {
             return Err(Error::usage("you cannot start and attach multiple containers at once"));
@@ -99,8 +101,8 @@ fn state(dir: &ContainerDir) -> Result<Option<State>> {
     Ok(States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive()))
 }
 
-fn attached(global: &Global, store: &Store, named: &str, input: bool, leave: Option<&str>) -> Result<u8> {
-    let leave = keys(leave)?;
+fn attached(global: &Global, store: &Store, named: &str, input: bool, typed: &Typed) -> Result<u8> {
+    let leave = keys(typed.get("--detach-keys"))?;
     let dir = container::find(store, named)?;
     let running = state(&dir)?;
     let client = match &running {
@@ -112,7 +114,8 @@ fn attached(global: &Global, store: &Store, named: &str, input: bool, leave: Opt
     let terminal = record.spec.process.as_ref().is_some_and(|p| p.terminal);
     // One that has ended already needs no signals.
     let init = state(&dir)?.map(|s| s.init).unwrap_or_default();
-    let how = How { terminal, input, leave, signals: true };
+    let signals = typed.get("--no-sig-proxy").is_none();
+    let how = How { terminal, input, leave, shows: Shows::ALL, signals };
     how.stay(&client, init, named).map(|outcome| outcome.code())
 }
 

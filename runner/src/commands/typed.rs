@@ -233,16 +233,6 @@ impl Typed {
         self.get(flag).map(read).transpose()
     }
 
-    /// The value of a flag that is true or false.
-    pub(crate) fn truth(&self, flag: &str) -> Result<Option<bool>> {
-        match self.get(flag) {
-            None => Ok(None),
-            Some("" | "true" | "1") => Ok(Some(true)),
-            Some("false" | "0") => Ok(Some(false)),
-            Some(other) => Err(Error::usage(format!("{flag} {other:?}: it is true or false"))),
-        }
-    }
-
     /// Do something with each word, and print it; what cannot be done is told, and the exit code is then 1.
     pub(crate) fn each(&self, does: impl Fn(&str) -> Result<()>) -> Result<u8> {
         let mut code = 0;

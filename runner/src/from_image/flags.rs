@@ -38,6 +38,9 @@ macro_rules! flags {
 flags! {
     "--interactive" 'i': interactive bool = "keep standard input open",
     "--tty" 't': tty bool = "give the command a terminal of its own",
+    "--attach" 'a': attach Vec<String> = "what is passed on and shown, each said once: stdin, stdout, stderr; all if none is said",
+    "--sig-proxy": sig_proxy bool = "pass signals on, as is done if nothing is said; with =false one of them leaves the container, which goes on",
+    hidden "--no-sig-proxy": no_sig_proxy bool = "the word of --sig-proxy=false",
     "--rm": rm bool = "remove the container when it has ended",
     "--name": name Option<String> = "name of the container",
     "--env" 'e': env Vec<String> = "set a variable, or pass this one on: NAME=VALUE or NAME",

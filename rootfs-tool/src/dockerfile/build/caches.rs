@@ -31,6 +31,7 @@ impl Stage<'_, '_> {
             if !dir.exists() {
                 self.begin_cache(&all, &dir, m)?;
             }
+            cache::used(&dir);
             let beside = dir.with_extension(format!("{other}.lock"));
             match m.sharing {
                 Sharing::Shared => return Ok((dir, None)),

@@ -144,6 +144,11 @@ fn process(seen: &Seen, flags: &Flags, config: &ProcessConfig, all: &mut Value) 
     });
     let user = flags.user.clone().or_else(|| config.user.clone()).unwrap_or_default();
     let host_name = record.spec.hostname.clone().unwrap_or_else(|| short(&record.id).to_owned());
+    let attached = |stream: &str, of_all: bool| {
+        let said = flags.attach.iter().any(|word| word.eq_ignore_ascii_case(stream));
+        let input = stream == "stdin" && flags.interactive;
+        !flags.detach && (said || input || of_all && flags.attach.is_empty())
+    };
     let mut labels = Map::new();
     for (name, label) in &record.labels {
         labels.insert(name.clone(), label.as_str().into());
@@ -154,9 +159,9 @@ fn process(seen: &Seen, flags: &Flags, config: &ProcessConfig, all: &mut Value) 
             ("/Config/Hostname", host_name.into()),
             ("/Config/Domainname", record.spec.domainname.clone().unwrap_or_default().into()),
             ("/Config/User", user.into()),
-            ("/Config/AttachStdout", (!flags.detach).into()),
-            ("/Config/AttachStderr", (!flags.detach).into()),
-            ("/Config/AttachStdin", (flags.interactive && !flags.detach).into()),
+            ("/Config/AttachStdout", attached("stdout", true).into()),
+            ("/Config/AttachStderr", attached("stderr", true).into()),
+            ("/Config/AttachStdin", attached("stdin", false).into()),
             ("/Config/StdinOnce", (flags.interactive && !flags.detach).into()),
             ("/Config/Tty", process.terminal.into()),
             ("/Config/OpenStdin", flags.interactive.into()),
