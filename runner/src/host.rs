@@ -48,6 +48,12 @@ pub fn processors() -> usize {
     highest.map_or_else(usable_processors, |n| n + 1)
 }
 
+/// How many processors there are, whichever this process may use.
+pub fn online_processors() -> usize {
+    let text = file::read(Path::new("/sys/devices/system/cpu/online")).unwrap_or_default();
+    count(&String::from_utf8_lossy(&text)).max(usable_processors())
+}
+
 /// How many processors this process may use.
 pub fn usable_processors() -> usize {
     let ours = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
@@ -77,6 +83,18 @@ fn modules_of_the_kernel() -> String {
     found.join(",")
 }
 
+/// How many a list such as `0-3,8` has.
+fn count(list: &str) -> usize {
+    let mut all = 0;
+    for part in list.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse::<usize>()) {
+            all += last.saturating_add(1).saturating_sub(first);
+        }
+    }
+    all
+}
+
 /// Of a list such as `0-3,8`, which the kernel keeps sorted. What is beyond every machine is none.
 fn highest(list: &str) -> Option<usize> {
     list.trim().rsplit([',', '-']).next()?.parse().ok().filter(|n| *n < 1 << 16)
@@ -88,15 +106,15 @@ mod tests {
 
     #[test]
     fn processors_are_counted_by_the_highest_of_them() {
-        for (list, last) in [
-            ("0\n", Some(0)),
-            ("0-3\n", Some(3)),
-            ("0-3,8", Some(8)),
-            ("0,2-255", Some(255)),
-            ("", None),
-            ("x", None),
+        for (list, last, all) in [
+            ("0\n", Some(0), 1),
+            ("0-3\n", Some(3), 4),
+            ("0-3,8", Some(8), 5),
+            ("0,2-255", Some(255), 255),
+            ("", None, 0),
+            ("x", None, 0),
         ] {
-            assert_eq!(highest(list), last, "{list:?}");
+            assert_eq!((highest(list), count(list)), (last, all), "{list:?}");
         }
     }
 

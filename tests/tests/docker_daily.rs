@@ -52,3 +52,51 @@ fn streams_are_attached_to_as_dockers_are() {
         &[],
     );
 }
+
+#[test]
+fn limits_that_the_host_cannot_give_are_refused_as_docker_refuses_them() {
+    if !ready() {
+        return;
+    }
+    same(
+        "daily-limits",
+        r#"
+        docker run --rm --cpus 500 box true
+        docker create --cpus 500 box true
+        docker run --rm --cpus $(nproc).01 box true
+        docker run --rm --cpus $(nproc) box true
+        docker run --rm --cpus 0 box true
+        docker run --rm --cpus 0.001 box true
+        docker run --rm --cpus x box true
+        docker run --rm --cpuset-cpus 9999 box true
+        docker run --rm --cpuset-cpus x box true
+        docker run --rm --cpuset-cpus 0 box nproc
+        docker run --rm --cpuset-mems 99 box true
+        docker run --rm --memory 1k box true
+        docker run --rm --memory 6m box true
+        docker run --rm --memory x box true
+        docker run --rm --memory-reservation 1k box true
+        docker run --rm --memory 32m --memory-reservation 64m box true
+        docker run --rm --memory-swap 64m box true
+        docker run --rm --memory-swappiness 200 box true
+        docker run --rm --cpu-quota 50000 --cpus 1 box true
+        docker run --rm --cpu-period 10 box true
+        docker run --rm --pids-limit 0 box true
+        docker run --rm --pids-limit -1 box true
+        docker run --rm --oom-score-adj 2000 box true
+        docker run --rm --ulimit nofile=20:10 box true
+        docker run --rm --ulimit nofile=x box true
+        docker run --rm --shm-size x box true
+        docker run -d --name web box sleep 100
+        docker update --cpus 500 web
+        docker update --cpuset-cpus 9999 web
+        docker update --cpuset-mems 99 web
+        docker update --memory 1k web
+        docker update --cpu-period 10 web
+        docker update --cpus 0.5 --memory 64m --memory-swap -1 web
+        docker inspect -f '{{.HostConfig.NanoCpus}} {{.HostConfig.Memory}}' web
+        docker rm -f web
+        "#,
+        &[],
+    );
+}

@@ -100,4 +100,13 @@ fn without_either_there_is_no_network_and_only_who_needs_one_hears_of_it() {
     runner(&store, "600", "run --rm --network bridge box true")
         .fails(125)
         .complains("no right to make a bridge");
+    // What could never work is not made.
+    for words in ["network create back", "network connect back some"] {
+        let refused = runner(&store, "600", words).fails(125);
+        for part in [&words[..14], "no right to make a bridge", "pasta or slirp4netns", "--network host"] {
+            assert!(refused.stderr.contains(part), "{refused}");
+        }
+        assert_eq!(refused.stderr.lines().count(), 1, "{refused}");
+    }
+    assert!(!runner(&store, "600", "network ls").ok().stdout.contains("back"));
 }

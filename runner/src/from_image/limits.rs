@@ -10,12 +10,14 @@ use crate::spec::Device;
 use crate::spec::resources::{BlockIo, Cpu, DeviceRule, LinuxResources, Memory, Pids, ThrottleDevice};
 
 /// `linux.resources`, where a flag asks for any or the container could make device nodes.
-/// `swap_counted`: the kernel can limit swap, so that it is limited unasked, as docker does.
+/// `swap_counted`: the kernel can limit swap, so that it is limited unasked, as docker does. `processors`: how many there
+/// are.
 pub(super) fn resources(
     flags: &Flags,
     devices: &[Device],
     user_namespace: bool,
     swap_counted: bool,
+    processors: usize,
 ) -> Result<Option<LinuxResources>> {
     let resources = LinuxResources {
         // In a user namespace the kernel lets nobody make device nodes.
@@ -24,7 +26,7 @@ pub(super) fn resources(
             false => device_rules(flags, devices)?,
         },
         memory: some(memory(flags, swap_counted)?),
-        cpu: some(cpu(flags)?),
+        cpu: some(cpu(flags, processors)?),
         pids: flags.pids_limit.filter(|n| *n != 0).map(|n| Pids { limit: Some(n) }),
         block_io: some(block_io(flags)?),
         ..LinuxResources::default()
@@ -50,6 +52,15 @@ fn memory(flags: &Flags, swap_counted: bool) -> Result<Memory> {
     if limit.is_some_and(|n| (1..6 << 20).contains(&n)) {
         return Err(Error::usage("--memory: at least 6m are needed"));
     }
+    let reservation = read(&flags.memory_reservation, "--memory-reservation")?.filter(|n| *n != 0);
+    if reservation.is_some_and(|n| (1..6 << 20).contains(&n)) {
+        return Err(Error::usage("--memory-reservation: at least 6m are needed"));
+    }
+    if let (Some(limit @ 1..), Some(reservation)) = (limit, reservation)
+        && limit < reservation
+    {
+        return Err(Error::usage("--memory-reservation cannot be above --memory"));
+    }
     let swap = match (read(&flags.memory_swap, "--memory-swap")?.filter(|n| *n != 0), limit) {
         (Some(_), None) => return Err(Error::usage("--memory-swap needs --memory beside it")),
         (Some(swap), Some(limit)) if swap != -1 && swap < limit => {
@@ -65,20 +76,23 @@ fn memory(flags: &Flags, swap_counted: bool) -> Result<Memory> {
     Ok(Memory {
         limit,
         swap,
-        reservation: read(&flags.memory_reservation, "--memory-reservation")?.filter(|n| *n != 0),
+        reservation,
         swappiness: flags.memory_swappiness.and_then(|n| u64::try_from(n).ok()),
         disable_oom_killer: flags.oom_kill_disable.then_some(true),
         ..Memory::default()
     })
 }
 
-fn cpu(flags: &Flags) -> Result<Cpu> {
+fn cpu(flags: &Flags, processors: usize) -> Result<Cpu> {
     let (mut period, mut quota) = (flags.cpu_period, flags.cpu_quota);
     if let Some(cpus) = &flags.cpus {
         if period.is_some() || quota.is_some() {
             return Err(Error::usage("--cpus sets --cpu-period and --cpu-quota: say one or the others"));
         }
-        (period, quota) = (Some(100_000), Some((units::cpus(cpus)? / 10) as i64));
+        let processors = if flags.best_effort { usize::MAX } else { processors };
+        if let Some(millionths) = units::cpus(cpus, processors)? {
+            (period, quota) = (Some(100_000), Some((millionths / 10) as i64));
+        }
     }
     Ok(Cpu {
         shares: flags.cpu_shares.filter(|n| *n != 0),
@@ -147,13 +161,18 @@ mod tests {
             pids_limit: Some(10),
             ..Flags::default()
         };
-        let r = resources(&flags, &[], true, true).unwrap().unwrap();
+        let r = resources(&flags, &[], true, true, 2).unwrap().unwrap();
         let memory = r.memory.unwrap();
         assert_eq!((memory.limit, memory.swap), (Some(32 << 20), Some(64 << 20)));
         let cpu = r.cpu.unwrap();
         assert_eq!((cpu.quota, cpu.period), (Some(150_000), Some(100_000)));
         assert_eq!(r.pids.unwrap().limit, Some(10));
-        assert_eq!(resources(&Flags::default(), &[], true, true).unwrap(), None);
+        let more = Flags { cpus: Some("500".into()), best_effort: true, ..Flags::default() };
+        let cpu = resources(&more, &[], true, true, 2).unwrap().unwrap().cpu.unwrap();
+        assert_eq!(cpu.quota, Some(50_000_000));
+        let none = Flags { cpus: Some("0".into()), ..Flags::default() };
+        assert_eq!(resources(&none, &[], true, true, 2).unwrap(), None);
+        assert_eq!(resources(&Flags::default(), &[], true, true, 2).unwrap(), None);
     }
 
     #[test]
@@ -166,9 +185,23 @@ mod tests {
                 "--memory-swap",
             ),
             (Flags { cpus: Some("NaN".into()), ..Flags::default() }, "--cpus"),
+            (
+                Flags { cpus: Some("2.01".into()), ..Flags::default() },
+                "from 0.01 to 2.00, as there are only 2",
+            ),
+            (Flags { cpus: Some("0.001".into()), ..Flags::default() }, "at least 0.01"),
+            (Flags { memory_reservation: Some("1k".into()), ..Flags::default() }, "--memory-reservation"),
+            (
+                Flags {
+                    memory: Some("32m".into()),
+                    memory_reservation: Some("33m".into()),
+                    ..Flags::default()
+                },
+                "--memory-reservation",
+            ),
             (Flags { cpus: Some("1".into()), cpu_quota: Some(1), ..Flags::default() }, "--cpus"),
         ] {
-            let e = resources(&flags, &[], true, true).unwrap_err().to_string();
+            let e = resources(&flags, &[], true, true, 2).unwrap_err().to_string();
             assert!(e.contains(word), "{e}");
         }
     }

@@ -49,6 +49,8 @@ pub(crate) struct Found {
     pub(crate) modules: String,
     /// How many processors the host can have.
     pub(crate) cpus: usize,
+    /// How many of them there are.
+    pub(crate) online: usize,
     /// Namespaces of other containers, `container:ID` looked up: kind and path.
     pub(crate) joined: BTreeMap<String, PathBuf>,
     /// A variable of the caller, for `-e NAME`.
@@ -113,7 +115,13 @@ pub(crate) fn spec(config: &ProcessConfig, flags: &Flags, typed: &[String], foun
     let masks = !flags.privileged;
     let devices = devices::asked(flags, found.maps.is_some())?;
     let linux = Linux {
-        resources: limits::resources(flags, &devices, found.maps.is_some(), found.swap_counted)?,
+        resources: limits::resources(
+            flags,
+            &devices,
+            found.maps.is_some(),
+            found.swap_counted,
+            found.online,
+        )?,
         uid_mappings,
         gid_mappings,
         sysctl: pairs(&flags.sysctl, "--sysctl")?,

@@ -17,6 +17,7 @@ fn found() -> Found {
         window: (24, 80),
         modules: String::new(),
         cpus: 2,
+        online: 2,
         joined: BTreeMap::new(),
         variable: |name| (name == "HERE").then(|| "there".to_owned()),
         env_files: Vec::new(),

@@ -38,11 +38,24 @@ fn millionths(text: &str) -> Option<u64> {
     whole.checked_mul(1_000_000)?.checked_add(fraction)
 }
 
-/// `--cpus`: processors, in millionths.
-pub(crate) fn cpus(text: &str) -> Result<u64> {
-    millionths(text).filter(|n| (10_000..1_000_000_000_000).contains(n)).ok_or_else(|| {
-        Error::usage(format!("--cpus {text:?}: it is a number of processors, such as 1.5, at least 0.01"))
-    })
+/// `--cpus`: processors, in millionths, of so many that the host has. None where there is no limit.
+pub(crate) fn cpus(text: &str, host: usize) -> Result<Option<u64>> {
+    match millionths(text) {
+        Some(0) => Ok(None),
+        Some(n) if n >= 10_000 && n / 1_000_000 < 1_000_000 => {
+            let has = (host as u64).saturating_mul(1_000_000);
+            if n <= has { Ok(Some(n)) } else { Err(too_many(text, host)) }
+        }
+        _ => Err(Error::usage(format!(
+            "--cpus {text:?}: it is a number of processors, such as 1.5, at least 0.01"
+        ))),
+    }
+}
+
+/// Docker's words.
+fn too_many(text: &str, host: usize) -> Error {
+    let are = if host == 1 { "is only 1 CPU" } else { &format!("are only {host} CPUs") };
+    Error::usage(format!("--cpus {text}: range of CPUs is from 0.01 to {host}.00, as there {are} available"))
 }
 
 /// `--timeout`: seconds, or with a unit.

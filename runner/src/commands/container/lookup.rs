@@ -164,6 +164,7 @@ pub(crate) fn found(
         window: tty::window_size(std::io::stdin().as_fd()).unwrap_or_default(),
         modules: if flags.security_opt.is_empty() { String::new() } else { host::security_modules() },
         cpus: host::processors(),
+        online: if flags.cpus.is_some() { host::online_processors() } else { 0 },
         joined: joined(host, store, flags)?,
         variable: |name| std::env::var(name).ok(),
         env_files: env_files(&flags.env_file)?,

@@ -10,6 +10,7 @@ use coracle_sys::{Error, Result, order, table};
 
 use super::typed::{self, Typed};
 use super::{Global, no_such_container, sweep};
+use crate::host::Host;
 use crate::network::{AskedNetwork, Known, Manager};
 use crate::record::{self, Record};
 use crate::state::{Face, States};
@@ -113,6 +114,14 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         }
     };
     let Some(typed) = Typed::read(table, rest)? else { return Ok(0) };
+    if let "create" | "connect" = verb
+        && Host::probe()?.needs_user_namespace()
+    {
+        return Err(Error::unsupported(format!(
+            "network {verb}: an ordinary user has no right to make a bridge. A container has a network of its own all the \
+             same, by pasta or slirp4netns, where -p publishes ports; with --network host it has the host's"
+        )));
+    }
     let store = Store::open(&Locations::from_env(global.store.as_deref())?)?;
     let manager = Manager::of(&store)?;
     go(&Context { store, manager }, typed)

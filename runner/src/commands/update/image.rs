@@ -11,6 +11,7 @@ use crate::commands::{Global, container};
 use crate::diary::{self, Event};
 use crate::from_image::flags::Flags;
 use crate::from_image::units;
+use crate::host;
 use crate::monitor::restart::Policy;
 use crate::record::{self, Record};
 use crate::spec::LinuxResources;
@@ -22,9 +23,10 @@ pub(super) fn run(global: &Global, typed: &Typed) -> Result<u8> {
         if typed.get("--cpu-quota").is_some() || typed.get("--cpu-period").is_some() {
             return Err(Error::usage("--cpus sets --cpu-period and --cpu-quota: say one or the others"));
         }
-        let quota = units::cpus(cpus)? / 10;
-        let text = format!("{{\"cpu\":{{\"period\":100000,\"quota\":{quota}}}}}");
-        wanted = cgroups::merge(&wanted, &parse(text.as_bytes())?)?;
+        if let Some(millionths) = units::cpus(cpus, host::online_processors())? {
+            let text = format!("{{\"cpu\":{{\"period\":100000,\"quota\":{}}}}}", millionths / 10);
+            wanted = cgroups::merge(&wanted, &parse(text.as_bytes())?)?;
+        }
     }
     let policy = typed.get("--restart");
     policy.map(Policy::parse).transpose()?;
@@ -63,8 +65,12 @@ fn one(
     changed.map(told).map_err(|e| e.wrap(format!("update the container {named}")))
 }
 
-/// Memory and swap together are no less than memory.
+/// Memory and swap together are no less than memory, and that is as much as a start takes.
 fn check(had: &LinuxResources, wanted: &LinuxResources) -> Result<()> {
+    let least = |bytes: Option<i64>| bytes.is_some_and(|n| (1..6 << 20).contains(&n));
+    if wanted.memory.as_ref().is_some_and(|m| least(m.limit)) {
+        return Err(Error::usage("--memory: at least 6m are needed"));
+    }
     let now = |of: &LinuxResources| of.memory.as_ref().map(|m| (m.limit.unwrap_or(0), m.swap.unwrap_or(0)));
     let ((_, had), (limit, swap)) = (now(had).unwrap_or_default(), now(wanted).unwrap_or_default());
     let together = if swap == 0 { had } else { swap };
