@@ -150,11 +150,9 @@ impl Client {
                 Err(e) => return Err(e).context(|| "poll()"),
             }
             set.iter().zip(flags).for_each(|(fd, flag)| *flag = fd.any().unwrap_or(false));
-            if signal {
-                if let Some(signal) = self.pass_signals(signals, &manner)? {
-                    self.say(&Said::Leave);
-                    return Ok(Outcome::Left(signal));
-                }
+            if signal && let Some(signal) = self.pass_signals(signals, &manner)? {
+                self.say(&Said::Leave);
+                return Ok(Outcome::Left(signal));
             }
             if room && show(&mut shown) == Err(Errno::EPIPE) {
                 return Ok(Outcome::Unheard);

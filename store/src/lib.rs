@@ -23,6 +23,7 @@ pub mod names;
 pub mod projects;
 pub mod read;
 pub mod reference;
+mod reserve;
 mod squeeze;
 mod temp;
 pub mod upper;

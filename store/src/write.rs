@@ -17,6 +17,7 @@ use crate::layer::Limits;
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::read::{Store, parse_index, read_index};
+use crate::reserve;
 use crate::temp::Temp;
 
 /// A right to write, held until it is dropped.
@@ -211,14 +212,26 @@ impl Transaction<'_> {
         if index != before {
             let text = serde_json::to_vec(&index).map_err(|e| Error::invalid(e.to_string()))?;
             debug_assert!(parse_index(&text).is_ok());
-            let temp = Temp::file(self.layout())?;
-            let mut out = temp.create()?;
-            out.write_all(&text).context(|| "write the index")?;
-            out.sync_all().context(|| "fsync(index.json)")?;
-            temp.rename(&self.layout().index())?;
-            file::sync_dir(self.layout().root())?;
+            let shrinks = index.manifests.len() < before.manifests.len();
+            match self.replace_index(&text) {
+                // Who takes an image away makes room: that is not to fail for want of it.
+                Err(e) if shrinks && reserve::is_full(&e) && reserve::free(self.layout()) => {
+                    self.replace_index(&text)?;
+                }
+                done => done?,
+            }
+            reserve::keep(self.layout());
         }
         Ok(out)
+    }
+
+    fn replace_index(&self, text: &[u8]) -> Result<()> {
+        let temp = Temp::file(self.layout())?;
+        let mut out = temp.create()?;
+        out.write_all(text).context(|| "write the index")?;
+        out.sync_all().context(|| "fsync(index.json)")?;
+        temp.rename(&self.layout().index())?;
+        file::sync_dir(self.layout().root())
     }
 }
 

@@ -146,6 +146,53 @@ fn a_full_disk_is_said_and_leaves_the_store_as_it_was() {
     }
 }
 
+/// Write until nothing more can be written, to the last byte.
+fn fill(disk: &std::path::Path) {
+    use std::io::Write;
+    for (name, piece) in [("fill", 1 << 16), ("rest", 1)] {
+        let mut file = std::fs::File::create(disk.join(name)).expect("make a file");
+        while file.write_all(&vec![0; piece]).and_then(|()| file.sync_data()).is_ok() {}
+    }
+}
+
+#[test]
+fn an_image_is_removed_where_nothing_more_can_be_written() {
+    if !(need(Privilege::Root) && need(Privilege::Peer("mkfs.ext4"))) {
+        return;
+    }
+    let recipe = recipe();
+    for kind in ["tmpfs", "ext4"] {
+        let store = Store::new("faults-rmi");
+        let at = store.scratch.mkdir("store");
+        if kind == "tmpfs" {
+            mount(Some("tmpfs"), &at, Some("tmpfs"), MsFlags::empty(), Some("size=24m")).expect("mount");
+        } else {
+            let disk = store.scratch.join("disk");
+            std::fs::File::create(&disk).and_then(|f| f.set_len(24 << 20)).expect("a disk");
+            Cmd::new("mkfs.ext4").args(["-qF", "-m", "0"]).arg(&disk).ok();
+            Cmd::new("mount").args(["-o", "loop"]).args([&disk, &at]).ok();
+        }
+        for name in ["one", "two", "three"] {
+            // The same layers: what goes with the first gives nothing back.
+            tool(&store).arg("compose").arg(recipe.path()).args(["-q", "-t", name]).ok();
+        }
+        fill(&at);
+        let full = tool(&store).args(["tag", "one", "four"]).fails(1);
+        assert!(full.stderr.contains("No space left on device"), "{kind}: {full}");
+        tool(&store).args(["rmi", "one"]).ok().prints("one");
+        tool(&store).args(["verify"]).ok();
+        std::fs::remove_file(at.join("rest")).expect("unlink");
+        tool(&store).args(["rmi", "two", "three"]).ok();
+        assert_eq!(tool(&store).words("images -q").ok().text(), "", "{kind}");
+        // With room again, some of it is put aside for the next time.
+        tool(&store).arg("compose").arg(recipe.path()).args(["-q", "-t", "again"]).ok();
+        fill(&at);
+        tool(&store).args(["rmi", "again"]).ok();
+        tool(&store).args(["verify"]).ok();
+        Cmd::new("umount").arg(&at).ok();
+    }
+}
+
 #[test]
 fn two_pulls_of_one_image_at_once_and_a_prune_beside_them_are_right() {
     if !need(Privilege::Peer("docker-registry")) {

@@ -6,9 +6,10 @@ use std::io::{IoSliceMut, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use coracle_tests::oci::Client;
-use coracle_tests::{Privilege, filters, need};
+use coracle_tests::{Cmd, Privilege, filters, need};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::json;
 
@@ -109,4 +110,23 @@ fn all_of_it_goes_on_an_older_kernel_without_files_in_memory_too() {
     if need(Privilege::Root) {
         filters::again_without_files_in_memory();
     }
+}
+
+#[test]
+fn a_terminal_that_the_caller_has_not_is_refused_at_once_as_by_runc() {
+    let Some(one) = client("echo shown") else { return };
+    let run = format!(
+        "{} --root {} run --bundle {} {}",
+        coracle_tests::binaries::runner().display(),
+        one.file("state").display(),
+        one.bundle.path().display(),
+        one.bundle.id()
+    );
+    // A session of its own has no /dev/tty.
+    let alone = || Cmd::new("setsid").args(["-w", "sh", "-c", &run]).limit(Duration::from_secs(20));
+    alone().fails(125).complains("process.terminal is true, and the caller has no terminal");
+    one.call("state").fails(125);
+    // With one, on whichever stream, it is shown.
+    let seen = Cmd::new("script").args(["-qec", &format!("{run} </dev/null"), "/dev/null"]);
+    seen.limit(Duration::from_secs(20)).ok().prints("shown");
 }

@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -146,6 +146,13 @@ fn may_be_seen(spec: &Spec) -> bool {
     !pid || capabilities.flat_map(|sets| &sets.bounding).any(|name| name == "CAP_SYS_PTRACE")
 }
 
+/// Whether the caller has a terminal, as runc looks for it.
+fn has_terminal() -> bool {
+    let streams =
+        [std::io::stdin().is_terminal(), std::io::stdout().is_terminal(), std::io::stderr().is_terminal()];
+    streams.contains(&true) || File::open("/dev/tty").is_ok()
+}
+
 /// How many descriptors systemd's socket activation, or whoever speaks it, passed to this process.
 fn listen_fds() -> u32 {
     let number = |name| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
@@ -166,6 +173,12 @@ pub(crate) fn run<T>(
         return Err(Console::unwanted());
     }
     let bundle = Bundle::decide(dir, id, flags, false, false)?;
+    if bundle.plan.process.terminal.is_some() && !has_terminal() {
+        return Err(Error::invalid(
+            "process.terminal is true, and the caller has no terminal to show it on: neither a standard stream nor /dev/tty \
+             (false in config.json, or create with --console-socket)",
+        ));
+    }
     let signals = Signals::hold()?;
     let told = Cell::new(false);
     let tell = |_, pid| {

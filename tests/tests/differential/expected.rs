@@ -701,10 +701,6 @@ const INTENDED: &[Reason] = &[
         of: &[(Both, "identity: every one of the machine", "exit")],
     },
     Reason {
-        why: "A terminal is made though the runtime has none.",
-        of: &[(Both, "process: a terminal, and nobody to take it", "exit")],
-    },
-    Reason {
         why: "A file where a device is to be is an error, as the specification has it.",
         of: &[(Both, "devices: a device where a file is mounted", "exit")],
     },
