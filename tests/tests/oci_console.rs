@@ -114,6 +114,9 @@ fn all_of_it_goes_on_an_older_kernel_without_files_in_memory_too() {
 
 #[test]
 fn a_terminal_that_the_caller_has_not_is_refused_at_once_as_by_runc() {
+    if !need(Privilege::Peer("script")) {
+        return;
+    }
     let Some(one) = client("echo shown") else { return };
     let run = format!(
         "{} --root {} run --bundle {} {}",
