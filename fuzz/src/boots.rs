@@ -2,6 +2,8 @@
 //!
 //! init brings its own `main`, so nothing links it; its parsers are files that lean on nothing.
 
+#[path = "../../init/src/bytes.rs"]
+mod bytes;
 #[allow(dead_code)]
 #[path = "../../init/src/boot/entries.rs"]
 mod entries;
@@ -52,8 +54,13 @@ pub fn lines(data: &[u8]) {
 
 /// Of a command line those words are kept that have the prefix, which is taken off.
 pub fn words(data: &[u8]) {
-    let read = |prefix: &[u8]| all(entries::words(&mut [data, &[0]].concat(), prefix));
-    let (every, ours) = (read(b""), read(b"init."));
+    let read =
+        |prefix: &[u8]| entries::words(&mut [data, &[0]].concat(), prefix).map(all).map_err(<[u8]>::to_vec);
+    let (every, ours) = match (read(b""), read(b"init.")) {
+        (Ok(every), Ok(ours)) => (every, ours),
+        // Whoever's word it is that does not end.
+        refused => return assert!(matches!(&refused, (Err(a), Err(b)) if a == b), "{refused:?}"),
+    };
     let count = every.iter().filter(|(key, value)| {
         let word = [&key[..], if value.is_empty() { b"" } else { b"=" }, value].concat();
         word.starts_with(b"init.") && word.len() > b"init.".len()

@@ -12,6 +12,7 @@
 
 mod args;
 mod boot;
+mod bytes;
 mod child;
 mod directory;
 mod log;

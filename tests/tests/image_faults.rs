@@ -181,7 +181,7 @@ fn an_image_is_removed_where_nothing_more_can_be_written() {
         let full = tool(&store).args(["tag", "one", "four"]).fails(1);
         assert!(full.stderr.contains("No space left on device"), "{kind}: {full}");
         tool(&store).args(["rmi", "one"]).ok().prints("one");
-        assert_valid(store.path(), kind);
+        assert_valid(&store.path(), kind);
         std::fs::remove_file(at.join("rest")).expect("unlink");
         tool(&store).args(["rmi", "two", "three"]).ok();
         assert_eq!(tool(&store).words("images -q").ok().text(), "", "{kind}");
@@ -189,7 +189,7 @@ fn an_image_is_removed_where_nothing_more_can_be_written() {
         tool(&store).arg("compose").arg(recipe.path()).args(["-q", "-t", "again"]).ok();
         fill(&at);
         tool(&store).args(["rmi", "again"]).ok();
-        assert_valid(store.path(), kind);
+        assert_valid(&store.path(), kind);
         Cmd::new("umount").arg(&at).ok();
     }
 }

@@ -1,7 +1,7 @@
 //! Tables of partitions: GPT, as the UEFI specification has it in chapter 5, and the signature of an MBR. Pure.
 
+use super::bytes::copy;
 use super::superblock::{Digits, is_uuid};
-use crate::sys::machine::copy;
 
 /// How large a header is that is looked at, in bytes.
 pub(crate) const HEADER: usize = 92;

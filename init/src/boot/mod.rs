@@ -52,6 +52,7 @@ use relay::Relays;
 use settings::{Exit, Plan, Settings};
 use signs::Signs;
 
+use crate::bytes;
 use crate::log::Line;
 use crate::sys::machine::{self, Room};
 use crate::sys::{self, Env};

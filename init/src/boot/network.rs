@@ -5,6 +5,7 @@ use core::ffi::CStr;
 use super::fault::{Doing, Fault, OrFault, Result};
 use super::launch;
 use super::waiting;
+use crate::bytes;
 use crate::directory::{each_name, read_small};
 use crate::sys::machine::{self, Address, Configuration, Room};
 use crate::text::{Path, cut, number, parts};
@@ -106,7 +107,7 @@ fn find(named: Option<&[u8]>, name: &mut [u8; 16]) -> bool {
             lowest = index;
             *name = [0; 16];
             let (place, _) = name.split_at_mut(15);
-            machine::copy(place, device);
+            bytes::copy(place, device);
         }
     });
     lowest != u64::MAX

@@ -61,14 +61,6 @@ impl Room {
     }
 }
 
-/// Copy bytes, as many as there is room for.
-#[inline(never)]
-pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = *from;
-    }
-}
-
 /// Run `look` over a file's content, which is not empty.
 pub(crate) fn with_mapped(path: &CStr, look: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {
     let fd = open_at(libc::AT_FDCWD, path, libc::O_RDONLY, 0)?;

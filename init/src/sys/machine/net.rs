@@ -3,7 +3,7 @@
 use core::ffi::{CStr, c_int, c_long};
 
 use super::super::{Errno, close};
-use super::copy;
+use crate::bytes::copy;
 
 /// An IPv4 address, as it is written: the first byte first.
 pub(crate) type Address = [u8; 4];

@@ -3,7 +3,7 @@
 use core::ffi::{CStr, c_int};
 
 use super::super::{Errno, text_of};
-use super::copy;
+use crate::bytes::copy;
 
 /// How the machine ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
