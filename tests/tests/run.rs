@@ -105,9 +105,10 @@ fn environment_user_directory_and_host_name_are_what_the_flags_say() {
         script(&store, "-h box.example", "hostname; echo $HOSTNAME").ok().stdout,
         "box.example\nbox.example\n"
     );
-    let script_of = "hostname; echo [$HOSTNAME]; grep -c box.example /etc/hostname 2>/dev/null; true";
-    let said = script(&store, "-h box.example --no-hostname", script_of).ok().stdout;
-    assert_eq!(said, "box.example\n[]\n");
+    let seen =
+        "hostname; env | grep -c ^HOSTNAME=; cat /etc/hostname 2>/dev/null | grep -c box.example; true";
+    assert_eq!(script(&store, "-h box.example", seen).ok().stdout, "box.example\n1\n1\n");
+    assert_eq!(script(&store, "-h box.example --no-hostname", seen).ok().stdout, "box.example\n0\n0\n");
     assert_eq!(script(&store, "-w /made/here", "pwd").ok().stdout, "/made/here\n");
     if need(Privilege::Root) {
         assert_eq!(script(&store, "-u 5:6", "id -u; id -g; id -G").ok().stdout, "5\n6\n6\n");
