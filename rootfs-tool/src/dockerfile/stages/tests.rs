@@ -36,7 +36,7 @@ fn instructions_are_read_in_their_forms() {
         ("CMD [\"a\", \"b\"]", Instruction::Cmd(Command { words: texts(&["a", "b"]), shell: false })),
         ("CMD a b", Instruction::Cmd(Command { words: texts(&["a b"]), shell: true })),
         ("CMD [a b]", Instruction::Cmd(Command { words: texts(&["[a b]"]), shell: true })),
-        ("CMD", Instruction::Cmd(Command::default())),
+        ("CMD", Instruction::Cmd(Command { words: texts(&[""]), shell: true })),
         ("ENTRYPOINT []", Instruction::Entrypoint(Command::default())),
         ("SHELL [\"/bin/bash\", \"-c\"]", Instruction::Shell(texts(&["/bin/bash", "-c"]))),
         ("ONBUILD RUN x", Instruction::OnBuild("RUN x".into())),
