@@ -387,6 +387,10 @@ fn triggers_of_a_base_run_and_the_same_input_is_the_same_image_everywhere() {
     built.complains("ONBUILD COPY a.txt /triggered");
     let left = site.store.rootfs_tool().args(["inspect", "-f", "{{json .Config.OnBuild}}", "app"]).ok();
     left.prints("null");
+    // A stage that nothing but a trigger copies from.
+    let text =
+        "FROM box AS b\nRUN echo 1 > /x\nFROM box AS a\nONBUILD COPY --from=b /x /y\nFROM a\nRUN cat /y\n";
+    site.build(text, "").ok();
     let text = "FROM box AS a\nRUN echo 1 > /1\nFROM box AS b\nRUN echo 2 > /2\nFROM box\nCOPY --from=a /1 /\n\
         COPY --from=b /2 /\nRUN mkdir /d && touch /d/x\nWORKDIR /w\nCOPY . /c/\n";
     let other = Site::on(Store::new("build-elsewhere")).expect("as the first");

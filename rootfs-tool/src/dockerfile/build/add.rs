@@ -272,8 +272,9 @@ impl Stage<'_, '_> {
 
     pub(super) fn workdir(&mut self, path: &str, label: &str) -> Result<()> {
         let path = self.state.word(path, &self.build.given)?;
-        // An absolute one stands in the config as it was typed.
-        let typed = if path.starts_with('/') { path } else { glob::clean(&self.state.absolute(&path)) };
+        // An absolute one stands in the config as it was typed, but for a `..` over a directory that need not be there.
+        let as_typed = path.starts_with('/') && !path.split('/').any(|part| part == "..");
+        let typed = if as_typed { path } else { glob::clean(&self.state.absolute(&path)) };
         let path = glob::clean(&typed);
         self.state.config.working_dir = Some(typed.clone());
         let what = format!("WORKDIR {typed}");
