@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::mount::{MntFlags, umount2};
 
-use crate::{Cmd, privilege};
+use crate::rootfs::Image;
+use crate::{Cmd, Privilege, binaries, need, privilege};
 
 /// A folder that undoes what was mounted beneath it and removes itself.
 pub struct Scratch {
@@ -107,6 +108,16 @@ impl Store {
         Self { scratch: Scratch::of_user(name), user: true, below: None }
     }
 
+    /// With busybox as every tool in the image `box`; none where busybox is not installed.
+    pub fn with_box(name: &str) -> Option<Self> {
+        if !need(Privilege::Peer("busybox")) {
+            return None;
+        }
+        let store = Self::new(name);
+        Image::busybox()?.compose(&store, "box");
+        Some(store)
+    }
+
     /// The store's folder.
     pub fn path(&self) -> PathBuf {
         self.scratch.join("store")
@@ -142,6 +153,17 @@ impl Store {
     #[track_caller]
     pub fn runner(&self) -> Cmd {
         self.own(Cmd::runner()).arg("--root").arg(self.state())
+    }
+
+    /// `docker`, a link to `runner`, on this store.
+    #[track_caller]
+    pub fn docker(&self) -> Cmd {
+        let link = self.scratch.join("docker");
+        if !link.exists() {
+            std::os::unix::fs::symlink(binaries::runner(), &link).expect("link docker");
+        }
+        let tool = binaries::rootfs_tool();
+        self.own(Cmd::new(&link)).env("CORACLE_ROOTFS_TOOL", tool).env_remove("DOCKER_HOST")
     }
 
     /// `runner run --rm` and the words that follow, split at white space.

@@ -3,24 +3,14 @@
 
 use std::time::Duration;
 
-use coracle_tests::rootfs::Image;
-use coracle_tests::{Cmd, Privilege, Store, binaries, need};
+use coracle_tests::Store;
 use nix::sys::signal::Signal;
-
-fn store(name: &str) -> Option<Store> {
-    if !need(Privilege::Peer("busybox")) {
-        return None;
-    }
-    let store = Store::new(name);
-    Image::busybox()?.compose(&store, "box");
-    Some(store)
-}
 
 const BOTH: &str = "echo out; echo err >&2; exit 4";
 
 #[test]
 fn what_is_not_attached_is_in_the_log_and_nowhere_else() {
-    let Some(store) = store("attaching-streams") else { return };
+    let Some(store) = Store::with_box("attaching-streams") else { return };
     for (n, (flags, out, err)) in [
         ("-a stdout", "out\n", ""),
         ("--attach=STDERR", "", "err\n"),
@@ -46,7 +36,7 @@ fn what_is_not_attached_is_in_the_log_and_nowhere_else() {
 
 #[test]
 fn streams_that_are_none_or_cannot_be_attached_to_are_named() {
-    let Some(store) = store("attaching-words") else { return };
+    let Some(store) = Store::with_box("attaching-words") else { return };
     for (words, says) in [
         ("run -a nosuch box true", "--attach \"nosuch\": it is stdin, stdout or stderr"),
         ("create -a out box", "--attach \"out\""),
@@ -62,7 +52,7 @@ fn streams_that_are_none_or_cannot_be_attached_to_are_named() {
 
 #[test]
 fn a_signal_that_is_not_passed_on_leaves_the_container_which_goes_on() {
-    let Some(store) = store("attaching-signals") else { return };
+    let Some(store) = Store::with_box("attaching-signals") else { return };
     let script = "trap 'echo heard' TERM; echo begun; while :; do sleep 0.05; done";
     let run = store.runner().words("run --name c --sig-proxy=false box sh -c").arg(script).spawn();
     run.wait_for("begun");
@@ -85,13 +75,8 @@ fn a_signal_that_is_not_passed_on_leaves_the_container_which_goes_on() {
 
 #[test]
 fn whoever_is_called_docker_still_is_after_it_has_executed_itself_once_more() {
-    let Some(store) = store("attaching-docker") else { return };
-    let link = store.scratch.join("docker");
-    std::os::unix::fs::symlink(binaries::runner(), &link).expect("link");
-    let docker = |words: &str| {
-        let cmd = Cmd::new(&link).env("CORACLE_STORE", store.path()).env_remove("DOCKER_HOST");
-        cmd.env("CORACLE_ROOTFS_TOOL", binaries::rootfs_tool()).dir(store.scratch.path()).words(words)
-    };
+    let Some(store) = Store::with_box("attaching-docker") else { return };
+    let docker = |words: &str| store.docker().words(words);
     docker("start -a one two").fails(1).complains("multiple containers");
     docker("run -d -a stdout box true").fails(1).complains("conflicting options");
     // What stands before the command is docker's, and it is read again.

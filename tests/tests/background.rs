@@ -8,15 +8,6 @@ use coracle_tests::{Cmd, Privilege, Store, eventually, need};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-fn store(name: &str) -> Option<Store> {
-    if !need(Privilege::Peer("busybox")) {
-        return None;
-    }
-    let store = Store::new(name);
-    Image::busybox()?.compose(&store, "box");
-    Some(store)
-}
-
 /// Start one in the background; its id.
 #[track_caller]
 fn begin(store: &Store, flags: &str, script: &str) -> String {
@@ -50,7 +41,7 @@ fn monitor(store: &Store, id: &str) -> i32 {
 
 #[test]
 fn a_container_in_the_background_is_told_by_its_id_and_kept_in_its_log() {
-    let Some(store) = store("background-log") else { return };
+    let Some(store) = Store::with_box("background-log") else { return };
     let id = begin(&store, "--name log", "echo one; echo two >&2; sleep 0.1; printf three; exit 7");
     store.runner().words("wait log").ok().prints("7");
     let logs = store.runner().words("logs log").ok();
@@ -71,7 +62,7 @@ fn a_container_in_the_background_is_told_by_its_id_and_kept_in_its_log() {
 
 #[test]
 fn who_follows_a_log_sees_all_of_it_until_the_end() {
-    let Some(store) = store("background-follow") else { return };
+    let Some(store) = Store::with_box("background-follow") else { return };
     let id = begin(
         &store,
         "--name f --log-opt max-size=2k --log-opt max-file=2",
@@ -91,7 +82,7 @@ fn who_follows_a_log_sees_all_of_it_until_the_end() {
 
 #[test]
 fn nobody_waits_for_a_container_that_was_left_in_the_background() {
-    let Some(store) = store("background-tie") else { return };
+    let Some(store) = Store::with_box("background-tie") else { return };
     // A caller's descriptors, its pipes and its folder are not held by anybody afterwards.
     let script =
         "cd $D && exec 7>$D/held && x=$($R run -d --name tie box sleep 1000) && test ${#x} = 64 && echo done";
@@ -121,7 +112,7 @@ fn nobody_waits_for_a_container_that_was_left_in_the_background() {
 
 #[test]
 fn stop_asks_and_then_kills_all_at_once() {
-    let Some(store) = store("background-stop") else { return };
+    let Some(store) = Store::with_box("background-stop") else { return };
     begin(&store, "--name asked", "trap 'echo bye; exit 5' TERM; while :; do sleep 0.1; done");
     for n in 0..4 {
         begin(
@@ -151,7 +142,7 @@ fn stop_asks_and_then_kills_all_at_once() {
 
 #[test]
 fn a_container_starts_again_as_it_was_made() {
-    let Some(store) = store("background-start") else { return };
+    let Some(store) = Store::with_box("background-start") else { return };
     let folder = store.scratch.join("given");
     std::fs::create_dir(&folder).expect("mkdir");
     let created = store
@@ -188,7 +179,7 @@ fn a_container_starts_again_as_it_was_made() {
 
 #[test]
 fn keys_and_what_is_written_go_through_the_monitor() {
-    let Some(store) = store("background-attach") else { return };
+    let Some(store) = Store::with_box("background-attach") else { return };
     store.runner().words("create -i --name cat box cat").ok();
     let said = store.runner().words("start -ai cat").stdin("to and fro\n").ok();
     assert_eq!(said.stdout, "to and fro\n");
@@ -209,7 +200,7 @@ fn keys_and_what_is_written_go_through_the_monitor() {
 
 #[test]
 fn a_policy_brings_a_container_back_until_it_is_stopped() {
-    let Some(store) = store("background-restart") else { return };
+    let Some(store) = Store::with_box("background-restart") else { return };
     begin(&store, "--name twice --restart on-failure:2", "echo run; exit 3");
     eventually("it has tried three times", || ps(&store, "{{.Status}}").starts_with("Exited (3)"));
     assert_eq!(store.runner().words("logs twice").ok().stdout, "run\nrun\nrun\n");
@@ -249,7 +240,7 @@ fn a_policy_brings_a_container_back_until_it_is_stopped() {
 
 #[test]
 fn a_container_dies_with_its_monitor_and_comes_back_after_a_reboot() {
-    let Some(store) = store("background-killed") else { return };
+    let Some(store) = Store::with_box("background-killed") else { return };
     let ids: Vec<String> = ["always", "unless-stopped", "on-failure", "no"]
         .iter()
         .map(|policy| begin(&store, &format!("--name {policy} --restart {policy}"), "exec sleep 1000"))
@@ -272,7 +263,7 @@ fn a_container_dies_with_its_monitor_and_comes_back_after_a_reboot() {
 
 #[test]
 fn health_is_looked_after_while_it_runs() {
-    let Some(store) = store("background-health") else { return };
+    let Some(store) = Store::with_box("background-health") else { return };
     let flags =
         ["--health-interval", "100ms", "--health-retries", "2", "--health-cmd", "echo look; test -e /well"];
     store.runner().words("run -d --name h").args(flags).words("box sleep 1000").ok();
@@ -305,7 +296,7 @@ fn health_is_looked_after_while_it_runs() {
 
 #[test]
 fn what_cannot_be_started_leaves_nothing_and_is_told() {
-    let Some(store) = store("background-wrong") else { return };
+    let Some(store) = Store::with_box("background-wrong") else { return };
     let none = store.runner().words("run -d box nosuchprogram").fails(127);
     assert!(none.stderr.contains("\"nosuchprogram\": executable file not found in $PATH"), "{}", none.stderr);
     store.runner().words("run -d box /etc").fails(126);

@@ -7,15 +7,6 @@ use coracle_tests::rootfs::Image;
 use coracle_tests::{Cmd, Output, Privilege, Store, binaries, eventually, need};
 use nix::sys::signal::Signal;
 
-fn store(name: &str) -> Option<Store> {
-    if !need(Privilege::Peer("busybox")) {
-        return None;
-    }
-    let store = Store::new(name);
-    Image::busybox()?.compose(&store, "box");
-    Some(store)
-}
-
 /// The runner, without the state folder of OCI clients.
 #[track_caller]
 fn runner(store: &Store, words: &str) -> Cmd {
@@ -42,7 +33,7 @@ fn end(store: &Store) {
 
 #[test]
 fn what_is_changed_of_a_container_that_runs_is_kept_when_its_monitor_writes_the_end() {
-    let Some(store) = store("daily-change") else { return };
+    let Some(store) = Store::with_box("daily-change") else { return };
     begin(&store, "--name old --restart always");
     runner(&store, "rename old new").ok();
     runner(&store, "update --restart no new").ok();
@@ -59,7 +50,7 @@ fn what_is_changed_of_a_container_that_runs_is_kept_when_its_monitor_writes_the_
 
 #[test]
 fn a_container_that_goes_by_itself_gives_its_new_name_back() {
-    let Some(store) = store("daily-rm") else { return };
+    let Some(store) = Store::with_box("daily-rm") else { return };
     begin(&store, "--rm --name one");
     runner(&store, "rename one two").ok();
     runner(&store, "stop -t 0 two").ok();
@@ -70,7 +61,7 @@ fn a_container_that_goes_by_itself_gives_its_new_name_back() {
 
 #[test]
 fn an_exec_ends_with_its_client_and_one_that_is_left_alone_does_not() {
-    let Some(store) = store("daily-exec") else { return };
+    let Some(store) = Store::with_box("daily-exec") else { return };
     begin(&store, "--name c");
     let client = runner(&store, "exec c sh -c").arg("echo begun; exec sleep 987").spawn();
     client.wait_for("begun");
@@ -91,7 +82,7 @@ fn an_exec_ends_with_its_client_and_one_that_is_left_alone_does_not() {
 
 #[test]
 fn what_is_no_name_is_told_in_one_line_before_anything_is_made() {
-    let Some(store) = store("daily-names") else { return };
+    let Some(store) = Store::with_box("daily-names") else { return };
     let long = "a".repeat(200);
     for name in ["../x", ".", "..", "a b", "", "a/b", "a\nb", "-x", &long] {
         for verb in [&["run", "--rm"][..], &["run", "-d"], &["create"]] {
@@ -105,7 +96,7 @@ fn what_is_no_name_is_told_in_one_line_before_anything_is_made() {
 
 #[test]
 fn who_shows_a_container_ends_when_the_reader_of_its_pipe_has_seen_enough() {
-    let Some(store) = store("daily-pipe") else { return };
+    let Some(store) = Store::with_box("daily-pipe") else { return };
     let yes = "sh -c 'while :; do echo y; sleep 0.01; done'";
     runner(&store, "run -d --name c box").arg("sh").args(["-c", "while :; do echo y; sleep 0.01; done"]).ok();
     eventually("it writes", || !runner(&store, "logs c").ok().stdout.is_empty());
@@ -135,7 +126,7 @@ fn who_shows_a_container_ends_when_the_reader_of_its_pipe_has_seen_enough() {
 
 #[test]
 fn a_command_with_a_terminal_that_nobody_looks_at_goes_on() {
-    let Some(store) = store("daily-unseen") else { return };
+    let Some(store) = Store::with_box("daily-unseen") else { return };
     begin(&store, "--name c");
     // More than the terminal holds, which nobody reads; then it asks whether it still has one.
     let own = store.path().display().to_string();
@@ -161,7 +152,7 @@ fn a_command_with_a_terminal_that_nobody_looks_at_goes_on() {
 
 #[test]
 fn a_paused_container_is_looked_at_ended_and_removed() {
-    let Some(store) = store("daily-pause") else { return };
+    let Some(store) = Store::with_box("daily-pause") else { return };
     if !need(Privilege::Controller("freezer")) {
         return;
     }
@@ -185,7 +176,10 @@ fn a_paused_container_is_looked_at_ended_and_removed() {
 
 #[test]
 fn events_are_told_while_they_happen_and_of_this_store_alone() {
-    let (Some(store), Some(other)) = (store("daily-events"), store("daily-events-other")) else { return };
+    let (Some(store), Some(other)) = (Store::with_box("daily-events"), Store::with_box("daily-events-other"))
+    else {
+        return;
+    };
     let follower = runner(&store, "events -f container=told").spawn();
     // It is there once it tells of something.
     let shell = |store: &Store, name: &str, code: &str| {
@@ -218,7 +212,7 @@ fn events_are_told_while_they_happen_and_of_this_store_alone() {
 
 #[test]
 fn stats_tell_what_a_container_uses() {
-    let Some(store) = store("daily-stats") else { return };
+    let Some(store) = Store::with_box("daily-stats") else { return };
     if !need(Privilege::Controller("memory")) {
         return;
     }
@@ -239,7 +233,7 @@ fn stats_tell_what_a_container_uses() {
 
 #[test]
 fn a_prune_removes_what_does_not_run_and_nothing_of_an_oci_client() {
-    let Some(store) = store("daily-prune") else { return };
+    let Some(store) = Store::with_box("daily-prune") else { return };
     begin(&store, "--name stays");
     runner(&store, "run --name goes -l a=b box true").ok();
     runner(&store, "create --name made box true").ok();
@@ -258,7 +252,7 @@ fn a_prune_removes_what_does_not_run_and_nothing_of_an_oci_client() {
 
 #[test]
 fn inspect_tells_of_containers_and_of_images() {
-    let Some(store) = store("daily-inspect") else { return };
+    let Some(store) = Store::with_box("daily-inspect") else { return };
     begin(&store, "--name c -v vol:/data -e A=b -w /tmp");
     let told = runner(&store, "inspect c box").ok().json();
     assert_eq!((&told[0]["Name"], &told[0]["Config"]["WorkingDir"]), (&"/c".into(), &"/tmp".into()));
@@ -283,13 +277,8 @@ fn inspect_tells_of_containers_and_of_images() {
 
 #[test]
 fn a_link_named_docker_is_docker() {
-    let Some(store) = store("daily-docker") else { return };
-    let link = store.scratch.join("docker");
-    std::os::unix::fs::symlink(binaries::runner(), &link).expect("link");
-    let docker = |words: &str| {
-        let cmd = Cmd::new(&link).env("CORACLE_STORE", store.path()).env_remove("DOCKER_HOST");
-        cmd.env("CORACLE_ROOTFS_TOOL", binaries::rootfs_tool()).dir(store.scratch.path()).words(words)
-    };
+    let Some(store) = Store::with_box("daily-docker") else { return };
+    let docker = |words: &str| store.docker().words(words);
     // A bundle in this folder is nothing to docker.
     store.scratch.write("config.json", "{}");
     assert_eq!(docker("run --rm box echo hi").ok().stdout, "hi\n");
