@@ -44,6 +44,25 @@ fn a_bad_service_is_told_by_name_and_key_and_the_others_start() {
 }
 
 #[test]
+fn a_log_is_no_way_to_another_s_file_and_nothing_to_wait_for() {
+    let scratch = Scratch::new("boot-logs");
+    let conf = "arg=sh\narg=-c\narg=sleep 3; cat /etc/victim; exit 5\n";
+    let Some(guest) = Guest::new(&scratch, "logs", conf, &[]) else { return };
+    let guest = guest.file("etc/victim", "whole\n");
+    let guest =
+        ["ln -s /etc/victim", "mkfifo"].iter().zip(["linked", "piped"]).fold(guest, |guest, (make, name)| {
+            let keys = format!("arg={make} /{name}.log; echo evil; sleep 1000\nlog=/{name}.log\n");
+            guest.file(&format!("etc/coracle/services/{name}"), format!("command=sh\narg=-c\n{keys}"))
+        });
+    let said = guest.boot("");
+    said.told("up\n5\n");
+    assert_eq!(said.stdout, "whole\n", "{said:#?}");
+    for name in ["linked", "piped"] {
+        assert!(said.console.contains(&format!("init: write the log of {name}: ")), "{name}: {said:#?}");
+    }
+}
+
+#[test]
 fn a_machine_without_anything_to_run_is_an_error() {
     let scratch = Scratch::new("boot-no-services");
     let Some(guest) = Guest::new(&scratch, "no-services", "", &[]) else { return };
