@@ -2,12 +2,13 @@
 //! file system has such files; else it has one beside its place, which the next run takes away when this one is killed.
 //! A symbolic link is followed. What is no file is written as it is.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::ffi::OsStr;
+use std::fs::{File, Metadata, Permissions};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use coracle_store::Digest;
 use coracle_sys::{Context, Error, Result, file, program};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, open};
@@ -89,21 +90,30 @@ pub(crate) struct Replacing {
 impl Replacing {
     /// What is written, and what puts it there.
     pub(crate) fn begin(to: &Path) -> Result<(File, Self)> {
-        let name =
-            to.file_name().ok_or_else(|| Error::usage(format!("write {to:?}: it is no file's name")))?;
+        let no_file = || Error::usage(format!("write {to:?}: it is no file's name"));
+        let ends_as_folder =
+            [&b"/"[..], b"/."].iter().any(|end| to.as_os_str().as_encoded_bytes().ends_with(end));
+        let name = to.file_name().filter(|_| !ends_as_folder).ok_or_else(no_file)?;
         let dir = folder(to);
         sweep(dir, name);
+        // What is replaced may be for its owner's eyes alone.
+        let before = to.metadata().ok();
+        let mode = before.as_ref().map_or(0o666, |m| m.mode() & 0o666);
         let what = || format!("open({to:?}, O_CREAT)");
         // Such a file gets its name through /proc.
         if Path::new("/proc/self/fd").exists()
-            && let Ok(file) = tmpfile(dir, 0o666)
+            && let Ok(file) = tmpfile(dir, mode)
         {
             let lock = locked(&file);
+            as_before(&file, before.as_ref());
             return Ok((file, Self { to: to.to_owned(), temp: temp(dir, name), named: false, _lock: lock }));
         }
         loop {
             let temp = temp(dir, name);
-            let file = File::options().read(true).write(true).create_new(true).open(&temp).context(what)?;
+            let mut options = File::options();
+            let file =
+                options.read(true).write(true).create_new(true).mode(mode).open(&temp).context(what)?;
+            as_before(&file, before.as_ref());
             let new = Self { to: to.to_owned(), temp, named: true, _lock: locked(&file) };
             // Another run may have taken it for left behind, before it was locked.
             if file.metadata().context(what)?.nlink() > 0 {
@@ -139,9 +149,22 @@ impl Drop for Replacing {
     }
 }
 
+/// Mode and owner of what is replaced, as far as its writer may give them.
+fn as_before(file: &File, before: Option<&Metadata>) {
+    if let Some(m) = before {
+        let _ = fchown(file, Some(m.uid()), Some(m.gid()));
+        let _ = file.set_permissions(Permissions::from_mode(m.mode() & 0o777));
+    }
+}
+
+/// A name that tells of which file it is, however long that one's name.
 fn temp(dir: &Path, name: &OsStr) -> PathBuf {
     let unique = file::unique_name(PREFIX);
-    dir.join([unique.as_os_str(), name].join(OsStr::new("-")))
+    dir.join([unique.as_os_str(), OsStr::new(&end(name))].join(OsStr::new("")))
+}
+
+fn end(name: &OsStr) -> String {
+    format!("-{}.part", &Digest::of(name.as_encoded_bytes()).hex()[..24])
 }
 
 /// The lock is of the open file, and so of all its descriptors. A file system that has none is done without.
@@ -151,12 +174,11 @@ fn locked(file: &File) -> Option<Flock<File>> {
 
 /// Take away what runs have left that were killed while they wrote this file.
 fn sweep(dir: &Path, name: &OsStr) {
-    let mut end = OsString::from("-");
-    end.push(name);
+    let end = end(name);
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let found = entry.file_name();
         let bytes = found.as_encoded_bytes();
-        if !bytes.starts_with(PREFIX.as_bytes()) || !bytes.ends_with(end.as_encoded_bytes()) {
+        if !bytes.starts_with(PREFIX.as_bytes()) || !bytes.ends_with(end.as_bytes()) {
             continue;
         }
         let path = entry.path();
@@ -197,14 +219,34 @@ mod tests {
             assert_eq!(names(&dir), ["file"]);
         }
         // What was left behind goes; what somebody still writes, and what is another's, stays.
-        for name in [".coracle-1-2-3-file", ".coracle-1-2-4-file", ".coracle-1-2-3-other", ".x-file"] {
-            std::fs::write(dir.join(name), "").unwrap();
+        let [left, kept, others] = ["file", "file", "other"].map(|name| temp(&dir, OsStr::new(name)));
+        let users = dir.join(".coracle-my-file");
+        for path in [&left, &kept, &others, &users] {
+            std::fs::write(path, "").unwrap();
         }
-        let held = locked(&File::open(dir.join(".coracle-1-2-4-file")).unwrap());
+        let held = locked(&File::open(&kept).unwrap());
         assert!(held.is_some());
         drop(Replacing::begin(&to).unwrap());
-        assert_eq!(names(&dir), [".coracle-1-2-3-other", ".coracle-1-2-4-file", ".x-file", "file"]);
+        assert!(!left.exists() && kept.exists() && others.exists() && users.exists());
         drop(held);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_is_replaced_is_for_the_same_eyes_and_a_name_may_be_as_long_as_any() {
+        let dir = std::env::temp_dir().join(file::unique_name("coracle-eyes-"));
+        std::fs::create_dir(&dir).unwrap();
+        let to = dir.join("n".repeat(255));
+        std::fs::write(&to, "before").unwrap();
+        std::fs::set_permissions(&to, Permissions::from_mode(0o600)).unwrap();
+        let (mut file, replacing) = Replacing::begin(&to).unwrap();
+        file.write_all(b"after").unwrap();
+        replacing.keep(&file).unwrap();
+        assert_eq!(to.metadata().unwrap().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(&to).unwrap(), "after");
+        for path in ["x/", "x/.", ".."] {
+            assert!(Replacing::begin(&dir.join(path)).is_err(), "{path}");
+        }
         std::fs::remove_dir_all(&dir).unwrap();
     }
 

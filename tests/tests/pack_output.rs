@@ -1,6 +1,6 @@
 //! `rootfs-tool pack -o FILE`: what FILE may be, and that a run that is killed leaves nothing of itself.
 
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,10 +49,16 @@ fn a_run_that_is_killed_leaves_nothing_and_the_next_one_clears_up_what_older_one
         assert_eq!(names(&out), [] as [&str; 0], "{name}");
     }
     // As it is left where a file system has no files without a name.
-    std::fs::write(out.join(".coracle-1-2-0-a.tar"), "half").expect("write");
-    std::fs::write(out.join(".coracle-notes"), "another's").expect("write");
+    let sum = Cmd::new("sha256sum").stdin("a.tar").ok().stdout;
+    std::fs::write(out.join(format!(".coracle-1-2-0-{}.part", &sum[..24])), "half").expect("write");
+    std::fs::write(out.join(".coracle-notes-a.tar"), "another's").expect("write");
     pack(&store, &out.join("a.tar")).ok();
-    assert_eq!(names(&out), [".coracle-notes", "a.tar"]);
+    assert_eq!(names(&out), [".coracle-notes-a.tar", "a.tar"]);
+    // What is replaced was for its owner's eyes.
+    std::fs::set_permissions(out.join("a.tar"), std::fs::Permissions::from_mode(0o600)).expect("chmod");
+    pack(&store, &out.join("a.tar")).ok();
+    assert_eq!(out.join("a.tar").metadata().expect("stat").permissions().mode() & 0o777, 0o600);
+    pack(&store, &out.join("a.tar/")).fails(2).complains("it is no file's name");
 }
 
 #[test]
