@@ -120,19 +120,19 @@ impl Store {
             out.partials += 1;
         }
         if how.packages {
-            out.bytes += self.prune_packages(how.dry)?;
+            out.bytes += self.prune_packages(None, how.dry)?;
         }
         Ok(out)
     }
 
     /// Remove what is known of steps of builds, and what they keep for the next one, waiting until no one writes; with
-    /// `before` only what nobody has used since then. With `packages` those that were fetched go as well. The bytes.
+    /// `before` only what nobody has used since then. With `packages` those that were fetched, before that, go as well. The bytes.
     pub fn prune_builds(&self, before: Option<SystemTime>, packages: bool) -> Result<u64> {
         if self.main().driver().is_none() {
             return Ok(0);
         }
         let _alone = Lock::exclusive(&self.main().lock())?;
-        let fetched = if packages { self.prune_packages(false)? } else { 0 };
+        let fetched = if packages { self.prune_packages(before, false)? } else { 0 };
         Ok(fetched + self.prune_builds_alone(before, false)?)
     }
 
@@ -161,13 +161,15 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Packages, and what a killed download left beside them.
-    fn prune_packages(&self, dry: bool) -> Result<u64> {
+    /// Packages, those that were fetched `before` alone, and what a killed download left beside them.
+    fn prune_packages(&self, before: Option<SystemTime>, dry: bool) -> Result<u64> {
         let mut bytes = 0;
         for dir in ["cache/deb/sha256", "cache/deb"] {
             for (_, path) in list_if_there(&self.main().root().join(dir))? {
-                if path.is_file() {
-                    bytes += path.symlink_metadata().map_or(0, |m| m.len());
+                let Ok(m) = path.symlink_metadata() else { continue };
+                let kept = before.is_some_and(|before| m.modified().is_ok_and(|at| at >= before));
+                if m.is_file() && !kept {
+                    bytes += m.len();
                     if !dry {
                         fs::remove_file(&path).context(|| format!("unlink({path:?})"))?;
                     }

@@ -2,6 +2,7 @@
 //! index is never changed in place, and its next version needs room before the old one gives its own back.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use coracle_sys::Error;
@@ -25,6 +26,13 @@ pub(crate) fn is_full(e: &Error) -> bool {
 /// Put it aside, unless it is. Where that cannot be nobody is told: it is for later, and may be had then.
 pub(crate) fn keep(layout: &Layout) {
     let path = path(layout);
+    match fs::symlink_metadata(&path) {
+        // In blocks of 512 bytes (stat(2)).
+        Ok(m) if m.is_file() && m.blocks() * 512 >= SIZE.unsigned_abs() => return,
+        // What a run that was killed meanwhile has left, or nothing of ours.
+        Ok(_) => drop(fs::remove_file(&path)),
+        Err(_) => {}
+    }
     let Ok(file) = File::options().write(true).create_new(true).open(&path) else { return };
     if fallocate(&file, FallocateFlags::empty(), 0, SIZE).is_err() {
         let _ = fs::remove_file(path);

@@ -317,3 +317,21 @@ fn a_layer_that_leans_does_not_wait_for_what_is_below_and_is_right_all_the_same(
         0
     );
 }
+
+#[test]
+fn packages_and_builds_that_were_used_since_then_are_kept() {
+    let mut s = Scratch::new();
+    put(&mut s.store, "localhost/a:latest", &[layer(&[("x", "1")])]);
+    let packages = s.store.main().root().join("cache/deb/sha256");
+    fs::create_dir_all(&packages).unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    let then = std::time::SystemTime::now() - hour;
+    for (name, age) in [("new", 0), ("old", 2)] {
+        let file = fs::File::create(packages.join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - age * hour).unwrap();
+    }
+    s.store.prune_builds(Some(then), true).unwrap();
+    assert!(packages.join("new").exists() && !packages.join("old").exists());
+    s.store.prune_builds(None, true).unwrap();
+    assert!(!packages.join("new").exists());
+}

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::Pid;
 use nix::unistd::{chdir, setsid};
 
 use crate::process::{self, Cloned, Status};
@@ -98,12 +99,12 @@ impl Program {
     pub fn run(&self, streams: [Option<BorrowedFd<'_>>; 3]) -> Result<Status> {
         let texts = self.texts()?;
         let told = memory()?;
+        let caller = nix::unistd::getpid();
         let pid = match process::clone(0, None)? {
             Cloned::Parent { pid, .. } => pid,
             Cloned::Child => {
                 if self.bound {
-                    // SAFETY: PR_SET_PDEATHSIG takes a number.
-                    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) };
+                    end_with(caller);
                 }
                 if let Some(mode) = self.umask {
                     // SAFETY: umask(2) takes a number and cannot fail; this process is the child alone.
@@ -132,12 +133,12 @@ impl Program {
     ) -> Result<(i32, OwnedFd)> {
         let texts = self.texts()?;
         let (hear, tell) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context(|| "pipe2()")?;
+        let caller = nix::unistd::getpid();
         let (pid, pidfd) = match process::clone(0, None)? {
             Cloned::Parent { pid, pidfd } => (pid, pidfd),
             Cloned::Child => {
                 if self.bound {
-                    // SAFETY: PR_SET_PDEATHSIG takes a number.
-                    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) };
+                    end_with(caller);
                 }
                 let errno = match apart(given, over) {
                     Ok(()) => become_program(&texts, streams),
@@ -292,6 +293,15 @@ fn apart(given: &[BorrowedFd<'_>], over: &[(OwnedFd, PathBuf)]) -> std::result::
         attach().map_err(|e| e.errno().unwrap_or(Errno::EINVAL))?;
     }
     Ok(())
+}
+
+/// End this child with its caller, also where that has ended before this could be asked for.
+fn end_with(caller: Pid) {
+    // SAFETY: PR_SET_PDEATHSIG takes a number.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) };
+    if nix::unistd::getppid() != caller {
+        process::exit_now(1);
+    }
 }
 
 /// The last steps: system calls on what was made before, for whoever was cloned may have had threads, whose locks
