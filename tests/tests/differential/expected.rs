@@ -93,8 +93,8 @@ const APART: &[Reason] = &[
         ],
     },
     Reason {
-        why: "A path that is not absolute is below the runtime's own group.",
-        of: &[(Crun, "resources: a path that is not absolute", "cgroup.memory")],
+        why: "A path that is not absolute, and a group that nobody named, is below the runtime's own group, as under runc.",
+        of: &[(Crun, "*", "cgroup.memory")],
     },
     Reason {
         why: "The hooks of poststart come after those of startContainer and the command's start.",
