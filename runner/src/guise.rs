@@ -117,6 +117,11 @@ pub(crate) fn read(argv: Vec<OsString>, host: Option<OsString>) -> Result<Typed>
                 typed.argv.push(word.clone());
                 typed.argv.extend((takes && value.is_none()).then(|| rest.next()).flatten());
             }
+            "compose" => {
+                return Err(Error::unsupported(
+                    "docker compose: not served (of a recipe: runner compose FOLDER)",
+                ));
+            }
             verb => {
                 if FOREIGN.contains(&verb) {
                     return Err(Error::usage(format!(
@@ -172,6 +177,7 @@ mod tests {
             ("--host=x ps", "--host"),
             ("--context x ps", "--context"),
             ("state x", "state"),
+            ("compose up -d", "not served"),
             ("--config", "--config"),
         ] {
             let e = typed(line).unwrap_err().to_string();
