@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use coracle_sys::print::harmless;
@@ -22,6 +23,8 @@ use super::wires::{self, Event, Tail, Teller, Theirs};
 
 /// How long an orderly end may take, init's own ten seconds and what the kernel needs: then the power is cut.
 const ORDERLY: Duration = Duration::from_secs(15);
+/// The same while services are still being started; and how long output may take that nobody seems to read, once it is given up.
+const EARLY: Duration = Duration::from_secs(5);
 /// How long the machine may take to switch itself off once the command has ended.
 const OFF: Duration = Duration::from_secs(20);
 
@@ -185,7 +188,7 @@ fn attempt(job: &Job<'_>, accel: Accel, teller: &Teller, events: &Receiver<(u32,
     let typed = ours.console.try_clone().context(|| "dup()")?;
     let mut threads = vec![
         wires::console(ours.console, shown, tail.clone(), teller.clone()),
-        wires::exit(ours.exit, teller.clone()),
+        wires::exit(ours.exit, tail.clone(), teller.clone()),
     ];
     let mut to = typed;
     if let Some([stdin, stdout, stderr]) = ours.streams {
@@ -207,8 +210,7 @@ fn attempt(job: &Job<'_>, accel: Accel, teller: &Teller, events: &Receiver<(u32,
     let status = watch.until_it_ends(teller.number, events)?;
     let mut seen = std::mem::take(&mut watch.seen);
     drop(watch);
-    // What was said last is still on its way.
-    threads.into_iter().for_each(|thread| drop(thread.join()));
+    await_output(&threads, teller.number, events, &mut seen);
     // What the ports told before they closed may stand behind the end.
     events.try_iter().filter(|(n, _)| *n == teller.number).for_each(|(_, event)| seen.note(event));
     let end = End {
@@ -220,6 +222,22 @@ fn attempt(job: &Job<'_>, accel: Accel, teller: &Teller, events: &Receiver<(u32,
         commanded: job.commanded,
     };
     seen.amount(&end, job.machine.arch.program, &tail)
+}
+
+/// What was said last is still on its way, for as long as it takes who reads: unless the machine was ended from here, or somebody
+/// asks for the end now.
+fn await_output(threads: &[JoinHandle<()>], number: u32, events: &Receiver<(u32, Event)>, seen: &mut Seen) {
+    let end = Instant::now() + EARLY;
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        if (seen.timed_out || seen.told_to.is_some()) && Instant::now() > end {
+            return;
+        }
+        match events.recv_timeout(Duration::from_millis(2)) {
+            Ok((0, event @ Event::Signal(_))) => return seen.note(event),
+            Ok((n, event)) if n == number => seen.note(event),
+            _ => {}
+        }
+    }
 }
 
 /// Attends one machine.
@@ -264,7 +282,7 @@ impl Watch<'_> {
                 }
                 Event::Code(_) | Event::Failed(_) => self.cut_in(OFF),
                 Event::Left => self.emulator.kill(),
-                Event::Unread | Event::Signal(_) => self.stop(),
+                Event::Unread | Event::Lost(_) | Event::Signal(_) => self.stop(),
                 Event::Heard => {}
             }
             self.seen.note(event);
@@ -284,9 +302,10 @@ impl Watch<'_> {
         self.cut = Some(self.cut.unwrap_or(Instant::now() + time));
     }
 
-    /// Once orderly, by the power button; whoever asks again, or before anything runs, does not wait.
+    /// Once orderly, by the power button; whoever asks again, or before anything can run, does not wait. Services may run before
+    /// all is up.
     fn stop(&mut self) {
-        if self.seen.told_to.is_some() || !self.seen.up {
+        if self.seen.told_to.is_some() || !self.seen.heard {
             self.emulator.kill();
             return;
         }
@@ -294,7 +313,7 @@ impl Watch<'_> {
         if self.qmp.write_all(press).is_err() {
             self.emulator.kill();
         }
-        self.cut_in(ORDERLY);
+        self.cut_in(if self.seen.up { ORDERLY } else { EARLY });
     }
 
     /// When it is given up. On a terminal somebody sees what it does and may be asked.

@@ -41,6 +41,8 @@ pub(crate) struct Seen {
     pub(crate) up: bool,
     pub(crate) code: Option<u8>,
     pub(crate) failed: Option<String>,
+    /// Why its output was not written.
+    pub(crate) lost: Option<String>,
     /// The signal for which it was ended.
     pub(crate) told_to: Option<i32>,
     pub(crate) hung: bool,
@@ -55,7 +57,10 @@ impl Seen {
             Event::Up => (self.heard, self.up) = (true, true),
             Event::Code(code) => self.code = Some(code),
             Event::Failed(why) => self.failed = Some(why),
+            // What is not read of one that was out of time is no reason.
+            Event::Unread if self.timed_out => {}
             Event::Unread => self.told_to = Some(libc::SIGPIPE),
+            Event::Lost(why) => self.lost = self.lost.take().or(Some(why)),
             Event::Left => self.told_to = Some(libc::SIGKILL),
             Event::Signal(signal) => self.told_to = Some(self.told_to.unwrap_or(signal)),
             Event::Ended(_) => {}
@@ -72,6 +77,9 @@ impl Seen {
             coracle_sys::warn!("rootfs-tool: the machine was switched off: its time of {seconds} s was over");
             return Ok(Tried::Code(128 + libc::SIGKILL as u8));
         }
+        if let Some(why) = self.lost {
+            return Err(Error::new(Kind::System, format!("write the machine's output: {why}")));
+        }
         if let Some(why) = self.failed {
             return Err(Error::new(Kind::System, format!("the machine's init: {}", harmless(&why))));
         }
@@ -83,6 +91,7 @@ impl Seen {
         let why = match end.status {
             _ if self.hung && self.heard => "its command was not started in time".to_owned(),
             _ if self.hung => format!("it said nothing for {} s", end.patience.as_secs()),
+            Status::Signaled(n) if end.said.is_empty() => format!("{program} was killed by signal {n}"),
             Status::Signaled(n) => format!("{program} was killed by signal {n}: {}", end.said),
             Status::Exited(0) => "it ended without a word".to_owned(),
             Status::Exited(n) => format!("{program} ended with {n}: {}", end.said),

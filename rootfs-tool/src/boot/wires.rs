@@ -2,17 +2,20 @@
 //! inherits; and the threads that carry bytes from one to the other and tell what they see.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use coracle_sys::print::harmless;
 use coracle_sys::process::Status;
 use coracle_sys::{Context, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::qemu::Wires;
 
@@ -34,6 +37,8 @@ pub(crate) enum Event {
     Failed(String),
     /// Whoever reads the output is gone.
     Unread,
+    /// Output could not be written, and why.
+    Lost(String),
     /// The key that ends the machine was typed.
     Left,
     /// This program was sent a signal.
@@ -106,7 +111,7 @@ pub(crate) fn pairs(tty: bool) -> Result<(Ours, Theirs)> {
 
 /// The last that the console has said.
 #[derive(Clone, Default)]
-pub(crate) struct Tail(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Tail(Arc<Mutex<Vec<u8>>>, Arc<AtomicBool>);
 
 impl Tail {
     pub(crate) fn add(&self, bytes: &[u8]) {
@@ -144,19 +149,84 @@ pub(crate) fn console(
     teller: Teller,
 ) -> JoinHandle<()> {
     spawn(Box::new(move || {
-        let (mut part, mut heard) = ([0; 4096], false);
+        let (mut part, mut heard, mut lines) = ([0; 4096], false, Lines::default());
         while let Ok(n @ 1..) = from.read(&mut part) {
             tail.add(&part[..n]);
             if !heard {
                 heard = true;
                 teller.tell(Event::Heard);
             }
-            if out.as_mut().is_some_and(|out| out.write_all(&part[..n]).is_err()) {
-                out = None;
-                teller.tell(Event::Unread);
+            match &mut out {
+                Some(to) => {
+                    if let Err(e) = write_all(to, &part[..n]) {
+                        out = None;
+                        teller.tell(unwritten(e));
+                    }
+                }
+                None => lines.add(&part[..n], &tail),
             }
         }
     }))
+}
+
+/// Lines of a console that nobody sees: what init says of services until the command has ended is passed on all the same.
+#[derive(Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    const OF_SERVICES: &str = "init: service ";
+
+    fn add(&mut self, bytes: &[u8], tail: &Tail) {
+        for byte in bytes {
+            match byte {
+                b'\n' => {
+                    let line = String::from_utf8_lossy(&self.0);
+                    if line.starts_with(Self::OF_SERVICES) && !tail.1.load(Ordering::Relaxed) {
+                        coracle_sys::warn!("{}", harmless(line.trim_end()));
+                    }
+                    self.0.clear();
+                }
+                byte if (self.0.len() as u64) < MAX_LINE => self.0.push(*byte),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What a write that failed is.
+fn unwritten(e: io::Error) -> Event {
+    match e.kind() {
+        io::ErrorKind::BrokenPipe => Event::Unread,
+        _ => Event::Lost(e.to_string()),
+    }
+}
+
+/// Others may have made the pipe or terminal one that does not wait (fcntl(2), O_NONBLOCK): so this waits for it.
+fn await_fd(file: &File, what: PollFlags) {
+    let _ = poll(&mut [PollFd::new(file.as_fd(), what)], PollTimeout::NONE);
+}
+
+fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => await_fd(to, PollFlags::POLLOUT),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn read(from: &mut File, part: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match from.read(part) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => await_fd(from, PollFlags::POLLIN),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 /// Carry the command's output, byte by byte as it is.
@@ -166,9 +236,9 @@ pub(crate) fn output(mut from: UnixStream, mut to: File, teller: Teller) -> Join
         let mut gone = false;
         while let Ok(n @ 1..) = from.read(&mut part) {
             // The rest is taken all the same: a machine that waits for a reader cannot end.
-            if !gone && to.write_all(&part[..n]).is_err() {
+            if !gone && let Err(e) = write_all(&mut to, &part[..n]) {
                 gone = true;
-                teller.tell(Event::Unread);
+                teller.tell(unwritten(e));
             }
         }
     }))
@@ -180,7 +250,7 @@ pub(crate) fn input(mut from: File, mut to: UnixStream, tty: bool, teller: Telle
     let _carrier = spawn(Box::new(move || {
         let mut part = vec![0; 64 << 10];
         let mut escape = Escape::default();
-        while let Ok(n @ 1..) = from.read(&mut part) {
+        while let Ok(n @ 1..) = read(&mut from, &mut part) {
             if tty && escape.typed(&part[..n], Instant::now()) {
                 teller.tell(Event::Left);
             }
@@ -224,7 +294,7 @@ impl Escape {
 }
 
 /// Hear what init tells.
-pub(crate) fn exit(from: UnixStream, teller: Teller) -> JoinHandle<()> {
+pub(crate) fn exit(from: UnixStream, tail: Tail, teller: Teller) -> JoinHandle<()> {
     spawn(Box::new(move || {
         let mut left = from;
         let mut line = Vec::new();
@@ -232,7 +302,10 @@ pub(crate) fn exit(from: UnixStream, teller: Teller) -> JoinHandle<()> {
         while let Ok(1) = left.read(&mut byte) {
             match byte[0] {
                 b'\n' => {
-                    told(&line).into_iter().for_each(|event| teller.tell(event));
+                    if let Some(event) = told(&line) {
+                        tail.1.fetch_or(matches!(event, Event::Code(_)), Ordering::Relaxed);
+                        teller.tell(event);
+                    }
                     line.clear();
                 }
                 other if (line.len() as u64) < MAX_LINE => line.push(other),
