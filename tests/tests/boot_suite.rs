@@ -27,9 +27,13 @@ const MORE: &[&str] = &[
     "untrusted",
 ];
 
-/// What the kernel would ask modprobe for: overlays, and the networks of containers.
+/// What the kernel would ask modprobe for: overlays, a disk for them, devices, and the networks of containers.
 const MODULES: &[&str] = &[
     "overlay",
+    "loop",
+    "ext4",
+    "fuse",
+    "tun",
     "bridge",
     "veth",
     "nf_tables",
@@ -40,6 +44,11 @@ const MODULES: &[&str] = &[
     "nft_fib_inet",
     "nf_conntrack_netlink",
 ];
+
+/// A disk for stores: a tmpfs of this kernel maps no ids. What a file of a recipe has not is the right to map those of others.
+const SURROUNDINGS: &str = "mount -t securityfs none /sys/kernel/security && chmod u+s $(which newuidmap newgidmap) && \
+     truncate -s 3G /tmp/disk && mkfs.ext4 -q /tmp/disk && mkdir /tmp/stores && mount -o loop /tmp/disk /tmp/stores && \
+     chmod 1777 /tmp/stores && export TMPDIR=/tmp/stores || exit 1";
 
 /// The programs of these suites, which lie beside this one: the newest of each.
 fn programs(names: &[&str]) -> Vec<(String, PathBuf)> {
@@ -76,6 +85,9 @@ fn image(store: &Store, programs: &[(String, PathBuf)]) {
         "newuidmap",
         "newgidmap",
         "crun",
+        "runc",
+        "ip",
+        "mkfs.ext4",
     ] {
         bins.extend(peer(tool).map(|path| path.display().to_string()));
     }
@@ -87,7 +99,9 @@ fn image(store: &Store, programs: &[(String, PathBuf)]) {
     let applets = Cmd::new(&busybox).arg("--list").ok().stdout;
     let links: Vec<String> = applets
         .lines()
-        .filter(|name| !matches!(*name, "busybox" | "mount" | "umount" | "unshare" | "id" | "setpriv" | "su"))
+        .filter(|name| {
+            !matches!(*name, "busybox" | "mount" | "umount" | "unshare" | "id" | "setpriv" | "su" | "ip")
+        })
         .map(|name| format!("\"bin/{name}\" = \"busybox\"\n"))
         .collect();
     let text = format!(
@@ -115,7 +129,7 @@ fn the_runner_s_own_tests_pass_in_a_booted_machine() {
     let store = Store::new("boot-suite");
     image(&store, &programs(&names));
     let script = format!(
-        "cat /proc/self/cgroup; for suite in {}; do echo SUITE $suite; /suites/$suite --test-threads=1 2>&1 || failed=\"$failed $suite\"; \
+        "cat /proc/self/cgroup; {SURROUNDINGS}; for suite in {}; do echo SUITE $suite; /suites/$suite --test-threads=1 2>&1 || failed=\"$failed $suite\"; \
          done; echo FAILED:$failed; [ -z \"$failed\" ]",
         names.join(" ")
     );
