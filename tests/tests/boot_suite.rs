@@ -45,10 +45,11 @@ const MODULES: &[&str] = &[
     "nf_conntrack_netlink",
 ];
 
-/// A disk for stores: a tmpfs of this kernel maps no ids. What a file of a recipe has not is the right to map those of others.
+/// A disk for stores: a tmpfs of this kernel maps no ids. What a file of a recipe has not is the right to map those of others. Go's
+/// programs, runc among them, raise the number of files to what they may have: so it is that for all.
 const SURROUNDINGS: &str = "mount -t securityfs none /sys/kernel/security && chmod u+s $(which newuidmap newgidmap) && \
      truncate -s 3G /tmp/disk && mkfs.ext4 -q /tmp/disk && mkdir /tmp/stores && mount -o loop /tmp/disk /tmp/stores && \
-     chmod 1777 /tmp/stores && export TMPDIR=/tmp/stores || exit 1";
+     chmod 1777 /tmp/stores && export TMPDIR=/tmp/stores && ulimit -n $(ulimit -Hn) || exit 1";
 
 /// The programs of these suites, which lie beside this one: the newest of each.
 fn programs(names: &[&str]) -> Vec<(String, PathBuf)> {

@@ -85,8 +85,10 @@ fn a_network_device_moves_in_with_its_address_and_a_new_name() {
     }
     let name = format!("ct{}", std::process::id() % 1_000_000);
     // In a network namespace of the test's own, so that nothing of the host's is touched.
+    // By its path: a shell of busybox has an ip of its own.
+    let ip = coracle_tests::peer("ip").expect("ip").display().to_string();
     let made = format!(
-        "ip tuntap add dev {name} mode tap && ip addr add 10.9.8.7/24 dev {name} && ip link set {name} up"
+        "{ip} tuntap add dev {name} mode tap && {ip} addr add 10.9.8.7/24 dev {name} && {ip} link set {name} up"
     );
     for (joined, user) in [(false, false), (true, false), (false, true)] {
         let script = "ip addr show in0; ip link show | grep -c mtu";
