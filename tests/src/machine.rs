@@ -4,10 +4,10 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::{Privilege, Scratch, binaries, need, peer, workspace};
+use crate::{Cmd, Privilege, Scratch, binaries, need, peer, workspace};
 
 const TOOLS: &str = "sh mount mkdir cp ln switch_root sed grep cat ls sleep kill tr rm chmod chown su find poweroff head \
     umount rmdir insmod sort cmp sync df awk wc stat dd readlink tail";
@@ -80,6 +80,9 @@ pub(crate) fn pack(root: &Path, image: &Path) {
     crate::Cmd::new("sh").args(["-c", pack]).arg(busybox).arg(root).arg(image).ok();
 }
 
+/// Longer than any step of a script takes.
+const SILENCE: Duration = Duration::from_secs(120);
+
 impl Machine {
     /// One whose first process is this script, with these files of the fetched kernel in its root; none where it cannot be
     /// booted here.
@@ -126,23 +129,32 @@ impl Machine {
     /// Boot it with further words for the kernel. It runs until it is switched off; or until the check `cut` was passed, when
     /// its power is cut. What its console said.
     ///
-    /// The emulator hangs in the firmware or in the kernel's first steps once in some hundred times: a machine whose first
-    /// process has not said `STARTED` is switched off and on again, twice at most.
+    /// The emulator hangs in the firmware or in the kernel's first steps once in some hundred times, and more seldom loses the
+    /// machine's clock: one whose first process has not said `STARTED`, or that then says nothing for long, is switched off and
+    /// on again with the disk of before, twice at most.
     #[track_caller]
     pub fn boot(&self, words: &str, cut: Option<&str>) -> Console {
-        let tries = (0..3).map(|_| self.switch_on(words, cut));
-        let mut last = Console(Vec::new());
-        for console in tries {
-            if console.0.iter().any(|line| line.ends_with(STARTED)) {
+        let before = self.disk.as_ref().map(|disk| (disk, disk.with_extension("before")));
+        let copy =
+            |from: &Path, to: &Path| drop(Cmd::new("cp").arg("--sparse=always").arg(from).arg(to).ok());
+        if let Some((disk, before)) = &before {
+            copy(disk, before);
+        }
+        for _ in 0..2 {
+            let (console, whole) = self.switch_on(words, cut);
+            if whole {
                 return console;
             }
-            eprintln!("the machine did not reach its first process:\n{}", console.0.join("\n"));
-            last = console;
+            eprintln!("the machine stood still, and is started again:\n{}", console.0.join("\n"));
+            if let Some((disk, before)) = &before {
+                copy(before, disk);
+            }
         }
-        last
+        self.switch_on(words, cut).0
     }
 
-    fn switch_on(&self, words: &str, cut: Option<&str>) -> Console {
+    /// What it said, and whether it was started and did not stand still.
+    fn switch_on(&self, words: &str, cut: Option<&str>) -> (Console, bool) {
         let mut command = Command::new("qemu-system-x86_64");
         command.args(["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "1536", "-smp", "1"]);
         command.args(["-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"]);
@@ -156,11 +168,21 @@ impl Machine {
         let mut qemu = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("start qemu");
         let lines = lines(&mut qemu);
         let mut end = Instant::now() + Duration::from_secs(90);
-        let mut console = Console(Vec::new());
-        while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        let (mut console, mut whole) = (Console(Vec::new()), false);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let line = match lines.recv_timeout(left.min(SILENCE)) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => {
+                    whole &= left < SILENCE;
+                    break;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             let over = cut.is_some_and(|cut| line.ends_with(&format!("CHECK ok {cut}")));
             if line.ends_with(STARTED) {
                 end = Instant::now() + Duration::from_secs(400);
+                whole = true;
             }
             console.0.push(line);
             if over {
@@ -170,7 +192,7 @@ impl Machine {
         // A machine that was switched off has ended; of any other the power goes now.
         let _ = qemu.kill();
         let _ = qemu.wait();
-        console
+        (console, whole)
     }
 }
 
