@@ -78,7 +78,8 @@ runner run -d --network none --name log --restart always box sh -c 'n=\$((\$(cat
 sleep 1000
 END
 sh /tmp/service >/tmp/out 2>/tmp/err &
-until_ state_of log Up && r exec log cat /proc/self/cgroup
+# Who looks on sees it before it can be joined.
+until_ state_of log Up && until_ r exec log cat /proc/self/cgroup
 ok 'a service starts a container in the background'
 m=$(monitor log)
 [ "$(cat /proc/$m/cgroup)" = 0::/system.slice/coracle-monitors ] && ls -d $cg/system.slice/coracle-????????* >/tmp/out && [ -z "$(find $unit -name 'coracle-*')" ]
