@@ -51,6 +51,15 @@ impl Guise {
         called
     }
 
+    /// Whether `run` and `create` are of bundles, where that is known by the name.
+    pub(crate) fn means_bundles(self) -> Option<bool> {
+        match self {
+            Self::Runner => None,
+            Self::Docker => Some(false),
+            Self::Runc => Some(true),
+        }
+    }
+
     /// How the other would end where the runner ends so. Of docker's verbs only `run` tells its own errors by 125, and flags that
     /// are not known; runc's errors are all 1, but 255 where `exec` did not come to run the command. `words`: from the verb on.
     pub(crate) fn exit_code(self, words: &[OsString], code: u8, error: &Error) -> u8 {

@@ -11,7 +11,6 @@ use super::typed::{self, Typed};
 use super::{Global, bundle};
 use crate::cgroups::Lifetime;
 use crate::from_image::flags::{self, Flags};
-use crate::guise::Guise;
 use crate::record::Record;
 
 /// Its flags.
@@ -58,10 +57,8 @@ pub(crate) fn page() -> CommandInfoWithArgs {
 
 /// Whether it is a bundle's: flags say so that only bundles have, or a config.json lies here and nothing but an id is said.
 pub(crate) fn is_for_bundle(global: &Global, words: &[OsString]) -> bool {
-    match global.guise {
-        Guise::Docker => return false,
-        Guise::Runc => return true,
-        Guise::Runner => {}
+    if let Some(said) = global.guise.means_bundles() {
+        return said;
     }
     let Ok(typed) = Typed::read_quietly(&TABLE, words) else { return false };
     let here = Path::new("config.json").exists() && typed.words.len() == 1;

@@ -20,7 +20,6 @@ use crate::cgroups::{self, Lifetime};
 use crate::foreground::{self, Attended, Signals};
 use crate::from_image;
 use crate::from_image::flags::Flags;
-use crate::guise::Guise;
 use crate::host::Host;
 use crate::json;
 use crate::launch::{Ahead, Container};
@@ -110,10 +109,8 @@ impl Told {
 
 /// It names a bundle; or one is in this folder, and it is typed as OCI clients do, who name no command.
 fn is_of_a_bundle(global: &Global, flags: &Flags, typed: &[String]) -> bool {
-    match global.guise {
-        Guise::Docker => return false,
-        Guise::Runc => return true,
-        Guise::Runner => {}
+    if let Some(said) = global.guise.means_bundles() {
+        return said;
     }
     let clients = global.root.is_some()
         || flags.keep
