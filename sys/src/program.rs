@@ -297,8 +297,7 @@ fn apart(given: &[BorrowedFd<'_>], over: &[(OwnedFd, PathBuf)]) -> std::result::
 
 /// End this child with its caller, also where that has ended before this could be asked for.
 fn end_with(caller: Pid) {
-    // SAFETY: PR_SET_PDEATHSIG takes a number.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) };
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
     if nix::unistd::getppid() != caller {
         process::exit_now(1);
     }
