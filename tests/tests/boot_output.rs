@@ -22,13 +22,16 @@ if how == "late":
 print(count, started.wait(timeout=150))
 "#;
 
-/// Boot a script in an image of busybox with such a pipe.
-fn boot(store: &Store, how: &str, flags: &str, script: &str) -> Cmd {
+/// Further words: `rootfs-tool boot` of a script in an image of busybox.
+fn boot(cmd: Cmd, store: &Store, flags: &str, script: &str) -> Cmd {
     let (vmlinuz, modules) = machine::kernel_with_modules().expect("a kernel");
-    let cmd = Cmd::new("python3").arg("-c").arg(PIPE).arg(how).arg(binaries::rootfs_tool());
-    let cmd = cmd.words("boot --kvm off --kernel").arg(vmlinuz).arg("--modules").arg(modules);
-    let cmd = cmd.words(flags).args(["box", "--", "sh", "-c", script]);
+    let cmd = cmd.arg(binaries::rootfs_tool()).words("boot --kvm off --kernel").arg(vmlinuz);
+    let cmd = cmd.arg("--modules").arg(modules).words(flags).args(["box", "--", "sh", "-c", script]);
     cmd.env("CORACLE_STORE", store.locations()).limit(Duration::from_secs(200))
+}
+
+fn piped(how: &str) -> Cmd {
+    Cmd::new("python3").arg("-c").arg(PIPE).arg(how)
 }
 
 fn store(name: &str) -> Option<Store> {
@@ -42,7 +45,7 @@ fn store(name: &str) -> Option<Store> {
 #[test]
 fn output_that_nobody_reads_keeps_no_machine_from_its_end() {
     let Some(store) = store("boot-unread") else { return };
-    let out = boot(&store, "unread", "--timeout 20", "yes").ok();
+    let out = boot(piped("unread"), &store, "--timeout 20", "yes").ok();
     assert_eq!(out.stdout, "0 137\n");
     assert!(out.stderr.contains("its time of 20 s was over"), "{out}");
 }
@@ -50,13 +53,9 @@ fn output_that_nobody_reads_keeps_no_machine_from_its_end() {
 #[test]
 fn a_pipe_that_does_not_wait_loses_nothing_and_a_full_disk_is_told() {
     let Some(store) = store("boot-late") else { return };
-    let out = boot(&store, "late", "", "head -c 300000 /dev/zero; exit 3").ok();
+    let out = boot(piped("late"), &store, "", "head -c 300000 /dev/zero; exit 3").ok();
     assert_eq!(out.stdout, "300000 3\n");
-    let full = "exec \"$@\" >/dev/full";
-    let (vmlinuz, modules) = machine::kernel_with_modules().expect("a kernel");
-    let cmd =
-        Cmd::new("sh").args(["-c", full, "sh"]).arg(binaries::rootfs_tool()).words("boot --kvm off --kernel");
-    let cmd = cmd.arg(vmlinuz).arg("--modules").arg(modules).words("box -- echo lost");
-    let cmd = cmd.env("CORACLE_STORE", store.locations()).limit(Duration::from_secs(200));
-    cmd.fails(125).complains("write the machine's output: No space left on device");
+    let full = Cmd::new("sh").args(["-c", "exec \"$@\" >/dev/full", "sh"]);
+    let out = boot(full, &store, "", "echo lost");
+    out.fails(125).complains("write the machine's output: No space left on device");
 }
