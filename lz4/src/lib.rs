@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod block;
 mod quick;
 mod smallest;
 
@@ -16,8 +17,6 @@ const WINDOW: usize = 65535;
 const NO_MATCH: usize = 12;
 /// Bytes at the end that are literals.
 const LITERALS: usize = 5;
-/// No position.
-const NONE: u32 = u32::MAX;
 
 /// An encoder for independent blocks of one piece of input after the other.
 pub struct Encoder(Way);
@@ -39,27 +38,25 @@ impl Encoder {
     }
 
     /// Begin with a piece of input of less than 4 GiB.
-    pub fn start(&mut self, input: &[u8]) {
-        match &mut self.0 {
-            Way::Quick(quick) => quick.start(),
-            Way::Smallest(smallest) => smallest.start(input),
+    pub fn start(&mut self, _input: &[u8]) {
+        if let Way::Smallest(smallest) = &mut self.0 {
+            smallest.start();
         }
     }
 
-    /// Encode the piece from `from` on, into `out`, which is emptied first and gets at most `room` bytes (16 or more): how much of
-    /// the input that was.
+    /// Encode the piece from `from` on, into `out`, of which it takes at most `room` bytes (16 or more): how much of the input that
+    /// was.
     pub fn block(&mut self, input: &[u8], from: usize, room: usize, out: &mut Vec<u8>) -> usize {
-        out.clear();
-        match &mut self.0 {
-            Way::Quick(quick) => quick.block(input, from, room, out),
+        let (end, size) = match &mut self.0 {
+            Way::Quick(quick) => {
+                let (taken, size) = quick.block(&input[from..], room, out);
+                (from + taken, size)
+            }
             Way::Smallest(smallest) => smallest.block(input, from, room, out),
-        }
+        };
+        out.truncate(size);
+        end - from
     }
-}
-
-/// Bytes that follow a token for a length whose field holds less than `field`.
-fn extra(length: usize, field: usize) -> usize {
-    if length < field { 0 } else { (length - field) / 255 + 1 }
 }
 
 /// How many bytes both have in common at their begin.
@@ -78,26 +75,11 @@ fn common(a: &[u8], b: &[u8]) -> usize {
     same
 }
 
-/// One sequence; the last one when `length` is 0.
-fn sequence(out: &mut Vec<u8>, literals: &[u8], length: usize, offset: usize) {
-    let rest = length.saturating_sub(MIN_MATCH);
-    out.push((literals.len().min(15) << 4 | rest.min(15)) as u8);
-    long(out, literals.len());
-    out.extend_from_slice(literals);
-    if length > 0 {
-        out.extend_from_slice(&(offset as u16).to_le_bytes());
-        long(out, rest);
-    }
-}
-
-/// What a token's field has no room for.
-fn long(out: &mut Vec<u8>, length: usize) {
-    let Some(mut rest) = length.checked_sub(15) else { return };
-    while rest >= 255 {
-        out.push(255);
-        rest -= 255;
-    }
-    out.push(rest as u8);
+#[inline(always)]
+fn word(input: &[u8], at: usize) -> [u8; 4] {
+    let mut word = [0; 4];
+    word.copy_from_slice(&input[at..at + 4]);
+    word
 }
 
 #[cfg(test)]
@@ -146,8 +128,15 @@ mod tests {
         let text: Vec<u8> = (0..30000).map(|n| b"lazy dogs jump "[(n * n / 31) % 15]).collect();
         let mixed: Vec<u8> = (0..40000).map(|n| if n % 900 < 500 { b'x' } else { random() }).collect();
         let noise: Vec<u8> = (0..20000).map(|_| random()).collect();
-        for input in [vec![], vec![7], vec![0; 12], vec![0; 13], vec![0; 300_000], text, mixed, noise] {
-            for (smallest, room) in [(true, 4096), (false, 4096), (true, 64), (false, 64)] {
+        // Again at the end of what a match reaches, and just behind it.
+        let [near, far] = [WINDOW, WINDOW + 1].map(|distance| {
+            let once: Vec<u8> = (0..distance).map(|_| random()).collect();
+            once.repeat(2)
+        });
+        let all =
+            [vec![], vec![7], vec![0; 12], vec![0; 13], vec![0; 300_000], text, mixed, noise, near, far];
+        for (input, smallest) in all.into_iter().flat_map(|input| [(input.clone(), true), (input, false)]) {
+            for room in [64, 4096, 100_000] {
                 let mut lz4 = if smallest { Encoder::smallest() } else { Encoder::quick() };
                 lz4.start(&input);
                 let (mut out, mut from) = (Vec::new(), 0);
