@@ -8,10 +8,10 @@ use std::thread;
 use coracle_sys::{Error, Result, interrupt};
 
 /// A lot is full with so many bytes, or so many pieces: waking a thread takes as long as compressing some KiB.
-const LOT: usize = 64 << 10;
-const PIECES: usize = 32;
-/// Memory of more than this is used again: it would be had from the kernel, page by page, and given back, for each piece.
-const LARGE: usize = 64 << 10;
+const LOT: usize = 256 << 10;
+const PIECES: usize = 128;
+/// Memory of so much is used again: it would be had from the kernel, page by page, and given back, for each piece.
+const LARGE: usize = 4 << 10;
 
 /// What goes in, and what comes out in its place.
 pub(crate) struct Piece {
@@ -31,34 +31,34 @@ impl Piece {
         Self { of, was: bytes.len(), bytes, notes: Vec::new() }
     }
 
-    /// Have these bytes; the memory of the old ones becomes the worker's, where it is large.
-    pub(crate) fn replace(&mut self, bytes: &mut Vec<u8>) {
-        if self.bytes.capacity() > LARGE {
-            std::mem::swap(&mut self.bytes, bytes);
-        } else {
-            self.bytes.clear();
-            self.bytes.extend_from_slice(bytes);
-        }
+    /// Have these bytes.
+    pub(crate) fn replace(&mut self, bytes: &[u8]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(bytes);
     }
 }
 
-/// Memory of large pieces that are done, for the next ones.
+/// Memory of pieces that are done, for the next ones: that of 2^n bytes and more, but less than 2^(n+1), for each n.
 #[derive(Default)]
-pub(crate) struct Spare(Vec<Vec<u8>>);
+pub(crate) struct Spare(BTreeMap<u32, Vec<Vec<u8>>>);
 
 impl Spare {
-    /// Empty, with room for so many bytes.
-    pub(crate) fn take(&mut self, room: usize) -> Vec<u8> {
-        let mut bytes = if room > LARGE { self.0.pop().unwrap_or_default() } else { Vec::new() };
-        bytes.reserve_exact(room);
+    /// So many bytes, of any content.
+    pub(crate) fn take(&mut self, size: usize) -> Vec<u8> {
+        if size < LARGE {
+            return vec![0; size];
+        }
+        let room = size.next_power_of_two();
+        let known = self.0.get_mut(&room.ilog2()).and_then(Vec::pop);
+        let mut bytes = known.unwrap_or_else(|| Vec::with_capacity(room));
+        bytes.resize(size, 0);
         bytes
     }
 
     /// What was taken, or what came in its place.
-    pub(crate) fn put(&mut self, mut bytes: Vec<u8>) {
-        if bytes.capacity() > LARGE {
-            bytes.clear();
-            self.0.push(bytes);
+    pub(crate) fn put(&mut self, bytes: Vec<u8>) {
+        if bytes.capacity() >= LARGE {
+            self.0.entry(bytes.capacity().ilog2()).or_default().push(bytes);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{BLOCK, inode};
 use crate::pack::limits;
 use crate::pack::out::Out;
 use crate::pack::parallel::{self, Line, Piece, Spare};
-use crate::pack::tree::{Data, Kind, Tree};
+use crate::pack::tree::{self, Data, Kind, Tree};
 
 /// Bytes that one thread works on at a time; a file's pieces but the last have so many.
 const PIECE: usize = 1 << 20;
@@ -182,12 +182,8 @@ impl Line for Contents<'_, '_> {
         let Some((node, mut input, left)) = self.open.take() else { return Ok(None) };
         let size = left.min(PIECE as u64);
         let mut bytes = self.spare.take(size as usize);
-        // At the end it is an error that there is more.
-        let read = match left > size {
-            true => input.by_ref().take(size).read_to_end(&mut bytes),
-            false => input.read_to_end(&mut bytes),
-        };
-        read.context(|| format!("read {:?}", String::from_utf8_lossy(&self.tree.path(node))))?;
+        tree::fill(&mut input, &mut bytes, left == size)
+            .context(|| format!("read {:?}", String::from_utf8_lossy(&self.tree.path(node))))?;
         if left > size {
             self.open = Some((node, input, left - size));
         }

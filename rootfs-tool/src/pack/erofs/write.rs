@@ -2,7 +2,6 @@
 //! directories tell; then all is written.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 
 use coracle_sys::{Context, Error, Result, interrupt, order};
 
@@ -13,7 +12,7 @@ use super::xattr::Shared;
 use super::{BLOCK, How, directory, inode};
 use crate::pack::crc32c::crc32c;
 use crate::pack::out::{Out, Target};
-use crate::pack::tree::{Kind, Tree};
+use crate::pack::tree::{self, Kind, Tree};
 use crate::pack::uuid::{Identity, Uuid};
 use crate::pack::{limits, same};
 
@@ -161,8 +160,8 @@ fn tail(tree: &Tree, node: usize, nids: &[u64]) -> Result<Vec<u8>> {
     match &tree.nodes[node].kind {
         Kind::File(data) => {
             let from = data.size() / BLOCK as u64 * BLOCK as u64;
-            let mut bytes = Vec::new();
-            data.open_at(from)?.read_to_end(&mut bytes).context(|| "read its end")?;
+            let mut bytes = vec![0; (data.size() - from) as usize];
+            tree::fill(&mut data.open_at(from)?, &mut bytes, true).context(|| "read its end")?;
             Ok(bytes)
         }
         Kind::Dir(names) => Ok(end(&directory::bytes(tree, node, names, nids))),

@@ -8,7 +8,7 @@ use coracle_sys::{Context, Result};
 use super::codec::Codec;
 use crate::pack::out::Out;
 use crate::pack::parallel::{self, Line, Piece};
-use crate::pack::tree::{Data, Kind, Tree};
+use crate::pack::tree::{self, Data, Kind, Tree};
 
 /// In a block's length: it is not compressed.
 const PLAIN: u32 = 1 << 24;
@@ -103,13 +103,19 @@ struct Contents<'a, 'o> {
 }
 
 impl<'a> Contents<'a, '_> {
-    /// Read so many bytes of a node's content, or all that is left: then it is an error that there are more or fewer.
-    fn read(&self, node: usize, input: &mut dyn Read, most: Option<usize>, into: &mut Vec<u8>) -> Result<()> {
-        let read = match most {
-            Some(most) => input.take(most as u64).read_to_end(into),
-            None => input.read_to_end(into),
-        };
-        read.map(drop).context(|| format!("read {:?}", String::from_utf8_lossy(&self.tree.path(node))))
+    /// Read so many bytes of a node's content, to its `end` or not, behind what there is.
+    fn read(
+        &self,
+        node: usize,
+        input: &mut dyn Read,
+        size: usize,
+        end: bool,
+        into: &mut Vec<u8>,
+    ) -> Result<()> {
+        let begin = into.len();
+        into.resize(begin + size, 0);
+        tree::fill(input, &mut into[begin..], end)
+            .context(|| format!("read {:?}", String::from_utf8_lossy(&self.tree.path(node))))
     }
 
     /// What waits becomes a piece.
@@ -134,7 +140,7 @@ impl Line for Contents<'_, '_> {
                 let size = left.min(self.block as u64) as usize;
                 let mut bytes = Vec::with_capacity(size);
                 let more = left > size as u64;
-                self.read(node, &mut input, more.then_some(size), &mut bytes)?;
+                self.read(node, &mut input, size, !more, &mut bytes)?;
                 if more {
                     self.open = Some((node, input, left - size as u64));
                 }
@@ -160,7 +166,7 @@ impl Line for Contents<'_, '_> {
             self.node += 1;
             self.places.files[node].fragment = (self.number, self.fragment.len() as u32);
             let mut fragment = std::mem::take(&mut self.fragment);
-            self.read(node, &mut data.open()?, None, &mut fragment)?;
+            self.read(node, &mut data.open()?, size as usize, true, &mut fragment)?;
             self.fragment = fragment;
         }
     }
