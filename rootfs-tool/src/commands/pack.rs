@@ -26,10 +26,10 @@ use crate::streams;
 rootfs-tool pack --format cpio:zstd shell >initramfs
 rootfs-tool pack --kernel package --cmdline console=ttyS0 -o shell.disk shell",
     note = "Formats: tar and cpio, which is an initramfs (both :none, :gzip or :zstd); squashfs (:gzip, :zstd or :xz); erofs (:none,
-:lz4, :lz4hc or :lzma); ext4; disk, which has a boot partition, a root and a partition for data. Without --format the end of
-FILE decides: .tar, .tar.gz, .tgz, .tar.zst, .cpio, .cpio.gz, .cpio.zst, .squashfs, 
-.erofs, .ext4, .disk, .img, .raw. Times later than
-SOURCE_DATE_EPOCH become it."
+:lz4, :lz4hc or :lzma); ext4; disk, which has a boot partition, a root and a partition for data. Levels are those of the tools
+of each format, and so are their defaults, but squashfs:xz without one is 1 % larger than with :6, and done in less time. Without
+--format the end of FILE decides: .tar, .tar.gz, .tgz, .tar.zst, .cpio, .cpio.gz, .cpio.zst, .squashfs, .erofs, .ext4, .disk,
+.img, .raw. Times later than SOURCE_DATE_EPOCH become it."
 )]
 pub(crate) struct Pack {
     /// the format, as NAME[:COMPRESSION[:LEVEL]]

@@ -47,13 +47,13 @@ pub(crate) struct How {
 }
 
 impl How {
-    /// As it was typed; the levels of mksquashfs(1) where none was.
+    /// As it was typed; the levels of mksquashfs(1) where none was, but for xz.
     pub(crate) fn new(codec: format::Codec, level: Option<i32>) -> Self {
-        let level = |default| level.map_or(default, |level| level as u8);
+        let level = level.map(|level| level as u8);
         let codec = match codec {
-            format::Codec::Zstd => Codec::Zstd(level(15)),
-            format::Codec::Xz => Codec::Xz(level(6)),
-            _ => Codec::Gzip(level(9)),
+            format::Codec::Zstd => Codec::Zstd(level.unwrap_or(15)),
+            format::Codec::Xz => Codec::Xz(level),
+            _ => Codec::Gzip(level.unwrap_or(9)),
         };
         Self { codec }
     }
