@@ -1,9 +1,11 @@
 //! Files that are written: each is whole in the end, or it is as it was before. It has no name until it is whole, where its
 //! file system has such files; else it has one beside its place, which the next run takes away when this one is killed.
-//! A symbolic link is followed. What is no file is written as it is.
+//! A symbolic link is followed. Where only the content can be replaced (a mount, a folder that is not the writer's) that is
+//! written when all of it is known. What is no file is written as it is.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, Permissions};
+use std::io::Seek;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -83,6 +85,8 @@ pub(crate) struct Replacing {
     /// Its name until it is whole, which nobody sees where it has none yet.
     temp: PathBuf,
     named: bool,
+    /// What is there, where nothing else can come in its place.
+    there: Option<File>,
     /// Held as long as somebody writes: what nobody holds was left by one that was killed.
     _lock: Option<Flock<File>>,
 }
@@ -106,15 +110,24 @@ impl Replacing {
         {
             let lock = locked(&file);
             as_before(&file, before.as_ref());
-            return Ok((file, Self { to: to.to_owned(), temp: temp(dir, name), named: false, _lock: lock }));
+            let temp = temp(dir, name);
+            return Ok((file, Self { to: to.to_owned(), temp, named: false, there: None, _lock: lock }));
         }
         loop {
             let temp = temp(dir, name);
             let mut options = File::options();
-            let file =
-                options.read(true).write(true).create_new(true).mode(mode).open(&temp).context(what)?;
+            let file = match options.read(true).write(true).create_new(true).mode(mode).open(&temp) {
+                Err(e) if is_not_ours(&e) && before.is_some() => {
+                    let there = Some(
+                        File::options().write(true).open(to).context(|| format!("open({to:?}, O_WRONLY)"))?,
+                    );
+                    let file = File::from(nameless(&std::env::temp_dir())?);
+                    return Ok((file, Self { to: to.to_owned(), temp, named: false, there, _lock: None }));
+                }
+                opened => opened.context(what)?,
+            };
             as_before(&file, before.as_ref());
-            let new = Self { to: to.to_owned(), temp, named: true, _lock: locked(&file) };
+            let new = Self { to: to.to_owned(), temp, named: true, there: None, _lock: locked(&file) };
             // Another run may have taken it for left behind, before it was locked.
             if file.metadata().context(what)?.nlink() > 0 {
                 return Ok((file, new));
@@ -124,6 +137,9 @@ impl Replacing {
 
     /// Put it there.
     pub(crate) fn keep(mut self, file: &File) -> Result<()> {
+        if let Some(there) = self.there.take() {
+            return self.copy(file, there);
+        }
         file.sync_all().context(|| format!("fsync({:?})", self.to))?;
         if !self.named {
             let fd = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -135,9 +151,25 @@ impl Replacing {
             self.named = true;
         }
         let (temp, to) = (&self.temp, &self.to);
-        std::fs::rename(temp, to).context(|| format!("rename({temp:?}, {to:?})"))?;
+        if let Err(e) = std::fs::rename(temp, to) {
+            return match File::options().write(true).open(to) {
+                Ok(there) if is_not_ours(&e) => self.copy(file, there),
+                _ => Err(e).context(|| format!("rename({temp:?}, {to:?})")),
+            };
+        }
         self.named = false;
         Ok(())
+    }
+
+    /// Have its content in what is there.
+    fn copy(&self, mut file: &File, mut there: File) -> Result<()> {
+        let mut copy = || {
+            file.rewind()?;
+            let size = std::io::copy(&mut file, &mut there)?;
+            there.set_len(size)?;
+            there.sync_all()
+        };
+        copy().context(|| format!("write({:?})", self.to))
     }
 }
 
@@ -147,6 +179,12 @@ impl Drop for Replacing {
             let _ = std::fs::remove_file(&self.temp);
         }
     }
+}
+
+/// Does it say that what is there is a mount, or that the folder is not the writer's?
+fn is_not_ours(e: &std::io::Error) -> bool {
+    let errno = e.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EBUSY | Errno::EACCES | Errno::EPERM | Errno::EROFS))
 }
 
 /// Mode and owner of what is replaced, as far as its writer may give them.

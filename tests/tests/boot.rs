@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use coracle_tests::registry::Registry;
 use coracle_tests::rootfs::Image;
 use coracle_tests::{Cmd, Output, Privilege, Store, eventually, machine, need};
 use nix::sys::signal::Signal;
@@ -219,6 +220,16 @@ fn one_bootfs_boots_different_systems() {
     assert!(own.stdout.starts_with("init\n"), "{}", own.stdout);
     bootfs().ok();
     assert_eq!(store.image_id("bootfs"), id);
+    // It is pulled like any image.
+    if need(Privilege::Peer("docker-registry")) {
+        let registry = Registry::plain();
+        let name = registry.name("bootfs:1");
+        store.rootfs_tool().args(["tag", "bootfs", &name]).ok();
+        store.rootfs_tool().args(["push", &name]).ok();
+        store.rootfs_tool().args(["rmi", &name, "bootfs"]).ok();
+        boot(store, &format!("--dry-run --bootfs {name}"), "true").ok();
+        assert_eq!(store.image_id(&name), id);
+    }
 }
 
 #[test]
@@ -278,7 +289,7 @@ fn what_cannot_be_booted_is_refused_in_one_line_before_anything_starts() {
         ("--kernel /dev/null", "/dev/null"),
         ("--kernel host --modules /lib", "--modules goes with --kernel FILE"),
         ("--kernel package --bootfs x", "it is one or the other"),
-        ("--bootfs gone", "gone"),
+        ("--bootfs localhost/gone:1", "localhost/gone:1"),
         ("--bootfs box", "it is no bootfs"),
         ("--init /nonexistent", "/nonexistent"),
         ("--init /etc/passwd", "is no program"),

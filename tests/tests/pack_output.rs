@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_tests::rootfs::Image;
-use coracle_tests::{Cmd, Privilege, Store, need};
+use coracle_tests::{Cmd, Privilege, Store, binaries, need};
 use nix::sys::signal::Signal;
 
 /// A store with the image `small`, and a folder to write to.
@@ -111,6 +111,31 @@ fn a_dash_is_standard_output_and_a_pipe_takes_what_streams() {
         assert!(refused.stderr.contains(says), "{words}: {}", refused.stderr);
     }
     assert_eq!(names(&out), ["a.cpio", "pipe", "read"], "there is no file of the name -");
+}
+
+#[test]
+fn where_only_the_content_can_be_replaced_that_is_and_all_of_it() {
+    if !need(Privilege::Root) {
+        return;
+    }
+    let Some((store, out)) = store() else { return };
+    let long = store.scratch.write("outside", vec![b'x'; 9_000_000]);
+    let other = store.scratch.join("other.tar");
+    pack(&store, &other).ok();
+    let expected = std::fs::read(&other).expect("read");
+    let to = out.join("a.tar");
+    let pack = format!("exec {} pack small -o a.tar", binaries::rootfs_tool().display());
+    let mounts = "mount --bind . . && cd \"$PWD\" && touch a.tar && mount --bind \"$1\" a.tar";
+    // A mount in a folder of its user's, and one in a folder that nobody may write to.
+    for then in ["true", "mount -o remount,bind,ro ."] {
+        std::fs::write(&long, vec![b'x'; 9_000_000]).expect("write");
+        let script = format!("cd \"$2\" && {mounts} && {then} && {pack}");
+        let cmd = Cmd::new("unshare").args(["-m", "sh", "-c", &script, "sh"]);
+        cmd.arg(&long).arg(&out).env("CORACLE_STORE", store.path()).ok();
+        assert!(std::fs::read(&long).expect("read") == expected, "{then}");
+        assert_eq!(names(&out), ["a.tar"], "{then}");
+        assert_eq!(to.metadata().expect("stat").len(), 0, "what is below the mount is as it was");
+    }
 }
 
 /// A loop device, as long as this value.

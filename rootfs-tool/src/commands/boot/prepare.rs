@@ -80,9 +80,12 @@ impl Ready {
 /// Make all ready. Nothing where the runner has said why not.
 pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<Option<Ready>> {
     let at = Locations::from_env(boot.store.as_deref())?;
-    if let Err(e) = Store::open(&at)?.find(&boot.image) {
-        hints::refuse_file(&boot.image)?;
-        if e.kind() == Kind::NotFound && !pull(boot)? {
+    for name in std::iter::once(&boot.image).chain(&boot.bootfs) {
+        let Err(e) = Store::open(&at)?.find(name) else { continue };
+        if *name == boot.image {
+            hints::refuse_file(name)?;
+        }
+        if e.kind() == Kind::NotFound && !pull(boot, name)? {
             return Ok(None);
         }
     }
@@ -159,10 +162,10 @@ pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<O
 }
 
 /// Get an image that is not here. Whether it is now; why not has been said.
-fn pull(boot: &Boot) -> Result<bool> {
+fn pull(boot: &Boot, name: &str) -> Result<bool> {
     let mut runner = config_json::runner(boot.store.as_deref(), "pull")?;
     runner.word("--");
-    runner.word(boot.image.as_str());
+    runner.word(name);
     // Standard output is the command's.
     Ok(runner.run([None, Some(terminal::standard_error()), None])? == Status::Exited(0))
 }
