@@ -298,6 +298,8 @@ fn what_cannot_be_booted_is_refused_in_one_line_before_anything_starts() {
     ] {
         refused(boot(store, flags, "true").run(), says);
     }
+    let late = store.rootfs_tool().words("boot box --kvm off").run();
+    refused(late, "--kvm is behind the image, where the command stands");
     let (vmlinuz, modules) = machine::kernel_with_modules().expect("a kernel");
     let kernel = std::fs::read(&vmlinuz).expect("read");
     let mut of_arm = vec![0; 0x1000];

@@ -100,7 +100,7 @@ fn tries(job: &Job<'_>, send: &Sender<(u32, Event)>, events: &Receiver<(u32, Eve
             }
             Tried::Silent(why) => {
                 coracle_sys::warn!(
-                    "rootfs-tool: warning: KVM does not work here, so the machine is emulated: {why}"
+                    "rootfs-tool: warning: KVM does not work here, so the machine is emulated (--kvm off leaves this out): {why}"
                 );
             }
         }

@@ -92,10 +92,10 @@ impl Data {
 /// Read the next bytes of a content, as many as there is room for. At its `end` it is an error that there are more.
 pub(crate) fn fill(input: &mut dyn Read, into: &mut [u8], end: bool) -> std::io::Result<()> {
     input.read_exact(into)?;
-    if end {
-        input.read(&mut [0])?;
+    match end && input.read(&mut [0])? > 0 {
+        true => Err(std::io::Error::other("it has more bytes than its size says")),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// Reads a file that is expected to have a size.

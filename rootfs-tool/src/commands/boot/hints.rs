@@ -75,6 +75,19 @@ pub(crate) fn hinted(typed: &[OsString], error: Error) -> Error {
     }
 }
 
+/// No program is called like a flag: where nothing but the tail says what runs, its first word is one that was typed too late.
+pub(super) fn refuse_late_flag(tail: &[OsString], entrypoint: bool) -> Result<()> {
+    match tail.first() {
+        Some(word) if !entrypoint && word.as_encoded_bytes().starts_with(b"-") => {
+            let word = word.display();
+            Err(Error::usage(format!(
+                "{word} is behind the image, where the command stands: flags come before it"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A file is not an image of the store: what boots it is told.
 pub(super) fn refuse_file(image: &str) -> Result<()> {
     if !Path::new(image).is_file() {

@@ -90,9 +90,11 @@ pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<O
         }
     }
     let image = super::super::find(&Store::open(&at)?, &boot.image)?;
-    let commanded = !tail.is_empty()
-        || boot.entrypoint.as_ref().is_some_and(|word| !word.is_empty())
-        || config_json::has_command(&image);
+    let config = image.config.process();
+    let named = boot.entrypoint.as_ref().map(|word| !word.is_empty());
+    let entrypoint = named.unwrap_or(config.entrypoint.as_ref().is_some_and(|words| !words.is_empty()));
+    hints::refuse_late_flag(tail, entrypoint)?;
+    let commanded = !tail.is_empty() || named == Some(true) || config_json::has_command(&image);
     let Some(spec) = spec(boot, typed, commanded, tail)? else { return Ok(None) };
     super::super::enter_user_namespace();
     let mut store = Store::open(&at)?;
@@ -108,7 +110,6 @@ pub(super) fn prepare(boot: &Boot, typed: &Typed, tail: &[OsString]) -> Result<O
     let init = source.init(&platform)?;
     let kernel = source.kernel(&mut store, &platform)?;
     let modules = kernel.modules()?;
-    let config = image.config.process();
     let said = recipe::Boot::of(&config.labels.unwrap_or_default())?;
     let virtiofsd = share::virtiofsd();
     let root = nix::unistd::geteuid().is_root();
