@@ -6,9 +6,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Context, Error, Result, time};
+use coracle_sys::{Context, Error, Result, quantity, time};
 
-use crate::from_image::units;
 use crate::relay::Stream;
 
 /// How much is kept.
@@ -44,7 +43,7 @@ impl Limits {
                 || Error::usage(format!("--log-opt {option:?}: there are max-size=SIZE and max-file=N"));
             match option.split_once('=').ok_or_else(wrong)? {
                 ("max-size", "-1") => limits.size = u64::MAX,
-                ("max-size", size) => limits.size = units::size(size, "--log-opt max-size")?.max(1),
+                ("max-size", size) => limits.size = quantity::size(size, "--log-opt max-size")?.max(1),
                 ("max-file", n) => limits.files = n.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?,
                 _ => return Err(wrong()),
             }

@@ -16,6 +16,7 @@ pub mod pidfd;
 pub mod print;
 pub mod process;
 pub mod program;
+pub mod quantity;
 pub mod quota;
 pub mod raw;
 pub mod stack;

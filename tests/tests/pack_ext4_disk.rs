@@ -192,7 +192,7 @@ fn what_ext4_cannot_hold_is_refused_by_name() {
         refused(&with("--uuid {01234567-89ab-cdef-0123-456789abcdef}"), 2, "a UUID has the form");
     }
     refused("small --size 1M", 2, "takes 8 MiB or more");
-    for size in ["8Q", "512MB", "-1", "1.5", "1e9"] {
+    for size in ["8Q", "512MX", "-1", "1.5.5", "1e9"] {
         refused(&format!("small --size {size}"), 2, &format!("--size {size}: a size is"));
     }
     refused("small --format tar --size 8M", 2, "--size is for ext4 and disk");

@@ -3,9 +3,7 @@
 
 use std::net::IpAddr;
 
-use coracle_sys::{Error, Result};
-
-use crate::pack::size;
+use coracle_sys::{Error, Result, quantity};
 
 /// MiB with which a kernel starts at all.
 const LEAST: u64 = 64;
@@ -263,7 +261,7 @@ pub(crate) fn quoted(word: &str) -> String {
 pub(crate) fn mebibytes(text: &str) -> Result<u64> {
     let mebibytes = match text.parse::<u64>() {
         Ok(n @ ..0x10_0000) => n,
-        _ => size::parse(text, "--memory")?.div_ceil(1 << 20),
+        _ => quantity::size(text, "--memory")?.div_ceil(1 << 20),
     };
     match mebibytes < LEAST {
         true => Err(Error::usage(format!("--memory {text}: a machine takes {LEAST}M at least"))),

@@ -8,13 +8,13 @@ use argh::{ArgsInfo, FromArgs};
 use coracle_store::layer::Compression;
 use coracle_store::layer::compress::Compressor;
 use coracle_store::layer::pack::source_date_epoch;
-use coracle_sys::{Context, Error, Result, interrupt};
+use coracle_sys::{Context, Error, Result, interrupt, quantity};
 
 use super::{find, open, warn};
 use crate::pack::format::{Codec, Format, Kind};
 use crate::pack::tree::Tree;
 use crate::pack::uuid::Uuid;
-use crate::pack::{self, cpio, disk, ext4, file_system, size};
+use crate::pack::{self, cpio, disk, ext4, file_system};
 use crate::streams;
 
 /// Write an image as one file that another system unpacks, mounts or boots: the same bytes from run to run.
@@ -181,7 +181,7 @@ impl Pack {
     /// What was typed of a file system of ext4.
     fn ext4(&self, time: u64) -> Result<ext4::How> {
         Ok(ext4::How {
-            size: self.size.as_deref().map(|text| size::parse(text, "--size")).transpose()?,
+            size: self.size.as_deref().map(|text| quantity::size(text, "--size")).transpose()?,
             spare: false,
             uuid: self.uuid.as_deref().map(|text| Uuid::parse(text, "--uuid")).transpose()?,
             label: self.label.clone().unwrap_or_default(),

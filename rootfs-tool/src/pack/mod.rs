@@ -13,7 +13,6 @@ mod limits;
 mod out;
 mod parallel;
 mod same;
-pub(crate) mod size;
 pub(crate) mod squashfs;
 pub(crate) mod tree;
 pub(crate) mod uuid;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Result, quantity};
 
 use super::flags::Flags;
 use super::{devices, units};
@@ -43,7 +43,8 @@ fn bytes(text: &str, flag: &str) -> Result<i64> {
     if text == "-1" {
         return Ok(-1);
     }
-    i64::try_from(units::size(text, flag)?).map_err(|_| Error::usage(format!("{flag} {text:?}: too large")))
+    i64::try_from(quantity::size(text, flag)?)
+        .map_err(|_| Error::usage(format!("{flag} {text:?}: too large")))
 }
 
 fn memory(flags: &Flags, swap_counted: bool) -> Result<Memory> {
@@ -130,7 +131,7 @@ fn throttles(texts: &[String], flag: &str) -> Result<Vec<ThrottleDevice>> {
             true => rate
                 .parse()
                 .map_err(|_| Error::usage(format!("{flag} {text:?}: it is a whole number a second")))?,
-            false => units::size(rate, flag)?,
+            false => quantity::size(rate, flag)?,
         };
         let (major, minor) = devices::block(Path::new(device), flag)?;
         Ok(ThrottleDevice { major, minor, rate })

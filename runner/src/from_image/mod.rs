@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_store::image::ProcessConfig;
 use coracle_sys::order;
-use coracle_sys::{Error, Kind, Result};
+use coracle_sys::{Error, Kind, Result, quantity};
 
 use crate::spec::{Capabilities, IdMapping, Linux, Mount, Namespace, Process, Root, Spec, User, VERSION};
 use flags::Flags;
@@ -85,7 +85,7 @@ pub(crate) fn spec(config: &ProcessConfig, flags: &Flags, typed: &[String], foun
     let own = |kind: &str| namespaces.iter().any(|n| n.kind == kind && n.path.is_none());
     let host = |kind: &str| !namespaces.iter().any(|n| n.kind == kind);
     let shm_size = match &flags.shm_size {
-        Some(text) => units::size(text, "--shm-size")?,
+        Some(text) => quantity::size(text, "--shm-size")?,
         None => 64 << 20,
     };
     let shared = defaults::Shared {

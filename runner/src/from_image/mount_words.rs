@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Result, quantity};
 
 use super::mounts::{Asked, Origin, Words, from, propagate, target, tmpfs_defaults, volume_name};
-use super::units;
 use crate::mounts::SUBDIR;
 
 /// What was typed, key by key.
@@ -107,7 +106,9 @@ impl<'a> Typed<'a> {
             ("bind-recursive", Some(v @ ("enabled" | "disabled" | "writable" | "readonly"))) => {
                 self.recursive = Some(v);
             }
-            ("tmpfs-size", Some(v)) => self.options.push(format!("size={}", units::size(v, "tmpfs-size")?)),
+            ("tmpfs-size", Some(v)) => {
+                self.options.push(format!("size={}", quantity::size(v, "tmpfs-size")?))
+            }
             ("tmpfs-mode", Some(v)) if u32::from_str_radix(v, 8).is_ok_and(|mode| mode <= 0o7777) => {
                 self.options.push(format!("mode={v}"));
             }

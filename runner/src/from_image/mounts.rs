@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{Error, Result};
+use coracle_sys::{Error, Result, quantity};
 
-use super::units;
 use crate::spec::Mount;
 
 /// A path as it is meant in the working directory, which may be gone.
@@ -126,7 +125,7 @@ pub(crate) fn tmpfs(text: &str) -> Result<Asked> {
     let mut words = Vec::new();
     for word in options.split(',').filter(|w| !w.is_empty()) {
         match word.split_once('=') {
-            Some(("size", size)) => words.push(format!("size={}", units::size(size, "--tmpfs size")?)),
+            Some(("size", size)) => words.push(format!("size={}", quantity::size(size, "--tmpfs size")?)),
             _ => words.push(word.to_owned()),
         }
     }

@@ -1,42 +1,12 @@
-//! Words of the command line that stand for numbers: sizes, limits, capabilities, signals.
+//! Words of the command line that stand for numbers: times, limits, capabilities, signals.
 
 use std::time::Duration;
 
+use coracle_sys::quantity::millionths;
 use coracle_sys::{Error, Result};
 
 use crate::caps::NAMES;
 use crate::spec::Rlimit;
-
-/// A size in bytes as docker writes it: `512`, `64k`, `32m`, `1.5g`, `1GiB`.
-pub(crate) fn size(text: &str, flag: &str) -> Result<u64> {
-    let wrong = || Error::usage(format!("{flag}: {text:?} is not a size (512, 64k, 32m, 1g)"));
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match lower[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return Err(wrong()),
-    };
-    let millionths = millionths(digits).ok_or_else(wrong)?;
-    let bytes = (u128::from(millionths) << shift) / 1_000_000;
-    u64::try_from(bytes).ok().filter(|b| *b <= i64::MAX as u64).ok_or_else(wrong)
-}
-
-/// A number with a fraction, in millionths: `1.5` is 1500000. What is finer is cut off.
-fn millionths(text: &str) -> Option<u64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
-        return None;
-    }
-    let padded = fraction.bytes().chain(std::iter::repeat(b'0')).take(6);
-    let fraction = padded.fold(0, |sum, b| sum * 10 + u64::from(b - b'0'));
-    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    whole.checked_mul(1_000_000)?.checked_add(fraction)
-}
 
 /// `--cpus`: processors, in millionths, of so many that the host has. None where there is no limit.
 pub(crate) fn cpus(text: &str, host: usize) -> Result<Option<u64>> {
@@ -213,24 +183,6 @@ pub(crate) fn signal(text: &str) -> Result<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_dockers() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("512", 512),
-            ("64k", 65536),
-            ("32M", 32 << 20),
-            ("1.5g", 3 << 29),
-            ("1GiB", 1 << 30),
-            ("2kb", 2048),
-        ] {
-            assert_eq!(size(text, "-m").unwrap(), bytes, "{text}");
-        }
-        for text in ["", "m", "-1", "1x", "1mm", "99999999999t", "1e3", "0x10", "1 g", "nan", "inf"] {
-            assert!(size(text, "-m").is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn a_capability_that_is_dropped_is_gone_unless_it_is_added_by_name() {

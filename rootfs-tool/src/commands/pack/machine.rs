@@ -6,7 +6,7 @@ use coracle_store::layer::Compression;
 use coracle_store::layer::compress::Compressor;
 use coracle_store::layer::pack::Archive;
 use coracle_store::{Image, Store};
-use coracle_sys::{Error, Kind as ErrorKind, Result, file};
+use coracle_sys::{Error, Kind as ErrorKind, Result, file, quantity};
 use serde_json::Value;
 
 use super::super::config_json;
@@ -19,7 +19,6 @@ use crate::boot::modules::{self, Modules};
 use crate::pack::disk::{Blob, Boot, How};
 use crate::pack::ext4;
 use crate::pack::format::{Format, Kind};
-use crate::pack::size;
 use crate::pack::uuid::Uuid;
 use crate::recipe;
 
@@ -75,7 +74,7 @@ impl Typed {
         if let Some(words) = pack.cmdline.iter().find(|words| words.contains(['\n', '\0'])) {
             return Err(Error::usage(format!("--cmdline {words:?}: it is one line")));
         }
-        let slot = pack.root_size.as_deref().map(|text| size::parse(text, "--root-size")).transpose()?;
+        let slot = pack.root_size.as_deref().map(|text| quantity::size(text, "--root-size")).transpose()?;
         if pack.label.is_some() && !matches!(format.kind, Kind::Ext4 | Kind::Erofs) {
             return Err(Error::usage(format!("--label: a root of {root} has none")));
         }
@@ -90,7 +89,7 @@ impl Typed {
                 label: pack.label.clone().unwrap_or_default(),
                 time,
             },
-            size: pack.size.as_deref().map(|text| size::parse(text, "--size")).transpose()?,
+            size: pack.size.as_deref().map(|text| quantity::size(text, "--size")).transpose()?,
             uuid: pack.uuid.as_deref().map(|text| Uuid::parse(text, "--uuid")).transpose()?,
             blobs: pack.blob.iter().map(|typed| blob(typed)).collect::<Result<_>>()?,
         })
@@ -202,7 +201,7 @@ fn stub(pack: &Pack, kernel: &Kernel, architecture: &str) -> Result<Option<Vec<u
 fn blob(typed: &str) -> Result<Blob> {
     let wrong = || Error::usage(format!("--blob {typed}: it has the form FILE@OFFSET"));
     let (path, offset) = typed.rsplit_once('@').filter(|(path, _)| !path.is_empty()).ok_or_else(wrong)?;
-    let offset = size::parse(offset, &format!("--blob {path}@"))?;
+    let offset = quantity::size(offset, &format!("--blob {path}@"))?;
     Ok(Blob { typed: typed.to_owned(), path: PathBuf::from(path), offset })
 }
 

@@ -18,7 +18,7 @@ use coracle_store::container::check_name;
 use coracle_store::image::ProcessConfig;
 use coracle_store::lock::Lock;
 use coracle_store::{ContainerDir, Locations, Store, names};
-use coracle_sys::{Context, Error, Kind, Result, file};
+use coracle_sys::{Context, Error, Kind, Result, file, quantity};
 
 use super::{Global, no_such_container};
 use crate::cgroups::{self, Lifetime};
@@ -265,7 +265,7 @@ fn quota(flags: &Flags) -> Result<Option<u64>> {
         let why = "--storage-opt size= is for what a container of an image writes to disk";
         return Err(Error::usage(format!("{why}: it goes with neither --rootfs nor --scratch")));
     }
-    match units::size(option.trim_start_matches("size="), "--storage-opt size")? {
+    match quantity::size(option.trim_start_matches("size="), "--storage-opt size")? {
         0 => Err(Error::usage("--storage-opt size=0: nothing can be written into nothing")),
         size => Ok(Some(size)),
     }

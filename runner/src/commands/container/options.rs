@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_store::Store;
 use coracle_store::driver::{Driver, fuse, overlay};
-use coracle_sys::{Context, Error, Result, file};
+use coracle_sys::{Context, Error, Result, file, quantity};
 
 use super::lookup::Base;
 use crate::from_image::flags::Flags;
@@ -103,7 +103,7 @@ fn top(dir: &Path, flags: &Flags) -> Result<Top> {
     match flags.scratch.as_deref().map(|s| s.split_once(':').unwrap_or((s, ""))) {
         None => Ok(Top::Upper { upper: dir.join("upper"), work: dir.join("work"), volatile: flags.rm }),
         Some(("tmpfs", "")) => Ok(Top::Scratch { size: None }),
-        Some(("tmpfs", size)) => match units::size(size, "--scratch")? {
+        Some(("tmpfs", size)) => match quantity::size(size, "--scratch")? {
             0 => Err(Error::usage("--scratch tmpfs:0: nothing can be written into nothing")),
             size => Ok(Top::Scratch { size: Some(size) }),
         },

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use coracle_store::Store;
 use coracle_store::image::ProcessConfig;
 use coracle_sys::Result;
+use coracle_sys::quantity;
 use serde_json::{Map, Value, json};
 
 use crate::commands::container::made::asked;
@@ -263,7 +264,7 @@ fn host(seen: &Seen, flags: &Flags, asked: &[Asked], all: &mut Value) -> Result<
         all["HostConfig"]["Tmpfs"] = tmpfs.into();
     }
     if let Some(size) = &flags.shm_size {
-        all["HostConfig"]["ShmSize"] = units::size(size, "--shm-size")?.into();
+        all["HostConfig"]["ShmSize"] = quantity::size(size, "--shm-size")?.into();
     }
     if let Some(driver) = &flags.log_driver {
         all["HostConfig"]["LogConfig"]["Type"] = driver.as_str().into();

@@ -6,14 +6,13 @@ mod image;
 use std::ffi::OsString;
 
 use argh::{CommandInfoWithArgs, FlagInfo};
-use coracle_sys::{Context, Error, Kind, Result, json};
+use coracle_sys::{Context, Error, Kind, Result, json, quantity};
 use serde_json::{Map, Value};
 
 use super::Global;
 use super::oci::{Container, Status};
 use super::typed::{self, Typed};
 use crate::cgroups::{self, Layout};
-use crate::from_image::units;
 use crate::spec::LinuxResources;
 
 const fn limit(long: &'static str, value: &'static str, description: &'static str) -> FlagInfo<'static> {
@@ -177,7 +176,7 @@ fn of_flags(typed: &Typed) -> Result<Value> {
         let wrong = || Error::usage(format!("{flag} {text:?}: it is a number"));
         all[object][member] = match form {
             Form::Text => text.into(),
-            Form::Size if text != "-1" => units::size(text, flag)?.into(),
+            Form::Size if text != "-1" => quantity::size(text, flag)?.into(),
             _ => text.parse::<i64>().map_err(|_| wrong())?.into(),
         };
     }
