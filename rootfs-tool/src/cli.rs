@@ -82,8 +82,8 @@ pub fn main() -> u8 {
                 return 128 + signal as u8;
             }
             failed.unwrap_or(match e.kind() {
-                Kind::Usage if std::env::var_os(AS_DOCKER).is_none() => 2,
-                Kind::Usage if e.to_string().starts_with("unknown flag") => 125,
+                Kind::Usage | Kind::Flag if std::env::var_os(AS_DOCKER).is_none() => 2,
+                Kind::Flag => 125,
                 _ => 1,
             })
         }
@@ -104,7 +104,7 @@ fn before<'a>(flag: &str, args: &'a [OsString]) -> Result<Option<(OsString, &'a 
     match (rest.strip_prefix('='), args.get(1)) {
         (Some(value), _) => Ok(Some((value.into(), &args[1..]))),
         (None, Some(value)) if rest.is_empty() => Ok(Some((value.clone(), &args[2..]))),
-        (None, None) if rest.is_empty() => Err(Error::usage(format!("flag needs an argument: {flag}"))),
+        (None, None) if rest.is_empty() => Err(Error::flag(format!("flag needs an argument: {flag}"))),
         _ => Ok(None),
     }
 }

@@ -65,16 +65,16 @@ impl Guise {
     pub(crate) fn exit_code(self, words: &[OsString], code: u8, error: &Error) -> u8 {
         let mut verbs = words.iter().filter(|word| !word.as_encoded_bytes().starts_with(b"-"));
         let first = verbs.next();
-        let usage = error.kind() == Kind::Usage;
+        let usage = error.is_usage();
         match self {
             Self::Runner => code,
             Self::Docker => {
                 let verb = first.filter(|verb| *verb != "container").or_else(|| verbs.next());
                 let runs = verb.is_some_and(|verb| verb == "run");
-                let text = if usage { error.to_string() } else { String::new() };
                 // Which flags of `run` go together is looked at when all of them are read.
-                let together = text.starts_with("conflicting options: cannot specify both --attach");
-                if code == 125 && (together || !runs && !is_of_a_flag(&text)) { 1 } else { code }
+                let together =
+                    error.to_string().starts_with("conflicting options: cannot specify both --attach");
+                if code == 125 && (together || !runs && error.kind() != Kind::Flag) { 1 } else { code }
             }
             Self::Runc if first.is_some_and(|verb| verb == "exec") && !usage => 255,
             Self::Runc => 1,
@@ -107,7 +107,7 @@ pub(crate) fn read(argv: Vec<OsString>, host: Option<OsString>) -> Result<Typed>
         match flag {
             "--config" => {
                 let next = value.map(OsString::from).or_else(|| rest.next());
-                let next = next.ok_or_else(|| Error::usage("flag needs an argument: --config"))?;
+                let next = next.ok_or_else(|| Error::flag("flag needs an argument: --config"))?;
                 typed.config = Some(next.into());
             }
             "-D" | "--debug" => typed.argv.push("--debug".into()),
@@ -146,13 +146,6 @@ pub(crate) fn read(argv: Vec<OsString>, host: Option<OsString>) -> Result<Typed>
         typed.argv.push("--help".into());
     }
     Ok(typed)
-}
-
-/// Is it what docker finds out while it reads its flags?
-fn is_of_a_flag(text: &str) -> bool {
-    let words =
-        ["unknown flag", "flag needs an argument", " takes true or false, not ", ": it is a number of sec"];
-    words.iter().any(|words| text.contains(words)) || text.ends_with(": it is a number")
 }
 
 fn no_daemon(what: &str) -> Error {
@@ -207,7 +200,7 @@ mod tests {
     #[test]
     fn who_it_is_called_as_decides_how_an_error_ends() {
         let words = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
-        let (gone, usage) = (Error::not_found("it is gone"), Error::usage("unknown flag: -x"));
+        let (gone, usage) = (Error::not_found("it is gone"), Error::flag("unknown flag: -x"));
         for (called, line, error, ends) in [
             ("/usr/bin/docker", "run x", &gone, 125),
             ("docker", "container run x", &gone, 125),

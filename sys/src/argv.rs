@@ -213,7 +213,7 @@ impl Table<'_> {
             }
             (false, Some(word)) => match self.mode_of(name) {
                 Some(mode) => given.add(mode, Some(word.to_owned())),
-                None => return Err(Error::usage(format!("--{name} takes true or false, not {word:?}"))),
+                None => return Err(Error::flag(format!("--{name} takes true or false, not {word:?}"))),
             },
             (true, Some(value)) => given.add(flag, Some(value.to_owned())),
             (true, None) => given.add(flag, Some(next(flag.long, words)?)),
@@ -275,7 +275,7 @@ impl Table<'_> {
             None if self.command.starts_with(|c: char| c.is_ascii_uppercase()) => " (see --help)".to_owned(),
             None => format!(" (see {} --help)", self.command),
         };
-        Error::usage(format!("unknown flag: {flag}{hint}"))
+        Error::flag(format!("unknown flag: {flag}{hint}"))
     }
 }
 
@@ -286,7 +286,7 @@ fn takes_value(flag: &FlagInfo<'_>) -> bool {
 fn next<'w>(flag: &str, words: &mut impl Iterator<Item = &'w OsString>) -> Result<String> {
     match words.next() {
         Some(value) => text(value),
-        None => Err(Error::usage(format!("flag needs an argument: {flag}"))),
+        None => Err(Error::flag(format!("flag needs an argument: {flag}"))),
     }
 }
 

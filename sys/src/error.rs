@@ -9,8 +9,10 @@ use nix::errno::Errno;
 /// What sort of error it is: it decides the exit code, and lets a caller act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The command line is wrong: unknown flag, missing argument.
+    /// The command line is wrong: a missing argument, flags that do not go together.
     Usage,
+    /// A flag of it is: unknown, without its value, or with one that it does not take.
+    Flag,
     /// Input that is not what it should be: a broken config.json, a hostile archive.
     Invalid,
     /// A thing that was named does not exist: an image, a container, a file.
@@ -53,6 +55,11 @@ impl Error {
         Self::new(Kind::Usage, what)
     }
 
+    /// A flag is wrong.
+    pub fn flag(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Flag, what)
+    }
+
     /// The input is wrong.
     pub fn invalid(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Kind::Invalid, what)
@@ -92,6 +99,11 @@ impl Error {
         self
     }
 
+    /// Is it the command line that is wrong?
+    pub fn is_usage(&self) -> bool {
+        matches!(self.kind, Kind::Usage | Kind::Flag)
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -103,11 +115,11 @@ impl Error {
     }
 }
 
-/// One line: `what: cause: ...: Operation not permitted`. What an image or an archive named is in it as
-/// well, so control characters are escaped.
 /// A part of an error that quotes more than this is cut, in characters.
 const LONGEST: usize = 5000;
 
+/// One line: `what: cause: ...: Operation not permitted`. What an image or an archive named is in it as
+/// well, so control characters are escaped.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut chars = self.what.chars();

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 /// `flag` is who asked for it.
 pub fn size(text: &str, flag: &str) -> Result<u64> {
     let wrong = || {
-        Error::usage(format!(
+        Error::flag(format!(
             "{flag} {text}: a size is 512, 64k, 512M or 1.5g: k, m, g and t are powers of 1024"
         ))
     };

@@ -47,7 +47,7 @@ impl Child {
                 }
                 exit_now(match done {
                     Ok(()) => 0,
-                    Err(e) if e.kind() == Kind::Usage => USAGE,
+                    Err(e) if e.is_usage() => USAGE,
                     Err(_) => 1,
                 })
             }

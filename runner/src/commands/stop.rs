@@ -80,9 +80,8 @@ fn each(
     let seconds = typed.get("--time").or(typed.get("--timeout"));
     let seconds = seconds.map(|text| {
         let number = text.parse::<i64>().ok().filter(|n| *n >= -1);
-        number.ok_or_else(|| {
-            Error::usage(format!("--time {text:?}: it is a number of seconds, or -1 for ever"))
-        })
+        number
+            .ok_or_else(|| Error::flag(format!("--time {text:?}: it is a number of seconds, or -1 for ever")))
     });
     let (seconds, signal) = (seconds.transpose()?, typed.get("--signal").map(units::signal).transpose()?);
     let store = container::store(global)?;

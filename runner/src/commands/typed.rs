@@ -229,7 +229,7 @@ impl Typed {
     /// The value of a flag that is a number.
     pub(crate) fn number(&self, flag: &str) -> Result<Option<u32>> {
         let read =
-            |text: &str| text.parse().map_err(|_| Error::usage(format!("{flag} {text:?}: it is a number")));
+            |text: &str| text.parse().map_err(|_| Error::flag(format!("{flag} {text:?}: it is a number")));
         self.get(flag).map(read).transpose()
     }
 

@@ -227,9 +227,10 @@ fn shown(text: &[u8]) -> String {
     String::from_utf8_lossy(text).replace(char::is_control, "?")
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::System,
     Kind::Usage,
+    Kind::Flag,
     Kind::Invalid,
     Kind::NotFound,
     Kind::Exists,

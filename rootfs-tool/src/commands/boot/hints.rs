@@ -70,7 +70,7 @@ pub(crate) fn hinted(typed: &[OsString], error: Error) -> Error {
     };
     let word = typed.iter().filter_map(|word| word.to_str()?.split('=').next()).find(is_it);
     match word.and_then(|word| Some((word, HINTS.iter().find(|(words, _)| words.contains(&word))?.1))) {
-        Some((word, hint)) => Error::usage(format!("unknown flag: {word}: {hint}")),
+        Some((word, hint)) => Error::flag(format!("unknown flag: {word}: {hint}")),
         None => error,
     }
 }

@@ -306,7 +306,7 @@ fn stop_signal(flags: &Flags, config: &ProcessConfig) -> Result<i32> {
 /// Seconds; -1 is for ever.
 fn stop_timeout(flags: &Flags, config: &ProcessConfig) -> Result<Option<i64>> {
     match flags.stop_timeout {
-        Some(..-1) => Err(Error::usage("--stop-timeout: it is a number of seconds, or -1 for ever")),
+        Some(..-1) => Err(Error::flag("--stop-timeout: it is a number of seconds, or -1 for ever")),
         Some(said) => Ok(Some(said)),
         None => Ok(config.stop_timeout.and_then(|t| i64::try_from(t).ok())),
     }

@@ -114,7 +114,7 @@ impl Flags {
         let text = |flag: &str| typed.get(flag).map(str::to_owned);
         let path = |flag: &str| typed.get(flag).map(PathBuf::from);
         let gid = |text: &String| {
-            text.parse().map_err(|_| Error::usage(format!("--additional-gids {text:?}: it is a number")))
+            text.parse().map_err(|_| Error::flag(format!("--additional-gids {text:?}: it is a number")))
         };
         Ok(Self {
             interactive: said("--interactive"),
@@ -188,7 +188,8 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
 
 /// The error of an exec. Where the container has ended meanwhile, whatever failed has failed for that reason.
 fn or_gone(e: Error, init: &Identity, container: &str) -> Error {
-    let about_it = !matches!(e.kind(), Kind::Usage | Kind::CannotExecute | Kind::CommandNotFound);
+    let about_it =
+        !matches!(e.kind(), Kind::Usage | Kind::Flag | Kind::CannotExecute | Kind::CommandNotFound);
     match about_it && init.is_ending() {
         true => Error::new(Kind::Invalid, format!("cannot exec in a stopped container: {container} is gone")),
         false => e,

@@ -64,7 +64,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
         (true, _) => Some(1),
         (false, None | Some("-1")) => None,
         (false, Some(text)) => {
-            let wrong = || Error::usage(format!("--last {text:?}: it is a number"));
+            let wrong = || Error::flag(format!("--last {text:?}: it is a number"));
             Some(text.parse::<usize>().map_err(|_| wrong())?).filter(|n| *n > 0)
         }
     };

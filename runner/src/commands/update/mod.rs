@@ -173,7 +173,7 @@ fn of_flags(typed: &Typed) -> Result<Value> {
     let mut all = Value::Object(Map::new());
     for (flag, object, member, form) in FLAGS {
         let Some(text) = typed.get(flag) else { continue };
-        let wrong = || Error::usage(format!("{flag} {text:?}: it is a number"));
+        let wrong = || Error::flag(format!("{flag} {text:?}: it is a number"));
         all[object][member] = match form {
             Form::Text => text.into(),
             Form::Size if text != "-1" => quantity::size(text, flag)?.into(),
