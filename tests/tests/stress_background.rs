@@ -104,3 +104,29 @@ fn whoever_is_killed_the_list_is_true_and_all_can_be_taken_away() {
     assert_eq!(list(&store, "-aq").len(), 0);
     before.assert_none();
 }
+
+#[test]
+fn what_begins_again_all_the_time_is_ended_at_any_moment_and_stays_so() {
+    let Some((store, before)) = store("again") else { return };
+    for round in 0..count(15, 150) {
+        // Its life takes a while, its pause another, and what it is told comes at each moment of both.
+        let sleeps = round * 7 % 10;
+        store.runner().words(&format!("run -d --name again --restart always box sleep 0.0{sleeps}")).ok();
+        std::thread::sleep(std::time::Duration::from_millis(round as u64 * 37 % 400));
+        match round % 3 {
+            0 => {}
+            1 => drop(store.runner().words("stop again").ok()),
+            // One that has ended is not there to be killed.
+            _ => drop(store.runner().words("kill again").run()),
+        }
+        if round % 3 == 1 {
+            std::thread::sleep(std::time::Duration::from_millis(round as u64 % 8 * 20));
+            let status = list(&store, "-a --format {{.State}}");
+            assert_eq!(status, ["exited"], "{round}");
+            store.runner().words("rm again").ok();
+        } else {
+            store.runner().words("rm -f again").ok();
+        }
+    }
+    before.assert_none();
+}

@@ -7,7 +7,7 @@ use coracle_store::{ContainerDir, Locations, Store};
 use coracle_sys::handle::Handle;
 use coracle_sys::{Error, Kind, Result};
 
-use super::container::ending::await_end;
+use super::container::ending;
 use super::oci::{Container, Status};
 use super::typed::{self, Typed};
 use super::{Global, no_such_container};
@@ -149,7 +149,7 @@ fn send(store: &Store, typed: &str, signal: i32) -> Result<()> {
     if signal == libc::SIGKILL {
         // Scripts remove next what they have killed.
         let dir = ContainerDir { id: state.id.clone(), path: state.bundle.clone() };
-        await_end(&dir, Some(&state))?;
+        ending::kill(&dir, state)?;
     }
     Ok(())
 }

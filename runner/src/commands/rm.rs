@@ -6,10 +6,9 @@ use argh::CommandInfoWithArgs;
 use coracle_store::{Locations, Store};
 use coracle_sys::{Error, Kind, Result};
 
-use super::container::ending::{Held, await_end, has_ended, lock, stop_waiting};
+use super::container::ending::{Held, await_end, has_ended, kill, lock, settle};
 use super::typed::{self, Typed};
 use super::{Global, forget, no_such_container, sweep};
-use crate::cgroups::Cgroup;
 use crate::diary::{self, Event};
 use crate::record::{self, Record};
 use crate::state::{Face, States};
@@ -65,28 +64,20 @@ pub(super) fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
         other => other?,
     };
     let states = States::of(Face::Image, None)?;
-    let state = states.read(&dir.id).ok().filter(|s| s.init.is_alive());
+    let mut state = states.read(&dir.id).ok().filter(|s| s.init.is_alive());
+    if state.is_none() && force {
+        // One that is about to begin again is told that it does not.
+        state = settle(&dir)?;
+    }
     let refused =
         |why: &str| Err(Error::new(Kind::Busy, format!("cannot remove container {typed:?}: {why}")));
-    let held = match (&state, force) {
+    let held = match (state, force) {
         (Some(_), false) => return refused("container is running: kill it first, or rm -f"),
         (Some(state), true) => {
             record::mark(&dir.path)?;
-            // Who is frozen does not end.
-            let cgroup = Cgroup::open(state.cgroups.clone())?;
-            if cgroup.is_frozen()? {
-                let _ = state.init.signal(libc::SIGKILL);
-                cgroup.thaw()?;
-            }
-            state.init.kill()?;
-            await_end(&dir, Some(state))?
+            kill(&dir, state)?
         }
-        (None, true) => {
-            // One that waits to begin again is told that it does not.
-            stop_waiting(&dir.path)?;
-            await_end(&dir, None)?
-        }
-        (None, false) => match lock(&dir)? {
+        (None, _) => match lock(&dir)? {
             Held::Ours(lock) => Some(lock),
             Held::Gone => None,
             Held::Others if has_ended(&dir.path) => await_end(&dir, None)?,

@@ -10,7 +10,7 @@ use coracle_sys::{Error, Result};
 use nix::errno::Errno;
 
 use super::Global;
-use super::container::ending::{await_end, stop_waiting};
+use super::container::ending::{kill, settle};
 use super::container::{self, Made};
 use super::typed::{self, Typed};
 use crate::cgroups::Cgroup;
@@ -90,7 +90,7 @@ fn each(
         typed.words.iter().map(|word| (word, Ending::ask(&store, word, signal, seconds))).collect();
     let mut code = 0;
     for (word, asked) in asked {
-        let ended = asked.and_then(|ending| {
+        let ended = asked.and_then(|mut ending| {
             ending.wait()?;
             then(&ending.dir)
         });
@@ -110,17 +110,15 @@ struct Ending {
     dir: ContainerDir,
     /// Its process, where it has one, and when that is killed.
     running: Option<(Handle, State, Option<Instant>)>,
-    /// It waited to begin again.
-    waited: bool,
 }
 
 impl Ending {
     fn ask(store: &Store, typed: &str, signal: Option<i32>, seconds: Option<i64>) -> Result<Self> {
         let dir = container::find(store, typed)?;
         let state = States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive());
-        let Some(state) = state else {
-            let waited = stop_waiting(&dir.path)?;
-            return Ok(Self { dir, running: None, waited });
+        // One that waits to begin again, or is about to, does not.
+        let Some(state) = state.map_or_else(|| settle(&dir), |state| Ok(Some(state)))? else {
+            return Ok(Self { dir, running: None });
         };
         let record = Record::read(&dir.path)?;
         record::mark(&dir.path)?;
@@ -137,22 +135,20 @@ impl Ending {
                 cgroup.thaw()?;
             }
         }
-        Ok(Self { dir, running: Some((process, state, deadline)), waited: false })
+        Ok(Self { dir, running: Some((process, state, deadline)) })
     }
 
-    fn wait(&self) -> Result<()> {
-        let Some((process, state, deadline)) = &self.running else {
-            return if self.waited { await_end(&self.dir, None).map(drop) } else { Ok(()) };
-        };
+    fn wait(&mut self) -> Result<()> {
+        let Some((process, state, deadline)) = self.running.take() else { return Ok(()) };
         let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
         if process.wait(None, left)? != Woken::Ended {
-            send(process, libc::SIGKILL)?;
+            send(&process, libc::SIGKILL)?;
             if let Ok(record) = Record::read(&self.dir.path) {
                 told_kill(&self.dir, &record, libc::SIGKILL);
             }
             Cgroup::open(state.cgroups.clone())?.kill_all()?;
         }
-        await_end(&self.dir, Some(state))?;
+        kill(&self.dir, state)?;
         diary::tell_of(&self.dir.path, &Event::plain("stop"));
         Ok(())
     }

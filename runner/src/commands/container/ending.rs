@@ -7,9 +7,17 @@ use coracle_store::ContainerDir;
 use coracle_store::lock::Lock;
 use coracle_sys::{Error, Kind, Result};
 
+use crate::cgroups::Cgroup;
 use crate::commands::no_such_container;
 use crate::record::{self, Record};
 use crate::state::{Face, Identity, State, States};
+
+/// How long an end may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked for.
+const INTERVAL: Duration = Duration::from_millis(2);
+/// How long until it is looked whether a container has begun again that was to end.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Who has a container's directory.
 pub(crate) enum Held {
@@ -33,7 +41,7 @@ pub(crate) fn lock(dir: &ContainerDir) -> Result<Held> {
 /// is about to start, or to go, is not. Its process, where it has one.
 pub(crate) fn hold(dir: &ContainerDir) -> Result<(Option<Lock>, Option<State>)> {
     let held = lock(dir)?;
-    let state = States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive());
+    let state = running(dir)?;
     let waits = || Record::read(&dir.path).is_ok_and(|r| r.restarting);
     match (held, state) {
         (Held::Ours(lock), state) => Ok((Some(lock), state)),
@@ -60,22 +68,97 @@ pub(crate) fn stop_waiting(dir: &Path) -> Result<bool> {
     Ok(true)
 }
 
+/// Keep a container that has no process from beginning again. Its process all the same, where that had begun before it was told.
+pub(crate) fn settle(dir: &ContainerDir) -> Result<Option<State>> {
+    let end = Instant::now() + PATIENCE;
+    while let Held::Others = lock(dir)? {
+        if let Some(state) = running(dir)? {
+            return Ok(Some(state));
+        }
+        stop_for_good(dir)?;
+        if Instant::now() > end {
+            return Err(does_not_end(dir));
+        }
+        std::thread::sleep(INTERVAL);
+    }
+    Ok(None)
+}
+
+/// It does not begin again, whether its end is yet to come or is just being seen to.
+fn stop_for_good(dir: &ContainerDir) -> Result<()> {
+    match record::mark(&dir.path) {
+        // It has gone meanwhile.
+        Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+        other => other?,
+    }
+    stop_waiting(&dir.path).map(drop)
+}
+
+fn running(dir: &ContainerDir) -> Result<Option<State>> {
+    Ok(States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive()))
+}
+
+/// Kill a container that is marked, if it has not ended, and wait until nobody has it. It may have ended by itself, and be about
+/// to begin again.
+pub(crate) fn kill(dir: &ContainerDir, mut state: State) -> Result<Option<Lock>> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match kill_process(&state) {
+            // Its groups go with it.
+            Err(e) if state.init.is_alive() => return Err(e),
+            _ => {}
+        }
+        let soon = Instant::now() + AGAIN;
+        if let Some(done) = await_end_until(dir, Some(&state), soon)? {
+            return Ok(done);
+        }
+        if soon > end {
+            return Err(does_not_end(dir));
+        }
+        match running(dir)? {
+            Some(next) => state = next,
+            None => stop_for_good(dir)?,
+        }
+    }
+}
+
+fn kill_process(state: &State) -> Result<()> {
+    if !state.init.is_alive() {
+        return Ok(());
+    }
+    // Who is frozen does not end.
+    let cgroup = Cgroup::open(state.cgroups.clone())?;
+    if cgroup.is_frozen()? {
+        let _ = state.init.signal(libc::SIGKILL);
+        cgroup.thaw()?;
+    }
+    state.init.kill()
+}
+
+fn does_not_end(dir: &ContainerDir) -> Error {
+    Error::new(Kind::Busy, format!("the container {} does not end", dir.id))
+}
+
 /// The runner in front of it tidies up first; what it leaves is then ours. One that was stopped does nothing
 /// any more. Nothing where all is gone.
 pub(crate) fn await_end(dir: &ContainerDir, state: Option<&State>) -> Result<Option<Lock>> {
-    let end = Instant::now() + Duration::from_secs(10);
+    await_end_until(dir, state, Instant::now() + PATIENCE)?.ok_or_else(|| does_not_end(dir))
+}
+
+/// The same. Nothing where it has not come to that at this time.
+fn await_end_until(dir: &ContainerDir, state: Option<&State>, end: Instant) -> Result<Option<Option<Lock>>> {
     loop {
         match lock(dir)? {
-            Held::Ours(lock) if state.is_none_or(|s| !s.init.is_alive()) => return Ok(Some(lock)),
-            Held::Gone => return Ok(None),
+            Held::Ours(lock) if state.is_none_or(|s| !s.init.is_alive()) => return Ok(Some(Some(lock))),
+            Held::Gone => return Ok(Some(None)),
             _ => {}
         }
         if let Some(runner) = state.and_then(|s| s.runner).filter(Identity::is_stopped) {
             runner.kill()?;
         }
         if Instant::now() > end {
-            return Err(Error::new(Kind::Busy, format!("the container {} does not end", dir.id)));
+            return Ok(None);
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(INTERVAL);
     }
 }

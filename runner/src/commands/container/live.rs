@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use coracle_store::image::Healthcheck;
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Kind, Result};
 use nix::unistd::execv;
 
 use super::{Made, Planned, timeout};
@@ -190,8 +190,15 @@ impl Made {
         let attached = RefCell::new(network::Attached::default());
         let join = |namespace: BorrowedFd<'_>| self.join(planned, namespace, &attached);
         let life = self.life(planned, &states, streams, None, &join);
+        // Who was told to end while it was about to begin again does not.
+        let told = || last.is_some() && record::is_marked(&self.dir.path);
         let write = |runner: Identity, _| {
-            record::unmark(&self.dir.path)?;
+            if told() {
+                return Err(Error::new(Kind::Busy, "it was told to end"));
+            }
+            if last.is_none() {
+                record::unmark(&self.dir.path)?;
+            }
             let mut record = kept.borrow_mut();
             record.begins(runner, true);
             record.write(&self.dir.path)
@@ -212,6 +219,7 @@ impl Made {
         let mut record = kept.into_inner();
         let ((watched, farewell), _) = match lived {
             Ok(ended) => ended,
+            Err(_) if told() => return self.ended_for_good(record),
             Err(e) => {
                 let code = exit_code(&e).into();
                 record.exit = Some(Exit { code, at: record::now(), oom: false, error: Some(e.to_string()) });
@@ -231,7 +239,11 @@ impl Made {
         if monitor::pause(&signals, pause)? && !record::is_marked(&self.dir.path) {
             return self.replace(pause);
         }
-        let mut record = self.record.clone();
+        self.ended_for_good(self.record.clone())
+    }
+
+    /// It does not begin again.
+    fn ended_for_good(&self, mut record: Record) -> Result<()> {
         record.take_changes(&self.dir.path);
         (record.restarting, record.boot, record.stopped) = (false, None, true);
         self.write_end(&mut record);
