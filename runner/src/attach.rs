@@ -258,7 +258,10 @@ impl Client {
 }
 
 fn hear<'a>(socket: &OwnedFd, buffer: &'a mut [u8], flags: MsgFlags) -> Result<Heard<'a>> {
-    match recv(socket.as_raw_fd(), buffer, flags) {
+    let mut hear = || recv(socket.as_raw_fd(), buffer, flags);
+    // A monitor that ends without having read all that was typed is told of by this error, once, and before what it has said.
+    let heard = hear().or_else(|e| if e == Errno::ECONNRESET { hear() } else { Err(e) });
+    match heard {
         Ok(0) | Err(Errno::ECONNRESET) => Ok(Heard::End),
         Ok(n) => Ok(Said::decode(&buffer[..n]).map_or(Heard::Nothing, Heard::Packet)),
         Err(Errno::EAGAIN | Errno::EINTR) => Ok(Heard::Nothing),
@@ -313,7 +316,23 @@ pub(crate) fn keys(text: Option<&str>) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
     use super::*;
+
+    #[test]
+    fn the_last_word_is_heard_of_a_monitor_that_has_not_read_all_that_was_typed() {
+        let kind = (AddressFamily::Unix, SockType::SeqPacket);
+        let (ours, monitors) = socketpair(kind.0, kind.1, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        for (socket, said) in [(&ours, Said::NoMoreKeys), (&monitors, Said::Ended(3, b"{}"))] {
+            send(socket.as_raw_fd(), &said.encode(), MsgFlags::empty()).unwrap();
+        }
+        drop(monitors);
+        let mut buffer = [0; 64];
+        let heard = hear(&ours, &mut buffer, MsgFlags::empty()).unwrap();
+        assert!(matches!(heard, Heard::Packet(Said::Ended(3, b"{}"))));
+        assert!(matches!(hear(&ours, &mut buffer, MsgFlags::empty()).unwrap(), Heard::End));
+    }
 
     #[test]
     fn keys_are_read_as_docker_writes_them() {

@@ -6,6 +6,7 @@ use argh::CommandInfoWithArgs;
 use coracle_store::{ContainerDir, Locations, Store};
 use coracle_sys::handle::Handle;
 use coracle_sys::{Error, Kind, Result};
+use nix::errno::Errno;
 
 use super::container::ending;
 use super::oci::{Container, Status};
@@ -130,7 +131,10 @@ fn unfound(e: Error, typed: &str) -> Error {
 
 fn send(store: &Store, typed: &str, signal: i32) -> Result<()> {
     let state = running(store, typed)?;
-    let process = Handle::open(state.init.pid)?;
+    let process = Handle::open(state.init.pid).map_err(|e| match e.errno() {
+        Some(Errno::ESRCH) => not_running(typed),
+        _ => e,
+    })?;
     // What is meant to end it ends it, as in docker: no policy brings it back, and who is paused is let go on.
     let ends = signal == libc::SIGKILL || Record::read(&state.bundle).is_ok_and(|r| r.stop_signal == signal);
     if ends {

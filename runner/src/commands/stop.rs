@@ -10,7 +10,7 @@ use coracle_sys::{Error, Result};
 use nix::errno::Errno;
 
 use super::Global;
-use super::container::ending::{kill, settle};
+use super::container::ending::{kill, running, settle};
 use super::container::{self, Made};
 use super::typed::{self, Typed};
 use crate::cgroups::Cgroup;
@@ -18,7 +18,7 @@ use crate::diary::{self, Event};
 use crate::from_image::units;
 use crate::own_file;
 use crate::record::{self, Record};
-use crate::state::{Face, State, States};
+use crate::state::State;
 
 /// Seconds between the signal and the end by force, where nobody says how many.
 const USUAL: i64 = 10;
@@ -115,14 +115,18 @@ struct Ending {
 impl Ending {
     fn ask(store: &Store, typed: &str, signal: Option<i32>, seconds: Option<i64>) -> Result<Self> {
         let dir = container::find(store, typed)?;
-        let state = States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive());
-        // One that waits to begin again, or is about to, does not.
-        let Some(state) = state.map_or_else(|| settle(&dir), |state| Ok(Some(state)))? else {
-            return Ok(Self { dir, running: None });
+        let (state, process) = loop {
+            // One that waits to begin again, or is about to, does not.
+            let state = running(&dir)?.map_or_else(|| settle(&dir), |state| Ok(Some(state)))?;
+            let Some(state) = state else { return Ok(Self { dir, running: None }) };
+            record::mark(&dir.path)?;
+            match Handle::open(state.init.pid) {
+                // It has ended meanwhile.
+                Err(e) if e.errno() == Some(Errno::ESRCH) => {}
+                process => break (state, process?),
+            }
         };
         let record = Record::read(&dir.path)?;
-        record::mark(&dir.path)?;
-        let process = Handle::open(state.init.pid)?;
         let seconds = seconds.or(record.stop_timeout).unwrap_or(USUAL);
         let deadline = u64::try_from(seconds).ok().map(|s| Instant::now() + Duration::from_secs(s));
         if state.init.is_alive() {

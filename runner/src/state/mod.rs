@@ -11,6 +11,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use coracle_store::lock::Lock;
 use coracle_sys::read_json;
@@ -29,6 +30,8 @@ pub const VERSION: u32 = 1;
 /// A file of this many bytes, some fifty states, begins anew with its next one. Only that moment loses the state of a
 /// container whose runner is killed in it.
 const LONG: u64 = 1 << 18;
+/// How often an id is taken once more, a millisecond after the other.
+const TRIES: u32 = 1000;
 
 /// One running container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -185,6 +188,7 @@ impl States {
         check_id(id)?;
         let path = self.path(id);
         let make = || File::options().write(true).create_new(true).mode(0o600).open(&path);
+        let mut tries = 0;
         loop {
             let made = match make() {
                 Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -201,6 +205,12 @@ impl States {
                         Err(e) => useless(&e),
                     };
                     if self.forget_if(id, over)? {
+                        continue;
+                    }
+                    // Somebody is about to forget it, or to write down what it is.
+                    if tries < TRIES && over(self.read(id)) {
+                        tries += 1;
+                        std::thread::sleep(Duration::from_millis(1));
                         continue;
                     }
                     return Err(Error::new(

@@ -36,6 +36,32 @@ fn a_state_is_read_as_it_was_written_and_an_id_is_taken_once() {
 }
 
 #[test]
+fn an_id_is_taken_also_where_others_sweep_at_that_moment() {
+    let all = states("taken");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    all.forget_unmade("a-1").unwrap();
+                }
+            });
+        }
+        for _ in 0..500 {
+            let taken = all.reserve("a-1").map(drop);
+            // They end whatever comes of it.
+            if taken.is_err() {
+                done.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+            taken.unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    all.remove("a-1").unwrap();
+    fs::remove_dir(&all.dir).unwrap();
+}
+
+#[test]
 fn a_sweep_takes_only_those_whose_runner_is_gone() {
     let all = states("sweep");
     let me = Identity::of_this_process().unwrap();

@@ -71,7 +71,9 @@ pub(crate) fn stop_waiting(dir: &Path) -> Result<bool> {
 /// Keep a container that has no process from beginning again. Its process all the same, where that had begun before it was told.
 pub(crate) fn settle(dir: &ContainerDir) -> Result<Option<State>> {
     let end = Instant::now() + PATIENCE;
-    while let Held::Others = lock(dir)? {
+    // A monitor that has waited lets go of the lock for a moment, when another program comes in its place.
+    let waits = || Record::read(&dir.path).is_ok_and(|record| record.waiting().is_some());
+    while matches!(lock(dir)?, Held::Others) || waits() {
         if let Some(state) = running(dir)? {
             return Ok(Some(state));
         }
@@ -94,7 +96,8 @@ fn stop_for_good(dir: &ContainerDir) -> Result<()> {
     stop_waiting(&dir.path).map(drop)
 }
 
-fn running(dir: &ContainerDir) -> Result<Option<State>> {
+/// Its process, if it is alive.
+pub(crate) fn running(dir: &ContainerDir) -> Result<Option<State>> {
     Ok(States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive()))
 }
 
