@@ -76,7 +76,7 @@ impl Client {
     #[track_caller]
     pub fn same(&self, name: &str, script: &str, expected: &[Expected]) {
         let script = script.replace("\\\n", " ");
-        let all = std::env::var_os("CORACLE_TEST_ALL").is_some();
+        let all = crate::test_all();
         let steps = script.lines().map(str::trim).filter(|line| !line.is_empty());
         let steps =
             steps.filter_map(|line| line.strip_prefix("+ ").map_or(Some(line), |line| all.then_some(line)));

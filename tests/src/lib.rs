@@ -71,6 +71,16 @@ pub use privilege::{Privilege, need};
 pub use scratch::{Scratch, Store};
 pub use sys::{adopt, unread};
 
+/// Whether everything is to be tested, however long that takes: `make test-all`.
+pub fn test_all() -> bool {
+    std::env::var_os("CORACLE_TEST_ALL").is_some()
+}
+
+/// How often a thing is done whose chance it is to meet a rare moment: `few` times, or when everything is tested `all` times.
+pub fn rounds<T>(few: T, all: T) -> T {
+    if test_all() { all } else { few }
+}
+
 /// Poll until `done` holds; panic with `what` after half a minute. No test asserts how long a thing
 /// took: this waits for an event that must come.
 #[track_caller]

@@ -58,7 +58,7 @@ fn the_appliance_serves_and_its_data_outlives_power_cuts() {
     std::fs::copy(VARIABLES, &variables).expect("copy");
     let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
 
-    let cuts = if std::env::var_os("CORACLE_TEST_ALL").is_some() { 10 } else { 2 };
+    let cuts = coracle_tests::rounds(2, 10);
     let mut last = 0;
     for boot in 0..=cuts {
         let power = switch_on(&disk, &variables, &console, port);

@@ -48,7 +48,7 @@ fn started_by_firmware(disk: &Path, variables: &Path) -> Vec<String> {
 
 #[test]
 fn an_image_for_arm64_boots_by_itself_and_as_a_disk() {
-    if std::env::var_os("CORACLE_TEST_ALL").is_none() || !cfg!(target_arch = "x86_64") {
+    if !coracle_tests::test_all() || !cfg!(target_arch = "x86_64") {
         eprintln!("skipped: machines of arm64 are for CORACLE_TEST_ALL=1 on x86-64");
         return;
     }

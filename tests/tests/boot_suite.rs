@@ -125,7 +125,7 @@ fn the_runner_s_own_tests_pass_in_a_booted_machine() {
         return;
     }
     let Some((kernel, modules)) = machine::need_kernel() else { return };
-    let all = std::env::var_os("CORACLE_TEST_ALL").is_some();
+    let all = coracle_tests::test_all();
     let names: Vec<&str> = SUITES.iter().chain(MORE.iter().filter(|_| all)).copied().collect();
     let store = Store::new("boot-suite");
     image(&store, &programs(&names));

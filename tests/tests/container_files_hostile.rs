@@ -8,15 +8,11 @@ use coracle_tests::canary::Canary;
 use coracle_tests::command::Running;
 use coracle_tests::racer::Racer;
 use coracle_tests::rootfs::Image;
-use coracle_tests::{Cmd, Privilege, Store, need};
+use coracle_tests::{Cmd, Privilege, Store, need, rounds};
 use nix::sys::signal::Signal;
 
 fn ready() -> bool {
     need(Privilege::Containers) && need(Privilege::Peer("busybox")) && coracle_tests::rootfs::works()
-}
-
-fn rounds(few: u32, all: u32) -> u32 {
-    if std::env::var_os("CORACLE_TEST_ALL").is_some() { all } else { few }
 }
 
 fn running(store: &Store, image: Image, flags: &str) -> (Image, Running) {
@@ -93,7 +89,7 @@ fn a_folder_that_is_exchanged_for_a_link_is_copied_from_inside_or_not_at_all() {
     store.scratch.mkdir("tree/deep");
     store.scratch.write("tree/deep/f", "mine\n");
     let racer = Racer::exchange(volume.join("swap"), volume.join("link"));
-    for _ in 0..rounds(40, 500) {
+    for _ in 0..rounds(20, 500) {
         for words in [
             "box:/v/swap/secret -",
             "box:/v/swap -",
@@ -130,7 +126,7 @@ fn a_layer_that_is_read_while_it_changes_holds_nothing_of_the_host() {
     let racer = Racer::exchange(upper.join("d"), upper.join("link"));
     let (mut read, mut n) = (0, 0);
     // Most of them meet a name that has gone; one that was read whole is needed to prove a thing.
-    while n < rounds(30, 300) || read == 0 && n < 3000 {
+    while n < rounds(15, 300) || read == 0 && n < 3000 {
         n += 1;
         let out = store.runner().words("export box").limit(Duration::from_secs(60)).run();
         canary.assert_unread(&out.stdout);
@@ -157,7 +153,7 @@ fn a_file_that_is_exchanged_for_a_pipe_keeps_no_copy_waiting() {
     let flags = format!("-v {}:/v", volume.display());
     let (_image, _running) = running(&store, Image::busybox().expect("busybox"), &flags);
     let racer = Racer::exchange(volume.join("file"), volume.join("pipe"));
-    for _ in 0..rounds(40, 400) {
+    for _ in 0..rounds(20, 400) {
         store.runner().words("cp box:/v/file -").limit(Duration::from_secs(20)).run();
         store.runner().words("cp box:/v -").limit(Duration::from_secs(20)).run();
     }
@@ -353,7 +349,7 @@ fn what_changes_while_it_is_read_is_an_error_and_no_broken_archive() {
     let busy = store.runner().args(["exec", "box", "sh", "-c", script]).spawn();
     coracle_tests::eventually("it grows", || volume.join("grows").exists());
     let (mut good, mut told) = (0, 0);
-    for _ in 0..rounds(60, 400) {
+    for _ in 0..rounds(30, 400) {
         let out = store.runner().words("cp box:/v -").run();
         match out.code() {
             0 => {

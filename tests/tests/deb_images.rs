@@ -9,7 +9,7 @@ use coracle_tests::{Cmd, Privilege, Scratch, Store, eventually, need, shipped, w
 const PATIENCE: Duration = Duration::from_secs(600);
 
 fn all() -> bool {
-    let wanted = std::env::var_os("CORACLE_TEST_ALL").is_some();
+    let wanted = coracle_tests::test_all();
     if !wanted {
         eprintln!("skipped: the images of Debian packages are for CORACLE_TEST_ALL=1");
     }

@@ -7,15 +7,11 @@ use std::path::Path;
 use coracle_tests::bundle::{Bundle, works};
 use coracle_tests::canary::{Canary, file_hash};
 use coracle_tests::racer::Racer;
-use coracle_tests::{Cmd, Output, Privilege, Scratch, Store, dist, need, rootfs};
+use coracle_tests::{Cmd, Output, Privilege, Scratch, Store, dist, need, rootfs, rounds};
 use serde_json::json;
 
 fn ready_for_bundles() -> bool {
     need(Privilege::Containers) && need(Privilege::Peer("busybox")) && works()
-}
-
-fn rounds(few: u32, all: u32) -> u32 {
-    if std::env::var_os("CORACLE_TEST_ALL").is_some() { all } else { few }
 }
 
 /// What the kernel would do for whoever writes there: a trick that reaches them changes the machine.
@@ -82,7 +78,7 @@ fn a_proc_that_is_swapped_for_a_link_leads_nowhere() {
         .set("/linux/sysctl", json!({"kernel.shm_rmid_forced": "1"}));
     std::os::unix::fs::symlink(canary.path(), bundle.rootfs("evil")).expect("make the link");
     let racer = Racer::exchange(bundle.rootfs("proc"), bundle.rootfs("evil"));
-    for _ in 0..rounds(50, 1000) {
+    for _ in 0..rounds(30, 1000) {
         canary.assert_unread(&bundle.run().run().stdout);
     }
     assert!(racer.swaps() > 100, "the race did not run: {} swaps", racer.swaps());
@@ -419,7 +415,7 @@ fn a_mount_target_that_is_swapped_stays_inside() {
             c["mounts"].as_array_mut().expect("mounts").push(bind(source.path(), "/shared/swap/made/here"))
         });
     let racer = Racer::exchange(shared.join("swap"), shared.join("link"));
-    for _ in 0..rounds(200, 1000) {
+    for _ in 0..rounds(100, 1000) {
         canary.assert_unread(&bundle.run().run().stdout);
     }
     assert!(racer.swaps() > 100, "the race did not run: {} swaps", racer.swaps());

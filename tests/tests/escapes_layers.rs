@@ -178,7 +178,7 @@ fn a_folder_that_is_swapped_while_it_is_packed_brings_nothing_of_the_host() {
     let image = Image::busybox().expect("busybox").folder("swap/sub");
     let image = image.file("swap/sub/secret", "of the image\n").link("link", canary.path());
     let racer = coracle_tests::racer::Racer::exchange(image.at("swap"), image.at("link"));
-    for _ in 0..20 {
+    for _ in 0..coracle_tests::rounds(6, 20) {
         let store = Store::new("pack");
         if image.compose_command(&store, "image").run().code() == 0 {
             let out =

@@ -4,14 +4,10 @@
 use coracle_tests::canary::Canary;
 use coracle_tests::racer::Racer;
 use coracle_tests::rootfs::Image;
-use coracle_tests::{Privilege, Store, need};
+use coracle_tests::{Privilege, Store, need, rounds};
 
 fn ready() -> bool {
     need(Privilege::Containers) && need(Privilege::Peer("busybox")) && coracle_tests::rootfs::works()
-}
-
-fn rounds(few: u32, all: u32) -> u32 {
-    if std::env::var_os("CORACLE_TEST_ALL").is_some() { all } else { few }
 }
 
 // CVE-2019-16884, through the flags

@@ -6,14 +6,9 @@ use std::time::Duration;
 use coracle_tests::layout::assert_valid;
 use coracle_tests::noise::noise;
 use coracle_tests::registry::{Registry, tool};
-use coracle_tests::{Cmd, Privilege, Scratch, Store, need};
+use coracle_tests::{Cmd, Privilege, Scratch, Store, need, rounds};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
-
-/// 200 rounds with CORACLE_TEST_ALL, else a few.
-fn rounds() -> usize {
-    if std::env::var_os("CORACLE_TEST_ALL").is_some() { 200 } else { 12 }
-}
 
 /// A recipe of three layers with a few hundred files, two megabytes in all.
 fn recipe() -> Scratch {
@@ -74,7 +69,7 @@ fn a_store_whose_writers_are_killed_verifies_and_the_next_finishes() {
     }
     let work = Work::new();
     let store = Store::new("faults");
-    for round in 0..rounds() {
+    for round in 0..rounds(12, 200) {
         let (cmd, _) = work.command(&store, round);
         let running = cmd.spawn();
         std::thread::sleep(Duration::from_millis((round as u64 * 37) % 120));
@@ -225,7 +220,7 @@ fn a_prune_takes_no_image_away_that_is_named_beside_it() {
     }
     let archive = store.scratch.join("app.tar");
     store.rootfs_tool().args(["save", "app", "-o"]).arg(&archive).ok();
-    for round in 0..rounds().min(40) {
+    for round in 0..rounds(12, 200).min(40) {
         let loading = other.rootfs_tool().args(["load", "-q", "-i"]).arg(&archive).spawn();
         let tagging = other.rootfs_tool().args(["tag", "app", &format!("again:{round}")]).spawn();
         let pruning = other.rootfs_tool().words("prune -a -f").spawn();

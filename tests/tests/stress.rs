@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use coracle_tests::canary::hash;
 use coracle_tests::leftovers::Leftovers;
 use coracle_tests::rootfs::Image;
-use coracle_tests::{Privilege, Store, eventually, need};
+use coracle_tests::{Privilege, Store, eventually, need, rounds};
 use nix::sys::signal::Signal;
 
 /// Two of these at once would only slow each other down.
@@ -16,10 +16,6 @@ fn alone() -> MutexGuard<'static, ()> {
 
 fn ready() -> bool {
     need(Privilege::Containers) && need(Privilege::Peer("busybox")) && coracle_tests::rootfs::works()
-}
-
-fn count(few: usize, all: usize) -> usize {
-    if std::env::var_os("CORACLE_TEST_ALL").is_some() { all } else { few }
 }
 
 /// A store with one image, and what was there before its first container.
@@ -153,7 +149,7 @@ fn many_containers_run_at_once() {
     }
     let _turn = alone();
     let (store, _image, before) = store("many");
-    let wanted = count(50, 1000);
+    let wanted = rounds(50, 1000);
     let begun = std::time::Instant::now();
     let running: Vec<_> = (0..wanted)
         .map(|n| store.run(&format!("--name m{n} image sh -c")).arg("echo ready; exec sleep 1000").spawn())

@@ -3,13 +3,9 @@
 
 use coracle_tests::leftovers::Leftovers;
 use coracle_tests::rootfs::Image;
-use coracle_tests::{Cmd, Privilege, Store, eventually, need};
+use coracle_tests::{Cmd, Privilege, Store, eventually, need, rounds};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-fn count(few: usize, all: usize) -> usize {
-    if std::env::var_os("CORACLE_TEST_ALL").is_some() { all } else { few }
-}
 
 fn store(name: &str) -> Option<(Store, Leftovers)> {
     if !need(Privilege::Containers) || !need(Privilege::Peer("busybox")) {
@@ -44,7 +40,7 @@ fn begin(store: &Store, many: usize) {
 #[test]
 fn a_hundred_containers_live_and_are_stopped_at_once() {
     let Some((store, before)) = store("many") else { return };
-    let many = count(40, 100);
+    let many = rounds(40, 100);
     begin(&store, many);
     assert_eq!(list(&store, "-q").len(), many);
     let names: Vec<String> = (0..many).map(|n| format!("many{n}")).collect();
@@ -59,7 +55,7 @@ fn a_hundred_containers_live_and_are_stopped_at_once() {
 #[test]
 fn whoever_is_killed_the_list_is_true_and_all_can_be_taken_away() {
     let Some((store, before)) = store("many-killed") else { return };
-    let many = count(24, 100);
+    let many = rounds(24, 100);
     begin(&store, many);
     let token = store.scratch.path().file_name().expect("a name").to_string_lossy().into_owned();
     // Those who start, stop and look are killed as they go, and every third monitor.
@@ -108,7 +104,7 @@ fn whoever_is_killed_the_list_is_true_and_all_can_be_taken_away() {
 #[test]
 fn what_begins_again_all_the_time_is_ended_at_any_moment_and_stays_so() {
     let Some((store, before)) = store("again") else { return };
-    for round in 0..count(15, 150) {
+    for round in 0..rounds(15, 150) {
         // Its life takes a while, its pause another, and what it is told comes at each moment of both.
         let sleeps = round * 7 % 10;
         store.runner().words(&format!("run -d --name again --restart always box sleep 0.0{sleeps}")).ok();
