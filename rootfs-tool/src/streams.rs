@@ -120,6 +120,7 @@ pub(crate) struct Out {
 
 impl Write for Out {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        interrupt::check().map_err(std::io::Error::other)?;
         self.file.write(bytes).inspect_err(|e| {
             if e.kind() != std::io::ErrorKind::Interrupted {
                 self.failed.set(e.raw_os_error());

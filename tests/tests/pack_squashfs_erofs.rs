@@ -173,6 +173,68 @@ fn large_files_and_folders_come_whole_and_equal_files_are_stored_once() {
     }
 }
 
+/// Where content ends and blocks do not: zeros, then noise, of any length; holes that are worth an index, from the first
+/// to the last MiB; and an inode that ends with the image.
+const ENDS: &str = r#"
+import io, random, sys, tarfile
+out = tarfile.open(fileobj=sys.stdout.buffer, mode='w|')
+noise = random.Random(7)
+def put(name, data=b'', kind=tarfile.REGTYPE):
+    t = tarfile.TarInfo(name)
+    t.type, t.mode, t.size, t.mtime = kind, 0o755, len(data), 1000
+    out.addfile(t, io.BytesIO(data))
+put('.', kind=tarfile.DIRTYPE)
+put('known', bytes(65537) + noise.randbytes(65536))
+for n in range(150):
+    put('f%d' % n, bytes(noise.randrange(20000)) + noise.randbytes(noise.randrange(20000)))
+put('full', b'x' * (5000 << 12))
+put('holes', (noise.randbytes(31 << 12) + bytes(1 << 12)) * 256)
+put('d', kind=tarfile.DIRTYPE)
+for n in range(83):
+    put('d/p%d' % n, kind=tarfile.FIFOTYPE)
+out.close()
+"#;
+
+#[test]
+fn content_that_ends_anywhere_is_read_by_the_kernel_to_its_end() {
+    if !ready() || !need(Privilege::Peer("e2fsck")) {
+        return;
+    }
+    let store = Store::new("pack-fs");
+    import(&store, ENDS, "ends");
+    let tree = nasty::unpacked(&store, "ends");
+    for format in ["erofs", "erofs:lz4", "erofs:lz4hc", "erofs:lzma:0", "squashfs:gzip:1", "ext4"] {
+        let packed = pack(&store, format, "ends");
+        if format == "erofs" {
+            let size = |file: &Path| file.metadata().expect("look at it").size();
+            let (size, tar) = (size(&packed), size(&store.scratch.join("ends.tar")));
+            assert!(size < tar - (900 << 10), "{size} of {tar}: holes are stored");
+        }
+        let kind = format.split(':').next().expect("a word");
+        match kind {
+            "erofs" => drop(Cmd::new("fsck.erofs").arg(&packed).ok()),
+            "ext4" => drop(Cmd::new("e2fsck").args(["-f", "-n"]).arg(&packed).ok()),
+            _ => {}
+        }
+        let Some(mounted) = Mounted::new(kind, &packed) else { continue };
+        let differ = Cmd::new("diff").args(["-r", "--no-dereference", "-x", "d", "-x", "lost+found"]);
+        let differ = differ.arg(&tree).arg(&mounted.0).run();
+        assert_eq!((differ.stdout.as_str(), differ.stderr.as_str()), ("", ""), "{format}");
+    }
+    // The least that an ext4 takes of such a file ends with it.
+    for blocks in [1000, 5000] {
+        let name = format!("full{blocks}");
+        let file = store.scratch.mkdir(&name);
+        store.scratch.write(format!("{name}/f"), vec![b'x'; blocks << 12]);
+        let tar = store.scratch.join(format!("{name}.tar"));
+        Cmd::new("tar").arg("-C").arg(&file).arg("-cf").arg(&tar).arg(".").ok();
+        store.rootfs_tool().arg("import").arg(&tar).arg(&name).ok();
+        let packed = pack(&store, "ext4", &name);
+        let Some(mounted) = Mounted::new("ext4", &packed) else { continue };
+        Cmd::new("cmp").arg(file.join("f")).arg(mounted.0.join("f")).ok();
+    }
+}
+
 #[test]
 fn a_volume_has_the_label_and_the_identifier_that_were_given() {
     let store = Store::new("pack-fs");

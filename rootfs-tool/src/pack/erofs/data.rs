@@ -48,6 +48,7 @@ pub(super) fn write(
         node: 0,
         open: None,
         done: 0,
+        empty: 0,
         zeros: None,
         spare: Spare::default(),
     };
@@ -97,6 +98,8 @@ struct Contents<'a, 'o> {
     open: Option<(usize, Box<dyn Read + 'a>, u64)>,
     /// How much of the one that is written is written.
     done: u64,
+    /// Its blocks of zeros so far.
+    empty: u64,
     /// A block of zeros.
     zeros: Option<u32>,
     /// Memory of pieces that are written.
@@ -130,8 +133,8 @@ impl<'a> Contents<'a, '_> {
         let node = piece.of;
         let last = self.done + piece.was as u64 == size;
         let before = (self.done / BLOCK as u64) as u32;
-        let zeros = piece.notes.iter().filter(|zeros| **zeros == 1).count();
-        if zeros as u64 * BLOCK as u64 > size.div_ceil(BLOCK as u64) * 4 + BLOCK as u64
+        self.empty += piece.notes.iter().filter(|zeros| **zeros == 1).count() as u64;
+        if self.empty * BLOCK as u64 > size.div_ceil(BLOCK as u64) * 4 + BLOCK as u64
             && let Place::Flat { block, .. } = self.places[node]
         {
             self.places[node] = Place::Chunks((block..block + before).collect());
@@ -209,7 +212,7 @@ impl Line for Contents<'_, '_> {
         }
         self.done += piece.was as u64;
         if self.done == data.size() {
-            self.done = 0;
+            (self.done, self.empty) = (0, 0);
         }
         self.spare.put(piece.bytes);
         Ok(())

@@ -74,11 +74,17 @@ fn entries(lengths: &[u32]) -> Vec<Entry> {
         let head = out.len() - 1;
         at += u64::from(length & !PLAIN);
         // The next extent begins in a cluster of its own, since this one is longer than a cluster, or the last.
-        let next = if at == size { count } else { (at / BLOCK as u64) as usize };
+        let next = (at / BLOCK as u64) as usize;
         for cluster in head + 1..next {
             let low = (cluster - head) as u16;
             out.push(Entry { kind: KINDS[2], low, low_of_last: (next - cluster) as u16 });
         }
+    }
+    // Where the content ends in the midst of a cluster in which no extent begins, one of nothing does: the last extent would
+    // be taken to reach up to the cluster's end, and one that is not compressed to be longer than its block.
+    if out.len() < count {
+        let end = (size % BLOCK as u64) as u16;
+        out.push(Entry { kind: KINDS[1], low: end, low_of_last: end });
     }
     out
 }
@@ -87,40 +93,57 @@ fn entries(lengths: &[u32]) -> Vec<Entry> {
 mod tests {
     use super::*;
 
-    /// The extent that a cluster's begin is in: where it begins, and its block (unpack_compacted_index() of fs/erofs/zmap.c).
-    fn find(index: &[u8], at: usize, count: usize, cluster: usize) -> (usize, u32) {
+    /// The extent that this place is in: where it begins, its block, and how much of it is mapped (z_erofs_map_blocks_iter() and
+    /// unpack_compacted_index() of fs/erofs/zmap.c).
+    fn find(index: &[u8], at: usize, count: usize, place: usize) -> (usize, u32, usize) {
         let begin = at.next_multiple_of(8) - at + 8;
         let (first, sixteens) = split(at + begin, count);
-        let (start, size, bits, n) = if cluster >= first && cluster < first + sixteens {
-            let pack = (cluster - first) / 16;
-            (begin + first * 4 + pack * 32, 16, 14, (cluster - first) % 16)
-        } else {
-            let skip = if cluster < first { 0 } else { sixteens };
-            (begin + (cluster - skip) / 2 * 8 + skip * 2, 2, 16, (cluster - skip) % 2)
-        };
-        let entry = |n: usize| {
-            let mut word = [0; 4];
-            let from = start + n * bits / 8;
-            word[..3].copy_from_slice(&index[from..from + 3]);
-            let value = u32::from_le_bytes(word) >> (n * bits % 8);
-            ((value >> 12 & 3) as u16, (value & 0xfff) as usize)
-        };
-        let (kind, low) = entry(n);
-        if kind == KINDS[2] {
-            let back = match n + 1 == size {
-                false => low,
-                true if entry(n - 1).0 == KINDS[2] => entry(n - 1).1 + 1,
-                true => 1,
+        let entry = |cluster: usize| {
+            let (start, size, bits, n) = if cluster >= first && cluster < first + sixteens {
+                let pack = (cluster - first) / 16;
+                (begin + first * 4 + pack * 32, 16, 14, (cluster - first) % 16)
+            } else {
+                let skip = if cluster < first { 0 } else { sixteens };
+                (begin + (cluster - skip) / 2 * 8 + skip * 2, 2, 16, (cluster - skip) % 2)
             };
-            return find(index, at, count, cluster - back);
+            let part = |n: usize| {
+                let mut word = [0; 4];
+                let from = start + n * bits / 8;
+                word[..3].copy_from_slice(&index[from..from + 3]);
+                let value = u32::from_le_bytes(word) >> (n * bits % 8);
+                ((value >> 12 & 3) as u16, (value & 0xfff) as usize)
+            };
+            let (kind, low) = part(n);
+            if kind == KINDS[2] {
+                let back = match n + 1 == size {
+                    false => low,
+                    true if part(n - 1).0 == KINDS[2] => part(n - 1).1 + 1,
+                    true => 1,
+                };
+                return Err(back);
+            }
+            let heads = (0..=n).filter(|n| part(*n).0 != KINDS[2]).count() as u32;
+            let base = start + size * bits / 8;
+            Ok((low, u32::from_le_bytes(index[base..base + 4].try_into().unwrap()) + heads))
+        };
+        let cluster = place / BLOCK;
+        let (mut back, mut end) = (0, (cluster + 1) * BLOCK);
+        match entry(cluster) {
+            Ok((low, _)) if place % BLOCK >= low => {}
+            Ok((low, _)) => (back, end) = (1, cluster * BLOCK + low),
+            Err(low) => back = low,
         }
-        let heads = (0..=n).filter(|n| entry(*n).0 != KINDS[2]).count() as u32;
-        let base = start + size * bits / 8;
-        (cluster * BLOCK + low, u32::from_le_bytes(index[base..base + 4].try_into().unwrap()) + heads)
+        let mut cluster = cluster - back;
+        loop {
+            match entry(cluster) {
+                Ok((low, block)) => return (cluster * BLOCK + low, block, end - (cluster * BLOCK + low)),
+                Err(back) => cluster -= back,
+            }
+        }
     }
 
     #[test]
-    fn every_cluster_leads_to_the_extent_that_it_ends_in() {
+    fn every_place_leads_to_its_extent() {
         let mut noise = 5u32;
         for round in 0..200 {
             let mut lengths = Vec::new();
@@ -129,6 +152,8 @@ mod tests {
                 let plain = noise >> 30 == 0;
                 lengths.push(if plain { BLOCK as u32 | PLAIN } else { 4097 + (noise >> 8) % 50000 });
             }
+            // The last one may end anywhere.
+            lengths.push(((noise >> 9) % BLOCK as u32 + 1) | if round % 3 == 0 { 0 } else { PLAIN });
             let size: u64 = lengths.iter().map(|length| u64::from(length & !PLAIN)).sum();
             let count = size.div_ceil(BLOCK as u64) as usize;
             for at in [32, 64, 76, 108] {
@@ -140,10 +165,11 @@ mod tests {
                     begins.push((from, 1000 + n as u32));
                     from += (length & !PLAIN) as usize;
                 }
-                for cluster in 0..count {
-                    let end = (cluster + 1) * BLOCK - 1;
-                    let expected = begins.iter().rev().find(|(from, _)| *from <= end).unwrap();
-                    assert_eq!(find(&index, at, count, cluster), *expected, "{round} {at} {cluster}");
+                for place in (0..size as usize).step_by(511).chain([size as usize - 1]) {
+                    let n = begins.iter().rposition(|(from, _)| *from <= place).unwrap();
+                    let (from, block, mapped) = find(&index, at, count, place);
+                    assert_eq!((from, block), begins[n], "{round} {at} {place}");
+                    assert!(mapped <= BLOCK || lengths[n] & PLAIN == 0, "{round} {at} {place}: {mapped}");
                 }
             }
         }

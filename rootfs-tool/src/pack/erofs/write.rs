@@ -18,6 +18,8 @@ use crate::pack::{limits, same};
 
 /// Where the superblock begins.
 const SUPERBLOCK: usize = 1024;
+/// Bytes of an inode's attributes before the first of them.
+const ATTRIBUTES_HEAD: u64 = 12;
 /// The superblock has a sum, and times are those of the last modification.
 const COMPATIBLE: u32 = 1 | 2;
 /// Compressed data ends where its block does.
@@ -58,7 +60,15 @@ pub(super) fn image(tree: &Tree, how: &How, target: &mut dyn Target) -> Result<(
     let mut area = Area::new();
     area.take(SLOT);
     let lengths = (0..tree.nodes.len()).map(|n| inode::length(heads[n], sizes[n], &places[n]));
-    let nids: Vec<u64> = lengths.map(|length| area.take(length)).collect();
+    let mut end = 0;
+    let mut take = |length: usize| {
+        let nid = area.take(length);
+        end = end.max(nid * SLOT as u64 + length as u64);
+        nid
+    };
+    let nids: Vec<u64> = lengths.map(&mut take).collect();
+    // fsck.erofs reads the head of attributes behind every inode, also where there are none.
+    let blocks = area.blocks.max((end + ATTRIBUTES_HEAD).div_ceil(BLOCK as u64));
 
     let block = |out: &Out<'_>| {
         let block = u32::try_from(out.at() / BLOCK as u64);
@@ -97,7 +107,7 @@ pub(super) fn image(tree: &Tree, how: &How, target: &mut dyn Target) -> Result<(
             out.write(&tail(tree, n, &nids).context(|| name(tree, n))?)?;
         }
     }
-    pad(&mut out, begin + area.blocks * BLOCK as u64)?;
+    pad(&mut out, begin + blocks * BLOCK as u64)?;
 
     let mut identity = Identity::new("erofs");
     identity.tree(tree);

@@ -110,7 +110,7 @@ pub(crate) fn write(tree: &Tree, how: &How, out: &mut (impl Write + Seek)) -> Re
         let blocks = layout.geometry.blocks * 3 / 2;
         layout = lay_out(tree, &needs, numbers, Some(blocks * BLOCK as u64))?;
     }
-    write::Writer { tree, how, layout: &layout, hash_seed, out }.write(&names)
+    write::Writer { tree, how, layout: &layout, hash_seed, out, end: 0 }.write(&names)
 }
 
 /// Find the geometry: the one of the size that was asked for, or the smallest that takes everything.

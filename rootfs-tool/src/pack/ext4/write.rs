@@ -5,7 +5,7 @@ use std::io::{Read, SeekFrom};
 
 use coracle_store::digest::Digest;
 use coracle_store::layer::pack::Meta;
-use coracle_sys::{Context, Error, Result};
+use coracle_sys::{Context, Error, Result, interrupt};
 use flate2::Crc;
 
 use super::dir::{self, Entry, Packed};
@@ -31,6 +31,8 @@ pub(super) struct Writer<'a> {
     pub(super) layout: &'a Layout,
     pub(super) hash_seed: [u32; 4],
     pub(super) out: &'a mut dyn Target,
+    /// Up to where something was written.
+    pub(super) end: u64,
 }
 
 impl Writer<'_> {
@@ -52,12 +54,17 @@ impl Writer<'_> {
         self.groups(uuid, seed, journal, &directories)?;
         // Only now is the file as long as the file system.
         let size = self.how.size.unwrap_or(self.layout.geometry.blocks * BLOCK as u64);
-        self.put(size - 1, &[0])
+        if self.end < size {
+            self.put(size - 1, &[0])?;
+        }
+        Ok(())
     }
 
     fn put(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
         self.out.seek(SeekFrom::Start(at)).context(|| format!("seek to {at}"))?;
-        self.out.write_all(bytes).context(|| format!("write {} bytes at {at}", bytes.len()))
+        self.out.write_all(bytes).context(|| format!("write {} bytes at {at}", bytes.len()))?;
+        self.end = self.end.max(at + bytes.len() as u64);
+        Ok(())
     }
 
     fn put_block(&mut self, block: u64, bytes: &[u8]) -> Result<()> {
@@ -74,6 +81,7 @@ impl Writer<'_> {
             at = start;
             let end = data.size().min(start + extent.blocks * BLOCK as u64);
             while at < end {
+                interrupt::check()?;
                 let size = (end - at).min(CHUNK as u64) as usize;
                 from.read_exact(&mut buffer[..size]).context(|| "read it")?;
                 crc.update(&buffer[..size]);
