@@ -346,12 +346,18 @@ mod tests {
 
     #[test]
     fn memory_is_counted_in_mebibytes() {
-        for (typed, n) in
-            [("512m", 512), ("2G", 2048), ("268435457", 257), ("65536k", 64), ("512", 512), ("1.5g", 1536)]
-        {
+        for (typed, n) in [
+            ("512m", 512),
+            ("512MB", 512),
+            ("2G", 2048),
+            ("268435457", 257),
+            ("65536k", 64),
+            ("512", 512),
+            ("1.5g", 1536),
+        ] {
             assert_eq!(mebibytes(typed).unwrap(), n, "{typed}");
         }
-        for bad in ["", "m", "1x", "63m", "63", "512mb", "99999999999999g"] {
+        for bad in ["", "m", "1x", "63m", "63", "512mx", "99999999999999g"] {
             assert!(mebibytes(bad).unwrap_err().to_string().starts_with("--memory "), "{bad}");
         }
     }
