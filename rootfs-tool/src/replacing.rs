@@ -118,9 +118,7 @@ impl Replacing {
             let mut options = File::options();
             let file = match options.read(true).write(true).create_new(true).mode(mode).open(&temp) {
                 Err(e) if is_not_ours(&e) && before.is_some() => {
-                    let there = Some(
-                        File::options().write(true).open(to).context(|| format!("open({to:?}, O_WRONLY)"))?,
-                    );
+                    let there = Some(special(to, false)?);
                     let file = File::from(nameless(&std::env::temp_dir())?);
                     return Ok((file, Self { to: to.to_owned(), temp, named: false, there, _lock: None }));
                 }
@@ -152,7 +150,7 @@ impl Replacing {
         }
         let (temp, to) = (&self.temp, &self.to);
         if let Err(e) = std::fs::rename(temp, to) {
-            return match File::options().write(true).open(to) {
+            return match special(to, false) {
                 Ok(there) if is_not_ours(&e) => self.copy(file, there),
                 _ => Err(e).context(|| format!("rename({temp:?}, {to:?})")),
             };

@@ -16,7 +16,7 @@ use crate::cgroups::Cgroup;
 use crate::diary::{self, Event};
 use crate::from_image::units;
 use crate::record::{self, Record};
-use crate::state::{Face, State, States};
+use crate::state::State;
 
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
@@ -161,8 +161,7 @@ fn send(store: &Store, typed: &str, signal: i32) -> Result<()> {
 /// The state of a container that runs.
 pub(super) fn running(store: &Store, typed: &str) -> Result<State> {
     let dir = store.find_container(typed).map_err(|e| unfound(e, typed))?;
-    let state = States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive());
-    state.ok_or_else(|| not_running(typed))
+    ending::running(&dir)?.ok_or_else(|| not_running(typed))
 }
 
 fn not_running(typed: &str) -> Error {

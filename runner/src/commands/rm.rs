@@ -6,7 +6,7 @@ use argh::CommandInfoWithArgs;
 use coracle_store::{Locations, Store};
 use coracle_sys::{Error, Kind, Result};
 
-use super::container::ending::{Held, await_end, has_ended, kill, lock, settle};
+use super::container::ending::{Held, await_end, has_ended, kill, lock, running, settle};
 use super::typed::{self, Typed};
 use super::{Global, forget, no_such_container, sweep};
 use crate::diary::{self, Event};
@@ -64,7 +64,7 @@ pub(super) fn remove(store: &Store, typed: &str, force: bool) -> Result<()> {
         other => other?,
     };
     let states = States::of(Face::Image, None)?;
-    let mut state = states.read(&dir.id).ok().filter(|s| s.init.is_alive());
+    let mut state = running(&dir)?;
     if state.is_none() && force {
         // One that is about to begin again is told that it does not.
         state = settle(&dir)?;

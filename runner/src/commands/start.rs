@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use argh::CommandInfoWithArgs;
-use coracle_store::{ContainerDir, Store};
+use coracle_store::Store;
 use coracle_sys::{Error, Kind, Result};
 
 use super::attach::{How, NO_SIG_PROXY, SIG_PROXY};
@@ -18,7 +18,7 @@ use crate::monitor::restart::Policy;
 use crate::own_file;
 use crate::record::{self, Record};
 use crate::seccomp::Choice;
-use crate::state::{Face, State, States};
+use crate::state::{Face, States};
 
 /// Its flags.
 pub(crate) static TABLE: CommandInfoWithArgs = typed::table(
@@ -87,7 +87,7 @@ pub(crate) fn run(global: &Global, words: &[OsString]) -> Result<u8> {
 /// One that runs already, runs.
 fn start(global: &Global, store: &Store, typed: &str) -> Result<()> {
     let dir = container::find(store, typed)?;
-    if state(&dir)?.is_some() {
+    if container::ending::running(&dir)?.is_some() {
         return Ok(());
     }
     // One that waits to begin again does so now.
@@ -97,14 +97,10 @@ fn start(global: &Global, store: &Store, typed: &str) -> Result<()> {
     Made::load(global, &dir.id)?.background(false)
 }
 
-fn state(dir: &ContainerDir) -> Result<Option<State>> {
-    Ok(States::of(Face::Image, None)?.read(&dir.id).ok().filter(|s| s.init.is_alive()))
-}
-
 fn attached(global: &Global, store: &Store, named: &str, input: bool, typed: &Typed) -> Result<u8> {
     let leave = keys(typed.get("--detach-keys"))?;
     let dir = container::find(store, named)?;
-    let running = state(&dir)?;
+    let running = container::ending::running(&dir)?;
     let client = match &running {
         Some(_) => Client::connect(&dir.path)?
             .ok_or_else(|| Error::invalid(format!("attach to {named}: it has no monitor")))?,
@@ -113,7 +109,7 @@ fn attached(global: &Global, store: &Store, named: &str, input: bool, typed: &Ty
     let record = Record::read(&dir.path)?;
     let terminal = record.spec.process.as_ref().is_some_and(|p| p.terminal);
     // One that has ended already needs no signals.
-    let init = state(&dir)?.map(|s| s.init).unwrap_or_default();
+    let init = container::ending::running(&dir)?.map(|s| s.init).unwrap_or_default();
     let signals = typed.get("--no-sig-proxy").is_none();
     let how = How { terminal, input, leave, shows: Shows::ALL, signals };
     how.stay(&client, init, named).map(|outcome| outcome.code())
